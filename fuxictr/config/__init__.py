@@ -1,0 +1,42 @@
+"""YAML -> a typed, validated experiment config.
+
+The sections need no YAML reader, so a model can be built and trained where PyYAML is absent.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fuxictr.config.sections import (
+    ColumnConfig,
+    DatasetConfig,
+    GeneratorConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+_LOADING = (
+    "ExperimentConfig",
+    "RawConfig",
+    "apply_overrides",
+    "check_config",
+    "list_expids",
+    "load_config",
+    "load_raw_config",
+)
+
+__all__ = [
+    "ColumnConfig",
+    "DatasetConfig",
+    "GeneratorConfig",
+    "RunConfig",
+    "TrainConfig",
+    *_LOADING,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADING:
+        return getattr(importlib.import_module("fuxictr.config.loading"), name)
+    raise AttributeError(f"module 'fuxictr.config' has no attribute '{name}'")

@@ -1,0 +1,163 @@
+"""Checks a YAML value against a type annotation and converts what YAML reads differently.
+
+PyYAML reads ``1e-3`` as a string and ``1`` as an int: a key that is annotated ``float`` takes both.
+The same rule serves the config sections and the signatures of models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Union
+
+from fuxictr.errors import did_you_mean
+
+
+class WrongValue(ValueError):
+    """A value that does not fit its key: the text says what is allowed."""
+
+
+def coerce(value: Any, annotation: Any) -> Any:
+    """Returns ``value`` as the annotated type.
+
+    Args:
+        value: what YAML or the command line gave.
+        annotation: bool, int, float, str, None, Any, Literal, list[X], dict[str, X], or a union.
+
+    Raises:
+        WrongValue: the value does not fit; its text names the allowed type.
+    """
+    origin = typing.get_origin(annotation)
+    if annotation in (Any, inspect.Parameter.empty, object):
+        return value
+    if origin in (Union, types.UnionType):
+        return _coerce_union(value, typing.get_args(annotation), annotation)
+    if origin is Literal:
+        return _coerce_literal(value, typing.get_args(annotation))
+    if annotation is None or annotation is type(None):
+        if value is None:
+            return None
+        raise WrongValue("null is allowed")
+    if origin is list or annotation is list:
+        return _coerce_list(value, typing.get_args(annotation))
+    if origin is dict or annotation is dict or origin is Mapping:
+        return _coerce_dict(value, typing.get_args(annotation))
+    if annotation in _SCALARS:
+        return _SCALARS[annotation](value)
+    return value
+
+
+def describe(annotation: Any) -> str:
+    """Returns the annotation in a user's words: ``float | null``, ``one of [relu, tanh]``."""
+    origin = typing.get_origin(annotation)
+    args = typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " | ".join(describe(arg) for arg in args)
+    if origin is Literal:
+        return f"one of [{', '.join(map(str, args))}]"
+    if annotation is type(None) or annotation is None:
+        return "null"
+    if origin is list:
+        return f"list of {describe(args[0])}"
+    if origin is dict:
+        return f"mapping of {describe(args[0])} to {describe(args[1])}"
+    if annotation in (Any, inspect.Parameter.empty, object):
+        return "any value"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def dataclass_annotations(section: type) -> dict[str, Any]:
+    """Returns field name -> resolved annotation of a config section."""
+    hints = typing.get_type_hints(section)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+
+
+def signature_annotations(function: Any) -> dict[str, Any]:
+    """Returns the named parameters of a signature with their annotations.
+
+    A parameter without an annotation whose default is a number takes numbers, also those that YAML
+    left as strings; any other parameter without an annotation takes any value.
+    """
+    hints = typing.get_type_hints(function)
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = parameter.default
+        is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        fallback = int | float | list | None if is_number else Any
+        found[name] = hints.get(name, fallback)
+    return found
+
+
+def _coerce_union(value: Any, choices: tuple[Any, ...], annotation: Any) -> Any:
+    # An exact type match wins, so that int | float keeps 3 an int and float | str keeps "l2(1e-5)".
+    for choice in choices:
+        if isinstance(choice, type) and type(value) is choice:
+            return coerce(value, choice)
+    for choice in choices:
+        try:
+            return coerce(value, choice)
+        except WrongValue:
+            continue
+    raise WrongValue(f"allowed: {describe(annotation)}")
+
+
+def _coerce_literal(value: Any, allowed: tuple[Any, ...]) -> Any:
+    for choice in allowed:
+        if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+            return choice
+    names = [str(choice) for choice in allowed]
+    raise WrongValue(f"allowed: {', '.join(names)}{did_you_mean(str(value), names)}")
+
+
+def _coerce_list(value: Any, args: tuple[Any, ...]) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise WrongValue(f"allowed: {describe(list[args] if args else list)}")
+    return [coerce(item, args[0]) for item in value] if args else list(value)
+
+
+def _coerce_dict(value: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise WrongValue("allowed: a mapping")
+    if not args:
+        return dict(value)
+    return {coerce(k, args[0]): coerce(v, args[1]) for k, v in value.items()}
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise WrongValue("allowed: true, false")
+
+
+def _to_int(value: Any) -> int:
+    number = _to_float(value, "int")
+    if number != int(number):
+        raise WrongValue("allowed: int")
+    return int(value) if isinstance(value, int) else int(number)
+
+
+def _to_float(value: Any, allowed: str = "float") -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise WrongValue(f"allowed: {allowed}")
+    try:
+        number = float(value)
+    except ValueError:
+        raise WrongValue(f"allowed: {allowed}") from None
+    if not math.isfinite(number):
+        raise WrongValue(f"allowed: a finite {allowed}")
+    return number
+
+
+def _to_str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise WrongValue("allowed: str")
+    return value
+
+
+_SCALARS = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}

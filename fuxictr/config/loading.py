@@ -1,0 +1,326 @@
+"""Reads a config folder: ``Base`` < the expid's block < the dataset's block < the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fuxictr.config.coercion import WrongValue, coerce
+from fuxictr.config.sections import (
+    IGNORED_KEYS,
+    RENAMED_KEYS,
+    UNSUPPORTED_KEYS,
+    DatasetConfig,
+    GeneratorConfig,
+    RunConfig,
+    TrainConfig,
+    check_values,
+)
+from fuxictr.errors import ConfigError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig)
+# Keys that say where and how loudly a run works, not what it computes.
+_NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
+_NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
+
+
+@dataclass
+class RawConfig:
+    """Merged but unchecked keys, the origin of each, and the folders that paths resolve against."""
+
+    params: dict[str, Any]
+    origins: dict[str, str]
+    run_dir: Path
+    data_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A checked experiment: what is run, how it is trained, on which data, with which model.
+
+    Attributes:
+        expid: block of the model config.
+        model_params: the keys of the model's own ``__init__``.
+        origins: key -> where its value comes from.
+        run_dir: folder that model_root resolves against.
+        data_dir: folder that the dataset's paths resolve against.
+    """
+
+    expid: str
+    run: RunConfig
+    train: TrainConfig
+    dataset: DatasetConfig
+    generator: GeneratorConfig
+    model_params: dict[str, Any]
+    run_dir: Path
+    data_dir: Path
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        """``dis`` or ``gen``."""
+        return self.generator.variant
+
+    @property
+    def output_stem(self) -> Path:
+        """Path of the run's files without their suffix: <model_root>/<dataset_id>/<model_id>."""
+        root = (self.run_dir / self.run.model_root).resolve()
+        return root / self.dataset.dataset_id / self.run.model_id
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The best weights."""
+        return self.output_stem.with_name(self.output_stem.name + ".model")
+
+    @property
+    def log_path(self) -> Path:
+        """The run's log."""
+        return self.output_stem.with_name(self.output_stem.name + ".log")
+
+    def params(self) -> dict[str, Any]:
+        """Returns all keys in one mapping, as ``Model(feature_map, **params)`` takes them."""
+        flat: dict[str, Any] = {}
+        for section in (self.run, self.train, self.dataset, self.generator):
+            flat.update(asdict(section))
+        return {**flat, **self.model_params}
+
+    def config_hash(self) -> str:
+        """Returns 12 hex digits over everything that changes what is computed, but for the seed."""
+        hashed = {k: v for k, v in self.params().items() if k not in _NOT_HASHED}
+        text = json.dumps(hashed, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
+    """Returns the merged keys of one experiment, as FuxiCTR's function of this name does.
+
+    Args:
+        config_dir: folder with model_config.yaml (or model_config/*.yaml) and dataset_config.yaml
+            (or dataset_config/*.yaml).
+        experiment_id: the expid.
+
+    Raises:
+        ConfigError: a file is missing or is no YAML, or the expid or its dataset is unknown.
+    """
+    return load_raw_config(Path(config_dir), experiment_id).params
+
+
+def load_raw_config(
+    config_dir: Path,
+    expid: str,
+    run_dir: Path | None = None,
+    zoo_dir: Path | None = None,
+) -> RawConfig:
+    """Merges the blocks of one expid and remembers where each key comes from.
+
+    Args:
+        config_dir: folder of the configs.
+        expid: the experiment.
+        run_dir: folder that relative paths resolve against; the config folder unless given.
+        zoo_dir: folder of run_expid.py. Where config_dir does not hold the dataset, the
+            dataset_config.yaml one floor above zoo_dir is read; its paths resolve against zoo_dir.
+
+    Raises:
+        ConfigError: see load_config.
+    """
+    config_dir = Path(config_dir).resolve()
+    run_dir = (run_dir or config_dir).resolve()
+    params: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def merge(block: Mapping[str, Any] | None, origin: str) -> None:
+        for name, value in (block or {}).items():
+            params[name] = value
+            origins[name] = origin
+
+    file, blocks = _find_block(_config_files(config_dir, "model_config"), expid, "expid")
+    merge(blocks.get("Base"), f"{file} (Base)")
+    merge(blocks[expid], f"{file} ({expid})")
+    params.setdefault("model_id", expid)
+    dataset_id = params.get("dataset_id")
+    if not isinstance(dataset_id, str) or not dataset_id:
+        raise ConfigError(f"{file} ({expid}): key 'dataset_id' is missing")
+    shared = zoo_dir.resolve().parent / "dataset_config.yaml" if zoo_dir else None
+    has_shared = shared is not None and shared.is_file()
+    files = _config_files(config_dir, "dataset_config", required=not has_shared)
+    dataset_file, datasets = _find_block(
+        [*files, shared] if has_shared else files, dataset_id, "dataset_id"
+    )
+    merge(datasets[dataset_id], f"{dataset_file} ({dataset_id})")
+    data_dir = zoo_dir.resolve() if zoo_dir and dataset_file == shared else run_dir
+    return RawConfig(params, origins, run_dir, data_dir)
+
+
+def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
+    """Returns expid -> its keys (Base merged in), in the order of the files of a config folder."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in _config_files(Path(config_dir), "model_config"):
+        blocks = read_yaml(file)
+        base = blocks.get("Base") or {}
+        for name, block in blocks.items():
+            if name != "Base":
+                found[name] = {**base, **(block or {})}
+    return found
+
+
+def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
+    """Applies ``key=value`` of the command line; a value is read as YAML reads it.
+
+    Raises:
+        ConfigError: an assignment without ``=`` or a value that is no YAML.
+    """
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--set {assignment}: allowed: key=value")
+        try:
+            raw.params[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: the value is no YAML: {error}") from None
+        raw.origins[name] = "command line (--set)"
+
+
+def check_config(
+    raw: RawConfig, expid: str, model_annotations: Mapping[str, Any]
+) -> ExperimentConfig:
+    """Checks every key and value of a merged config.
+
+    Args:
+        raw: the merged keys.
+        expid: the experiment.
+        model_annotations: parameter name -> annotation of the model's ``__init__``.
+
+    Raises:
+        ConfigError: lists every unknown key and every value that does not fit.
+    """
+    params = _translate_old_keys(raw)
+    section_keys = {name for section in SECTIONS for name in section.keys()}
+    own = {k: v for k, v in model_annotations.items() if k not in section_keys}
+    problems = _unknown_keys(params, raw.origins, section_keys | set(own))
+    found: list[str] = []
+    checked = [check_values(section, params, found) for section in SECTIONS]
+    model_params: dict[str, Any] = {}
+    for name, annotation in own.items():
+        if name in params:
+            try:
+                model_params[name] = coerce(params[name], annotation)
+            except WrongValue as error:
+                found.append(f"key '{name}': found {params[name]!r}, {error}")
+    problems += [_with_origin(text, raw.origins) for text in found]
+    if problems:
+        raise ConfigError(f"expid '{expid}': " + "; ".join(problems))
+    run, train, dataset, generator = (
+        section(**values) for section, values in zip(SECTIONS, checked, strict=True)
+    )
+    dataset.columns()
+    dataset.label()
+    return ExperimentConfig(
+        expid=expid,
+        run=run,
+        train=train,
+        dataset=dataset,
+        generator=generator,
+        model_params=model_params,
+        run_dir=raw.run_dir,
+        data_dir=raw.data_dir,
+        origins=raw.origins,
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping with ``safe_load``.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML (with its line), or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path.resolve()}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of blocks, found {type(content).__name__}")
+    for name, block in content.items():
+        if block is not None and not isinstance(block, dict):
+            raise ConfigError(
+                f"{path}: block '{name}': expected a mapping of keys, found {block!r}"
+            )
+    return content
+
+
+def _config_files(config_dir: Path, stem: str, required: bool = True) -> list[Path]:
+    single = config_dir / f"{stem}.yaml"
+    files = [single] if single.is_file() else []
+    files += sorted((config_dir / stem).glob("*.yaml"))
+    if not files and required:
+        raise ConfigError(f"no {single} and no {config_dir / stem}/*.yaml")
+    return files
+
+
+def _find_block(files: list[Path], name: str, what: str) -> tuple[Path, dict[str, Any]]:
+    known: list[str] = []
+    for file in files:
+        blocks = read_yaml(file)
+        if name in blocks and name != "Base":
+            return file, {**blocks, name: blocks[name] or {}}
+        known += [str(block) for block in blocks if block != "Base"]
+    looked = ", ".join(str(file) for file in files)
+    raise ConfigError(
+        f"unknown {what} '{name}'{did_you_mean(name, known)}; looked in {looked}; "
+        f"known: {', '.join(sorted(known)) or 'none'}"
+    )
+
+
+def _translate_old_keys(raw: RawConfig) -> dict[str, Any]:
+    params = dict(raw.params)
+    notes = []
+    for old, new in RENAMED_KEYS.items():
+        if old in params:
+            value = params.pop(old)
+            if new not in params:
+                params[new] = value
+                raw.origins[new] = raw.origins.get(old, "")
+            notes.append(f"{old} (now {new})")
+    for old in IGNORED_KEYS:
+        if params.pop(old, None) is not None:
+            notes.append(f"{old} (ignored)")
+    if notes:
+        logger.warning("Keys of older configs: %s", ", ".join(notes))
+    return params
+
+
+def _unknown_keys(
+    params: Mapping[str, Any], origins: Mapping[str, str], known: set[str]
+) -> list[str]:
+    problems = []
+    for name in params:
+        if name in known:
+            continue
+        where = origins.get(name, "")
+        if name in UNSUPPORTED_KEYS:
+            if params[name] not in (None, False):
+                problems.append(f"key '{name}' is not supported by this version ({where})")
+        else:
+            hint = did_you_mean(str(name), known)
+            problems.append(f"unknown key '{name}'{hint} ({where})")
+    return problems
+
+
+def _with_origin(problem: str, origins: Mapping[str, str]) -> str:
+    name = problem.split("'")[1]
+    return f"{problem} ({origins[name]})" if name in origins else problem

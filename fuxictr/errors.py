@@ -1,0 +1,55 @@
+"""What a user did, where, what is allowed, and the nearest match."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class FuxiCTRError(Exception):
+    """Base of all errors that tell a user what to change; the text needs no traceback."""
+
+
+class ConfigError(FuxiCTRError, ValueError):
+    """A key, value, expid or command-line option that cannot be used."""
+
+
+class DataError(FuxiCTRError, ValueError):
+    """A data file, column or row that cannot be used."""
+
+
+class CheckpointError(FuxiCTRError, RuntimeError):
+    """A checkpoint or a recording that is missing or does not fit the model."""
+
+
+class DownloadError(FuxiCTRError, RuntimeError):
+    """A dataset that cannot be fetched, verified or unpacked."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str | None:
+    """Returns the allowed word that looks most like ``word``, or None when none is close."""
+    matches = difflib.get_close_matches(str(word), [str(a) for a in allowed], n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest allowed word, or an empty string."""
+    match = nearest(word, allowed)
+    return f"; did you mean '{match}'?" if match else ""
+
+
+def run_cli(main: Callable[[], int | None]) -> None:
+    """Runs a command's ``main`` and exits: 0 on success, 1 with one clear line on a user error.
+
+    Only errors that speak to the user are shortened to a line; any other exception is a defect of
+    this project and keeps its traceback.
+    """
+    try:
+        sys.exit(main() or 0)
+    except FuxiCTRError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)

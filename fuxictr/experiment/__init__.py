@@ -1,0 +1,1 @@
+"""Runs of experiments, their results, and the tables made from them."""

@@ -1,0 +1,142 @@
+"""``bash 2.reproduce.sh``: trains DIS and GEN on a dataset and prints the results table."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fuxictr.config import ExperimentConfig
+from fuxictr.datasets import registry
+from fuxictr.datasets.demo import load_bayes_ceiling
+from fuxictr.errors import DataError, run_cli
+from fuxictr.experiment.options import (
+    add_sweep_options,
+    parse_models,
+    parse_seeds,
+    parse_variants,
+)
+from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment, select_expids
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep."""
+
+    model: str
+    variant: str
+    expid: str
+    seed: int
+    config: ExperimentConfig
+    model_class: type
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs the sweep."""
+    parser = argparse.ArgumentParser(
+        prog="2.reproduce.sh",
+        description="Train the DIS and the GEN variant of a backbone and compare them.",
+    )
+    add_sweep_options(parser)
+    args = parser.parse_args(argv)
+    run_cli(lambda: _run(args))
+
+
+def default_dataset() -> str:
+    """Returns ``avazu`` if it is prepared, otherwise ``demo``, and prints which."""
+    if registry.is_prepared(ROOT, registry.resolve("avazu")):
+        print("Dataset: Avazu, which is prepared.", flush=True)
+        return "avazu"
+    print(
+        "Dataset: the embedded demo data (synthetic clicks), because Avazu is not prepared.\n"
+        "         To prepare Avazu: bash 1.prepare.sh avazu",
+        flush=True,
+    )
+    return "demo"
+
+
+def choose_dataset(asked: str | None) -> str:
+    """Returns the dataset to run on; the demo data is generated when it is needed and absent.
+
+    Raises:
+        DataError: the dataset's raw files are not prepared; names the command that prepares it.
+    """
+    asked = asked or default_dataset()
+    if registry.alias_of(asked) == "demo":
+        _generate_demo_if_absent()
+    elif registry.is_known(asked) and not registry.is_prepared(ROOT, registry.resolve(asked)):
+        raw = registry.resolve(asked)
+        raise DataError(
+            f"dataset '{asked}' is not prepared: no train.csv, valid.csv and test.csv in "
+            f"{registry.raw_dir(ROOT, raw)}; run: bash 1.prepare.sh {asked}"
+        )
+    return asked
+
+
+def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) -> list[PlannedRun]:
+    """Returns the runs of a sweep, all configs checked before the first one starts.
+
+    The first seed's files are named after the expid; those of other seeds get ``_seed<S>``.
+    """
+    runs = []
+    for model in models:
+        for variant, expid in select_expids(model, dataset, variants).items():
+            config, model_class = load_experiment(expid, ZOO / model)
+            numbers = parse_seeds(seeds, config.train.seed)
+            for seed in numbers:
+                suffix = "" if seed == numbers[0] else f"_seed{seed}"
+                seeded = replace(
+                    config,
+                    train=replace(config.train, seed=seed),
+                    run=replace(config.run, model_id=config.run.model_id + suffix),
+                )
+                runs.append(PlannedRun(model, variant, expid, seed, seeded, model_class))
+    return runs
+
+
+def _run(args: argparse.Namespace) -> None:
+    models, variants = parse_models(args.model), parse_variants(args.variants)
+    dataset = choose_dataset(args.dataset)
+
+    from fuxictr.experiment.results import read_results
+    from fuxictr.experiment.run import RESULTS, run_experiment
+    from fuxictr.experiment.tables import Cell, build_table, to_markdown, write_table
+    from fuxictr.pytorch.torch_utils import get_device
+
+    device = get_device(args.gpu)
+    runs = plan_runs(models, dataset, variants, args.seeds)
+    for number, run in enumerate(runs, start=1):
+        print(
+            f"\n=== Run {number}/{len(runs)}: {run.expid}, seed {run.seed}, {device} ===",
+            flush=True,
+        )
+        run_experiment(run.config, run.model_class, device, csv_file=ZOO / run.model / "config.csv")
+    dataset_id = registry.dataset_id_of(dataset)
+    cells = list(dict.fromkeys(Cell(run.model, run.variant, run.expid) for run in runs))
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    table = build_table(read_results(RESULTS), cells, dataset_id, seeds, _ceiling(dataset))
+    paths = write_table(table, ROOT / "results" / dataset_id)
+    print(f"\nResults on {dataset_id}:\n\n{to_markdown(table)}")
+    print("Table: " + ", ".join(str(path.relative_to(ROOT)) for path in paths))
+    print(f"Figures of what was learned: bash 3.analyze.sh --dataset {dataset}")
+
+
+def _ceiling(dataset: str) -> dict[str, float] | None:
+    if registry.alias_of(dataset) != "demo":
+        return None
+    return load_bayes_ceiling(registry.raw_dir(ROOT, registry.resolve("demo")))
+
+
+def _generate_demo_if_absent() -> None:
+    if not registry.is_prepared(ROOT, registry.resolve("demo")):
+        print("Generating the demo data: bash 1.prepare.sh demo", flush=True)
+        command = [sys.executable, "-m", "fuxictr.datasets.prepare", "demo"]
+        completed = subprocess.run(command, cwd=Path(ROOT), check=False)
+        if completed.returncode:
+            raise DataError("the demo data could not be generated; see the line above")
+
+
+if __name__ == "__main__":
+    main()

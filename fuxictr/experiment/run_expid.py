@@ -1,0 +1,51 @@
+"""``python model_zoo/<Model>/run_expid.py``: trains one expid."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fuxictr.errors import run_cli
+from fuxictr.experiment.options import add_gpu_option
+
+
+def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
+    """Parses the command line and runs one experiment.
+
+    Args:
+        zoo_dir: folder of run_expid.py.
+        argv: arguments; those of the command line unless given.
+    """
+    parser = argparse.ArgumentParser(description="Train and evaluate one experiment.")
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
+    parser.add_argument("--expid", required=True, help="the experiment of the config to run")
+    add_gpu_option(parser)
+    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides any key of the config, checked as in the YAML",
+    )
+    args = parser.parse_args(argv)
+    run_cli(lambda: _run(args, Path(zoo_dir).resolve()))
+
+
+def _version() -> str:
+    from fuxictr import __version__
+
+    return f"GE4Rec {__version__}"
+
+
+def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
+    from fuxictr.experiment.run import run_experiment
+    from fuxictr.experiment.zoo import find_config_dir, load_experiment
+    from fuxictr.pytorch.torch_utils import get_device
+
+    device = get_device(args.gpu)
+    config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
+    folder = find_config_dir(args.config, zoo_dir)
+    run_experiment(config, model_class, device, csv_file=zoo_dir / f"{folder.name}.csv")

@@ -1,0 +1,165 @@
+"""Finds the models of model_zoo/ and the expids of their configs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fuxictr
+from fuxictr.config import (
+    ExperimentConfig,
+    GeneratorConfig,
+    apply_overrides,
+    check_config,
+    list_expids,
+    load_raw_config,
+)
+from fuxictr.config.coercion import signature_annotations
+from fuxictr.datasets import registry
+from fuxictr.errors import ConfigError, did_you_mean
+
+ROOT = Path(fuxictr.__file__).resolve().parents[1]
+ZOO = ROOT / "model_zoo"
+
+
+def zoo_models() -> list[str]:
+    """Returns the names of the model folders of model_zoo/, sorted."""
+    return sorted(
+        path.parents[1].name for path in ZOO.glob("*/src/*.py") if path.stem != "__init__"
+    )
+
+
+def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
+    """Imports the class ``model`` from src/<model>.py of a model folder.
+
+    Args:
+        model: name of the class and of its file.
+        zoo_dir: folder of run_expid.py, which is searched first; model_zoo/<model>/ comes second.
+
+    Raises:
+        ConfigError: no such file, or no such class in it; names the paths tried.
+    """
+    folders = [folder for folder in (zoo_dir, ZOO / model) if folder is not None]
+    for folder in folders:
+        file = folder / "src" / f"{model}.py"
+        if file.is_file():
+            found = getattr(_import_source(file), model, None)
+            if not isinstance(found, type):
+                raise ConfigError(f"{file}: defines no class '{model}'")
+            return found
+    tried = ", ".join(dict.fromkeys(str(folder / "src" / f"{model}.py") for folder in folders))
+    raise ConfigError(
+        f"key 'model': no model '{model}'{did_you_mean(model, zoo_models())}; looked for {tried}"
+    )
+
+
+def load_experiment(
+    expid: str,
+    zoo_dir: Path,
+    config_dir: str | Path = "./config/",
+    overrides: list[str] | None = None,
+    seed: int | None = None,
+) -> tuple[ExperimentConfig, type]:
+    """Returns the checked config of an expid and its model class.
+
+    Args:
+        expid: the experiment.
+        zoo_dir: folder of run_expid.py.
+        config_dir: config folder; a relative one is looked for beside run_expid.py, then from the
+            current folder.
+        overrides: ``key=value`` texts, which win over the files.
+        seed: wins over the config's seed.
+
+    Raises:
+        ConfigError: anything in the config that cannot be used.
+    """
+    folder = find_config_dir(config_dir, zoo_dir)
+    is_inside = any(folder.is_relative_to(base.resolve()) for base in (zoo_dir, ROOT))
+    raw = load_raw_config(folder, expid, zoo_dir if is_inside else folder, zoo_dir)
+    apply_overrides(raw, overrides or [])
+    if seed is not None:
+        raw.params["seed"], raw.origins["seed"] = seed, "command line (--seed)"
+    model = raw.params.get("model")
+    if not isinstance(model, str) or not model:
+        raise ConfigError(f"expid '{expid}' in {folder}: key 'model' is missing")
+    model_class = load_model_class(model, zoo_dir)
+    annotations = signature_annotations(model_class.__init__)
+    return check_config(raw, expid, annotations), model_class
+
+
+def find_config_dir(config_dir: str | Path, zoo_dir: Path) -> Path:
+    """Returns the absolute config folder.
+
+    Raises:
+        ConfigError: it does not exist; names the absolute paths tried.
+    """
+    tried = [(base / config_dir).resolve() for base in (zoo_dir, Path.cwd())]
+    for folder in tried:
+        if folder.is_dir():
+            return folder
+    paths = ", ".join(dict.fromkeys(map(str, tried)))
+    raise ConfigError(f"--config {config_dir}: no such folder; tried {paths}")
+
+
+def select_expids(model: str, dataset: str, variants: list[str]) -> dict[str, str]:
+    """Returns variant -> expid of a backbone on a dataset.
+
+    The pair ``<Model>_<dataset>`` and ``<Model>_<dataset>_gen`` is taken where it exists, otherwise
+    the only expid of the dataset that has the variant.
+
+    Args:
+        model: a folder of model_zoo/.
+        dataset: avazu, criteo, demo, or a dataset_id of the config.
+        variants: among ``dis`` and ``gen``.
+
+    Raises:
+        ConfigError: unknown model or dataset, or no (or no single) expid for a variant.
+    """
+    folder = ZOO / model
+    if not (folder / "config").is_dir():
+        known = zoo_models()
+        raise ConfigError(
+            f"--model {model}: allowed: {', '.join(known)}{did_you_mean(model, known)}"
+        )
+    alias, dataset_id = registry.alias_of(dataset), registry.dataset_id_of(dataset)
+    experiments = list_expids(folder / "config")
+    on_dataset = {e: p for e, p in experiments.items() if p.get("dataset_id") == dataset_id}
+    if not on_dataset:
+        known = sorted({str(p.get("dataset_id")) for p in experiments.values()})
+        raise ConfigError(
+            f"--dataset {dataset}: no expid of {model} has dataset_id '{dataset_id}'; "
+            f"known: {', '.join(known)}{did_you_mean(dataset_id, known)}"
+        )
+    chosen = {}
+    for variant in variants:
+        usual = f"{model}_{alias}" + ("_gen" if variant == "gen" else "")
+        matching = [e for e, p in on_dataset.items() if _variant_of(p) == variant]
+        if usual in matching:
+            matching = [usual]
+        if len(matching) != 1:
+            found = ", ".join(matching) or "none"
+            raise ConfigError(
+                f"{folder / 'config'}: expected the expid '{usual}', or one {variant} expid with "
+                f"dataset_id '{dataset_id}'; found {found}"
+            )
+        chosen[variant] = matching[0]
+    return chosen
+
+
+def _variant_of(params: dict[str, Any]) -> str:
+    return GeneratorConfig.from_params(params).variant
+
+
+def _import_source(file: Path) -> ModuleType:
+    """Imports src/<Model>.py under a package name of its own, so that relative imports work."""
+    digest = hashlib.sha256(str(file.parent).encode()).hexdigest()[:8]
+    package = f"model_zoo_{file.parents[1].name}_{digest}"
+    if package not in sys.modules:
+        module = ModuleType(package)
+        module.__path__ = [str(file.parent)]
+        sys.modules[package] = module
+    return importlib.import_module(f"{package}.{file.stem}")

@@ -1,0 +1,35 @@
+"""Progress bars with throughput and remaining time, that log lines do not tear."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def progress_bar(
+    total: int, description: str, enabled: bool = True, unit: str = "row"
+) -> Iterator[Callable[[int], None]]:
+    """Yields ``advance(n)``, which moves a tqdm bar by n units.
+
+    tqdm is only needed where bars are shown, so that a model trains where it is absent.
+    """
+    if not enabled:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with (
+        logging_redirect_tqdm(),
+        tqdm(
+            total=total,
+            desc=description,
+            unit=unit,
+            unit_scale=True,
+            mininterval=0.5,
+            leave=False,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
+        yield bar.update

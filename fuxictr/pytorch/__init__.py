@@ -1,0 +1,5 @@
+"""The PyTorch part: layers, loaders, models, trainer. Needs torch and numpy alone."""
+
+from fuxictr.pytorch.layers.generation import GEN, build_generators
+
+__all__ = ["GEN", "build_generators"]

@@ -1,0 +1,65 @@
+"""Weights on disk: whole or not at all, and never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fuxictr.errors import CheckpointError
+from fuxictr.files import atomic_path
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Writes the model's state_dict, whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save(model.state_dict(), temporary)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Loads weights that ``save_weights`` wrote into a model of the same config.
+
+    Raises:
+        CheckpointError: the file is missing or unreadable, or a weight is missing, unexpected or of
+            another shape; names the first few.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; train the model first")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line})") from error
+    problems = _mismatches(model.state_dict(), state)
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
+        raise CheckpointError(
+            f"{path} does not fit the model {type(model).__name__}: {shown}; "
+            "train again, or use the config and data that it was trained with"
+        )
+    model.load_state_dict(state)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
+    if not isinstance(found, dict):
+        return [f"expected a mapping of weights, found {type(found).__name__}"]
+    problems = [f"weight '{name}' is missing" for name in expected if name not in found]
+    problems += [f"unexpected weight '{name}'" for name in found if name not in expected]
+    for name, tensor in expected.items():
+        other = found.get(name)
+        if isinstance(other, torch.Tensor) and other.shape != tensor.shape:
+            shapes = f"{tuple(other.shape)}, the model has {tuple(tensor.shape)}"
+            problems.append(f"weight '{name}' has shape {shapes}")
+    return problems

@@ -1,0 +1,72 @@
+"""The deep part of a CTR model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fuxictr.errors import ConfigError
+from fuxictr.pytorch.torch_utils import get_activation
+
+
+class MLP_Block(nn.Module):
+    """A multi-layer perceptron: [Linear, BatchNorm, activation, Dropout] per hidden layer.
+
+    Args:
+        input_dim: width of the input.
+        hidden_units: widths of the hidden layers.
+        hidden_activations: one name for all layers, or one a layer.
+        output_dim: width of a last Linear; null = none.
+        output_activation: activation after it.
+        dropout_rates: one rate for all layers, or one a layer.
+        batch_norm: normalise before the activation.
+        use_bias: whether the Linear layers have a bias.
+
+    Shape:
+        input: (B, input_dim).
+        output: (B, output_dim), or (B, hidden_units[-1]) without an output layer.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_units: list[int] | None = None,
+        hidden_activations: str | list[str] = "ReLU",
+        output_dim: int | None = None,
+        output_activation: str | None = None,
+        dropout_rates: float | list[float] = 0.0,
+        batch_norm: bool = False,
+        use_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        units = list(hidden_units or [])
+        activations = _one_per_layer(hidden_activations, len(units), "hidden_activations")
+        rates = _one_per_layer(dropout_rates, len(units), "dropout_rates")
+        layers: list[nn.Module] = []
+        width = input_dim
+        for unit, activation, rate in zip(units, activations, rates, strict=True):
+            layers.append(nn.Linear(width, unit, bias=use_bias))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(unit))
+            layers.append(get_activation(activation))
+            if rate > 0:
+                layers.append(nn.Dropout(p=rate))
+            width = unit
+        if output_dim is not None:
+            layers.append(nn.Linear(width, output_dim, bias=use_bias))
+        if output_activation is not None:
+            layers.append(get_activation(output_activation))
+        self.mlp = nn.Sequential(*layers)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns the output of the last layer."""
+        return self.mlp(inputs)
+
+
+def _one_per_layer(value: Any, num_layers: int, name: str) -> list[Any]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
+    if len(values) != num_layers:
+        raise ConfigError(f"key '{name}': {len(values)} values for {num_layers} hidden layers")
+    return values

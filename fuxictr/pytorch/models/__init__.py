@@ -1,0 +1,5 @@
+"""The base of all models."""
+
+from fuxictr.pytorch.models.base_model import BaseModel
+
+__all__ = ["BaseModel"]

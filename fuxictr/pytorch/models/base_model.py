@@ -1,0 +1,135 @@
+"""BaseModel: features in, logits out, records on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fuxictr.config.sections import (
+    DatasetConfig,
+    GeneratorConfig,
+    Regularizer,
+    RunConfig,
+    TrainConfig,
+    parse_regularizer,
+)
+from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
+from fuxictr.pytorch.recording import Recordable
+
+_COMMON_KEYS = {"gpu"}.union(
+    *(section.keys() for section in (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig))
+)
+
+
+class BaseModel(Recordable, nn.Module):
+    """What all CTR models share; it knows nothing of files, progress bars or training loops.
+
+    A model builds its layers in ``__init__``, ends it with ``self.reset_parameters()``, and its
+    ``forward(inputs)`` returns ``self.output(logit)``. ``Model(feature_map, **params)`` takes all
+    keys of a config: every key is known to some section or to the model, any other is an error.
+
+    Args:
+        feature_map: the fields.
+        model_id: the expid.
+        embedding_regularizer: penalty on the weights of FeatureEmbedding layers.
+        net_regularizer: penalty on all other weights.
+        regularizer: penalty on all weights, where the other two are unset.
+        **params: the other keys of the config.
+
+    Raises:
+        ConfigError: ``params`` holds a key that nothing knows; names all of them.
+    """
+
+    def __init__(
+        self,
+        feature_map: FeatureMap,
+        model_id: str = "BaseModel",
+        embedding_regularizer: Regularizer = None,
+        net_regularizer: Regularizer = None,
+        regularizer: Regularizer = None,
+        **params: Any,
+    ) -> None:
+        super().__init__()
+        unknown = [name for name in params if name not in _COMMON_KEYS]
+        if unknown:
+            texts = [f"'{name}'{did_you_mean(name, _COMMON_KEYS)}" for name in unknown]
+            raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
+        self.feature_map = feature_map
+        self.model_id = model_id
+        self._embedding_penalty = parse_regularizer(_first_set(embedding_regularizer, regularizer))
+        self._net_penalty = parse_regularizer(_first_set(net_regularizer, regularizer))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    def get_inputs(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Returns the fields of a batch; reading a column costs nothing until it is used."""
+        return inputs
+
+    def get_labels(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns the labels (B, 1), float32."""
+        return inputs[self.feature_map.labels[0]].float().view(-1, 1)
+
+    def output(self, logit: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}.
+
+        The loss is computed from the logit, where it loses no digits.
+        """
+        return {"y_pred": torch.sigmoid(logit), "logit": logit}
+
+    def output_activation(self, logit: torch.Tensor) -> torch.Tensor:
+        """Returns the click probability, for models that return {"y_pred": ...} themselves."""
+        return torch.sigmoid(logit)
+
+    def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
+        """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
+        embedding_ids = {
+            id(parameter)
+            for module in self.modules()
+            if isinstance(module, FeatureEmbedding)
+            for parameter in module.parameters()
+        }
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                in_embedding = id(parameter) in embedding_ids
+                for p, weight in self._embedding_penalty if in_embedding else self._net_penalty:
+                    yield parameter, p, weight
+
+    def regularization_loss(self) -> torch.Tensor:
+        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights, a scalar."""
+        terms = [
+            (weight / p) * (w.square() if p == 2 else w.abs()).sum()
+            for w, p, weight in self.penalized_parameters()
+        ]
+        return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
+
+    def reset_parameters(self) -> None:
+        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def count_parameters(self, count_embedding: bool = True) -> int:
+        """Returns the number of trainable weights, with or without the embedding tables."""
+        tables = [m.table for m in self.modules() if isinstance(m, FeatureEmbedding)]
+        skipped = set() if count_embedding else {id(table) for table in tables}
+        return sum(p.numel() for p in self.parameters() if p.requires_grad and id(p) not in skipped)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: models written for FuxiCTR call it; here the Trainer reads the config."""
+
+    def model_to_device(self) -> None:
+        """Does nothing: models written for FuxiCTR call it; here the Trainer moves the model."""
+
+
+def _first_set(value: Regularizer, fallback: Regularizer) -> Regularizer:
+    return fallback if value is None else value

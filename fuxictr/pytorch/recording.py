@@ -1,0 +1,26 @@
+"""The record contract: what a module may keep of its forward pass for the analysis."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Recordable:
+    """Mixin of modules that record tensors while ``analyzing`` is true, and cost nothing otherwise.
+
+    ``self.record("gen", z)`` appends a detached CPU copy to the list ``record_gen``, which it
+    creates. A module without this mixin may do the same by hand: create ``record_<name>`` lists in
+    ``init_record`` and append to them in forward when ``self.analyzing`` is true.
+    """
+
+    analyzing: bool = False
+
+    def record(self, name: str, tensor: torch.Tensor) -> None:
+        """Appends ``tensor`` to the list ``record_<name>`` while analyzing."""
+        if not self.analyzing:
+            return
+        records = getattr(self, f"record_{name}", None)
+        if records is None:
+            records = []
+            setattr(self, f"record_{name}", records)
+        records.append(tensor.detach().cpu())

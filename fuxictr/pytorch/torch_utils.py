@@ -1,0 +1,102 @@
+"""Seeds, devices, optimisers and activations by name."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from fuxictr.errors import ConfigError, did_you_mean
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "prelu": nn.PReLU,
+    "gelu": nn.GELU,
+    "leakyrelu": nn.LeakyReLU,
+    "linear": nn.Identity,
+}
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+
+def seed_everything(seed: int = 2019) -> None:
+    """Seeds python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def get_device(gpu: int | str = -1) -> torch.device:
+    """Returns the device that ``--gpu`` names.
+
+    Args:
+        gpu: -1 for the CPU, an index for that CUDA device, ``auto`` for the first CUDA device where
+            there is one and the CPU otherwise.
+
+    Raises:
+        ConfigError: the index is no CUDA device of this machine; there is no silent fallback.
+    """
+    if gpu == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        index = int(gpu)
+    except ValueError:
+        raise ConfigError(f"--gpu {gpu}: allowed: auto, -1 (CPU), a GPU index") from None
+    if index == -1:
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= index < count:
+        found = f"GPUs 0..{count - 1}" if count else "no CUDA GPU"
+        raise ConfigError(
+            f"--gpu {gpu}: this machine has {found}; use -1 for the CPU or auto to choose"
+        )
+    return torch.device(f"cuda:{index}")
+
+
+def get_optimizer(
+    optimizer: str, params: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    """Returns the optimiser of that name, in its fused form where torch has one.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    name = optimizer.lower()
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"optimizer '{optimizer}': allowed: {', '.join(OPTIMIZERS)}"
+            f"{did_you_mean(name, OPTIMIZERS)}"
+        )
+    kind = OPTIMIZERS[name]
+    return kind(params, lr=lr, **({"fused": True} if kind in _FUSED else {}))
+
+
+def get_activation(activation: str | nn.Module | None) -> nn.Module:
+    """Returns the activation of that name (case does not matter); null is the identity.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    if isinstance(activation, nn.Module):
+        return activation
+    name = (activation or "linear").lower()
+    if name not in ACTIVATIONS:
+        raise ConfigError(
+            f"activation '{activation}': allowed: {', '.join(ACTIVATIONS)}"
+            f"{did_you_mean(name, ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]()

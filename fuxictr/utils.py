@@ -1,0 +1,56 @@
+"""Names that users of FuxiCTR import from here, and the logger of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fuxictr.config import load_config
+from fuxictr.metrics import Monitor
+
+__all__ = ["Monitor", "load_config", "print_to_json", "print_to_list", "set_logger"]
+
+_FORMAT = "%(asctime)s P%(process)d %(levelname)s %(message)s"
+
+
+def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) -> Path:
+    """Sends log lines to the screen and, appending, to a file; returns the file.
+
+    Args:
+        params: keys model_root, dataset_id, model_id give the file
+            ``<model_root>/<dataset_id>/<model_id>.log``; verbose and debug_mode the level.
+        log_file: the file, where it is not the one above.
+    """
+    path = Path(
+        log_file
+        or Path(params.get("model_root", "./checkpoints"))
+        / params.get("dataset_id", "")
+        / f"{params.get('model_id', 'run')}.log"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if getattr(handler, "of_fuxictr", False):
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(logging.DEBUG if params.get("debug_mode") else logging.INFO)
+    for name in ("matplotlib", "fontTools", "h5py", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()):
+        handler.setFormatter(logging.Formatter(_FORMAT))
+        handler.of_fuxictr = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+    return path
+
+
+def print_to_json(data: Mapping[str, Any], sort_keys: bool = True) -> str:
+    """Returns a mapping as indented JSON, values as text."""
+    return json.dumps({k: str(v) for k, v in data.items()}, indent=4, sort_keys=sort_keys)
+
+
+def print_to_list(data: Mapping[str, float]) -> str:
+    """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
+    return " - ".join(f"{name}: {value:.6f}" for name, value in data.items())

@@ -1,0 +1,75 @@
+"""DeepFM (Guo et al., IJCAI 2017), discriminative and generative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.layers import (
+    FeatureEmbedding,
+    LogisticRegression,
+    MLP_Block,
+    build_generators,
+    pair_sum,
+)
+from fuxictr.pytorch.models import BaseModel
+
+
+class DeepFM(BaseModel):
+    """logit = LR(x) + sum_{i<j} <z_i, v_j> + MLP([v_1 .. v_F]).
+
+    GEN: z_i is generated from all fields; DIS: z_i = v_i. The DNN reads the raw embeddings v in
+    both. With ``symmetric`` the generated z_j stands in for v_j.
+
+    Args:
+        feature_map: the fields.
+        embedding_dim: width D of an embedding.
+        hidden_units: widths of the DNN's hidden layers.
+        hidden_activations: their activation.
+        net_dropout: dropout rate of the DNN.
+        batch_norm: batch normalisation in the DNN.
+        **params: the other keys of the config.
+    """
+
+    def __init__(
+        self,
+        feature_map: FeatureMap,
+        embedding_dim: int = 10,
+        hidden_units: list[int] = (64, 64, 64),  # type: ignore[assignment]
+        hidden_activations: str | list[str] = "relu",
+        net_dropout: float | list[float] = 0.0,
+        batch_norm: bool = False,
+        **params: Any,
+    ) -> None:
+        super().__init__(feature_map, **params)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        self.lr_layer = LogisticRegression(feature_map)
+        self.generator = build_generators(feature_map, embedding_dim, params)
+        self.symmetric = params.get("symmetric", False)
+        self.mlp = MLP_Block(
+            input_dim=feature_map.sum_emb_out_dim(embedding_dim),
+            hidden_units=hidden_units,
+            hidden_activations=hidden_activations,
+            output_dim=1,
+            dropout_rates=net_dropout,
+            batch_norm=batch_norm,
+        )
+        self.reset_parameters()
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Returns {"y_pred", "logit"}, both (B, 1)."""
+        X = self.get_inputs(inputs)
+        feature_emb = self.embedding_layer(X)  # (B, F, D)
+        gen = self.generator(feature_emb)  # (B, F, D); identity for DIS
+        right = gen if self.symmetric else feature_emb
+        interaction = pair_sum(gen, right)  # (B, D)
+        deep = self.mlp(feature_emb.flatten(start_dim=1))  # (B, F*D) -> (B, 1)
+        self.record("feature_emb", feature_emb)
+        self.record("gen", gen)
+        self.record("left", gen)
+        self.record("right", right)
+        self.record("final_representation", interaction)
+        return self.output(self.lr_layer(X) + interaction.sum(dim=-1, keepdim=True) + deep)

@@ -1,0 +1,67 @@
+"""Weights on disk."""
+
+import pytest
+import torch
+from torch import nn
+
+from fuxictr.errors import CheckpointError
+from fuxictr.pytorch.checkpoint import file_sha256, load_weights, save_weights
+
+
+def test_round_trip_and_nothing_else_is_left(tmp_path):
+    one, two = nn.Linear(3, 2), nn.Linear(3, 2)
+    path = tmp_path / "deep" / "m.model"
+    save_weights(one, path)
+    load_weights(two, path)
+    assert torch.equal(one.weight, two.weight)
+    assert list(path.parent.iterdir()) == [path]
+    assert len(file_sha256(path)) == 64
+
+
+def test_a_failed_save_keeps_the_last_good_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.model"
+    save_weights(nn.Linear(3, 2), path)
+    before = path.read_bytes()
+
+    def broken(state, file):
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(OSError, match="No space"):
+        save_weights(nn.Linear(3, 2), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (nn.Linear(4, 2), r"weight 'weight' has shape \(2, 3\), the model has \(2, 4\)"),
+        (nn.Linear(3, 2, bias=False), "unexpected weight 'bias'"),
+        (nn.Sequential(nn.Linear(3, 2)), "weight '0.weight' is missing"),
+    ],
+)
+def test_weights_of_another_model(tmp_path, other, message):
+    path = tmp_path / "m.model"
+    save_weights(nn.Linear(3, 2), path)
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(other, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04K\x01."])
+def test_foreign_bytes(tmp_path, content):
+    path = tmp_path / "m.model"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load_weights(nn.Linear(3, 2), path)
+
+
+def test_missing_and_truncated(tmp_path):
+    path = tmp_path / "m.model"
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_weights(nn.Linear(3, 2), path)
+    save_weights(nn.Linear(300, 20), path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load_weights(nn.Linear(300, 20), path)
