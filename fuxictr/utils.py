@@ -13,6 +13,7 @@ from fuxictr.metrics import Monitor
 
 __all__ = ["Monitor", "load_config", "print_to_json", "print_to_list", "set_logger"]
 
+_HANDLER_NAME = "fuxictr"
 _FORMAT = "%(asctime)s P%(process)d %(levelname)s %(message)s"
 
 
@@ -32,16 +33,17 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
-    for handler in list(root.handlers):
-        if getattr(handler, "of_fuxictr", False):
-            root.removeHandler(handler)
-            handler.close()
+    for handler in [h for h in root.handlers if h.get_name() == _HANDLER_NAME]:
+        root.removeHandler(handler)
+        handler.close()
     root.setLevel(logging.DEBUG if params.get("debug_mode") else logging.INFO)
     for name in ("matplotlib", "fontTools", "h5py", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()):
+    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    handlers.append(logging.StreamHandler())
+    for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT))
-        handler.of_fuxictr = True  # type: ignore[attr-defined]
+        handler.set_name(_HANDLER_NAME)
         root.addHandler(handler)
     return path
 

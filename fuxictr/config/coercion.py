@@ -11,7 +11,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union
 
 from fuxictr.errors import did_you_mean
@@ -46,9 +46,8 @@ def coerce(value: Any, annotation: Any) -> Any:
         return _coerce_list(value, typing.get_args(annotation))
     if origin is dict or annotation is dict or origin is Mapping:
         return _coerce_dict(value, typing.get_args(annotation))
-    if annotation in _SCALARS:
-        return _SCALARS[annotation](value)
-    return value
+    convert = _SCALARS.get(annotation)
+    return value if convert is None else convert(value)
 
 
 def describe(annotation: Any) -> str:
@@ -77,20 +76,20 @@ def dataclass_annotations(section: type) -> dict[str, Any]:
 
 
 def signature_annotations(function: Any) -> dict[str, Any]:
-    """Returns the named parameters of a signature with their annotations.
+    """Returns the named parameters of a function, or of a class's ``__init__``, with annotations.
 
     A parameter without an annotation whose default is a number takes numbers, also those that YAML
     left as strings; any other parameter without an annotation takes any value.
     """
-    hints = typing.get_type_hints(function)
     found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = parameter.default
         is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
-        fallback = int | float | list | None if is_number else Any
-        found[name] = hints.get(name, fallback)
+        is_open = parameter.annotation is inspect.Parameter.empty
+        number = int | float | list | None if is_number else Any
+        found[name] = number if is_open else parameter.annotation
     return found
 
 
@@ -117,7 +116,7 @@ def _coerce_literal(value: Any, allowed: tuple[Any, ...]) -> Any:
 
 def _coerce_list(value: Any, args: tuple[Any, ...]) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise WrongValue(f"allowed: {describe(list[args] if args else list)}")
+        raise WrongValue(f"allowed: list{' of ' + describe(args[0]) if args else ''}")
     return [coerce(item, args[0]) for item in value] if args else list(value)
 
 
@@ -160,4 +159,9 @@ def _to_str(value: Any) -> str:
     return value
 
 
-_SCALARS = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+_SCALARS: dict[Any, Callable[[Any], Any]] = {
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    str: _to_str,
+}

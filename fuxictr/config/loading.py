@@ -149,8 +149,8 @@ def load_raw_config(
     dataset_id = params.get("dataset_id")
     if not isinstance(dataset_id, str) or not dataset_id:
         raise ConfigError(f"{file} ({expid}): key 'dataset_id' is missing")
-    shared = zoo_dir.resolve().parent / "dataset_config.yaml" if zoo_dir else None
-    has_shared = shared is not None and shared.is_file()
+    shared = (zoo_dir or run_dir).resolve().parent / "dataset_config.yaml"
+    has_shared = zoo_dir is not None and shared.is_file()
     files = _config_files(config_dir, "dataset_config", required=not has_shared)
     dataset_file, datasets = _find_block(
         [*files, shared] if has_shared else files, dataset_id, "dataset_id"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, DataError, run_cli
@@ -13,7 +14,14 @@ from fuxictr.experiment.options import (
     parse_models,
     parse_variants,
 )
-from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
+from fuxictr.experiment.reproduce import default_dataset
+from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment, select_expids
+
+if TYPE_CHECKING:
+    import torch
+
+    from fuxictr.pytorch.dataloaders import BatchIterator
+    from fuxictr.pytorch.models import BaseModel
 
 NUM_ROWS = 50_000
 SEED = 2019
@@ -38,8 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     def run() -> None:
-        config, model_class = load_experiment(args.expid, ZOO / args.model, args.config, args.set)
-        path = record_embeddings(config, model_class, args.gpu, args.rows, args.seed)
+        folder = find_folder(args.model)
+        config, model_class = load_experiment(args.expid, folder, args.config, args.set)
+        path = record_embeddings(config, model_class, args.model, args.gpu, args.rows, args.seed)
         print(f"Recorded: {path}")
 
     run_cli(run)
@@ -59,6 +68,7 @@ def main_all(argv: list[str] | None = None) -> None:
 def record_embeddings(
     config: ExperimentConfig,
     model_class: type,
+    backbone: str,
     gpu: int | str = "auto",
     num_rows: int = NUM_ROWS,
     seed: int = SEED,
@@ -68,6 +78,7 @@ def record_embeddings(
     Args:
         config: the checked config of a trained expid.
         model_class: its model.
+        backbone: the name that figures show.
         gpu: where to run, as --gpu.
         num_rows: rows of the sample, or all there are.
         seed: seed of the sample.
@@ -100,7 +111,7 @@ def record_embeddings(
     sample = BatchIterator(rows, min(num_rows, rows.num_rows), shuffle=True, seed=seed)
     arrays = _record(model.to(device), sample, device)
     meta = RecordMeta(
-        model=config.run.model,
+        model=backbone,
         expid=config.expid,
         variant=config.variant,
         dataset_id=config.dataset.dataset_id,
@@ -108,7 +119,7 @@ def record_embeddings(
         num_rows=sample.batch_size,
         seed=seed,
         fields=tuple(feature_map.fields),
-        embedding_dim=int(arrays["model/feature_emb"].shape[-1]),
+        embedding_dim=_embedding_width(arrays, feature_map.num_fields, config.expid),
         checkpoint_sha256=file_sha256(config.checkpoint_path),
     )
     path = records_path(ROOT, meta.dataset_id, meta.expid)
@@ -116,7 +127,18 @@ def record_embeddings(
     return path
 
 
-def _record(model, sample, device) -> dict:
+def _embedding_width(arrays: dict[str, Any], num_fields: int, expid: str) -> int:
+    """Returns D of the first record gen or feature_emb, (rows, F, D) or flat (rows, F * D)."""
+    for key, array in arrays.items():
+        if key.rpartition("/")[2] in ("gen", "feature_emb"):
+            return int(array[0].size) // num_fields
+    raise CheckpointError(
+        f"expid '{expid}': its model records neither 'gen' nor 'feature_emb', but "
+        f"{', '.join(arrays) or 'nothing'}; see the record contract in README.md"
+    )
+
+
+def _record(model: BaseModel, sample: BatchIterator, device: torch.device) -> dict[str, Any]:
     import torch
 
     from fuxictr.analysis.recorder import Recorder
@@ -132,17 +154,28 @@ def _record(model, sample, device) -> dict:
 
 
 def _analyze_all(args: argparse.Namespace) -> None:
-    from fuxictr.experiment.reproduce import default_dataset
-    from fuxictr.experiment.zoo import select_expids
-
+    models, variants = parse_models(args.model), parse_variants(args.variants)
     dataset = args.dataset or default_dataset()
-    for model in parse_models(args.model):
-        expids = select_expids(model, dataset, parse_variants(args.variants))
-        for expid in expids.values():
-            config, model_class = load_experiment(expid, ZOO / model)
-            print(f"Recording {expid} ...", flush=True)
-            record_embeddings(config, model_class, args.gpu)
-        _draw(model, dataset, list(expids.values()))
+    for model in backbones(dataset) if models == ["all"] else models:
+        choices = select_expids(model, dataset, variants)
+        for choice in choices:
+            config, model_class = load_experiment(choice.expid, choice.folder)
+            print(f"Recording {choice.expid} ...", flush=True)
+            record_embeddings(config, model_class, model, args.gpu)
+        _draw(model, config.dataset.dataset_id, [choice.expid for choice in choices])
+
+
+def _draw(model: str, dataset_id: str, expids: list[str]) -> None:
+    from fuxictr.plotting.paper import load_runs, write_collapse, write_correlation, write_summary
+
+    print(f"Drawing {model} on {dataset_id} ...", flush=True)
+    records = load_runs(ROOT, dataset_id, expids, model)
+    paths = write_collapse(ROOT, dataset_id, model, records)
+    paths += write_correlation(ROOT, dataset_id, model, records)
+    table, summary_path = write_summary(ROOT, dataset_id, model, records)
+    print(f"\n{table}\n")
+    for path in [*paths, summary_path]:
+        print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from fuxictr.errors import ConfigError
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """Adds --model, --dataset, --variants, --seeds and --gpu."""
-    parser.add_argument("--model", default="DeepFM", help="a folder of model_zoo/, or a list a,b")
+    parser.add_argument(
+        "--model", default="DeepFM", help="a backbone of model_zoo/, a list a,b, or all"
+    )
     parser.add_argument(
         "--dataset",
         help="avazu, criteo, demo or a dataset_id of the configs "

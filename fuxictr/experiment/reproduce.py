@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -18,16 +19,14 @@ from fuxictr.experiment.options import (
     parse_seeds,
     parse_variants,
 )
-from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment, select_expids
+from fuxictr.experiment.zoo import ROOT, Choice, backbones, load_experiment, select_expids
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One run of a sweep."""
 
-    model: str
-    variant: str
-    expid: str
+    choice: Choice
     seed: int
     config: ExperimentConfig
     model_class: type
@@ -79,11 +78,17 @@ def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) 
     """Returns the runs of a sweep, all configs checked before the first one starts.
 
     The first seed's files are named after the expid; those of other seeds get ``_seed<S>``.
+
+    Args:
+        models: backbones, or ``all``.
+        dataset: the dataset, as --dataset.
+        variants: among ``dis`` and ``gen``.
+        seeds: as --seeds.
     """
     runs = []
-    for model in models:
-        for variant, expid in select_expids(model, dataset, variants).items():
-            config, model_class = load_experiment(expid, ZOO / model)
+    for model in backbones(dataset) if models == ["all"] else models:
+        for choice in select_expids(model, dataset, variants):
+            config, model_class = load_experiment(choice.expid, choice.folder)
             numbers = parse_seeds(seeds, config.train.seed)
             for seed in numbers:
                 suffix = "" if seed == numbers[0] else f"_seed{seed}"
@@ -92,7 +97,7 @@ def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) 
                     train=replace(config.train, seed=seed),
                     run=replace(config.run, model_id=config.run.model_id + suffix),
                 )
-                runs.append(PlannedRun(model, variant, expid, seed, seeded, model_class))
+                runs.append(PlannedRun(choice, seed, seeded, model_class))
     return runs
 
 
@@ -108,15 +113,16 @@ def _run(args: argparse.Namespace) -> None:
     device = get_device(args.gpu)
     runs = plan_runs(models, dataset, variants, args.seeds)
     for number, run in enumerate(runs, start=1):
-        print(
-            f"\n=== Run {number}/{len(runs)}: {run.expid}, seed {run.seed}, {device} ===",
-            flush=True,
-        )
-        run_experiment(run.config, run.model_class, device, csv_file=ZOO / run.model / "config.csv")
+        title = f"Run {number}/{len(runs)}: {run.choice.expid}, seed {run.seed}, {device}"
+        print(f"\n=== {title} ===", flush=True)
+        csv_file = run.choice.folder / "config.csv"
+        run_experiment(run.config, run.model_class, device, csv_file=csv_file)
     dataset_id = registry.dataset_id_of(dataset)
-    cells = list(dict.fromkeys(Cell(run.model, run.variant, run.expid) for run in runs))
-    seeds = list(dict.fromkeys(run.seed for run in runs))
-    table = build_table(read_results(RESULTS), cells, dataset_id, seeds, _ceiling(dataset))
+    cells = [
+        Cell(choice.backbone, choice.variant, choice.expid, tuple(run.seed for run in group))
+        for choice, group in itertools.groupby(runs, key=lambda run: run.choice)
+    ]
+    table = build_table(read_results(RESULTS), cells, dataset_id, _ceiling(dataset))
     paths = write_table(table, ROOT / "results" / dataset_id)
     print(f"\nResults on {dataset_id}:\n\n{to_markdown(table)}")
     print("Table: " + ", ".join(str(path.relative_to(ROOT)) for path in paths))

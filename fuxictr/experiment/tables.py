@@ -38,34 +38,34 @@ class Cell:
     model: str
     variant: str
     expid: str
+    seeds: tuple[int, ...]
 
 
 def latest_runs(
-    rows: Iterable[dict[str, Any]], expid: str, dataset_id: str, seeds: list[int]
+    rows: Iterable[dict[str, Any]], cell: Cell, dataset_id: str
 ) -> list[dict[str, Any]]:
-    """Returns the newest run of each seed, all of one config and one data hash.
+    """Returns the newest run of each of the cell's seeds, all of one config and one data hash.
 
     Raises:
         DataError: a seed has no run with the config and data of the expid's newest run.
     """
-    runs = [r for r in rows if r["expid"] == expid and r["dataset_id"] == dataset_id]
-    runs = [r for r in runs if r["seed"] in seeds and "test" in r]
+    runs = [r for r in rows if r["expid"] == cell.expid and r["dataset_id"] == dataset_id]
+    runs = [r for r in runs if r["seed"] in cell.seeds and "test" in r]
     same = [r for r in runs if all(r[k] == runs[-1][k] for k in ("config_hash", "data_hash"))]
     newest = {r["seed"]: r for r in same}
-    missing = [seed for seed in seeds if seed not in newest]
+    missing = [seed for seed in cell.seeds if seed not in newest]
     if missing:
         raise DataError(
-            f"no run of expid '{expid}' on '{dataset_id}' with test metrics for seed "
+            f"no run of expid '{cell.expid}' on '{dataset_id}' with test metrics for seed "
             f"{', '.join(map(str, missing))}; run `bash 2.reproduce.sh` for it"
         )
-    return [newest[seed] for seed in seeds]
+    return [newest[seed] for seed in cell.seeds]
 
 
 def build_table(
     rows: list[dict[str, Any]],
     cells: list[Cell],
     dataset_id: str,
-    seeds: list[int],
     bayes_ceiling: dict[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the table's rows: column -> value, None where there is nothing to say.
@@ -76,7 +76,6 @@ def build_table(
         rows: the results store.
         cells: the rows wanted; GEN is compared with the DIS of the same model.
         dataset_id: the dataset.
-        seeds: the seeds that every row averages.
         bayes_ceiling: AUC and logloss of the true click probabilities, where they are known.
 
     Raises:
@@ -85,7 +84,7 @@ def build_table(
     table: list[dict[str, Any]] = []
     dis_means: dict[str, dict[str, float]] = {}
     for cell in sorted(cells, key=lambda c: (c.model, c.variant)):
-        runs = latest_runs(rows, cell.expid, dataset_id, seeds)
+        runs = latest_runs(rows, cell, dataset_id)
         line: dict[str, Any] = dict.fromkeys(COLUMNS)
         line.update({"model": cell.model, "variant": cell.variant.upper(), "seeds": len(runs)})
         means = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,7 +88,7 @@ def load_experiment(
     if not isinstance(model, str) or not model:
         raise ConfigError(f"expid '{expid}' in {folder}: key 'model' is missing")
     model_class = load_model_class(model, zoo_dir)
-    annotations = signature_annotations(model_class.__init__)
+    annotations = signature_annotations(model_class)
     return check_config(raw, expid, annotations), model_class
 
 
@@ -105,38 +106,58 @@ def find_config_dir(config_dir: str | Path, zoo_dir: Path) -> Path:
     raise ConfigError(f"--config {config_dir}: no such folder; tried {paths}")
 
 
-def select_expids(model: str, dataset: str, variants: list[str]) -> dict[str, str]:
-    """Returns variant -> expid of a backbone on a dataset.
+@dataclass(frozen=True)
+class Choice:
+    """One expid of a backbone: which model folder, which backbone, which variant."""
 
-    The pair ``<Model>_<dataset>`` and ``<Model>_<dataset>_gen`` is taken where it exists, otherwise
-    the only expid of the dataset that has the variant.
+    folder: Path
+    backbone: str
+    variant: str
+    expid: str
+
+
+def backbones(dataset: str) -> list[str]:
+    """Returns the backbones with an expid ``<Backbone>_<dataset>``, in the order of the zoo.
+
+    A backbone is a model folder, or a name that a folder's expids begin with, as CrossNet's in
+    model_zoo/DCNv2.
+    """
+    suffix = f"_{registry.alias_of(dataset)}"
+    return [
+        expid.removesuffix(suffix)
+        for model in zoo_models()
+        for expid in list_expids(ZOO / model / "config")
+        if expid.endswith(suffix)
+    ]
+
+
+def select_expids(backbone: str, dataset: str, variants: list[str]) -> list[Choice]:
+    """Returns the expids of a backbone on a dataset, in the order of the variants.
+
+    The pair ``<Backbone>_<dataset>`` and ``<Backbone>_<dataset>_gen`` is taken where it exists,
+    otherwise the only expid of the dataset that has the variant.
 
     Args:
-        model: a folder of model_zoo/.
+        backbone: a folder of model_zoo/, or another name that expids begin with.
         dataset: avazu, criteo, demo, or a dataset_id of the config.
         variants: among ``dis`` and ``gen``.
 
     Raises:
-        ConfigError: unknown model or dataset, or no (or no single) expid for a variant.
+        ConfigError: unknown backbone or dataset, or no (or no single) expid for a variant.
     """
-    folder = ZOO / model
-    if not (folder / "config").is_dir():
-        known = zoo_models()
-        raise ConfigError(
-            f"--model {model}: allowed: {', '.join(known)}{did_you_mean(model, known)}"
-        )
+    folder = find_folder(backbone)
     alias, dataset_id = registry.alias_of(dataset), registry.dataset_id_of(dataset)
     experiments = list_expids(folder / "config")
     on_dataset = {e: p for e, p in experiments.items() if p.get("dataset_id") == dataset_id}
     if not on_dataset:
         known = sorted({str(p.get("dataset_id")) for p in experiments.values()})
         raise ConfigError(
-            f"--dataset {dataset}: no expid of {model} has dataset_id '{dataset_id}'; "
+            f"--dataset {dataset}: no expid of {backbone} has dataset_id '{dataset_id}'; "
             f"known: {', '.join(known)}{did_you_mean(dataset_id, known)}"
         )
-    chosen = {}
+    choices = []
     for variant in variants:
-        usual = f"{model}_{alias}" + ("_gen" if variant == "gen" else "")
+        usual = f"{backbone}_{alias}" + ("_gen" if variant == "gen" else "")
         matching = [e for e, p in on_dataset.items() if _variant_of(p) == variant]
         if usual in matching:
             matching = [usual]
@@ -146,8 +167,28 @@ def select_expids(model: str, dataset: str, variants: list[str]) -> dict[str, st
                 f"{folder / 'config'}: expected the expid '{usual}', or one {variant} expid with "
                 f"dataset_id '{dataset_id}'; found {found}"
             )
-        chosen[variant] = matching[0]
-    return chosen
+        choices.append(Choice(folder, backbone, variant, matching[0]))
+    return choices
+
+
+def find_folder(backbone: str) -> Path:
+    """Returns the model folder that holds a backbone's expids.
+
+    Raises:
+        ConfigError: no folder has this name and no folder's expids begin with it.
+    """
+    if (ZOO / backbone / "config").is_dir():
+        return ZOO / backbone
+    names = set(zoo_models())
+    for model in zoo_models():
+        prefixes = {expid.split("_")[0] for expid in list_expids(ZOO / model / "config")}
+        if backbone in prefixes:
+            return ZOO / model
+        names |= prefixes
+    known = sorted(names)
+    raise ConfigError(
+        f"--model {backbone}: allowed: all, {', '.join(known)}{did_you_mean(backbone, known)}"
+    )
 
 
 def _variant_of(params: dict[str, Any]) -> str:

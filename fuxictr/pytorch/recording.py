@@ -17,10 +17,15 @@ class Recordable:
 
     def record(self, name: str, tensor: torch.Tensor) -> None:
         """Appends ``tensor`` to the list ``record_<name>`` while analyzing."""
+        self.record_all(**{name: tensor})
+
+    def record_all(self, **tensors: torch.Tensor) -> None:
+        """Appends each tensor to the list ``record_<name>`` of its name while analyzing."""
         if not self.analyzing:
             return
-        records = getattr(self, f"record_{name}", None)
-        if records is None:
-            records = []
-            setattr(self, f"record_{name}", records)
-        records.append(tensor.detach().cpu())
+        for name, tensor in tensors.items():
+            records = getattr(self, f"record_{name}", None)
+            if records is None:
+                records = []
+                setattr(self, f"record_{name}", records)
+            records.append(tensor.detach().cpu())

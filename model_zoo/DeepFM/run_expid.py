@@ -1,4 +1,4 @@
-"""Trains one expid of this folder's config: python run_expid.py --expid DeepFM_demo_gen --gpu -1"""
+"""Trains one expid of this folder's config; see python run_expid.py --help."""
 
 import sys
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_gen_equals_its_formula(activation, residual, source):
         gamma=2.5,
         gen_residual=residual,
     )
-    gen = GEN(F, D, config)
+    gen = GEN(mixed_map(), D, config)
     v = random_embeddings(3)
     act = ACTIVATIONS[activation]
     expected = np.zeros((B, F, D))
@@ -86,7 +86,9 @@ def test_gen_equals_its_formula(activation, residual, source):
                     weights = gen.encoder.weight[i * D + d].tolist()
                     x = sum(w * u for w, u in zip(weights, flat, strict=True))
                 elif source == "own":
-                    x = sum(gen.encoder.weight[i, e, d].item() * v[b, i, e].item() for e in range(D))
+                    x = sum(
+                        gen.encoder.weight[i, e, d].item() * v[b, i, e].item() for e in range(D)
+                    )
                 else:
                     x = v[b, i, d].item()
                 expected[b, i, d] = 2.5 * act(x) + (v[b, i, d].item() if residual else 0.0)
@@ -94,7 +96,7 @@ def test_gen_equals_its_formula(activation, residual, source):
 
 
 def test_gen_with_identity_weights_is_dis():
-    gen = GEN(F, D, GeneratorConfig(concat_emb=True))
+    gen = GEN(mixed_map(), D, GeneratorConfig(concat_emb=True))
     torch.nn.init.eye_(gen.encoder.weight)
     v = random_embeddings()
     assert torch.equal(gen(v), v)

@@ -99,7 +99,9 @@ def test_errors_name_file_column_and_row(tmp_path, feature_map):
     wrong = columns()
     wrong["b"][13] = 100
     pq.write_table(pa.table(wrong), path, row_group_size=5)
-    with pytest.raises(DataError, match=r"bad.parquet: column 'b', row 14: id 100 is outside 0..99"):
+    with pytest.raises(
+        DataError, match=r"bad.parquet: column 'b', row 14: id 100 is outside 0..99"
+    ):
         read_parquet(path, feature_map)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match="not readable as parquet"):

@@ -217,7 +217,8 @@ def test_errors(feature_map, data):
     model = make(feature_map)
     with pytest.raises(ConfigError, match="key 'monitor': gAUC is not among the metrics"):
         Trainer(model, TrainConfig(monitor="gAUC"))
-    empty = BatchIterator(from_arrays({n: np.zeros(0) for n in ("a", "x", "click")}, feature_map), 5)
+    nothing = {name: np.zeros(0) for name in ("a", "x", "click")}
+    empty = BatchIterator(from_arrays(nothing, feature_map), 5)
     with pytest.raises(DataError, match="the training split has no rows"):
         Trainer(model, TrainConfig(), verbose=0).fit(empty, None)
     with torch.no_grad():

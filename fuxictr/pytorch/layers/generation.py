@@ -12,17 +12,31 @@ import torch
 from torch import nn
 
 from fuxictr.config.sections import GeneratorConfig
+from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.layers.encoders import (
+    AllFieldsEncoder,
+    FieldSharedEncoder,
+    OwnFieldEncoder,
+    SelfAttentionEncoder,
+    StackedEncoder,
+)
 from fuxictr.pytorch.torch_utils import get_activation
 
 
 class GEN(nn.Module):
     """Generates every field's embedding: z_i = gamma * act(v W_i) [+ v_i].
 
-    With ``concat_emb`` the source is v = [v_1 .. v_F], the concatenation of all fields ("all
-    predict all"): the W_i in R^{FD x D} of all fields are one Linear(FD, FD), xavier-normal. With
-    ``small_transformation`` field i is encoded from v_i alone by a D x D matrix of its own. With
-    neither, z_i = gamma * act(v_i).
+    The source v = [v_1 .. v_F] is the concatenation of all fields ("all predict all"): the W_i in
+    R^{FD x D} of all fields are one bias-free Linear(FD, FD), xavier-normal. The config's words
+    change the parts:
+
+    - ``source``: own (W_i in R^{D x D} reads v_i alone); high, low (only the fields of highest or
+      lowest cardinality are generated, the others keep v_i).
+    - ``encoder``: another structure in the place of the one linear map; see encoders.py.
+    - ``target``: only some fields are predicted, drawn anew for each training batch; the fields of
+      highest cardinality in evaluation. With a mask the encoder does not see them: a learnt vector
+      (masked), one a field (field_masked) or zero (hard_masked) stands in their place.
 
     Shape:
         input: raw embeddings v (B, F, D).
@@ -30,53 +44,69 @@ class GEN(nn.Module):
     """
 
     def __init__(
-        self, num_fields: int, embedding_dim: int, config: GeneratorConfig, bias: bool = False
+        self,
+        feature_map: FeatureMap,
+        embedding_dim: int,
+        config: GeneratorConfig,
+        bias: bool = False,
     ) -> None:
         super().__init__()
+        self.config = config
+        num_fields = feature_map.num_fields
+        by_size = _fields_by_cardinality(feature_map)
+        generated = None
+        if config.source in ("high", "low"):
+            count = min(config.num_source, num_fields)
+            chosen = by_size[:count] if config.source == "high" else by_size[-count:]
+            generated = torch.tensor(sorted(chosen))
+        self.register_buffer("generated", generated, persistent=False)
+        num_generated = num_fields if generated is None else len(generated)
+        self.encoder = _make_encoder(config, num_fields, embedding_dim, num_generated, bias)
         self.gamma = config.gamma
-        self.residual = config.gen_residual
-        self.encoder: nn.Module = nn.Identity()
-        if config.concat_emb:
-            width = num_fields * embedding_dim
-            self.encoder = AllFieldsEncoder(width, bias)
-        elif config.small_transformation:
-            self.encoder = OwnFieldEncoder(num_fields, embedding_dim)
-        self.activation = get_activation(config.emb_activation)
+        is_linear = config.encoder == "linear"
+        self.activation = get_activation("linear" if is_linear else config.emb_activation)
+        self.num_targets = min(config.num_target, num_fields)
+        self.register_buffer("top_fields", torch.tensor(by_size), persistent=False)
+        self.mask: nn.Parameter | None = None
+        if config.target in ("masked", "field_masked"):
+            rows = 1 if config.target == "masked" else num_fields
+            self.mask = nn.Parameter(torch.empty(rows, embedding_dim))
+            nn.init.normal_(self.mask, std=1e-4)
+        self._targets: torch.Tensor | None = None
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
         """Returns the generated embeddings (B, F, D)."""
-        gen = self.gamma * self.activation(self.encoder(feature_emb))
-        return gen + feature_emb if self.residual else gen
+        self._targets = self._choose_targets(feature_emb)
+        gen = self.gamma * self.activation(self.encoder(self._source(feature_emb)))
+        if self.config.gen_residual:
+            kept = feature_emb if self.generated is None else feature_emb[:, self.generated]
+            gen = gen + kept
+        if self.generated is None:
+            return gen
+        return feature_emb.index_copy(1, self.generated, gen)
 
+    def predicted_side(self, right: torch.Tensor) -> torch.Tensor:
+        """Returns the right side (B, F, D) with the fields that are not predicted set to zero."""
+        if self._targets is None:
+            return right
+        return right * self._targets.view(1, -1, 1)
 
-class AllFieldsEncoder(nn.Linear):
-    """Encodes every field from all fields by one linear map of the concatenation, FD -> FD."""
+    def _choose_targets(self, feature_emb: torch.Tensor) -> torch.Tensor | None:
+        """Returns an indicator (F,) of the fields that are predicted, or None for all of them."""
+        if self.config.target == "all":
+            return None
+        fields = self.top_fields
+        if self.training:
+            fields = torch.randperm(len(fields)).to(fields.device)
+        indicator = feature_emb.new_zeros(len(fields))
+        return indicator.index_fill(0, fields[: self.num_targets], 1.0)
 
-    def __init__(self, width: int, bias: bool = False) -> None:
-        super().__init__(width, width, bias=bias)
-
-    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
-        """(B, F, D) -> (B, F, D)."""
-        flat = feature_emb.flatten(start_dim=1)  # (B, F, D) -> (B, F*D)
-        return super().forward(flat).view_as(feature_emb)
-
-
-class OwnFieldEncoder(nn.Module):
-    """Encodes every field from itself by a D x D matrix of its own, xavier-normal."""
-
-    def __init__(self, num_fields: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_fields, embedding_dim, embedding_dim))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws each field's matrix xavier-normal."""
-        for matrix in self.weight.detach():
-            nn.init.xavier_normal_(matrix)
-
-    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
-        """(B, F, D) -> (B, F, D)."""
-        return torch.einsum("bfd,fde->bfe", feature_emb, self.weight)
+    def _source(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        if self._targets is None or self.config.target == "random":
+            return feature_emb
+        hidden = self._targets.view(1, -1, 1)
+        seen = feature_emb * (1 - hidden)
+        return seen if self.mask is None else seen + hidden * self.mask
 
 
 def build_generators(
@@ -88,6 +118,12 @@ def build_generators(
 ) -> nn.Module:
     """Returns what generates the embeddings of a backbone: GEN, or nn.Identity for DIS.
 
+    Three lines give a backbone its GEN variant::
+
+        self.generator = build_generators(feature_map, embedding_dim, params)  # in __init__
+        gen = self.generator(feature_emb)                                      # in forward
+        right = target_side(self.generator, gen, feature_emb)                  # gen meets right
+
     Args:
         feature_map: the fields.
         embedding_dim: width D of an embedding.
@@ -95,12 +131,58 @@ def build_generators(
         num_layers: null for one generator, a number for a ModuleList of that many (one a layer).
         bias: whether the all-fields encoder has a bias.
     """
-    if not isinstance(cfg, GeneratorConfig):
-        cfg = GeneratorConfig.from_params(dict(cfg), where="the generator")
+    config = generator_config(cfg)
 
     def build() -> nn.Module:
-        if cfg.is_identity:
+        if config.is_identity:
             return nn.Identity()
-        return GEN(feature_map.num_fields, embedding_dim, cfg, bias)
+        return GEN(feature_map, embedding_dim, config, bias)
 
     return build() if num_layers is None else nn.ModuleList(build() for _ in range(num_layers))
+
+
+def generator_config(cfg: GeneratorConfig | Mapping[str, Any]) -> GeneratorConfig:
+    """Returns the generator's section of a model's params."""
+    if isinstance(cfg, GeneratorConfig):
+        return cfg
+    return GeneratorConfig.from_params(dict(cfg), where="the generator")
+
+
+def target_side(generator: nn.Module, gen: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
+    """Returns what the generated embeddings interact with, after the generator's config.
+
+    It is the raw side; with ``symmetric`` the generated one; with a ``target``, zero in the fields
+    that are not predicted.
+
+    Args:
+        generator: GEN, or nn.Identity for DIS.
+        gen: what it returned, (B, F, D).
+        raw: the raw side, (B, F, D).
+    """
+    if not isinstance(generator, GEN):
+        return raw
+    return generator.predicted_side(gen if generator.config.symmetric else raw)
+
+
+def _make_encoder(
+    config: GeneratorConfig, num_fields: int, embedding_dim: int, num_generated: int, bias: bool
+) -> nn.Module:
+    if config.source is None:
+        return nn.Identity()
+    if config.source == "own":
+        return OwnFieldEncoder(num_fields, embedding_dim)
+    if config.encoder == "self_attention":
+        if num_generated != num_fields:
+            raise ConfigError("encoder: self_attention generates all fields; it needs source: all")
+        return SelfAttentionEncoder(embedding_dim)
+    if config.encoder == "field_shared":
+        return FieldSharedEncoder(num_fields, embedding_dim, num_generated)
+    if config.encoder == "stacked":
+        return StackedEncoder(num_fields, embedding_dim, num_generated)
+    return AllFieldsEncoder(num_fields, embedding_dim, num_generated, bias)
+
+
+def _fields_by_cardinality(feature_map: FeatureMap) -> list[int]:
+    """Returns the fields' positions by falling cardinality; a numeric field counts one value."""
+    sizes = [spec.get("vocab_size", 1) for spec in feature_map.fields.values()]
+    return sorted(range(len(sizes)), key=lambda position: -sizes[position])

@@ -14,6 +14,7 @@ from fuxictr.pytorch.layers import (
     MLP_Block,
     build_generators,
     pair_sum,
+    target_side,
 )
 from fuxictr.pytorch.models import BaseModel
 
@@ -21,8 +22,7 @@ from fuxictr.pytorch.models import BaseModel
 class DeepFM(BaseModel):
     """logit = LR(x) + sum_{i<j} <z_i, v_j> + MLP([v_1 .. v_F]).
 
-    GEN: z_i is generated from all fields; DIS: z_i = v_i. The DNN reads the raw embeddings v in
-    both. With ``symmetric`` the generated z_j stands in for v_j.
+    GEN: z_i is generated from all fields; DIS: z_i = v_i. The DNN reads the raw embeddings in both.
 
     Args:
         feature_map: the fields.
@@ -38,7 +38,7 @@ class DeepFM(BaseModel):
         self,
         feature_map: FeatureMap,
         embedding_dim: int = 10,
-        hidden_units: list[int] = (64, 64, 64),  # type: ignore[assignment]
+        hidden_units: list[int] | None = None,
         hidden_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
         batch_norm: bool = False,
@@ -48,10 +48,9 @@ class DeepFM(BaseModel):
         self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
         self.lr_layer = LogisticRegression(feature_map)
         self.generator = build_generators(feature_map, embedding_dim, params)
-        self.symmetric = params.get("symmetric", False)
         self.mlp = MLP_Block(
             input_dim=feature_map.sum_emb_out_dim(embedding_dim),
-            hidden_units=hidden_units,
+            hidden_units=hidden_units or [64, 64, 64],
             hidden_activations=hidden_activations,
             output_dim=1,
             dropout_rates=net_dropout,
@@ -64,12 +63,9 @@ class DeepFM(BaseModel):
         X = self.get_inputs(inputs)
         feature_emb = self.embedding_layer(X)  # (B, F, D)
         gen = self.generator(feature_emb)  # (B, F, D); identity for DIS
-        right = gen if self.symmetric else feature_emb
+        right = target_side(self.generator, gen, feature_emb)
         interaction = pair_sum(gen, right)  # (B, D)
         deep = self.mlp(feature_emb.flatten(start_dim=1))  # (B, F*D) -> (B, 1)
-        self.record("feature_emb", feature_emb)
-        self.record("gen", gen)
-        self.record("left", gen)
-        self.record("right", right)
+        self.record_all(feature_emb=feature_emb, gen=gen, left=gen, right=right)
         self.record("final_representation", interaction)
         return self.output(self.lr_layer(X) + interaction.sum(dim=-1, keepdim=True) + deep)

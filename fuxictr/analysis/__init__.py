@@ -1,0 +1,1 @@
+"""Recorded embeddings: arrays in, numbers out."""

@@ -1,0 +1,215 @@
+"""Recorded embeddings on disk, one HDF5 file a run, and the names that the analyses read.
+
+Canonical names, which every model records under the path of the module that made them:
+
+- ``feature_emb``: raw embeddings v (B, F, D).
+- ``gen``: the side that the spectrum takes: z for GEN, v for DIS; one for each layer of a cross
+  network.
+- ``left``, ``right``: the two sides that interact.
+- ``final_representation``: what the last linear layer reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+
+from fuxictr.errors import CheckpointError, did_you_mean
+from fuxictr.files import atomic_path
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RecordMeta:
+    """What was recorded: the run, its checkpoint and the sample of rows.
+
+    ``seed`` is the seed of the sample, ``embedding_dim`` the width D of one field,
+    ``sample_mode`` the model's mode while recording (``eval``: no dropout).
+    """
+
+    model: str
+    expid: str
+    variant: str
+    dataset_id: str
+    split: str
+    num_rows: int
+    seed: int
+    fields: tuple[str, ...]
+    embedding_dim: int
+    checkpoint_sha256: str
+    sample_mode: str = "eval"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        if self.variant not in ("dis", "gen"):
+            raise CheckpointError(f"variant '{self.variant}' of {self.expid}: allowed: dis, gen")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The arrays of one run, ``{"<module path>/<name>": (rows, ...)}``, and what they are."""
+
+    arrays: Mapping[str, np.ndarray]
+    meta: RecordMeta
+
+
+def records_path(root: str | Path, dataset_id: str, expid: str) -> Path:
+    """Returns ``<root>/figure/raw_data/<dataset_id>/<expid>/records.h5``."""
+    return Path(root) / "figure" / "raw_data" / dataset_id / expid / "records.h5"
+
+
+def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: RecordMeta) -> None:
+    """Writes the arrays as float32 and the meta data as attributes, whole or not at all.
+
+    Raises:
+        CheckpointError: there is nothing to write.
+    """
+    if not arrays:
+        raise CheckpointError(
+            f"{meta.expid}: the model recorded nothing; let a module append to record_<name> lists "
+            f"in forward while self.analyzing is true"
+        )
+    attributes = asdict(meta) | {"fields": json.dumps(meta.fields)}
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(attributes)
+        for key, array in arrays.items():
+            file.create_dataset(key, data=np.asarray(array, dtype=np.float32))
+
+
+def load_records(path: str | Path, model: str = "<Model>") -> Records:
+    """Opens the recording of a run; each array is read from disk when it is asked for.
+
+    Args:
+        path: a file of ``save_records``.
+        model: the model's name, for the command in the error message.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or no recording; says what to run.
+    """
+    path = Path(path)
+    expid = path.parent.name
+    command = f"python analyze.py --model {model} --expid {expid} --gpu -1"
+    if not path.is_file():
+        runs = path.parent.parent
+        recorded = [run.name for run in runs.iterdir()] if runs.is_dir() else []
+        raise CheckpointError(
+            f"{path}: no recorded embeddings of '{expid}'{did_you_mean(expid, recorded)}; "
+            f"to record them run: {command}"
+        )
+    arrays = _ArraysOnDisk(path, command)
+    if not arrays:
+        raise CheckpointError(f"{path}: holds no arrays; to record them again run: {command}")
+    return Records(arrays, _read(path, command, _read_meta))
+
+
+def interacting_embeddings(records: Records) -> np.ndarray:
+    """Returns the embeddings whose spectrum is taken (rows, F * D).
+
+    They are all arrays named ``gen``, layer by layer stacked along the rows.
+
+    Raises:
+        CheckpointError: there is no such array, or their widths differ.
+    """
+    keys = _keys_named(records, "gen")
+    if len(keys) == 1:
+        return _flatten(records.arrays[keys[0]])
+    layers = [_flatten(records.arrays[key]) for key in keys]
+    widths = {layer.shape[1] for layer in layers}
+    if len(widths) > 1:
+        raise CheckpointError(
+            f"{records.meta.expid}: the layers recorded as 'gen' differ in width "
+            f"({sorted(widths)}), so they cannot be stacked: {', '.join(keys)}"
+        )
+    return np.concatenate(layers)
+
+
+def interacting_sides(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the two interacting sides (rows, F * D): the first ``left`` and first ``right``.
+
+    Raises:
+        CheckpointError: a side was not recorded, or the two have different numbers of rows.
+    """
+    keys = [_keys_named(records, name)[0] for name in ("left", "right")]
+    left, right = (_flatten(records.arrays[key]) for key in keys)
+    if len(left) != len(right):
+        raise CheckpointError(
+            f"{records.meta.expid}: the interacting sides {keys[0]} and {keys[1]} have "
+            f"{len(left)} and {len(right)} rows; both must come from the same rows"
+        )
+    return left, right
+
+
+class _ArraysOnDisk(Mapping):
+    """The datasets of an HDF5 file by key; a recording may be larger than what a figure needs."""
+
+    def __init__(self, path: Path, command: str) -> None:
+        self._path, self._command = path, command
+        self._keys = _read(path, command, _dataset_keys)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._keys:
+            raise KeyError(key)
+        return _read(self._path, self._command, lambda file: file[key][()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _read(path: Path, command: str, reader: Callable[[h5py.File], T]) -> T:
+    try:
+        with h5py.File(path, "r") as file:
+            return reader(file)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a recording, it is damaged or comes from elsewhere "
+            f"({str(error).splitlines()[0]}); to record it again run: {command}"
+        ) from error
+
+
+def _read_meta(file: h5py.File) -> RecordMeta:
+    missing = [field.name for field in fields(RecordMeta) if field.name not in file.attrs]
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    values = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in ((field.name, file.attrs[field.name]) for field in fields(RecordMeta))
+    }
+    return RecordMeta(**values | {"fields": json.loads(values["fields"])})
+
+
+def _dataset_keys(file: h5py.File) -> list[str]:
+    keys: list[str] = []
+    file.visititems(lambda key, item: keys.append(key) if isinstance(item, h5py.Dataset) else None)
+    return sorted(keys, key=_natural)
+
+
+def _keys_named(records: Records, name: str) -> list[str]:
+    """Returns the keys of the arrays called ``name``, layer 2 before layer 10."""
+    keys = [key for key in records.arrays if key.rpartition("/")[2] == name]
+    if not keys:
+        raise CheckpointError(
+            f"{records.meta.expid}: no module recorded '{name}'; recorded: "
+            f"{', '.join(sorted(records.arrays, key=_natural)) or 'nothing'}"
+        )
+    return sorted(keys, key=_natural)
+
+
+def _natural(key: str) -> list[tuple[bool, int, str]]:
+    """Sort key that takes runs of digits as numbers."""
+    parts = re.split(r"(\d+)", key)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _flatten(array: np.ndarray) -> np.ndarray:
+    return array.reshape(len(array), -1)

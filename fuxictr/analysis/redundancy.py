@@ -1,0 +1,44 @@
+"""The redundancy of two interacting sides: the correlations between all their dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fuxictr.analysis.moments import centred_product, centred_squares
+from fuxictr.errors import DataError
+
+
+def correlation_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns the Pearson correlations of the columns of two matrices with equal rows.
+
+    A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the sides with every
+    dimension z-scored. The standard deviations divide by rows - 1 too, so that the correlation of a
+    dimension with itself is exactly 1. A dimension that is constant correlates with nothing: 0.
+
+    Args:
+        left: (rows, D_left).
+        right: (rows, D_right); may be ``left`` itself.
+
+    Returns:
+        (D_left, D_right), float64, in [-1, 1].
+
+    Raises:
+        DataError: the sides are empty, no matrices, not finite, shorter than two rows, or differ in
+            their numbers of rows.
+    """
+    product = centred_product(left, right)
+    if len(left) < 2:
+        raise DataError("a correlation needs two rows at least; found 1")
+    # The factors 1 / (rows - 1) of the product and of the two standard deviations cancel.
+    scale = np.sqrt(np.outer(centred_squares(left), centred_squares(right)))
+    correlation = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+    return np.clip(correlation, -1.0, 1.0)
+
+
+def mean_absolute_correlation(matrix: np.ndarray) -> float:
+    """Returns the mean of |r| over all entries of a correlation matrix.
+
+    Constant dimensions count as 0. Where a side meets itself (DIS), the ones of the diagonal
+    are counted: they add at most 1 / D.
+    """
+    return float(np.abs(matrix).mean())

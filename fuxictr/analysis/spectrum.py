@@ -1,0 +1,75 @@
+"""The spectrum of embeddings: which of their dimensions carry variance (dimensional collapse).
+
+Embeddings whose rows do not differ at all have no spectrum to speak of: their singular values are
+all zero, their logarithms are -inf, and RankMe, information abundance and the number of effective
+dimensions are 0 by definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fuxictr.analysis.moments import centred_product
+
+RANKME_EPSILON = 1e-7
+EFFECTIVE_THRESHOLD = 1e-6
+
+
+def covariance(embeddings: np.ndarray) -> np.ndarray:
+    """Returns the centred covariance (1 / rows) (X - mean)^T (X - mean), (D, D), float64.
+
+    Raises:
+        DataError: ``embeddings`` (rows, D) is empty, no matrix, or not finite.
+    """
+    return centred_product(embeddings, embeddings) / len(embeddings)
+
+
+def singular_values(embeddings: np.ndarray) -> np.ndarray:
+    """Returns the singular values of the covariance of (rows, D), falling, (D,), float64.
+
+    Values below about 1e-16 of the largest are rounding noise. Raises as ``covariance``.
+    """
+    return np.linalg.svd(covariance(embeddings), compute_uv=False, hermitian=True)
+
+
+def field_spectra(embeddings: np.ndarray) -> np.ndarray:
+    """Returns the singular values of each field of (rows, F, D) on its own, (F, D)."""
+    return np.stack([singular_values(field) for field in np.moveaxis(embeddings, 1, 0)])
+
+
+def normalized(values: np.ndarray) -> np.ndarray:
+    """Returns the singular values divided by the largest of them; zeros where all are zero."""
+    values = np.asarray(values, dtype=np.float64)
+    largest = values.max()
+    return values / largest if largest > 0 else np.zeros_like(values)
+
+
+def log_spectrum(values: np.ndarray) -> np.ndarray:
+    """Returns the natural logarithm of the normalised singular values; -inf where one is zero."""
+    with np.errstate(divide="ignore"):
+        return np.log(normalized(values))
+
+
+def rankme(values: np.ndarray) -> float:
+    """Returns RankMe, exp(-sum p log p) with p = S / sum(S) + 1e-7: a smooth rank in [0, D].
+
+    Source: Garrido et al., RankMe, ICML 2023.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.max() <= 0:
+        return 0.0
+    p = values / values.sum() + RANKME_EPSILON
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def information_abundance(values: np.ndarray) -> float:
+    """Returns sum(S) / max(S), in [1, D], or 0 for embeddings without variance.
+
+    Source: Guo et al., On the Embedding Collapse When Scaling up Recommendation Models, ICML 2024.
+    """
+    return float(normalized(values).sum())
+
+
+def effective_dimensions(values: np.ndarray, threshold: float = EFFECTIVE_THRESHOLD) -> int:
+    """Returns how many singular values lie above ``threshold`` times the largest."""
+    return int(np.count_nonzero(normalized(values) > threshold))

@@ -1,0 +1,64 @@
+"""The numbers that one recording comes down to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fuxictr.analysis.records import Records, interacting_embeddings, interacting_sides
+from fuxictr.analysis.redundancy import correlation_matrix, mean_absolute_correlation
+from fuxictr.analysis.spectrum import (
+    effective_dimensions,
+    information_abundance,
+    rankme,
+    singular_values,
+)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Collapse and redundancy of one run.
+
+    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest.
+    """
+
+    model: str
+    variant: str
+    expid: str
+    rankme: float
+    information_abundance: float
+    effective_dimensions: int
+    num_dimensions: int
+    mean_absolute_correlation: float
+    num_rows: int
+    split: str
+    seed: int
+
+
+def analysis_summary(records: Iterable[Records]) -> list[RunSummary]:
+    """Returns the summary of each recording, in the order given.
+
+    Raises:
+        CheckpointError: a recording lacks 'gen', 'left' or 'right'.
+    """
+    return [_summarize(run) for run in records]
+
+
+def _summarize(records: Records) -> RunSummary:
+    meta = records.meta
+    values = singular_values(interacting_embeddings(records))
+    return RunSummary(
+        model=meta.model,
+        variant=meta.variant,
+        expid=meta.expid,
+        rankme=rankme(values),
+        information_abundance=information_abundance(values),
+        effective_dimensions=effective_dimensions(values),
+        num_dimensions=values.size,
+        mean_absolute_correlation=mean_absolute_correlation(
+            correlation_matrix(*interacting_sides(records))
+        ),
+        num_rows=meta.num_rows,
+        split=meta.split,
+        seed=meta.seed,
+    )

@@ -1,0 +1,1 @@
+"""Raw datasets: registry, download, column functions, the demo generator."""

@@ -1,0 +1,161 @@
+"""``bash 1.prepare.sh``: fetches datasets, or generates the demo data."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fuxictr.datasets import registry
+from fuxictr.datasets.registry import SPLITS, RawDataset
+from fuxictr.errors import DownloadError, run_cli
+from fuxictr.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARKER = ".verified.json"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and prepares each dataset."""
+    parser = argparse.ArgumentParser(
+        prog="1.prepare.sh",
+        description="Download and verify datasets, or generate the demo data.",
+    )
+    names = ", ".join(d.name.lower() for d in registry.DATASETS)
+    parser.add_argument(
+        "datasets", nargs="*", help=f"avazu, criteo, {names} (default: avazu criteo)"
+    )
+    parser.add_argument("--rows", type=int, default=None, help="rows of the demo data (200000)")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the demo data (2019)")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds data/")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        datasets = [registry.resolve(name) for name in args.datasets or ["avazu", "criteo"]]
+        for dataset in datasets:
+            if dataset.md5:
+                prepare_download(args.root, dataset)
+            else:
+                prepare_demo(args.root, dataset, args.rows, args.seed)
+
+    run_cli(run)
+
+
+def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | None) -> None:
+    """Generates the demo data, unless it is there with these rows and this seed."""
+    from fuxictr.datasets import demo
+
+    folder = registry.raw_dir(root, dataset)
+    rows = demo.DEFAULT_ROWS if rows is None else rows
+    seed = demo.DEFAULT_SEED if seed is None else seed
+    with _exclusive(folder):
+        if demo.generate(folder, rows, seed):
+            ceiling = demo.load_bayes_ceiling(folder)
+            print(
+                f"demo: {rows:,} rows in {folder}; Bayes ceiling of the test split: "
+                f"AUC {ceiling['AUC']:.6f}, logloss {ceiling['logloss']:.6f}"
+            )
+        else:
+            print(f"demo: all in place in {folder}")
+
+
+def prepare_download(root: Path, dataset: RawDataset) -> None:
+    """Downloads, unpacks and verifies a dataset; does nothing where all is in place.
+
+    The csv files appear under their final names only when all three are verified.
+
+    Raises:
+        DownloadError: see download.py and archive.py; or a csv that is in place is not the
+            published one.
+    """
+    folder = registry.raw_dir(root, dataset)
+    with _exclusive(folder):
+        if _is_in_place(folder, dataset):
+            print(f"{dataset.name}: all in place in {folder}")
+            return
+        from fuxictr.datasets.archive import unpack_csv
+        from fuxictr.datasets.download import DiskFullError, archive_url, download
+
+        staging = _staging(folder)
+        archive = staging / f"{dataset.name}.zip"
+        if not archive.is_file():
+            print(f"{dataset.name}: downloading {archive_url(dataset.name)}", flush=True)
+            download(archive_url(dataset.name), archive)
+        try:
+            files = unpack_csv(archive, staging / "csv", dataset.md5)
+        except DiskFullError:
+            raise
+        except DownloadError:
+            archive.unlink()  # it would fail again: the next run fetches it anew
+            raise
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in files.values():
+            os.replace(path, folder / path.name)
+        _write_marker(folder, dataset)
+        shutil.rmtree(staging)
+        print(f"{dataset.name}: verified in {folder}")
+
+
+def _is_in_place(folder: Path, dataset: RawDataset) -> bool:
+    """Returns whether the published csv files are there; verifies md5 once and remembers it."""
+    if not all((folder / f"{split}.csv").is_file() for split in SPLITS):
+        return False
+    if _read_marker(folder) == _fingerprint(folder):
+        return True
+    from fuxictr.datasets.archive import file_md5
+
+    for split, expected in zip(SPLITS, dataset.md5, strict=True):
+        path = folder / f"{split}.csv"
+        found = file_md5(path)
+        if found != expected:
+            raise DownloadError(
+                f"{path}: md5 {found}, expected {expected}; it is not the published file: move it "
+                "away and run the command again"
+            )
+    _write_marker(folder, dataset)
+    return True
+
+
+def _fingerprint(folder: Path) -> dict[str, list[int]]:
+    stats = {split: (folder / f"{split}.csv").stat() for split in SPLITS}
+    return {split: [found.st_size, found.st_mtime_ns] for split, found in stats.items()}
+
+
+def _read_marker(folder: Path) -> dict[str, list[int]] | None:
+    try:
+        return json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_marker(folder: Path, dataset: RawDataset) -> None:
+    content = {"name": dataset.name, "md5": dataset.md5, "files": _fingerprint(folder)}
+    write_atomically(folder / _MARKER, json.dumps(content, indent=2) + "\n")
+
+
+def _staging(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.download")
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Holds the dataset's lock: a second command waits for the first and finds its work done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another command is preparing {folder.name}: waiting for it.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    main()

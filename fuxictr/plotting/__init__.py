@@ -1,0 +1,1 @@
+"""Results and records in, matplotlib figures out."""

@@ -1,0 +1,96 @@
+"""Heat map of the correlations between two interacting sides, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fuxictr.errors import DataError
+from fuxictr.plotting.style import PAGE_WIDTH, add_texts, figure_style, new_figure
+
+COLOUR_MAP = "RdBu_r"  # diverging, white at zero, red and blue told apart by colour-blind readers
+BORDER = "#9A9A9A"
+
+
+def correlation_figure(
+    matrix: np.ndarray,
+    fields: Sequence[str],
+    embedding_dim: int,
+    title: str = "",
+    caption: str = "",
+) -> Figure:
+    """Draws a correlation matrix, on the fixed scale -1 to 1, with the borders of its fields.
+
+    Args:
+        matrix: (F * D, F * D), rows the left side, columns the right side.
+        fields: the names of the F fields, in the order of the embeddings.
+        embedding_dim: D.
+        title: heading.
+        caption: what was sampled, below the figure.
+
+    Raises:
+        DataError: the matrix holds no correlation other than zero or a value that is not finite, or
+            does not have F * D rows and columns.
+    """
+    _check_matrix(matrix, fields, embedding_dim)
+    with figure_style():
+        figure = new_figure(PAGE_WIDTH, PAGE_WIDTH * 0.94)
+        axes = figure.add_subplot()
+        size = len(matrix)
+        image = axes.imshow(
+            matrix,
+            cmap=COLOUR_MAP,
+            vmin=-1,
+            vmax=1,
+            interpolation="none",
+            extent=(0, size, size, 0),
+        )
+        borders = np.arange(1, len(fields)) * embedding_dim
+        axes.hlines(borders, 0, size, colors=BORDER, linewidth=0.3)
+        axes.vlines(borders, 0, size, colors=BORDER, linewidth=0.3)
+        _name_fields(axes, fields, embedding_dim)
+        axes.spines[:].set_visible(True)
+        axes.set(xlabel="Right side of the interaction", ylabel="Left side of the interaction")
+        colour_bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=30)
+        colour_bar.set_label("Pearson correlation")
+        colour_bar.outline.set_linewidth(0.5)
+        add_texts(figure, axes, title, caption)
+    return figure
+
+
+def correlation_numbers(
+    matrix: np.ndarray, fields: Sequence[str], embedding_dim: int
+) -> tuple[list[str], Iterator[list[object]]]:
+    """Returns header and rows of the matrix, both labelled ``<field>.<dimension>``."""
+    labels = [f"{field}.{dimension}" for field in fields for dimension in range(embedding_dim)]
+    rows = ([label, *row.tolist()] for label, row in zip(labels, matrix, strict=True))
+    return ["left/right", *labels], rows
+
+
+def _name_fields(axes: Axes, fields: Sequence[str], embedding_dim: int) -> None:
+    """Writes each field's name at the middle of its rows and columns."""
+    centres = (np.arange(len(fields)) + 0.5) * embedding_dim
+    # A line of text must fit into a field; 5.2 inches is what names and colour bar leave.
+    points = 72 * 5.2 / len(fields)
+    size = float(np.clip(0.7 * points, 4.5, 8))
+    axes.set_xticks(centres, fields, rotation=90, fontsize=size)
+    axes.set_yticks(centres, fields, fontsize=size)
+    axes.tick_params(length=0, pad=2)
+
+
+def _check_matrix(matrix: np.ndarray, fields: Sequence[str], embedding_dim: int) -> None:
+    size = len(fields) * embedding_dim
+    if not size or matrix.shape != (size, size):
+        raise DataError(
+            f"a correlation matrix of shape {matrix.shape} does not fit {len(fields)} fields of "
+            f"{embedding_dim} dimensions; ({size}, {size}) is needed"
+        )
+    if not np.isfinite(matrix).all():
+        raise DataError("no correlations to draw: the matrix holds values that are not finite")
+    if not matrix.any():
+        raise DataError(
+            "no correlations to draw: all are zero, because one side does not vary over the sample"
+        )

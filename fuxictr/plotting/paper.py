@@ -1,0 +1,138 @@
+"""Everything the paper draws for one model: load the recordings of its runs, write the figures.
+
+Files go to ``<root>/figure/final/<dataset_id>/``; the numbers drawn lie beside each figure as csv.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from fuxictr.analysis.records import (
+    RecordMeta,
+    Records,
+    interacting_embeddings,
+    interacting_sides,
+    load_records,
+    records_path,
+)
+from fuxictr.analysis.redundancy import correlation_matrix
+from fuxictr.analysis.spectrum import singular_values
+from fuxictr.analysis.summary import RunSummary, analysis_summary
+from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
+from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
+from fuxictr.plotting.style import save_figure, save_numbers
+from fuxictr.plotting.tables import summary_table
+
+_VARIANTS = {"dis": "DIS, raw embeddings", "gen": "GEN, generated embeddings"}
+
+
+def load_runs(
+    root: str | Path, dataset_id: str, expids: Sequence[str], model: str
+) -> list[Records]:
+    """Opens the recordings of several runs on one dataset.
+
+    Raises:
+        CheckpointError: a run was not recorded, or its file is damaged.
+    """
+    return [load_records(records_path(root, dataset_id, expid), model) for expid in expids]
+
+
+def write_collapse(
+    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
+) -> list[Path]:
+    """Draws the spectra of all runs into one figure: ``<model>_collapse.{pdf,png,csv}``.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        CheckpointError: a recording lacks 'gen'.
+        DataError: a run's embeddings do not vary, or are not finite.
+    """
+    curves = [
+        (label, run.meta.variant, singular_values(interacting_embeddings(run)))
+        for label, run in zip(_labels(records), records, strict=True)
+    ]
+    metas = [run.meta for run in records]
+    figure = spectrum_figure(curves, f"{_models(metas)}: embedding spectrum", _caption(metas))
+    stem = _stem(root, dataset_id, f"{model}_collapse")
+    numbers = save_numbers(f"{stem}.csv", *spectrum_numbers(curves))
+    return [*save_figure(figure, stem), numbers]
+
+
+def write_correlation(
+    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
+) -> list[Path]:
+    """Draws a heat map for each run: ``<model>_<variant>_correlation.{pdf,png,csv}``.
+
+    Several runs of one variant are told apart by their expids, ``<expid>_correlation``.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        CheckpointError: a recording lacks 'left' or 'right'.
+        DataError: a side does not vary, is not finite, or does not fit the fields.
+    """
+    paths: list[Path] = []
+    num_runs = Counter(run.meta.variant for run in records)
+    for run in records:
+        meta = run.meta
+        matrix = correlation_matrix(*interacting_sides(run))
+        title = f"{meta.model} {meta.variant.upper()}: correlation of the interacting sides"
+        layout = (meta.fields, meta.embedding_dim)
+        figure = correlation_figure(matrix, *layout, title, _caption([meta]))
+        name = meta.expid if num_runs[meta.variant] > 1 else f"{model}_{meta.variant}"
+        stem = _stem(root, dataset_id, f"{name}_correlation")
+        numbers = save_numbers(f"{stem}.csv", *correlation_numbers(matrix, *layout))
+        paths += [*save_figure(figure, stem), numbers]
+    return paths
+
+
+def write_summary(
+    root: str | Path, dataset_id: str, model: str, records: Iterable[Records]
+) -> tuple[str, Path]:
+    """Writes ``<model>_summary.csv``, one row a run; returns the table for the screen and the path.
+
+    Raises:
+        CheckpointError: a recording lacks 'gen', 'left' or 'right'.
+    """
+    summaries = analysis_summary(records)
+    path = save_numbers(
+        f"{_stem(root, dataset_id, f'{model}_summary')}.csv",
+        [field.name for field in fields(RunSummary)],
+        (list(asdict(summary).values()) for summary in summaries),
+    )
+    return summary_table(summaries), path
+
+
+def _stem(root: str | Path, dataset_id: str, name: str) -> Path:
+    return Path(root) / "figure" / "final" / dataset_id / name
+
+
+def _labels(records: Sequence[Records]) -> list[str]:
+    """Returns what the variants are, with the expid where a variant has several runs."""
+    num_runs = Counter(run.meta.variant for run in records)
+    return [
+        f"{run.meta.variant.upper()} ({run.meta.expid})"
+        if num_runs[run.meta.variant] > 1
+        else _VARIANTS[run.meta.variant]
+        for run in records
+    ]
+
+
+def _models(metas: Sequence[RecordMeta]) -> str:
+    return ", ".join(dict.fromkeys(meta.model for meta in metas))
+
+
+def _caption(metas: Sequence[RecordMeta]) -> str:
+    """Returns the sample that a figure was computed from; runs with one sample share a sentence."""
+    samples = (
+        f"{meta.dataset_id}, {meta.num_rows:,} rows of the {meta.split} split, seed {meta.seed}, "
+        f"{meta.sample_mode} mode"
+        for meta in metas
+    )
+    return "; ".join(dict.fromkeys(samples))

@@ -1,0 +1,118 @@
+"""Raw cells as typed values; a cell that does not fit its type is an error that names it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from fuxictr.errors import DataError
+from fuxictr.preprocess.sources import Frame
+
+_TYPES = {"str": pl.String, "int": pl.Int64, "float": pl.Float64}
+_ALLOWED = {
+    "int": "an integer, or an empty cell (dtype: int)",
+    "float": "a number, or an empty cell (dtype: float)",
+}
+
+
+class WrongCell(ValueError):
+    """A cell that does not fit: its row in the frame, its value, and what is allowed."""
+
+    def __init__(self, row: int, value: object, allowed: str) -> None:
+        super().__init__(row, value, allowed)
+        self.row, self.value, self.allowed = row, value, allowed
+
+
+@contextlib.contextmanager
+def naming_cell(frame: Frame, column: str) -> Iterator[None]:
+    """Turns a WrongCell of a frame into a DataError that names file, row and column."""
+    try:
+        yield
+    except WrongCell as error:
+        found = "an empty cell" if error.value in (None, "") else repr(error.value)
+        raise DataError(
+            f"{frame.locate(error.row)}, column '{column}': found {found}, allowed: {error.allowed}"
+        ) from None
+
+
+def to_series(column: pa.ChunkedArray) -> pl.Series:
+    """Returns an Arrow column as a polars series."""
+    return pl.Series(values=pl.from_arrow(column))
+
+
+def to_arrow(series: pl.Series) -> pa.Array:
+    """Returns a polars series as an Arrow array, in types that older readers know."""
+    return series.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def read_values(raw: pl.Series, dtype: str) -> pl.Series:
+    """Returns the cells as String, Int64 or Float64, null where missing.
+
+    Missing is null, an empty text and NaN; a text ``nan`` too where a number is expected.
+
+    Args:
+        raw: cells (rows,) of any scalar type.
+        dtype: str, int or float.
+
+    Raises:
+        WrongCell: a cell is not of the type.
+    """
+    if raw.dtype.is_nested() or raw.dtype == pl.Binary:
+        raise WrongCell(0, raw[0], f"one value a cell, found a column of type {raw.dtype}")
+    if raw.dtype.is_float():
+        raw = raw.fill_nan(None)
+    if dtype == "str":
+        texts = raw.cast(pl.String)
+        return texts.set(texts == "", None)
+    if raw.dtype in (pl.Categorical, pl.Enum):
+        raw = raw.cast(pl.String)
+    if raw.dtype == pl.String:
+        raw = raw.str.strip_chars()
+    values = raw.cast(_TYPES[dtype], strict=False)
+    _check_parsed(raw, values, dtype)
+    return values.fill_nan(None) if dtype == "float" else values
+
+
+def read_numbers(raw: pl.Series, dtype: str, fill: float) -> np.ndarray:
+    """Returns the cells as float64 (rows,), ``fill`` where missing.
+
+    Raises:
+        WrongCell: a cell is no number, or one that float32 cannot hold.
+    """
+    values = read_values(raw, dtype).cast(pl.Float64).fill_null(fill).to_numpy()
+    outside = ~(np.abs(values) <= np.finfo(np.float32).max)
+    if outside.any():
+        row = int(outside.argmax())
+        raise WrongCell(row, raw[row], "a finite number that float32 can hold")
+    return values
+
+
+def read_labels(raw: pl.Series) -> np.ndarray:
+    """Returns the cells as float32 (rows,).
+
+    Raises:
+        WrongCell: a cell is missing, or neither 0 nor 1.
+    """
+    values = read_values(raw, "float").fill_null(-1).to_numpy()
+    wrong = (values != 0) & (values != 1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise WrongCell(row, raw[row], "0 or 1")
+    return values.astype(np.float32)
+
+
+def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:
+    wrong = values.is_null() & raw.is_not_null()
+    if raw.dtype == pl.String:
+        wrong &= raw != ""
+        if wrong.any():
+            wrong &= raw.str.to_lowercase() != "nan"
+    elif raw.dtype.is_float() and dtype == "int":
+        wrong |= (raw != values.cast(pl.Float64)).fill_null(False)
+    if wrong.any():
+        row = wrong.arg_max()
+        raise WrongCell(row, raw[row], _ALLOWED[dtype])

@@ -1,0 +1,112 @@
+"""Structures of the encoder of Supervised Feature Generation.
+
+Each takes embeddings (B, F, D) and returns (B, F', D), before activation and gamma: F' = F, or the
+number of fields that are generated.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fuxictr.errors import ConfigError
+
+
+class AllFieldsEncoder(nn.Linear):
+    """Encodes every field from all fields by one linear map of the concatenation, FD -> F'D.
+
+    Its weight is [W_1 .. W_F'] with W_i in R^{FD x D}, xavier-normal.
+    """
+
+    def __init__(
+        self, num_fields: int, embedding_dim: int, num_generated: int, bias: bool = False
+    ) -> None:
+        super().__init__(num_fields * embedding_dim, num_generated * embedding_dim, bias=bias)
+        self.shape = (num_generated, embedding_dim)
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """(B, F, D) -> (B, F', D)."""
+        flat = feature_emb.flatten(start_dim=1)  # (B, F, D) -> (B, F*D)
+        return super().forward(flat).unflatten(1, self.shape)
+
+
+class FieldSharedEncoder(nn.Linear):
+    """Encodes all fields by one vector: FD -> D, copied to every field."""
+
+    def __init__(self, num_fields: int, embedding_dim: int, num_generated: int) -> None:
+        super().__init__(num_fields * embedding_dim, embedding_dim, bias=False)
+        self.num_generated = num_generated
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """(B, F, D) -> (B, F', D)."""
+        shared = super().forward(feature_emb.flatten(start_dim=1))  # (B, D)
+        return shared.unsqueeze(1).expand(-1, self.num_generated, -1)
+
+
+class StackedEncoder(nn.Module):
+    """Encodes every field from all fields by Linear-BatchNorm-ReLU-Linear, FD -> FD -> F'D."""
+
+    def __init__(self, num_fields: int, embedding_dim: int, num_generated: int) -> None:
+        super().__init__()
+        width = num_fields * embedding_dim
+        self.first = nn.Linear(width, width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+        self.second = nn.Linear(width, num_generated * embedding_dim, bias=False)
+        self.shape = (num_generated, embedding_dim)
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """(B, F, D) -> (B, F', D)."""
+        hidden = F.relu(self.norm(self.first(feature_emb.flatten(start_dim=1))))
+        return self.second(hidden).unflatten(1, self.shape)
+
+
+class SelfAttentionEncoder(nn.Module):
+    """Encodes every field from all fields by scaled multi-head self-attention, then layer norm.
+
+    softmax(Q K^T / sqrt(D / heads)) V with Q, K, V = v W_q, v W_k, v W_v, dropout on the attention,
+    no residual. Every field is encoded; F' = F.
+    """
+
+    num_heads = 4
+    dropout = 0.2
+
+    def __init__(self, embedding_dim: int) -> None:
+        super().__init__()
+        if embedding_dim % self.num_heads:
+            raise ConfigError(
+                f"encoder: self_attention needs an embedding_dim divisible by {self.num_heads}, "
+                f"found {embedding_dim}"
+            )
+        self.query = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        self.key = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        self.value = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        self.norm = nn.LayerNorm(embedding_dim)
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """(B, F, D) -> (B, F, D)."""
+
+        def heads(projected: torch.Tensor) -> torch.Tensor:
+            return projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, F, D/H)
+
+        attended = F.scaled_dot_product_attention(
+            heads(self.query(feature_emb)),
+            heads(self.key(feature_emb)),
+            heads(self.value(feature_emb)),
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.norm(attended.transpose(1, 2).flatten(start_dim=2))
+
+
+class OwnFieldEncoder(nn.Module):
+    """Encodes every field from itself by a D x D matrix of its own, xavier-normal."""
+
+    def __init__(self, num_fields: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_fields, embedding_dim, embedding_dim))
+        for matrix in self.weight.detach():
+            nn.init.xavier_normal_(matrix)
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """(B, F, D) -> (B, F, D)."""
+        return torch.einsum("bfd,fde->bfe", feature_emb, self.weight)

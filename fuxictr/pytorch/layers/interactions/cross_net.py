@@ -1,0 +1,79 @@
+"""The cross network of DCN V2, discriminative and generative."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fuxictr.config.sections import GeneratorConfig
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.layers.generation import build_generators, target_side
+from fuxictr.pytorch.recording import Recordable
+
+
+class CrossLayer(Recordable, nn.Module):
+    """One cross layer: X_{l+1} = Drop(X_l + Z_l * (W_l X_l)).
+
+    DIS: Z_l = X_0 (Wang et al., WWW 2021). GEN: Z_l = gamma * act(G_l X_l) [+ X_l], generated from
+    the current layer, or from X_0 without ``use_gen_rst``. W_l and G_l have no bias.
+
+    Shape:
+        first, current: X_0 and X_l, (B, F, D).
+        output: X_{l+1} (B, F, D).
+    """
+
+    def __init__(self, width: int, generator: nn.Module, use_gen_rst: bool, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Linear(width, width, bias=False)
+        self.generator = generator
+        self.use_gen_rst = use_gen_rst
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+
+    def forward(self, first: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
+        """Returns X_{l+1} (B, F, D)."""
+        source = current if self.use_gen_rst else first
+        gen = self.generator(source)
+        mapped = self.weight(current.flatten(start_dim=1)).view_as(current)  # W_l X_l
+        right = target_side(self.generator, gen, mapped)
+        self.record_all(X_0=first, gen=gen, left=gen, right=right)
+        return self.dropout(current + gen * right)
+
+
+class CrossNet(nn.Module):
+    """A stack of cross layers on the embeddings.
+
+    Args:
+        feature_map: the fields.
+        embedding_dim: width D of an embedding.
+        num_layers: number of cross layers.
+        cfg: the generator's keys; DIS unless they say otherwise.
+        use_gen_rst: generate from the current layer X_l (true) or from X_0 (false, DIS).
+        dropout: dropout rate after each layer.
+
+    Shape:
+        input: (B, F, D).
+        output: (B, F * D).
+    """
+
+    def __init__(
+        self,
+        feature_map: FeatureMap,
+        embedding_dim: int,
+        num_layers: int,
+        cfg: GeneratorConfig,
+        use_gen_rst: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = feature_map.sum_emb_out_dim(embedding_dim)
+        generators = build_generators(feature_map, embedding_dim, cfg, num_layers)
+        self.layers = nn.ModuleList(
+            CrossLayer(width, generator, use_gen_rst, dropout) for generator in generators
+        )
+
+    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
+        """Returns X_L, flattened to (B, F * D)."""
+        current = feature_emb
+        for layer in self.layers:
+            current = layer(feature_emb, current)
+        return current.flatten(start_dim=1)

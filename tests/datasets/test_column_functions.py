@@ -1,0 +1,36 @@
+"""Column functions against plain Python."""
+
+import datetime
+import math
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS
+
+
+def apply(name: str, column: str, **data) -> list:
+    return pl.DataFrame(data).select(COLUMN_FUNCTIONS[name](column).alias("out"))["out"].to_list()
+
+
+@given(st.datetimes(datetime.datetime(2000, 1, 1), datetime.datetime(2099, 12, 31)))
+def test_parts_of_the_hour(moment):
+    raw = moment.strftime("%y%m%d%H")
+    for value in ([raw], [int(raw)] if raw[0] != "0" else [raw]):
+        assert apply("convert_hour", "hour", hour=value) == [moment.hour]
+        assert apply("convert_weekday", "weekday", hour=value) == [int(moment.strftime("%w"))]
+        assert apply("convert_weekend", "weekend", hour=value) == [int(moment.weekday() >= 5)]
+
+
+@pytest.mark.parametrize("name", ["convert_hour", "convert_weekday", "convert_weekend"])
+def test_a_broken_hour_is_missing(name):
+    assert apply(name, "hour", hour=["14139900", "abc", None, ""])[1:] == [None, None, None]
+    assert apply("convert_hour", "hour", hour=["14102199", "141021"]) == [None, None]
+
+
+def test_buckets_of_criteo():
+    values = [None, -2.0, 0.0, 1.0, 2.0, 2.5, 3.0, 100.0, 65535.0]
+    expected = [None if x is None else int(math.log(x) ** 2) if x > 2 else int(x) for x in values]
+    assert apply("convert_to_bucket", "I1", I1=values) == expected
