@@ -92,9 +92,10 @@ def check_values(section: type, params: dict[str, Any], problems: list[str]) -> 
             continue
         value = params[spec.name]
         try:
-            checked[spec.name] = _check_bounds(coerce(value, annotations[spec.name]), spec)
+            found = coerce(value, annotations[spec.name])
             if spec.name.endswith("regularizer"):
-                parse_regularizer(checked[spec.name])
+                found = _check_regularizer(found)
+            checked[spec.name] = _check_bounds(found, spec)
         except WrongValue as error:
             problems.append(f"key '{spec.name}': found {value!r}, {error}")
     return checked
@@ -122,6 +123,17 @@ def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
     if any(weight < 0 for _, weight in terms):
         raise WrongValue("allowed: a weight >= 0")
     return [(p, weight) for p, weight in terms if weight > 0]
+
+
+def _check_regularizer(value: Regularizer) -> Regularizer:
+    """Returns the value, a number where YAML left one as a string, once it is seen to parse."""
+    if isinstance(value, str):
+        try:
+            value = coerce(value, float)
+        except WrongValue:
+            pass
+    parse_regularizer(value)
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

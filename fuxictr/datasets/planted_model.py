@@ -5,8 +5,9 @@ Field i takes value x_i, drawn from a Zipf law over the field's values. The logi
     b + sum_i a_i[x_i] + sum_(i,j) <u_ij[x_i], u_ji[x_j]>
       + sum_(i,j,k) sum_r p_r[x_i] q_r[x_j] s_r[x_k]
 
-over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal, scaled
-so that over the rows the main effects have variance MAIN, the pairs PAIR and the triples TRIPLE;
+over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal, damped
+for rare values (a value of share p keeps sqrt(p / (p + 0.001)) of its effects: what is seen a few
+times in a log has little that could be learnt), and scaled so that over the rows the main effects have variance MAIN, the pairs PAIR and the triples TRIPLE;
 b gives 17% clicks. Pairs, triples and scales were chosen once and are not tuned to any model.
 """
 
@@ -32,6 +33,7 @@ VOCABULARY_SIZES = {
 }  # fmt: skip
 FULL_ROWS = 40_428_967
 _KEPT_VALUES = 1_000
+_RARE_SHARE = 0.001
 # Fields whose value mostly follows from another's, as a site's domain from the site.
 FOLLOWS = {
     "site_domain": ("site_id", 0.9),
@@ -117,9 +119,10 @@ def plant_model(rows: int, seed: int) -> PlantedModel:
     rng = np.random.default_rng([seed, 0])
     sizes = field_sizes(rows)
     laws = {name: _value_law(name, size) for name, size in sizes.items()}
-    main = {name: rng.normal(size=size) for name, size in sizes.items()}
-    pairs: Factors = {names: _factors(rng, names, sizes) for names in PAIRS}
-    triples: Factors = {names: _factors(rng, names, sizes) for names in TRIPLES}
+    damping = {name: _damping(law) for name, law in laws.items()}
+    main = {name: rng.normal(size=size) * damping[name] for name, size in sizes.items()}
+    pairs: Factors = {names: _factors(rng, names, damping) for names in PAIRS}
+    triples: Factors = {names: _factors(rng, names, damping) for names in TRIPLES}
     model = PlantedModel(sizes, laws, main, pairs, triples, 0.0)
     sample = draw_values(model, np.random.default_rng([seed, 1]), 100_000)
     _scale(main.values(), sum(effects[sample[n]] for n, effects in main.items()), MAIN)
@@ -156,10 +159,16 @@ def _value_law(name: str, size: int) -> np.ndarray:
     return cumulative
 
 
+def _damping(cumulative: np.ndarray) -> np.ndarray:
+    shares = np.diff(cumulative, prepend=0.0)
+    return np.sqrt(shares / (shares + _RARE_SHARE))
+
+
 def _factors(
-    rng: np.random.Generator, names: tuple[str, ...], sizes: dict[str, int]
+    rng: np.random.Generator, names: tuple[str, ...], damping: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    return tuple(rng.normal(size=(sizes[name], RANK)) for name in names)
+    weights = (damping[name][:, None] for name in names)
+    return tuple(rng.normal(size=(len(weight), RANK)) * weight for weight in weights)
 
 
 def _scale(arrays: Iterable[np.ndarray], contribution: np.ndarray, variance: float) -> None:

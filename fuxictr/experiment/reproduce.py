@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> None:
         title = f"Run {number}/{len(runs)}: {run.choice.expid}, seed {run.seed}, {device}"
         print(f"\n=== {title} ===", flush=True)
         csv_file = run.choice.folder / "config.csv"
-        run_experiment(run.config, run.model_class, device, csv_file=csv_file)
+        run_experiment(run.config, run.model_class, device, csv_file, RESULTS)
     dataset_id = registry.dataset_id_of(dataset)
     cells = [
         Cell(choice.backbone, choice.variant, choice.expid, tuple(run.seed for run in group))

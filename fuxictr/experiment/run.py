@@ -41,7 +41,7 @@ def run_experiment(
     model_class: type,
     device: torch.device,
     csv_file: Path | None = None,
-    results_file: Path | None = RESULTS,
+    results_file: Path | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
 
@@ -60,7 +60,8 @@ def run_experiment(
     """
     start = time.perf_counter()
     set_logger({"debug_mode": config.run.debug_mode}, config.log_path)
-    logger.info("Params: %s", print_to_json(config.params()))
+    shown = {key: value for key, value in config.params().items() if key in config.origins}
+    logger.info("Params: %s", print_to_json(shown))
     seed_everything(config.train.seed)
     encoded = load_dataset(config)
     feature_map = select_features(config, encoded)

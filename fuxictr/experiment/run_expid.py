@@ -41,11 +41,11 @@ def _version() -> str:
 
 
 def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
-    from fuxictr.experiment.run import run_experiment
+    from fuxictr.experiment.run import RESULTS, run_experiment
     from fuxictr.experiment.zoo import find_config_dir, load_experiment
     from fuxictr.pytorch.torch_utils import get_device
 
     device = get_device(args.gpu)
     config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
     folder = find_config_dir(args.config, zoo_dir)
-    run_experiment(config, model_class, device, csv_file=zoo_dir / f"{folder.name}.csv")
+    run_experiment(config, model_class, device, zoo_dir / f"{folder.name}.csv", RESULTS)

@@ -103,10 +103,8 @@ def build_dataset(
     feature_encoder.configure({**asdict(feature_encoder.config), **kwargs, **given})
     encoded = _prepare(feature_encoder, Path.cwd(), False, int(kwargs.get("verbose", 1)))
     feature_encoder.load(encoded.paths["train"].parent)
-    return tuple(
-        str(encoded.paths[name]) if name in encoded.paths else None
-        for name in ("train", "valid", "test")
-    )
+    paths = {name: str(path) for name, path in encoded.paths.items()}
+    return paths.get("train"), paths.get("valid"), paths.get("test")
 
 
 def _prepare(
@@ -200,7 +198,7 @@ def _write(tables: Iterator[pa.Table], path: Path, digest: Any) -> int:
             if writer is None:
                 digest.update(repr(table.column_names).encode())
                 writer = stack.enter_context(
-                    pq.ParquetWriter(path, table.schema, compression="lz4", use_dictionary=False)
+                    pq.ParquetWriter(path, table.schema, compression="lz4")
                 )
             writer.write_table(table, row_group_size=table.num_rows)
             for column in table.columns:

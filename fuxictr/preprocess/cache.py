@@ -92,7 +92,8 @@ def read_key(folder: Path) -> dict[str, Any] | None:
         content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    is_whole = isinstance(content, dict) and {"rows", "files", "data_hash"} <= set(content)
+    return content if is_whole else None
 
 
 def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:

@@ -130,11 +130,6 @@ class CategoricalColumn(Column):
         self._counter = TokenCounter()
         self.vocabulary = Vocabulary(pl.Series([], dtype=pl.String))
 
-    @property
-    def is_plain_text(self) -> bool:
-        """True where the raw text itself is the token."""
-        return self._dtype == "str" and not self.config.preprocess
-
     def observe(self, column: pa.ChunkedArray) -> None:
         """Counts the tokens."""
         tokens, index = self._split(column)

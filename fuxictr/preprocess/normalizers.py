@@ -47,13 +47,13 @@ class StandardScaler(Normalizer):
     def __init__(self, shift: float = 0.0, scale: float = 1.0) -> None:
         super().__init__(shift, scale)
         self._count = 0
-        self._origin: float | None = None
+        self._origin = math.nan
         self._sums: list[float] = []
         self._squares: list[float] = []
 
     def observe(self, values: np.ndarray) -> None:
         """Adds one frame's sums of x and x^2, both about the first value seen."""
-        if self._origin is None:
+        if not self._count:
             self._origin = float(values[0])
         centred = values - self._origin
         self._count += len(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,14 +121,12 @@ class FeatureProcessor:
         Raises:
             DataError: a file, column or cell that cannot be used; names it.
         """
-        num_rows = 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for frame in self._frames(source, "Fit", verbose):
-                self._each_column(frame, lambda column, cells: column.observe(cells), pool)
-                num_rows += frame.table.num_rows
-            if not num_rows:
-                raise DataError("the given table: no rows")
-            list(pool.map(lambda column: column.finish(), self.columns))
+        self.configure(asdict(self.config))
+        frames = self._frames(source, "Fit", verbose)
+        for _ in self._each_column(frames, lambda column, cells: column.observe(cells)):
+            pass
+        for column in self.columns:
+            column.finish()
         self._make_feature_map()
         return self
 
@@ -150,10 +148,9 @@ class FeatureProcessor:
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
         names = [column.name for column in self.all_columns]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for frame in self._frames(source, description, verbose):
-                arrays = self._each_column(frame, lambda column, cells: column.encode(cells), pool)
-                yield pa.table(arrays, names=names)
+        frames = self._frames(source, description, verbose)
+        for arrays in self._each_column(frames, lambda column, cells: column.encode(cells)):
+            yield pa.table(arrays, names=names)
 
     def raw_columns(self) -> list[str]:
         """Returns the names of the raw columns that are read."""
@@ -220,10 +217,7 @@ class FeatureProcessor:
         else:
             if isinstance(source, (str, Path)):
                 source = find_files(str(source), "source", Path.cwd(), data_format)
-            plain = {c.name for c in self._categorical() if c.is_plain_text} - {
-                *self.expressions.inputs
-            }
-            frames = read_frames(source, data_format, names, plain)
+            frames = read_frames(source, data_format, names)
             total = estimate_rows(source, data_format)
         with progress_bar(total, description, verbose > 0) as advance:
             for frame in frames:
@@ -231,20 +225,35 @@ class FeatureProcessor:
                 advance(frame.table.num_rows)
 
     def _each_column(
-        self,
-        frame: Frame,
-        work: Callable[[Column, pa.ChunkedArray], _Result],
-        pool: ThreadPoolExecutor,
-    ) -> list[_Result]:
-        made = self.expressions.apply(frame)
+        self, frames: Iterable[Frame], work: Callable[[Column, pa.ChunkedArray], _Result]
+    ) -> Iterator[list[_Result]]:
+        """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
 
-        def on_column(column: Column) -> _Result:
-            is_made = column.name in made
-            cells = made[column.name] if is_made else frame.table.column(column.name)
+        Columns are worked on at once; meanwhile the next frame is read and, by who takes the
+        results, the last one written. A column never sees two frames at once.
+        """
+
+        def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> _Result:
             with naming_cell(frame, column.name):
                 return work(column, cells)
 
-        return list(pool.map(on_column, self.all_columns))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            running: list[Future[_Result]] = []
+            for frame in frames:
+                cells = self._cells(frame)
+                done = [future.result() for future in running]
+                running = [
+                    pool.submit(on_column, c, cells[c.name], frame) for c in self.all_columns
+                ]
+                if done:
+                    yield done
+            if running:
+                yield [future.result() for future in running]
+
+    def _cells(self, frame: Frame) -> dict[str, pa.ChunkedArray]:
+        made = self.expressions.apply(frame)
+        plain = [c.name for c in self.all_columns if c.name not in made]
+        return {**made, **{name: frame.table.column(name) for name in plain}}
 
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:

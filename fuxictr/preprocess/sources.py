@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from fuxictr.errors import ConfigError, DataError, did_you_mean
 # in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
 _CSV_BLOCK = 4 << 20
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,7 @@ def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[P
     return files
 
 
-def read_frames(
-    files: Sequence[Path], data_format: str, columns: Sequence[str], tokens: Collection[str]
-) -> Iterator[Frame]:
+def read_frames(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> Iterator[Frame]:
     """Yields the rows of the files in order.
 
     A csv cell is read as the text that is written there.
@@ -81,7 +78,6 @@ def read_frames(
         files: what find_files returned.
         data_format: csv or parquet.
         columns: names of the raw columns to read.
-        tokens: those of them that are only ever counted and encoded as text.
 
     Raises:
         DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
@@ -91,7 +87,7 @@ def read_frames(
     num_pending = 0
     for path in files:
         row = 0
-        for table in reader(path, columns, tokens):
+        for table in reader(path, columns):
             pending.append((path, row, table))
             row += table.num_rows
             num_pending += table.num_rows
@@ -109,9 +105,11 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
     """Yields the rows of a table in memory.
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, or there are no rows.
     """
     _check_columns(table.column_names, columns, "the given table")
+    if not table.num_rows:
+        raise DataError("the given table: no rows")
     for start in range(0, table.num_rows, FRAME_ROWS):
         chosen = table.select(list(columns)).slice(start, FRAME_ROWS)
         yield Frame(chosen, ((0, None, start),))
@@ -157,10 +155,10 @@ def _join(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.cast(pa.string()) for chunk in chunks], type=pa.string())
 
 
-def _read_csv(path: Path, columns: Sequence[str], tokens: Collection[str]) -> Iterator[pa.Table]:
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     header = _csv_header(path)
     _check_columns(header, columns, str(path))
-    types = {name: _DICTIONARY if name in tokens else pa.string() for name in columns}
+    types = {name: pa.string() for name in columns}
     try:
         reader = pa_csv.open_csv(
             path,
@@ -174,9 +172,7 @@ def _read_csv(path: Path, columns: Sequence[str], tokens: Collection[str]) -> It
         raise DataError(_csv_fault(path, header) or f"{path}: not readable: {error}") from error
 
 
-def _read_parquet(
-    path: Path, columns: Sequence[str], tokens: Collection[str]
-) -> Iterator[pa.Table]:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     file = _open_parquet(path)
     _check_columns(file.schema_arrow.names, columns, str(path))
     try:
@@ -206,8 +202,8 @@ def _csv_header(path: Path) -> list[str]:
     if _is_parquet(path):
         raise ConfigError(f"{path}: a parquet file; key 'data_format': found csv, set parquet")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader([file.readline()]))
+        with open(path, "rb") as file:
+            return next(csv.reader([file.readline().decode("utf-8-sig")]))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: line 1: not UTF-8 text ({error.reason})") from error
 

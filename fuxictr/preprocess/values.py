@@ -62,7 +62,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
         WrongCell: a cell is not of the type.
     """
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
-        raise WrongCell(0, raw[0], f"one value a cell, found a column of type {raw.dtype}")
+        raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")
     if raw.dtype.is_float():
         raw = raw.fill_nan(None)
     if dtype == "str":
@@ -114,5 +114,5 @@ def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:
     elif raw.dtype.is_float() and dtype == "int":
         wrong |= (raw != values.cast(pl.Float64)).fill_null(False)
     if wrong.any():
-        row = wrong.arg_max()
+        row = int(wrong.to_numpy().argmax())
         raise WrongCell(row, raw[row], _ALLOWED[dtype])

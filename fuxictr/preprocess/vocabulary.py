@@ -33,8 +33,8 @@ class Vocabulary:
         for seed in itertools.count():
             self._seed = seed
             hashes = self._hash(tokens)
-            self._order = np.argsort(hashes).astype(np.uint32)
-            self._hashes = hashes[self._order]
+            order = np.argsort(hashes)
+            self._hashes, self._order = hashes[order], order.astype(np.int32)
             if not (self._hashes[1:] == self._hashes[:-1]).any():
                 break
 
@@ -48,9 +48,9 @@ class Vocabulary:
         if not len(self.tokens) or not len(tokens):
             return np.full(len(tokens), self.oov_id, dtype=np.int32)
         place = np.searchsorted(self._hashes, self._hash(tokens))
-        place = self._order[np.minimum(place, len(self._hashes) - 1)]
-        known = (self.tokens.gather(place) == tokens).fill_null(False).to_numpy()
-        return np.where(known, place.astype(np.int32) + 1, np.int32(self.oov_id))
+        rank = self._order[np.minimum(place, len(self._hashes) - 1)]
+        known = (self.tokens.gather(rank) == tokens).fill_null(False).to_numpy()
+        return np.where(known, rank + 1, self.oov_id).astype(np.int32)
 
     def to_dict(self) -> dict[str, int]:
         """Returns {token: id} in the order of the ids, as feature_vocab.json holds it."""

@@ -176,6 +176,10 @@ def test_regularizers(value, expected):
     assert parse_regularizer(value) == expected
 
 
+def test_a_regularizer_that_yaml_reads_as_text_is_a_number(folder):
+    assert check(folder, "M_a", "embedding_regularizer=1e-5").train.embedding_regularizer == 1e-5
+
+
 @pytest.mark.parametrize("value", ["l3(1)", "__import__('os')", -1, "l2(-1)", "l2(x)"])
 def test_wrong_regularizers(value):
     with pytest.raises(ConfigError, match="net_regularizer"):
