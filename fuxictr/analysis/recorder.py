@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def clear_records(model: nn.Module) -> None:
             records.clear()
 
 
-def _records(model: nn.Module) -> Iterator[tuple[str, str, object]]:
+def _records(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
     """Yields (module path, record name, value) of every ``record_<name>`` attribute."""
     for path, module in model.named_modules():
         for attribute, value in list(vars(module).items()):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
+import shutil
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from fuxictr.datasets.download import DiskFullError, check_free_disk
+from fuxictr.datasets.download import check_free_disk
 from fuxictr.datasets.registry import SPLITS
 from fuxictr.errors import DownloadError
 from fuxictr.progress import progress_bar
@@ -24,11 +24,11 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
 
     Only these members are read, wherever they lie in the archive; each is written under its plain
     name, so that no path of the archive leaves ``folder``. No more bytes are written than the
-    archive declares, and no more than the disk has.
+    archive declares, and no more than the disk has. On any failure ``folder`` is removed.
 
     Args:
         archive: the zip file.
-        folder: where the files go.
+        folder: where the files go; made for them.
         md5: expected md5 of each split.
 
     Returns:
@@ -38,25 +38,28 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
         DownloadError: no zip; a missing, doubled, linked or damaged member; a wrong md5.
         DiskFullError: too little space.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    is_whole = False
     try:
         with zipfile.ZipFile(archive) as file:
             members = _find_members(archive, file)
             total = sum(member.file_size for member in members.values())
             check_free_disk(folder, total)
             with progress_bar(total, f"Unpacking {archive.stem}", unit="B") as advance:
-                return {
+                files = {
                     split: _unpack(file, member, folder / f"{split}.csv", expected, advance)
                     for (split, member), expected in zip(members.items(), md5, strict=True)
                 }
+        is_whole = True
+        return files
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DownloadError(
-            f"{archive}: damaged archive ({error}); delete it and run the command again"
+            f"{archive}: damaged archive ({error}); run the command again to download it anew"
         ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(folder) from error
-        raise
+    finally:
+        if not is_whole:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_md5(path: Path) -> str:
@@ -81,7 +84,8 @@ def _find_members(archive: Path, file: zipfile.ZipFile) -> dict[str, zipfile.Zip
             )
         path = PurePosixPath(found[0].filename)
         is_link = stat.S_ISLNK(found[0].external_attr >> 16)
-        if is_link or path.is_absolute() or ".." in path.parts:
+        is_encrypted = found[0].flag_bits & 1
+        if is_link or is_encrypted or path.is_absolute() or ".." in path.parts:
             raise DownloadError(
                 f"{archive}: unsafe member '{found[0].filename}'; the archive is not trusted"
             )

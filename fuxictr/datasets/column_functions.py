@@ -19,30 +19,33 @@ def column_function(function: ColumnFunction) -> ColumnFunction:
     return function
 
 
-def _date_of_hour() -> pl.Expr:
-    """The date of Avazu's hour YYMMDDHH; null where it is none."""
-    return ("20" + pl.col("hour").cast(pl.String).str.head(6)).str.to_date("%Y%m%d", strict=False)
+def _raw_hour() -> pl.Expr:
+    """Avazu's hour as text; null where it is no YYMMDDHH, so that the three parts agree on it."""
+    text = pl.col("hour").cast(pl.String)
+    is_valid = text.str.contains(r"^\d{6}([01]\d|2[0-3])$") & _date(text).is_not_null()
+    return pl.when(is_valid).then(text).otherwise(None)
+
+
+def _date(text: pl.Expr) -> pl.Expr:
+    return ("20" + text.str.head(6)).str.to_date("%Y%m%d", strict=False)
 
 
 @column_function
 def convert_hour(column: str) -> pl.Expr:
     """Hour of the day, 0..23: the last two digits of Avazu's ``hour`` (YYMMDDHH)."""
-    text = pl.col("hour").cast(pl.String)
-    hour = text.str.slice(6, 2).cast(pl.Int64, strict=False)
-    is_valid = (text.str.len_chars() == 8) & hour.is_between(0, 23)
-    return pl.when(is_valid).then(hour).otherwise(None)
+    return _raw_hour().str.tail(2).cast(pl.Int64)
 
 
 @column_function
 def convert_weekday(column: str) -> pl.Expr:
     """Day of the week of Avazu's ``hour`` (YYMMDDHH), Sunday = 0 to Saturday = 6."""
-    return _date_of_hour().dt.weekday().cast(pl.Int64) % 7
+    return _date(_raw_hour()).dt.weekday().cast(pl.Int64) % 7
 
 
 @column_function
 def convert_weekend(column: str) -> pl.Expr:
     """1 on Saturdays and Sundays, 0 otherwise, from Avazu's ``hour`` (YYMMDDHH)."""
-    return (_date_of_hour().dt.weekday() >= 6).cast(pl.Int64)
+    return (_date(_raw_hour()).dt.weekday() >= 6).cast(pl.Int64)
 
 
 @column_function

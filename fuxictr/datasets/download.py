@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import email.utils
 import errno
 import http.client
+import json
 import logging
 import os
+import re
 import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
-from fuxictr.errors import DownloadError
+from fuxictr.errors import DownloadError, FuxiCTRError
+from fuxictr.files import write_atomically
 from fuxictr.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -22,7 +30,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _CHUNK_BYTES = 1 << 20
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
-_NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
 class DiskFullError(DownloadError):
@@ -33,8 +40,12 @@ class DiskFullError(DownloadError):
         wanted = f"; {needed / 1e9:.2f} GB are needed" if needed else ""
         super().__init__(
             f"{folder}: the disk is full ({free:.2f} GB free{wanted}); free some space and run "
-            "the command again: it goes on where it stopped"
+            "the command again"
         )
+
+
+class _ConnectionLost(Exception):
+    """The network failed, not the local disk: the download may be tried again."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +68,54 @@ class Retries:
 
 
 def archive_url(name: str) -> str:
-    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set."""
+    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set.
+
+    Raises:
+        DownloadError: HF_ENDPOINT is no http or https address.
+    """
     endpoint = os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
+    if not _is_web_address(endpoint):
+        raise DownloadError(
+            f"HF_ENDPOINT '{endpoint}': no web address; write it as {DEFAULT_ENDPOINT}, or unset it"
+        )
     return f"{endpoint.rstrip('/')}/datasets/reczoo/{name}/resolve/main/{name}.zip"
+
+
+@contextlib.contextmanager
+def local_errors(folder: Path, kind: type[FuxiCTRError] = DownloadError) -> Iterator[None]:
+    """Turns errors of the local disk into one line for the user.
+
+    Raises:
+        DiskFullError: no space, or no quota, is left.
+        FuxiCTRError: of the given kind, for anything else, as a folder that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(_nearest_folder(folder)) from error
+        raise kind(
+            f"{error.filename or folder}: {error.strerror or error}; check that files can be "
+            "written there and run the command again"
+        ) from error
 
 
 def download(url: str, target: Path, retries: Retries | None = None) -> None:
     """Downloads ``url`` to ``target``; a partial ``target.part`` beside it is continued.
 
+    Beside the partial file lies what the server said of its version (ETag and size), so that two
+    versions are never joined.
+
     Raises:
         DownloadError: the server refuses, the network stays lost or the disk is full; says what to
             do. What was fetched so far is kept for the next attempt.
     """
-    retries = retries or Retries()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with local_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _download(url, target, retries or Retries())
+
+
+def _download(url: str, target: Path, retries: Retries) -> None:
     partial = target.with_name(target.name + ".part")
     failures = 0
     while True:
@@ -78,15 +123,14 @@ def download(url: str, target: Path, retries: Retries | None = None) -> None:
         try:
             _fetch(url, partial, retries.timeout)
             os.replace(partial, target)
+            _version_file(partial).unlink(missing_ok=True)
             return
         except urllib.error.HTTPError as error:
             if error.code not in _TRANSIENT_STATUS:
                 raise DownloadError(_refusal(url, error)) from error
             problem, wait = f"HTTP status {error.code}", _retry_after(error)
-        except _NETWORK_ERRORS as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(partial.parent) from error
-            problem, wait = str(error) or type(error).__name__, 0.0
+        except _ConnectionLost as error:
+            problem, wait = str(error), 0.0
         failures = 0 if _size(partial) > before else failures + 1
         if failures >= retries.attempts:
             raise DownloadError(
@@ -106,52 +150,105 @@ def check_free_disk(folder: Path, needed: int) -> None:
 
 def _fetch(url: str, partial: Path, timeout: float) -> None:
     """One connection: appends to ``partial`` what it lacks; raises where it ends too early."""
-    have = _size(partial)
+    have, version = _size(partial), _read_version(partial)
     request = urllib.request.Request(url, headers={"User-Agent": "ge4rec"})
     if have:
         request.add_header("Range", f"bytes={have}-")
+        if version.get("etag"):
+            request.add_header("If-Range", version["etag"])
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        with _network_errors():
+            response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == 416:
             # The partial file is as long as the file, or longer than another version of it.
             total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
             if total.isdigit() and int(total) == have:
                 return
-            partial.unlink()
-            raise ConnectionError("the file changed on the server; starting over") from error
+            _start_over(partial, error)
         raise
     with response:
-        if have and not _continues(response, have):
-            have = 0
-        length = response.headers.get("Content-Length")
-        rest = int(length) if length and length.isdigit() else None
-        if rest is not None:
-            check_free_disk(partial.parent, rest)
-        _copy(response, partial, have, rest)
+        begin, total = _span(response)
+        if have and begin == have and version.get("total") not in (None, total):
+            _start_over(partial)
+        if begin not in (0, have):
+            _start_over(partial)
+        if total is not None:
+            check_free_disk(partial.parent, total - begin)
+        if begin == 0:
+            partial.unlink(missing_ok=True)
+            _write_version(partial, response, total)
+        _copy(response, partial, begin, total)
 
 
-def _continues(response: http.client.HTTPResponse, have: int) -> bool:
-    """Returns whether the answer begins at byte ``have``; a server may ignore the range."""
+def _span(response: http.client.HTTPResponse) -> tuple[int, int | None]:
+    """Returns the first byte of an answer, 0 where a range was ignored, and the file's size."""
+    length = response.headers.get("Content-Length") or ""
     content_range = response.headers.get("Content-Range") or ""
-    return response.status == 206 and content_range.startswith(f"bytes {have}-")
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+    if response.status == 206 and found:
+        begin, size = int(found[1]), found[2]
+        if size.isdigit():
+            return begin, int(size)
+        return begin, begin + int(length) if length.isdigit() else None
+    return 0, int(length) if length.isdigit() else None
 
 
-def _copy(response: http.client.HTTPResponse, partial: Path, have: int, rest: int | None) -> None:
-    received = 0
+def _copy(response: http.client.HTTPResponse, partial: Path, have: int, total: int | None) -> None:
     with (
         open(partial, "ab" if have else "wb") as file,
-        progress_bar(have + (rest or 0), partial.stem, unit="B") as advance,
+        progress_bar(total or 0, partial.stem, unit="B") as advance,
     ):
         advance(have)
-        while chunk := response.read(_CHUNK_BYTES):
+        while chunk := _read(response):
             file.write(chunk)
-            received += len(chunk)
+            have += len(chunk)
             advance(len(chunk))
         file.flush()
         os.fsync(file.fileno())
-    if rest is not None and received < rest:
-        raise ConnectionError(f"the connection broke after {have + received} bytes")
+    if total is not None and have < total:
+        raise _ConnectionLost(f"the connection broke after {have} of {total} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    with _network_errors():
+        return response.read(_CHUNK_BYTES)
+
+
+@contextlib.contextmanager
+def _network_errors() -> Iterator[None]:
+    """Marks errors of the network, which look like those of the disk, as what they are."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise _ConnectionLost(str(reason) or type(error).__name__) from error
+
+
+def _start_over(partial: Path, cause: Exception | None = None) -> NoReturn:
+    partial.unlink(missing_ok=True)
+    raise _ConnectionLost("the file changed on the server; starting over") from cause
+
+
+def _version_file(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".json")
+
+
+def _read_version(partial: Path) -> dict[str, Any]:
+    try:
+        version = json.loads(_version_file(partial).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return version if isinstance(version, dict) else {}
+
+
+def _write_version(partial: Path, response: http.client.HTTPResponse, total: int | None) -> None:
+    etag = response.headers.get("ETag") or ""
+    # A weak ETag (W/"...") does not promise equal bytes: If-Range takes strong ones only.
+    version = {"etag": etag if etag.startswith('"') else None, "total": total}
+    write_atomically(_version_file(partial), json.dumps(version))
 
 
 def _size(path: Path) -> int:
@@ -159,8 +256,35 @@ def _size(path: Path) -> int:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
+    """Returns the seconds that the server asks to wait: it gives a number or a date."""
     value = error.headers.get("Retry-After") or ""
-    return float(value) if value.isdigit() else 0.0
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"\s", text)
+        )
+    except ValueError:
+        return False
+
+
+def _nearest_folder(folder: Path) -> Path:
+    """Returns the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:

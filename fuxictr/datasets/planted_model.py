@@ -7,8 +7,9 @@ Field i takes value x_i, drawn from a Zipf law over the field's values. The logi
 
 over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal, damped
 for rare values (a value of share p keeps sqrt(p / (p + 0.001)) of its effects: what is seen a few
-times in a log has little that could be learnt), and scaled so that over the rows the main effects have variance MAIN, the pairs PAIR and the triples TRIPLE;
-b gives 17% clicks. Pairs, triples and scales were chosen once and are not tuned to any model.
+times in a log has little that could be learnt), and scaled so that over the rows the main effects
+have variance MAIN, the pairs PAIR and the triples TRIPLE; b gives 17% clicks. Pairs, triples and
+scales were chosen once and are not tuned to any model.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from fuxictr.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
+GROUND_TRUTH = "ground_truth.json"
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,10 @@ def raw_dir(root: str | Path, dataset: RawDataset) -> Path:
 
 
 def is_prepared(root: str | Path, dataset: RawDataset) -> bool:
-    """Returns whether the three csv files are there."""
+    """Returns whether the three csv files are there, and the ground truth of generated ones.
+
+    A generation writes its ground truth last, so that one cut off midway does not count.
+    """
     folder = raw_dir(root, dataset)
-    return all((folder / f"{split}.csv").is_file() for split in SPLITS)
+    names = [f"{split}.csv" for split in SPLITS] + ([] if dataset.md5 else [GROUND_TRUTH])
+    return all((folder / n).is_file() and (folder / n).stat().st_size > 0 for n in names)

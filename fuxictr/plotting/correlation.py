@@ -47,6 +47,7 @@ def correlation_figure(
             vmax=1,
             interpolation="none",
             extent=(0, size, size, 0),
+            aspect="auto",  # a fixed one shrinks the axes after the texts were given their room
         )
         borders = np.arange(1, len(fields)) * embedding_dim
         axes.hlines(borders, 0, size, colors=BORDER, linewidth=0.3)

@@ -78,8 +78,8 @@ def spectrum_numbers(curves: Sequence[Curve]) -> tuple[list[str], Iterator[list[
         header += [f"{label} singular value", f"{label} log"]
         columns += [np.asarray(values, np.float64).tolist(), log_spectrum(values).tolist()]
     num_ranks = max(map(len, columns))
-    rows = (
-        [rank + 1] + [column[rank] if rank < len(column) else "" for column in columns]
+    rows: Iterator[list[object]] = (
+        [rank + 1, *(column[rank] if rank < len(column) else "" for column in columns)]
         for rank in range(num_ranks)
     )
     return header, rows

@@ -134,9 +134,7 @@ class CategoricalColumn(Column):
         """Counts the tokens."""
         tokens, index = self._split(column)
         counts = np.bincount(index, minlength=len(tokens))[: len(tokens)]
-        # A dictionary may hold texts that none of the frame's rows has.
-        seen = counts > 0
-        self._counter.add(tokens.filter(pl.Series(seen)), counts[seen])
+        self._counter.add(tokens, counts)
 
     def finish(self) -> None:
         """Makes the vocabulary."""

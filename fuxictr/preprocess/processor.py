@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -127,7 +128,7 @@ class FeatureProcessor:
             pass
         for column in self.columns:
             column.finish()
-        self._make_feature_map()
+        self.feature_map = self._make_feature_map()
         return self
 
     def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
@@ -192,9 +193,7 @@ class FeatureProcessor:
                     numeric.normalizer = normalizer_from_json(scalers[numeric.name])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: saved encoders do not fit the config ({error})") from error
-        self._make_feature_map()
-        if self.feature_map is not None:
-            self.feature_map.data_dir = folder
+        self.feature_map = self._make_feature_map(folder)
         return self
 
     def _categorical(self) -> list[CategoricalColumn]:
@@ -203,10 +202,11 @@ class FeatureProcessor:
     def _numeric(self) -> list[NumericColumn]:
         return [c for c in self.columns if isinstance(c, NumericColumn)]
 
-    def _make_feature_map(self) -> None:
-        self.feature_map = FeatureMap(self.config.dataset_id)
-        self.feature_map.features = {column.name: column.spec() for column in self.columns}
-        self.feature_map.labels = [self.all_columns[-1].name]
+    def _make_feature_map(self, folder: Path | None = None) -> FeatureMap:
+        feature_map = FeatureMap(self.config.dataset_id, folder)
+        feature_map.features = {column.name: column.spec() for column in self.columns}
+        feature_map.labels = [self.all_columns[-1].name]
+        return feature_map
 
     def _frames(self, source: Source, description: str, verbose: int) -> Iterator[Frame]:
         names, data_format = self.raw_columns(), self.config.data_format
@@ -258,9 +258,9 @@ class FeatureProcessor:
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
     # What a user's subclass adds; fit or transform are no column functions.
-    names = set(dir(type(processor))) - set(dir(FeatureProcessor))
-    found = {name: getattr(processor, name) for name in names if not name.startswith("_")}
-    return {name: method for name, method in found.items() if callable(method)}
+    kind = type(processor)
+    added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
+    return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}
 
 
 def _read_json(path: Path) -> Any:

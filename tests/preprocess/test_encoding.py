@@ -144,14 +144,22 @@ def test_data_hash_sees_every_cell(tmp_path):
 
 
 def test_missing_values_are_oov_and_the_fill_token_has_no_id(tmp_path):
-    write_csv(tmp_path / "train.csv", "click,c,f\n1,,1\n0,b,2.50\n1,b,\n0,a,nan\n0,a,1.0\n")
-    columns = [categorical("c", fill_na="b"), categorical("f", dtype="float")]
+    write_csv(
+        tmp_path / "train.csv", "click,c,f,i\n1,,1,nan\n0,b,2.50,5\n1,b,,\n0,a,nan,05\n0,a,1.0,7\n"
+    )
+    columns = [
+        categorical("c", fill_na="b"),
+        categorical("f", dtype="float"),
+        categorical("i", dtype="int", fill_na=7),
+    ]
     built = prepare_dataset(config(tmp_path, columns), verbose=0)
     vocabulary = json.loads((tmp_path / "encoded/tiny/feature_vocab.json").read_text())
     assert vocabulary["c"] == {"__PAD__": 0, "a": 1, "__OOV__": 2}
     assert vocabulary["f"] == {"__PAD__": 0, "1.0": 1, "2.5": 2, "__OOV__": 3}
     assert read(built)["c"] == [2, 2, 2, 1, 1]
+    assert vocabulary["i"] == {"__PAD__": 0, "5": 1, "__OOV__": 2}
     assert read(built)["f"] == [1, 2, 3, 3, 1]
+    assert read(built)["i"] == [2, 1, 2, 1, 2]
 
 
 def test_a_subclass_method_comes_before_the_shared_column_functions():
@@ -173,6 +181,29 @@ def test_a_subclass_method_comes_before_the_shared_column_functions():
     assert encoded["x"].to_list() == [6, 8, 6]
     assert encoded["h"].to_list() == [1, 2, 1]
     assert processor.raw_columns() == ["click", "raw"]
+
+
+def test_the_dtype_of_a_preprocessed_column_is_that_of_the_raw_value():
+    columns = [categorical("I", dtype="float", fill_na=0, preprocess="convert_to_bucket")]
+    table = pl.DataFrame({"click": [1, 0, 0, 1], "I": ["1382", "1382.0", "", "2"]})
+    processor = FeatureProcessor(columns, {"name": "click"}, "d").fit(table)
+    # floor(ln(1382)^2) = 52; a missing cell is filled before the function sees it.
+    assert processor.columns[0].vocabulary.to_dict() == {
+        "__PAD__": 0,
+        "52": 1,
+        "2": 2,
+        "__OOV__": 3,
+    }
+    assert processor.transform(table)["I"].to_list() == [1, 1, 3, 2]
+
+
+def test_texts_that_parquet_holds_as_a_dictionary(tmp_path):
+    table = random_table().with_columns(pl.col("c").cast(pl.Categorical))
+    table.write_parquet(tmp_path / "train.parquet")
+    keys = {"data_format": "parquet", "train_data": str(tmp_path / "train.parquet")}
+    built = prepare_dataset(config(tmp_path, [categorical("c")], **keys), verbose=0)
+    values = table["c"].cast(pl.String).to_list()
+    assert read(built)["c"] == plain_encode(values, plain_vocabulary(values))
 
 
 def test_an_unknown_column_function_names_the_nearest_one():

@@ -5,7 +5,7 @@ Source: Yin et al., From Feature Interaction to Feature Generation, ICML 2025 (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -148,20 +148,27 @@ def generator_config(cfg: GeneratorConfig | Mapping[str, Any]) -> GeneratorConfi
     return GeneratorConfig.from_params(dict(cfg), where="the generator")
 
 
-def target_side(generator: nn.Module, gen: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
+def target_side(
+    generator: nn.Module,
+    gen: torch.Tensor,
+    raw: torch.Tensor,
+    decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Returns what the generated embeddings interact with, after the generator's config.
 
-    It is the raw side; with ``symmetric`` the generated one; with a ``target``, zero in the fields
-    that are not predicted.
+    It is the raw side, or with ``symmetric`` the generated one, decoded where a decoder is given;
+    with a ``target`` it is zero in the fields that are not predicted.
 
     Args:
         generator: GEN, or nn.Identity for DIS.
         gen: what it returned, (B, F, D).
         raw: the raw side, (B, F, D).
+        decode: a map (B, F, D) -> (B, F, D) of the side, as the W_l of a cross layer.
     """
-    if not isinstance(generator, GEN):
-        return raw
-    return generator.predicted_side(gen if generator.config.symmetric else raw)
+    is_gen = isinstance(generator, GEN)
+    side = gen if is_gen and generator.config.symmetric else raw
+    side = side if decode is None else decode(side)
+    return generator.predicted_side(side) if is_gen else side
 
 
 def _make_encoder(

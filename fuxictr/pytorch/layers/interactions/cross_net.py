@@ -15,7 +15,8 @@ class CrossLayer(Recordable, nn.Module):
     """One cross layer: X_{l+1} = Drop(X_l + Z_l * (W_l X_l)).
 
     DIS: Z_l = X_0 (Wang et al., WWW 2021). GEN: Z_l = gamma * act(G_l X_l) [+ X_l], generated from
-    the current layer, or from X_0 without ``use_gen_rst``. W_l and G_l have no bias.
+    the current layer, or from X_0 without ``use_gen_rst``; with ``symmetric``, W_l Z_l stands for
+    W_l X_l. W_l and G_l have no bias.
 
     Shape:
         first, current: X_0 and X_l, (B, F, D).
@@ -33,10 +34,13 @@ class CrossLayer(Recordable, nn.Module):
         """Returns X_{l+1} (B, F, D)."""
         source = current if self.use_gen_rst else first
         gen = self.generator(source)
-        mapped = self.weight(current.flatten(start_dim=1)).view_as(current)  # W_l X_l
-        right = target_side(self.generator, gen, mapped)
+        right = target_side(self.generator, gen, current, self._decode)
         self.record_all(X_0=first, gen=gen, left=gen, right=right)
         return self.dropout(current + gen * right)
+
+    def _decode(self, side: torch.Tensor) -> torch.Tensor:
+        """W_l X_l, (B, F, D) -> (B, F, D)."""
+        return self.weight(side.flatten(start_dim=1)).view_as(side)
 
 
 class CrossNet(nn.Module):
