@@ -29,6 +29,7 @@ IGNORED_KEYS = (
     "partition_block_size",
     "data_block_size",
     "save_last",
+    "feature_config",
 )
 # Keys of FuxiCTR that this version lacks: using one is an error, not a silent loss.
 UNSUPPORTED_KEYS = ("streaming", "valid_size", "test_size", "split_type", "group_id")
@@ -268,10 +269,14 @@ class ColumnConfig(Section):
 
     name: str = field(metadata={"doc": "the column's name", "bounds": {}})
     active: bool = key(True, "false leaves the column out")
-    dtype: Literal["str", "int", "float"] = key("str", "how the raw value is read")
+    dtype: Literal["str", "int", "float"] = key(
+        "str", "how the raw value is read, before preprocess"
+    )
     type: Literal["categorical", "numeric", "meta"] = key("categorical", "how it is encoded")
     source: str = key("", "a free tag, such as user or item")
-    fill_na: str | int | float | None = key(None, "value of a missing cell; null = '' or 0")
+    fill_na: str | int | float | None = key(
+        None, "value of a missing cell; null = 0 (numeric), or no value of its own: __OOV__"
+    )
     preprocess: str | None = key(None, "name of a column function applied to the raw value")
     normalizer: Literal["StandardScaler", "MinMaxScaler"] | None = key(
         None, "scaling of a numeric column, fitted on the training split"

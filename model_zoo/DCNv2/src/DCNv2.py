@@ -37,6 +37,7 @@ class DCNv2(BaseModel):
         dnn_activations, net_dropout, batch_norm: of both DNNs.
         head: mlp, Linear(n, 2n)-ReLU-Linear(2n, 1), or linear, Linear(n, 1), the classic one.
         use_low_rank_mixture: only false; configs of FuxiCTR carry the key.
+        low_rank, num_experts: of that mixture, without effect.
         **params: the other keys of the config.
     """
 
@@ -57,6 +58,8 @@ class DCNv2(BaseModel):
         batch_norm: bool = False,
         head: Literal["mlp", "linear"] = "mlp",
         use_low_rank_mixture: Literal[False] = False,
+        low_rank: int | None = None,
+        num_experts: int | None = None,
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -12,11 +15,57 @@ from fuxictr.pytorch.layers.generation import build_generators
 from fuxictr.pytorch.recording import Recordable
 
 
+# Rows of the outer product that are formed at once, in numbers: a few MB, so that they stay in cache.
+_CHUNK_NUMBERS = 1 << 19
+
+
+class _OuterProductMap(torch.autograd.Function):
+    """out_rh = sum_{i,j} z_ri x_rj W_(ij)h without the whole outer product in memory.
+
+    The products z_i x_j of a chunk of rows are formed, mapped by one matrix product, and dropped;
+    the backward pass forms them again.
+
+    Shape:
+        z: (R, F); x: (R, J); weight: (F * J, H).
+        output: (R, H).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(z, x, weight)
+        out = z.new_empty(len(z), weight.shape[1])
+        for rows in _chunks(len(z), len(weight)):
+            torch.mm(_outer(z[rows], x[rows]), weight, out=out[rows])
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z, x, weight = ctx.saved_tensors
+        grad = grads[0]
+        grad_z, grad_x = torch.empty_like(z), torch.empty_like(x)
+        grad_weight = torch.zeros_like(weight)
+        for rows in _chunks(len(z), len(weight)):
+            grad_weight.addmm_(_outer(z[rows], x[rows]).t(), grad[rows])
+            grad_outer = (grad[rows] @ weight.t()).view(-1, z.shape[1], x.shape[1])
+            torch.bmm(grad_outer, x[rows].unsqueeze(2), out=grad_z[rows].unsqueeze(2))
+            torch.bmm(z[rows].unsqueeze(1), grad_outer, out=grad_x[rows].unsqueeze(1))
+        return grad_z, grad_x, grad_weight
+
+
+def _outer(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (z.unsqueeze(2) * x.unsqueeze(1)).flatten(start_dim=1)
+
+
+def _chunks(num_rows: int, width: int) -> Iterator[slice]:
+    size = max(1, _CHUNK_NUMBERS // width)
+    return (slice(start, start + size) for start in range(0, num_rows, size))
+
+
 class CINLayer(Recordable, nn.Module):
     """One CIN layer (Lian et al., KDD 2018): X_{l+1,h} = b_h + sum_{i,j} W_hij (Z_i * X_{l,j}).
 
-    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN). The outer product
-    Z_i * X_{l,j} of all pairs is formed one field i at a time.
+    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN).
 
     Shape:
         first: X_0 (B, F, D); current: X_l (B, H_l, D).
@@ -35,10 +84,12 @@ class CINLayer(Recordable, nn.Module):
         """Returns X_{l+1} (B, H_{l+1}, D)."""
         gen = self.generator(first)
         self.record_all(X_0=first, gen=gen, left=gen, right=current)
-        out = self.bias.view(1, -1, 1)
-        for field, weight in enumerate(self.weight):
-            out = out + weight @ (gen[:, field : field + 1] * current)  # (B, H_{l+1}, D)
-        return out
+        batch_size, _, width = first.shape
+        z = gen.transpose(1, 2).flatten(0, 1)  # (B, F, D) -> (B*D, F)
+        x = current.transpose(1, 2).flatten(0, 1)  # (B, H_l, D) -> (B*D, H_l)
+        weight = self.weight.transpose(1, 2).flatten(0, 1)  # (F, H_{l+1}, H_l) -> (F*H_l, H_{l+1})
+        maps = _OuterProductMap.apply(z, x, weight) + self.bias  # (B*D, H_{l+1})
+        return maps.view(batch_size, width, -1).transpose(1, 2)
 
 
 class CompressedInteractionNet(nn.Module):
