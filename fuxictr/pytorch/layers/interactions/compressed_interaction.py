@@ -15,7 +15,7 @@ from fuxictr.pytorch.layers.generation import build_generators
 from fuxictr.pytorch.recording import Recordable
 
 
-# Rows of the outer product that are formed at once, in numbers: a few MB, so that they stay in cache.
+# How many numbers of the outer product are formed at once: 2 MB, which stay in cache.
 _CHUNK_NUMBERS = 1 << 19
 
 
