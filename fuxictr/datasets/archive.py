@@ -24,11 +24,11 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
 
     Only these members are read, wherever they lie in the archive; each is written under its plain
     name, so that no path of the archive leaves ``folder``. No more bytes are written than the
-    archive declares, and no more than the disk has. On any failure ``folder`` is removed.
+    archive declares, and no more than the disk has. On a failure ``folder`` is removed again.
 
     Args:
         archive: the zip file.
-        folder: where the files go; made for them.
+        folder: where the files go; it must not exist yet.
         md5: expected md5 of each split.
 
     Returns:
@@ -38,7 +38,6 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
         DownloadError: no zip; a missing, doubled, linked or damaged member; a wrong md5.
         DiskFullError: too little space.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     is_whole = False
     try:

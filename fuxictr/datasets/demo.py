@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fuxictr.datasets.download import check_free_disk
 from fuxictr.datasets.planted_model import (
     MAIN,
     PAIR,
@@ -22,7 +23,7 @@ from fuxictr.datasets.planted_model import (
     plant_model,
     sigmoid,
 )
-from fuxictr.datasets.registry import SPLITS
+from fuxictr.datasets.registry import GROUND_TRUTH, SPLITS
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.files import write_atomically
 from fuxictr.metrics import auc, logloss
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_ROWS = 200_000
 DEFAULT_SEED = 2019
 SPLIT_SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
-GROUND_TRUTH = "ground_truth.json"
 
 _HEX_FIELDS = ("site_", "app_", "device_id", "device_ip", "device_model")
 _INTEGER_BASE = {
@@ -46,6 +46,7 @@ _INTEGER_BASE = {
     "C20": 100000,
 }
 _CHUNK_ROWS = 100_000
+_BYTES_PER_ROW = 170  # csv and true_ctr together; measured: 160
 
 
 def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -> bool:
@@ -59,30 +60,25 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
         seed: seed of the planted model and of the rows.
 
     Returns:
-        Whether anything was written: not where the same rows and seed are there already.
+        Whether anything was written: not where the same rows, seed and planted model are there.
 
     Raises:
-        ConfigError: fewer than 1,000 rows.
+        ConfigError: fewer than 1,000 rows, or a negative seed.
+        DiskFullError: the disk has too little space for so many rows.
     """
     if rows < 1_000:
         raise ConfigError(f"--rows {rows}: allowed: >= 1000")
-    if _is_generated(folder, rows, seed):
+    if seed < 0:
+        raise ConfigError(f"--seed {seed}: allowed: >= 0")
+    model = plant_model(rows, seed)
+    truth = _describe(model, rows, seed)
+    if _is_generated(folder, truth):
         return False
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        model = plant_model(rows, seed)
-        truth: dict[str, Any] = {
-            "rows": rows,
-            "seed": seed,
-            "bias": model.bias,
-            "field_sizes": model.sizes,
-            "variances": {"main": MAIN, "pairs": PAIR, "triples": TRIPLE},
-            "pairs": PAIRS,
-            "triples": TRIPLES,
-            "splits": {},
-        }
+        check_free_disk(staging, rows * _BYTES_PER_ROW)
         tokens = {name: _tokens(name, size) for name, size in model.sizes.items()}
         with progress_bar(rows, "Generating") as advance:
             start = 0
@@ -116,14 +112,34 @@ def load_bayes_ceiling(folder: Path, split: str = "test") -> dict[str, float]:
         raise DataError(f"{path}: no ground truth; run: bash 1.prepare.sh demo") from error
 
 
-def _is_generated(folder: Path, rows: int, seed: int) -> bool:
+def _describe(model: PlantedModel, rows: int, seed: int) -> dict[str, Any]:
+    """Returns what ground_truth.json says of a planted model, its splits still empty."""
+    return {
+        "rows": rows,
+        "seed": seed,
+        "bias": model.bias,
+        "field_sizes": model.sizes,
+        "variances": {"main": MAIN, "pairs": PAIR, "triples": TRIPLE},
+        "pairs": PAIRS,
+        "triples": TRIPLES,
+        "splits": {},
+    }
+
+
+def _is_generated(folder: Path, truth: dict[str, Any]) -> bool:
+    """Returns whether the folder holds the log that ``truth`` describes.
+
+    The bias is fitted to all other parameters, so that another planted model is noticed by it.
+    """
     try:
-        truth = json.loads((folder / GROUND_TRUTH).read_text(encoding="utf-8"))
+        found = json.loads((folder / GROUND_TRUTH).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    files = [folder / f"{split}.csv" for split in SPLITS]
-    return (truth.get("rows"), truth.get("seed")) == (rows, seed) and all(
-        file.is_file() for file in files
+    names = [n for split in SPLITS for n in (f"{split}.csv", f"true_ctr_{split}.parquet")]
+    return (
+        isinstance(found, dict)
+        and {**found, "splits": {}} == json.loads(json.dumps(truth))
+        and all((folder / name).is_file() for name in names)
     )
 
 

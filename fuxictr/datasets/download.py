@@ -162,16 +162,17 @@ def _fetch(url: str, partial: Path, timeout: float) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:
             # The partial file is as long as the file, or longer than another version of it.
-            total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-            if total.isdigit() and int(total) == have:
+            size = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+            if size.isdigit() and int(size) == have:
                 return
             _start_over(partial, error)
         raise
     with response:
         begin, total = _span(response)
-        if have and begin == have and version.get("total") not in (None, total):
-            _start_over(partial)
-        if begin not in (0, have):
+        is_other = (
+            begin > 0 and None not in (version.get("total"), total) and (version["total"] != total)
+        )
+        if is_other or begin not in (0, have):
             _start_over(partial)
         if total is not None:
             check_free_disk(partial.parent, total - begin)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import SPLITS, RawDataset
-from fuxictr.errors import DownloadError, run_cli
+from fuxictr.errors import ConfigError, DataError, DownloadError, run_cli
 from fuxictr.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     def run() -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         datasets = [registry.resolve(name) for name in args.datasets or ["avazu", "criteo"]]
+        if (args.rows, args.seed) != (None, None) and all(d.md5 for d in datasets):
+            raise ConfigError("--rows and --seed are of the demo data only; add: demo")
         for dataset in datasets:
             if dataset.md5:
                 prepare_download(args.root, dataset)
@@ -49,13 +51,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | None) -> None:
-    """Generates the demo data, unless it is there with these rows and this seed."""
+    """Generates the demo data, unless it is there with these rows and this seed.
+
+    Raises:
+        ConfigError: rows or seed out of range.
+        DataError: the folder cannot be written.
+        DiskFullError: too little space.
+    """
     from fuxictr.datasets import demo
+    from fuxictr.datasets.download import local_errors
 
     folder = registry.raw_dir(root, dataset)
     rows = demo.DEFAULT_ROWS if rows is None else rows
     seed = demo.DEFAULT_SEED if seed is None else seed
-    with _exclusive(folder):
+    with local_errors(folder, DataError), _exclusive(folder):
         if demo.generate(folder, rows, seed):
             ceiling = demo.load_bayes_ceiling(folder)
             print(
@@ -69,58 +78,67 @@ def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | 
 def prepare_download(root: Path, dataset: RawDataset) -> None:
     """Downloads, unpacks and verifies a dataset; does nothing where all is in place.
 
-    The csv files appear under their final names only when all three are verified.
+    The csv files appear under their final names only when all three are verified. One that is in
+    place already is verified and left alone.
 
     Raises:
         DownloadError: see download.py and archive.py; or a csv that is in place is not the
             published one.
     """
+    from fuxictr.datasets.download import local_errors
+
     folder = registry.raw_dir(root, dataset)
-    with _exclusive(folder):
-        if _is_in_place(folder, dataset):
+    with local_errors(folder), _exclusive(folder):
+        missing = _missing_splits(folder, dataset)
+        if missing:
+            _fetch(folder, dataset, missing)
+            print(f"{dataset.name}: verified in {folder}")
+        else:
             print(f"{dataset.name}: all in place in {folder}")
-            return
-        from fuxictr.datasets.archive import unpack_csv
-        from fuxictr.datasets.download import DiskFullError, archive_url, download
-
-        staging = _staging(folder)
-        archive = staging / f"{dataset.name}.zip"
-        if not archive.is_file():
-            print(f"{dataset.name}: downloading {archive_url(dataset.name)}", flush=True)
-            download(archive_url(dataset.name), archive)
-        try:
-            files = unpack_csv(archive, staging / "csv", dataset.md5)
-        except DiskFullError:
-            raise
-        except DownloadError:
-            archive.unlink()  # it would fail again: the next run fetches it anew
-            raise
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in files.values():
-            os.replace(path, folder / path.name)
-        _write_marker(folder, dataset)
-        shutil.rmtree(staging)
-        print(f"{dataset.name}: verified in {folder}")
 
 
-def _is_in_place(folder: Path, dataset: RawDataset) -> bool:
-    """Returns whether the published csv files are there; verifies md5 once and remembers it."""
-    if not all((folder / f"{split}.csv").is_file() for split in SPLITS):
-        return False
-    if _read_marker(folder) == _fingerprint(folder):
-        return True
+def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
+    from fuxictr.datasets.archive import unpack_csv
+    from fuxictr.datasets.download import DiskFullError, archive_url, download
+
+    staging = _staging(folder)
+    archive = staging / f"{dataset.name}.zip"
+    if not archive.is_file():
+        url = archive_url(dataset.name)
+        print(f"{dataset.name}: downloading {url}", flush=True)
+        download(url, archive)
+    shutil.rmtree(staging / "csv", ignore_errors=True)  # what a killed command left
+    try:
+        files = unpack_csv(archive, staging / "csv", dataset.md5)
+    except DiskFullError:
+        raise
+    except DownloadError:
+        archive.unlink()  # it would fail again: the next run fetches it anew
+        raise
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in missing:
+        os.replace(files[split], folder / f"{split}.csv")
+    _write_marker(folder, dataset)
+    shutil.rmtree(staging)
+
+
+def _missing_splits(folder: Path, dataset: RawDataset) -> list[str]:
+    """Returns the splits whose csv is not there; verifies the others once and remembers it."""
+    missing = [split for split in SPLITS if not (folder / f"{split}.csv").exists()]
+    if not missing and _read_marker(folder) == _fingerprint(folder):
+        return missing
     from fuxictr.datasets.archive import file_md5
 
     for split, expected in zip(SPLITS, dataset.md5, strict=True):
         path = folder / f"{split}.csv"
-        found = file_md5(path)
-        if found != expected:
+        if split not in missing and (found := file_md5(path)) != expected:
             raise DownloadError(
                 f"{path}: md5 {found}, expected {expected}; it is not the published file: move it "
                 "away and run the command again"
             )
-    _write_marker(folder, dataset)
-    return True
+    if not missing:
+        _write_marker(folder, dataset)
+    return missing
 
 
 def _fingerprint(folder: Path) -> dict[str, list[int]]:

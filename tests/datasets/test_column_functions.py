@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -25,9 +26,27 @@ def test_parts_of_the_hour(moment):
 
 
 @pytest.mark.parametrize("name", ["convert_hour", "convert_weekday", "convert_weekend"])
-def test_a_broken_hour_is_missing(name):
-    assert apply(name, "hour", hour=["14139900", "abc", None, ""])[1:] == [None, None, None]
-    assert apply("convert_hour", "hour", hour=["14102199", "141021"]) == [None, None]
+def test_a_broken_hour_is_missing_in_all_its_parts(name):
+    broken = ["14139900", "14102199", "141021", "1410210x", "141021001", "abc", None, ""]
+    assert apply(name, "hour", hour=broken) == [None] * len(broken)
+
+
+def test_parts_of_the_hour_of_real_rows():
+    sample = Path(__file__).parents[3] / "shared" / "data" / "avazu_sample" / "train.csv"
+    if not sample.is_file():
+        pytest.skip("no Avazu sample beside the repository")
+    for dtype in (pl.String, pl.Int64):
+        raw = pl.read_csv(sample, schema_overrides={"hour": dtype})["hour"]
+        moments = [datetime.datetime.strptime(str(text), "%y%m%d%H") for text in raw]
+        assert apply("convert_hour", "hour", hour=raw) == [m.hour for m in moments]
+        weekdays = [int(m.strftime("%w")) for m in moments]
+        assert apply("convert_weekday", "weekday", hour=raw) == weekdays
+        assert apply("convert_weekend", "weekend", hour=raw) == [int(w in (0, 6)) for w in weekdays]
+
+
+@pytest.mark.parametrize("name", ["convert_hour", "convert_weekday", "convert_weekend"])
+def test_raw_columns_can_be_asked_for(name):
+    assert set(COLUMN_FUNCTIONS[name]("made").meta.root_names()) == {"hour"}
 
 
 def test_buckets_of_criteo():

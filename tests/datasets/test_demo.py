@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 from fuxictr.datasets import demo, planted_model
 from fuxictr.datasets.demo import generate, load_bayes_ceiling
+from fuxictr.datasets.download import DiskFullError
 from fuxictr.datasets.planted_model import PAIRS, RANK, TRIPLES, draw_values, plant_model
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import auc, logloss
@@ -117,6 +119,30 @@ def test_same_seed_same_bytes_and_nothing_is_done_twice(folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["demo_x1"]
 
 
+def test_another_planted_model_is_generated_anew(tmp_path, monkeypatch):
+    assert generate(tmp_path / "d", rows=2_000)
+    assert not generate(tmp_path / "d", rows=2_000)
+    monkeypatch.setattr(planted_model, "TRIPLE", 0.5)
+    assert generate(tmp_path / "d", rows=2_000)
+    (tmp_path / "d" / "true_ctr_test.parquet").unlink()
+    assert generate(tmp_path / "d", rows=2_000)
+    (tmp_path / "d" / "ground_truth.json").write_text("[]")
+    assert generate(tmp_path / "d", rows=2_000)
+
+
+def test_files_tell_the_rows_of_the_model(folder):
+    """Rows read back from the csv give the probabilities that are recorded for them."""
+    model, rows = plant_model(20_000, seed=7), read(folder, "test").head(50)
+    values = {"hour": rows["hour"].str.tail(2).cast(pl.Int64).to_numpy()}
+    for name in model.sizes:
+        if name != "hour":
+            index = {t: i for i, t in enumerate(demo._tokens(name, model.sizes[name]).tolist())}
+            values[name] = np.array([index[token] for token in rows[name]])
+    chance = pl.read_parquet(folder / "true_ctr_test.parquet")["true_ctr"].head(50).to_numpy()
+    logit = np.log(chance / (1 - chance))
+    assert logit == pytest.approx(model.logit(values), abs=1e-9)
+
+
 def test_chunks_do_not_show_in_the_values(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_CHUNK_ROWS", 3_000)
     generate(tmp_path / "a", rows=10_000, seed=1)
@@ -142,6 +168,14 @@ def test_sizes_shrink_with_the_rows():
     assert small["C21"] == full["C21"] == 60
     truth = json.dumps(small)
     assert json.loads(truth) == small
+
+
+def test_disk_is_checked_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DiskFullError, match=r"GB are needed\); free some space"):
+        generate(tmp_path / "d", rows=2_000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_rows(tmp_path):

@@ -14,7 +14,6 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.generation import build_generators
 from fuxictr.pytorch.recording import Recordable
 
-
 # How many numbers of the outer product are formed at once: 2 MB, which stay in cache.
 _CHUNK_NUMBERS = 1 << 19
 
