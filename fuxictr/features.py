@@ -18,7 +18,8 @@ class FeatureMap:
     Attributes:
         dataset_id: name of the dataset.
         features: field name -> spec; a spec holds type (categorical|numeric|meta), source and,
-            where categorical, vocab_size, padding_idx and oov_idx.
+            where categorical, vocab_size, padding_idx and oov_idx; embedding_dim where the field
+            has a width of its own.
         labels: names of the label columns.
         data_dir: folder of the encoded files, or None.
     """
@@ -49,9 +50,13 @@ class FeatureMap:
         """Number of input columns."""
         return len(self.features)
 
+    def embedding_dims(self, embedding_dim: int) -> list[int]:
+        """Returns each field's width: its own embedding_dim, or the model's where it has none."""
+        return [spec.get("embedding_dim", embedding_dim) for spec in self.fields.values()]
+
     def sum_emb_out_dim(self, embedding_dim: int) -> int:
-        """Returns F * D, the width of the flattened embeddings."""
-        return self.num_fields * embedding_dim
+        """Returns the width of the flattened embeddings, F * D where all widths are equal."""
+        return sum(self.embedding_dims(embedding_dim))
 
     def select(
         self,

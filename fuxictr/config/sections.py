@@ -35,7 +35,6 @@ IGNORED_KEYS = (
 UNSUPPORTED_KEYS = ("streaming", "valid_size", "test_size", "split_type", "group_id")
 UNSUPPORTED_COLUMN_KEYS = (
     "share_embedding",
-    "embedding_dim",
     "emb_output_dim",
     "feature_encoder",
     "splitter",
@@ -175,6 +174,7 @@ class TrainConfig(Section):
     reduce_lr_on_plateau: bool = key(True, "multiply the rate by 0.1 when the monitor stalls")
     max_gradient_norm: float = key(10.0, "clip the global gradient norm at this value", gt=0)
     embedding_regularizer: Regularizer = key(None, "penalty on embedding tables")
+    embedding_dropout: float = key(0.0, "dropout rate on the embeddings", ge=0, lt=1)
     net_regularizer: Regularizer = key(None, "penalty on all other weights")
     regularizer: Regularizer = key(None, "penalty on all weights, where the two above are unset")
 
@@ -284,6 +284,7 @@ class ColumnConfig(Section):
     min_categr_count: int | None = key(
         None, "the column's own threshold; null = the dataset's", ge=1
     )
+    embedding_dim: int | None = key(None, "its own width; null = the model's embedding_dim", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment
 if TYPE_CHECKING:
     import torch
 
+    from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import BatchIterator
     from fuxictr.pytorch.models import BaseModel
 
@@ -110,6 +111,7 @@ def record_embeddings(
     rows = read_parquet(encoded.paths["valid"], feature_map)
     sample = BatchIterator(rows, min(num_rows, rows.num_rows), shuffle=True, seed=seed)
     arrays = _record(model.to(device), sample, device)
+    fields, width = _recorded_fields(arrays, feature_map, config.expid)
     meta = RecordMeta(
         model=backbone,
         expid=config.expid,
@@ -118,8 +120,8 @@ def record_embeddings(
         split="valid",
         num_rows=sample.batch_size,
         seed=seed,
-        fields=tuple(feature_map.fields),
-        embedding_dim=_embedding_width(arrays, feature_map.num_fields, config.expid),
+        fields=fields,
+        embedding_dim=width,
         checkpoint_sha256=file_sha256(config.checkpoint_path),
     )
     path = records_path(ROOT, meta.dataset_id, meta.expid)
@@ -127,11 +129,19 @@ def record_embeddings(
     return path
 
 
-def _embedding_width(arrays: dict[str, Any], num_fields: int, expid: str) -> int:
-    """Returns D of the first record gen or feature_emb, (rows, F, D) or flat (rows, F * D)."""
+def _recorded_fields(
+    arrays: dict[str, Any], feature_map: FeatureMap, expid: str
+) -> tuple[tuple[str, ...], int]:
+    """Returns the fields and the width of each, as the first record gen or feature_emb has them.
+
+    Fields of different widths were recorded as one long vector: one field of that width.
+    """
+    fields = tuple(feature_map.fields)
     for key, array in arrays.items():
         if key.rpartition("/")[2] in ("gen", "feature_emb"):
-            return int(array[0].size) // num_fields
+            size = int(array[0].size)
+            is_even = array.ndim == 2 or array.shape[1] == len(fields)
+            return (fields, size // len(fields)) if is_even else (("all fields",), size)
     raise CheckpointError(
         f"expid '{expid}': its model records neither 'gen' nor 'feature_emb', but "
         f"{', '.join(arrays) or 'nothing'}; see the record contract in README.md"

@@ -58,7 +58,10 @@ class Column:
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""
-        return {"type": self.config.type, "source": self.config.source}
+        spec: dict[str, Any] = {"type": self.config.type, "source": self.config.source}
+        if self.config.embedding_dim is not None:
+            spec["embedding_dim"] = self.config.embedding_dim
+        return spec
 
 
 class LabelColumn(Column):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import yaml
 
+from fuxictr.analysis.records import load_records
 from fuxictr.experiment.analyze import record_embeddings
 from fuxictr.experiment.zoo import ZOO, load_experiment
 
@@ -136,6 +137,21 @@ def test_checkpoint_that_does_not_fit(user, train, monkeypatch):
 
     with pytest.raises(CheckpointError, match="does not fit the model DeepFM: weight .* shape"):
         record_embeddings(config, model_class, "DeepFM", gpu=-1)
+
+
+def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_path, monkeypatch):
+    from fuxictr.experiment import analyze
+
+    user.dataset["feature_cols"][0]["embedding_dim"] = 6
+    user.model["Base"]["model"] = "DCNv2"
+    for block in ("mine", "mine_gen"):
+        del user.model[block]["hidden_units"]
+    user.write_configs()
+    assert train(user.path, "mine_gen")[0] == 0
+    monkeypatch.setattr(analyze, "ROOT", tmp_path)
+    config, model_class = load_experiment("mine_gen", ZOO / "DCNv2", user.path)
+    records = load_records(record_embeddings(config, model_class, "DCNv2", gpu=-1))
+    assert (records.meta.fields, records.meta.embedding_dim) == (("all fields",), 16)
 
 
 AVAZU = {

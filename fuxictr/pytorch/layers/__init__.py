@@ -1,7 +1,7 @@
 """Layers: embeddings, blocks, generation, interactions."""
 
 from fuxictr.pytorch.layers.blocks import LogisticRegression, MLP_Block
-from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
+from fuxictr.pytorch.layers.embeddings import FeatureEmbedding, MixedEmbedding, make_embedding
 from fuxictr.pytorch.layers.generation import (
     GEN,
     build_generators,
@@ -25,9 +25,11 @@ __all__ = [
     "LogisticRegression",
     "MLP_Block",
     "MatrixPairSum",
+    "MixedEmbedding",
     "WeightedPairSum",
     "build_generators",
     "generator_config",
+    "make_embedding",
     "pair_products",
     "pair_sum",
     "target_side",

@@ -53,6 +53,8 @@ class GEN(nn.Module):
         super().__init__()
         self.config = config
         num_fields = feature_map.num_fields
+        if num_fields == 1:
+            _check_single_field(config)
         by_size = _fields_by_cardinality(feature_map)
         generated = None
         if config.source in ("high", "low"):
@@ -187,6 +189,20 @@ def _make_encoder(
     if config.encoder == "stacked":
         return StackedEncoder(num_fields, embedding_dim, num_generated)
     return AllFieldsEncoder(num_fields, embedding_dim, num_generated, bias)
+
+
+def _check_single_field(config: GeneratorConfig) -> None:
+    """Fields of different widths come as one long vector, which cannot be taken apart."""
+    per_field = {
+        "source": config.source in ("own", "high", "low"),
+        "encoder": config.encoder in ("field_shared", "self_attention"),
+        "target": config.target != "all",
+    }
+    for name, is_per_field in per_field.items():
+        if is_per_field:
+            raise ConfigError(
+                f"{name}: {getattr(config, name)} needs several fields of one embedding_dim"
+            )
 
 
 def _fields_by_cardinality(feature_map: FeatureMap) -> list[int]:

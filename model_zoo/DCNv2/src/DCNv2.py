@@ -10,9 +10,9 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
     CrossNet,
-    FeatureEmbedding,
     MLP_Block,
     generator_config,
+    make_embedding,
 )
 from fuxictr.pytorch.models import BaseModel
 
@@ -24,7 +24,8 @@ class DCNv2(BaseModel):
     [DNN(X_L) ; DNN(v)] (stacked_parallel).
 
     X_L is the cross network of the raw embeddings, X_{l+1} = Drop(X_l + Z_l * (W_l X_l)). GEN: Z_l
-    is generated from X_l, one encoder a layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only.
+    is generated from X_l, one encoder a layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only. Fields
+    may have an embedding_dim of their own.
 
     Args:
         feature_map: the fields.
@@ -64,10 +65,11 @@ class DCNv2(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         width = feature_map.sum_emb_out_dim(embedding_dim)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = make_embedding(feature_map, embedding_dim, dropout)
         config = generator_config(params)
         self.cross_net = CrossNet(
-            feature_map, embedding_dim, num_cross_layers, config, use_gen_rst, cross_drop
+            *self.embedding_layer.as_fields(), num_cross_layers, config, use_gen_rst, cross_drop
         )
 
         def dnn(hidden_units: list[int] | None) -> MLP_Block:

@@ -45,7 +45,8 @@ class DeepFM(BaseModel):
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.lr_layer = LogisticRegression(feature_map)
         self.generator = build_generators(feature_map, embedding_dim, params)
         self.mlp = MLP_Block(

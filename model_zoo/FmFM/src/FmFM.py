@@ -38,7 +38,8 @@ class FmFM(BaseModel):
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.lr_layer = LogisticRegression(feature_map)
         self.generator = build_generators(feature_map, embedding_dim, params)
         is_vectorized = field_interaction_type == "vectorized"

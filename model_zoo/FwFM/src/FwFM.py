@@ -41,7 +41,8 @@ class FwFM(BaseModel):
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.linear_type = linear_type
         if linear_type == "LW":
             self.linear: nn.Module = LogisticRegression(feature_map)

@@ -48,7 +48,8 @@ class PNN(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         num_fields = feature_map.num_fields
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.generator = build_generators(feature_map, embedding_dim, params)
         self.mlp = MLP_Block(
             input_dim=num_fields * embedding_dim + num_fields * (num_fields - 1) // 2,

@@ -47,7 +47,8 @@ class xDeepFM(BaseModel):
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        dropout = params.get("embedding_dropout", 0.0)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.lr_layer = LogisticRegression(feature_map)
         units = cin_hidden_units or [16, 16]
         self.cin = CompressedInteractionNet(

@@ -21,7 +21,7 @@ class LogisticRegression(nn.Module):
 
     def __init__(self, feature_map: FeatureMap, use_bias: bool = True) -> None:
         super().__init__()
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim=1)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim=1, own_widths=False)
         self.bias = nn.Parameter(torch.zeros(1)) if use_bias else None
 
     def forward(self, X: Mapping[str, torch.Tensor]) -> torch.Tensor:

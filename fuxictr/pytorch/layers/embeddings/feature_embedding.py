@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import stack_columns
 
@@ -19,15 +20,38 @@ class FeatureEmbedding(nn.Module):
     The tables of all categorical fields lie in one matrix E, so that a batch is one lookup; w_i is
     the weight of a bias-free Linear(1, D) for numeric field i. Row 0 of a field (padding) is zero.
 
+    Args:
+        feature_map: the fields.
+        embedding_dim: width D of an embedding.
+        dropout: dropout rate on the output while training.
+        own_widths: false ignores the embedding_dim of single fields.
+
+    Raises:
+        ConfigError: a field has an embedding_dim of its own that differs from D.
+
     Shape:
         input: mapping of field name -> (B,); a Batch is read without copies.
         output: (B, F, D), fields in the order of the feature map.
     """
 
-    def __init__(self, feature_map: FeatureMap, embedding_dim: int) -> None:
+    def __init__(
+        self,
+        feature_map: FeatureMap,
+        embedding_dim: int,
+        dropout: float = 0.0,
+        own_widths: bool = True,
+    ) -> None:
         super().__init__()
         fields = feature_map.fields
+        if own_widths and set(feature_map.embedding_dims(embedding_dim)) != {embedding_dim}:
+            other = {n: s["embedding_dim"] for n, s in fields.items() if "embedding_dim" in s}
+            raise ConfigError(
+                f"all fields need embedding_dim {embedding_dim} in this model, found {other}; "
+                "DCNv2 and CrossNet take fields of different widths"
+            )
+        self.feature_map = feature_map
         self.embedding_dim = embedding_dim
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.categorical = tuple(n for n, s in fields.items() if s["type"] == "categorical")
         self.numeric = tuple(n for n, s in fields.items() if s["type"] == "numeric")
         sizes = [fields[name]["vocab_size"] for name in self.categorical]
@@ -62,8 +86,12 @@ class FeatureEmbedding(nn.Module):
             values = stack_columns(X, self.numeric, integer=False)
             parts[False] = values.unsqueeze(-1) * self.numeric_weight  # (B, F_num, D)
         if len(self._runs) == 1:
-            return next(iter(parts.values()))
-        return torch.cat(self._in_field_order(parts), dim=1)
+            return self.dropout(next(iter(parts.values())))
+        return self.dropout(torch.cat(self._in_field_order(parts), dim=1))
+
+    def as_fields(self) -> tuple[FeatureMap, int]:
+        """Returns the fields and the width of each, for layers that read the output."""
+        return self.feature_map, self.embedding_dim
 
     def _in_field_order(self, parts: dict[bool, torch.Tensor]) -> list[torch.Tensor]:
         start = {True: 0, False: 0}
