@@ -190,7 +190,7 @@ class GeneratorConfig(Section):
     concat_emb: bool = key(False, "encode every field from all fields (GEN)")
     emb_activation: Activation = key("linear", "activation of the encoder")
     gamma: float = key(1.0, "constant that scales the generated embeddings")
-    gen_residual: bool = key(False, "add the encoder's input to its output")
+    gen_residual: bool = key(False, "add the raw embeddings to the generated ones")
     symmetric: bool = key(False, "interact generated with generated embeddings")
     small_transformation: bool = key(False, "encode every field from itself only")
     source: Literal["all", "own", "high", "low"] | None = key(

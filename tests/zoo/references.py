@@ -6,182 +6,42 @@ returns the row's logit as in evaluation. Nothing here calls a layer of the pack
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-Weights = dict[str, np.ndarray]
-EPSILON = 1e-5  # of batch and layer normalisation
-
-
-def relu(x: float) -> float:
-    return max(x, 0.0)
-
-
-ACTIVATIONS = {
-    "relu": lambda x, slope: relu(x),
-    "tanh": lambda x, slope: math.tanh(x),
-    "sigmoid": lambda x, slope: 1 / (1 + math.exp(-x)),
-    "silu": lambda x, slope: x / (1 + math.exp(-x)),
-    "elu": lambda x, slope: x if x > 0 else math.exp(x) - 1,
-    "prelu": lambda x, slope: x if x > 0 else slope * x,
-    "linear": lambda x, slope: x,
-}
+from tests.zoo.reference_parts import (
+    Weights,
+    embed,
+    first_order,
+    generate,
+    linear,
+    mlp,
+    predicted,
+)
 
 
 def pairs(num_fields: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(num_fields) for j in range(i + 1, num_fields)]
 
 
-def embed(w: Weights, prefix: str, fields: dict, row: dict) -> np.ndarray:
-    """v (F, D) of one row: rows of the common table, or the value times the field's weight."""
-    embeddings, offset, number = [], 0, 0
-    for name, spec in fields.items():
-        if spec["type"] == "categorical":
-            embeddings.append(w[f"{prefix}.table"][offset + int(row[name])])
-            offset += spec["vocab_size"]
-        else:
-            embeddings.append(float(row[name]) * w[f"{prefix}.numeric_weight"][number])
-            number += 1
-    return np.array(embeddings, dtype=np.float64)
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
 
 
-def first_order(w: Weights, prefix: str, fields: dict, row: dict) -> float:
-    """LR of one row: the bias and the sum of the fields' weights."""
-    total = float(w[f"{prefix}.bias"][0])
-    return total + sum(float(x[0]) for x in embed(w, f"{prefix}.embedding_layer", fields, row))
-
-
-def linear(weight: np.ndarray, x: list[float], bias: np.ndarray | None = None) -> list[float]:
-    rows = [sum(a * b for a, b in zip(row, x, strict=True)) for row in weight.tolist()]
-    return rows if bias is None else [r + b for r, b in zip(rows, bias.tolist(), strict=True)]
-
-
-def batch_norm(w: Weights, name: str, x: list[float]) -> list[float]:
-    out = []
-    for k, value in enumerate(x):
-        scaled = (value - w[f"{name}.running_mean"][k]) / math.sqrt(
-            w[f"{name}.running_var"][k] + EPSILON
-        )
-        out.append(scaled * w[f"{name}.weight"][k] + w[f"{name}.bias"][k])
-    return out
-
-
-def mlp(w: Weights, prefix: str, x: list[float], ends_linear: bool) -> list[float]:
-    """[Linear, BatchNorm, ReLU] a hidden layer; a last Linear without ReLU where it ends so."""
-    numbers = sorted(
-        {int(n[len(prefix) + 1 :].split(".")[0]) for n in w if n.startswith(f"{prefix}.")}
-    )
-    linears = [n for n in numbers if w[f"{prefix}.{n}.weight"].ndim == 2]
-    for n in linears:
-        x = linear(w[f"{prefix}.{n}.weight"], x, w[f"{prefix}.{n}.bias"])
-        if f"{prefix}.{n + 1}.running_mean" in w:
-            x = batch_norm(w, f"{prefix}.{n + 1}", x)
-        if n != linears[-1] or not ends_linear:
-            x = [relu(value) for value in x]
-    return x
-
-
-def fields_by_cardinality(fields: dict) -> list[int]:
-    sizes = [spec.get("vocab_size", 1) for spec in fields.values()]
-    return sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
-
-
-def targets(fields: dict, p: dict) -> set[int]:
-    """The fields that are predicted in evaluation."""
-    if p["target"] == "all":
-        return set(range(len(fields)))
-    return set(fields_by_cardinality(fields)[: p["num_target"]])
-
-
-def self_attention(w: Weights, prefix: str, v: np.ndarray) -> np.ndarray:
-    """Four heads, scaled by the root of a head's width, no residual, then layer norm."""
-    num_fields, width = v.shape
-    size = width // 4
-    q, k, u = (
-        [linear(w[f"{prefix}.{name}.weight"], list(x)) for x in v]
-        for name in ("query", "key", "value")
-    )
-    out = np.zeros_like(v)
-    for head in range(4):
-        part = range(head * size, (head + 1) * size)
-        for i in range(num_fields):
-            scores = [sum(q[i][d] * k[j][d] for d in part) / math.sqrt(size) for j in range(len(v))]
-            shares = [math.exp(s - max(scores)) for s in scores]
-            for d in part:
-                total = sum(s * u[j][d] for j, s in enumerate(shares))
-                out[i, d] = total / sum(shares)
-    for i in range(num_fields):
-        mean, variance = out[i].mean(), out[i].var()
-        normed = (out[i] - mean) / math.sqrt(variance + EPSILON)
-        out[i] = normed * w[f"{prefix}.norm.weight"] + w[f"{prefix}.norm.bias"]
-    return out
-
-
-def encode(w: Weights, prefix: str, v: np.ndarray, p: dict, num_generated: int) -> np.ndarray:
-    """The encoder's output (num_generated, D) before activation and gamma."""
-    num_fields, width = v.shape
-    flat = v.reshape(-1).tolist()
-    if p["source"] == "own":
-        matrices = w[f"{prefix}.weight"]
-        return np.array([linear(matrices[i].T, v[i].tolist()) for i in range(num_fields)])
-    if p["source"] is None:
-        return v
-    if p["encoder"] == "self_attention":
-        return self_attention(w, prefix, v)
-    if p["encoder"] == "field_shared":
-        return np.array([linear(w[f"{prefix}.weight"], flat)] * num_generated)
-    if p["encoder"] == "stacked":
-        hidden = batch_norm(w, f"{prefix}.norm", linear(w[f"{prefix}.first.weight"], flat))
-        flat_out = linear(w[f"{prefix}.second.weight"], [relu(x) for x in hidden])
-    else:
-        flat_out = linear(w[f"{prefix}.weight"], flat, w.get(f"{prefix}.bias"))
-    return np.array(flat_out).reshape(num_generated, width)
-
-
-def generate(w: Weights, prefix: str, v: np.ndarray, fields: dict, p: dict) -> np.ndarray:
-    """z (F, D): z_i = gamma * act(encoder(v)_i) [+ v_i] for generated fields, v_i for others."""
-    if p["source"] is None and not p["gen_residual"] and p["gamma"] == 1:
-        return v
-    num_fields = len(v)
-    source = v.copy()
-    if p["target"] in ("masked", "field_masked", "hard_masked"):
-        for i in targets(fields, p):
-            mask = w.get(f"{prefix}.mask")
-            source[i] = 0.0 if mask is None else mask[i if p["target"] == "field_masked" else 0]
-    chosen = list(range(num_fields))
-    if p["source"] in ("high", "low"):
-        ordered = fields_by_cardinality(fields)
-        count = min(p["num_source"], num_fields)
-        chosen = sorted(ordered[:count] if p["source"] == "high" else ordered[num_fields - count :])
-    encoded = encode(w, f"{prefix}.encoder", source, p, len(chosen))
-    name = "linear" if p["encoder"] == "linear" else p["emb_activation"]
-    slope = float(w[f"{prefix}.activation.weight"][0]) if name == "prelu" else 0.0
-    z = v.copy()
-    for position, i in enumerate(chosen):
-        for d in range(v.shape[1]):
-            value = p["gamma"] * ACTIVATIONS[name](float(encoded[position, d]), slope)
-            z[i, d] = value + (v[i, d] if p["gen_residual"] else 0.0)
-    return z
-
-
-def predicted(raw: np.ndarray, z: np.ndarray, fields: dict, p: dict) -> np.ndarray:
-    """The side that z predicts: raw (or z where symmetric), zero where a field is no target."""
-    side = (z if p["symmetric"] else raw).copy()
-    for i in range(len(side)):
-        if i not in targets(fields, p):
-            side[i] = 0.0
-    return side
-
-
-def raw_and_sides(w: Weights, fields: dict, row: dict, p: dict):
+def raw_and_sides(w: Weights, fields: dict, row: dict, p: dict, has_bias: bool = False):
     v = embed(w, "embedding_layer", fields, row)
-    z = generate(w, "generator", v, fields, p)
+    z = generate(w, "generator", v, fields, p, has_bias)
     return v, z, predicted(v, z, fields, p)
 
 
-def dot(a: np.ndarray, b: np.ndarray) -> float:
-    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+def embed_widths(w: Weights, fields: dict, row: dict, width: int) -> np.ndarray:
+    """v (1, sum of D_i) of one row where fields have widths of their own; a table a width."""
+    pieces = []
+    for name, spec in fields.items():
+        own = spec.get("embedding_dim", width)
+        equal = {n: s for n, s in fields.items() if s.get("embedding_dim", width) == own}
+        v = embed(w, f"embedding_layer.tables.{own}", equal, row)
+        pieces.append(v[list(equal).index(name)])
+    return np.concatenate(pieces)[None]
 
 
 def fm(w: Weights, fields: dict, row: dict, p: dict) -> float:
@@ -193,13 +53,14 @@ def fm(w: Weights, fields: dict, row: dict, p: dict) -> float:
 
 def deep_fm(w: Weights, fields: dict, row: dict, p: dict) -> float:
     """FM + MLP(v)."""
-    v = embed(w, "embedding_layer", fields, row)
-    return fm(w, fields, row, p) + mlp(w, "mlp.mlp", v.reshape(-1).tolist(), True)[0]
+    v = embed(w, "embedding_layer", fields, row).reshape(-1).tolist()
+    deep = mlp(w, "mlp.mlp", v, p["hidden_units"], p["hidden_activations"], p["batch_norm"])
+    return fm(w, fields, row, p) + deep[0]
 
 
 def fwfm(w: Weights, fields: dict, row: dict, p: dict) -> float:
-    """Linear part + sum_{i<j} r_ij <z_i, v_j>."""
-    v, z, right = raw_and_sides(w, fields, row, p)
+    """Linear part + sum_{i<j} r_ij <z_i, v_j>; the encoder has a bias."""
+    v, z, right = raw_and_sides(w, fields, row, p, has_bias=True)
     weights = w["interaction.weight"].tolist()
     total = sum(r * dot(z[i], right[j]) for r, (i, j) in zip(weights, pairs(len(v)), strict=True))
     if p["linear_type"] == "LW":
@@ -215,7 +76,7 @@ def fmfm(w: Weights, fields: dict, row: dict, p: dict) -> float:
     v, z, left = raw_and_sides(w, fields, row, p)
     total = first_order(w, "lr_layer", fields, row)
     for matrix, (i, j) in zip(w["interaction.weight"], pairs(len(v)), strict=True):
-        if matrix.ndim == 1:
+        if p["field_interaction_type"] == "vectorized":
             total += sum(left[i][d] * matrix[d] * z[j][d] for d in range(len(matrix)))
         else:
             for a in range(len(matrix)):
@@ -227,15 +88,18 @@ def pnn(w: Weights, fields: dict, row: dict, p: dict) -> float:
     """MLP([v ; <z_i, v_j> for i<j])."""
     v, z, right = raw_and_sides(w, fields, row, p)
     products = [dot(z[i], right[j]) for i, j in pairs(len(v))]
-    return mlp(w, "mlp.mlp", v.reshape(-1).tolist() + products, True)[0]
+    x = v.reshape(-1).tolist() + products
+    return mlp(w, "mlp.mlp", x, p["hidden_units"], p["hidden_activations"], p["batch_norm"])[0]
 
 
 def cross_net(w: Weights, v: np.ndarray, fields: dict, p: dict) -> np.ndarray:
     """X_{l+1} = X_l + Z_l * (W_l X_l), with Z_l = gamma act(G_l X_l) [+ X_l], or X_0 for DIS."""
+    is_scaled = p["gamma"] != 1 or p["emb_activation"] != "linear"
+    is_gen = p["source"] is not None or p["gen_residual"] or is_scaled
     current = v
     for layer in range(p["num_cross_layers"]):
         prefix = f"cross_net.layers.{layer}"
-        source = current if p["use_gen_rst"] else v
+        source = current if p["use_gen_rst"] and is_gen else v
         z = generate(w, f"{prefix}.generator", source, fields, p)
         side = z if p["symmetric"] else current
         mapped = np.array(linear(w[f"{prefix}.weight.weight"], side.reshape(-1).tolist()))
@@ -246,14 +110,22 @@ def cross_net(w: Weights, v: np.ndarray, fields: dict, p: dict) -> np.ndarray:
 
 def dcn_v2(w: Weights, fields: dict, row: dict, p: dict) -> float:
     """The head of the cross network, of DNNs on it or beside it."""
-    v = embed(w, "embedding_layer", fields, row)
+    if any("embedding_dim" in spec for spec in fields.values()):
+        v = embed_widths(w, fields, row, p["embedding_dim"])
+    else:
+        v = embed(w, "embedding_layer", fields, row)
+
+    def dnn(kind: str, x: list[float]) -> list[float]:
+        units, activations = p[f"{kind}_dnn_hidden_units"], p["dnn_activations"]
+        return mlp(w, f"{kind}_dnn.mlp", x, units, activations, p["batch_norm"], False)
+
     final = cross_net(w, v, fields, p).reshape(-1).tolist()
     if p["model_structure"] in ("stacked", "stacked_parallel"):
-        final = mlp(w, "stacked_dnn.mlp", final, False)
+        final = dnn("stacked", final)
     if p["model_structure"] in ("parallel", "stacked_parallel"):
-        final = final + mlp(w, "parallel_dnn.mlp", v.reshape(-1).tolist(), False)
-    assert (len(w["head.mlp.0.weight"]) == 1) == (p["head"] == "linear")
-    return mlp(w, "head.mlp", final, True)[0]
+        final = final + dnn("parallel", v.reshape(-1).tolist())
+    hidden = [2 * len(final)] if p["head"] == "mlp" else []
+    return mlp(w, "head.mlp", final, hidden, "relu")[0]
 
 
 def xdeep_fm(w: Weights, fields: dict, row: dict, p: dict) -> float:
@@ -275,8 +147,9 @@ def xdeep_fm(w: Weights, fields: dict, row: dict, p: dict) -> float:
         current = maps
         pooled += maps.sum(axis=1).tolist()
     cin = linear(w["cin.fc.weight"], pooled, w["cin.fc.bias"])[0]
-    deep = mlp(w, "mlp.mlp", v.reshape(-1).tolist(), True)[0]
-    return first_order(w, "lr_layer", fields, row) + cin + deep
+    x = v.reshape(-1).tolist()
+    deep = mlp(w, "mlp.mlp", x, p["dnn_hidden_units"], p["dnn_activations"], p["batch_norm"])
+    return first_order(w, "lr_layer", fields, row) + cin + deep[0]
 
 
 REFERENCES = {

@@ -51,7 +51,7 @@ class CrossNet(nn.Module):
         embedding_dim: width D of an embedding.
         num_layers: number of cross layers.
         cfg: the generator's keys; DIS unless they say otherwise.
-        use_gen_rst: generate from the current layer X_l (true) or from X_0 (false, DIS).
+        use_gen_rst: generate from the current layer X_l (true) or from X_0 (false). DIS has X_0.
         dropout: dropout rate after each layer.
 
     Shape:
@@ -70,6 +70,7 @@ class CrossNet(nn.Module):
     ) -> None:
         super().__init__()
         width = feature_map.sum_emb_out_dim(embedding_dim)
+        use_gen_rst = use_gen_rst and not cfg.is_identity
         generators = build_generators(feature_map, embedding_dim, cfg, num_layers)
         self.layers = nn.ModuleList(
             CrossLayer(width, generator, use_gen_rst, dropout) for generator in generators
