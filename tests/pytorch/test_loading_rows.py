@@ -73,6 +73,13 @@ def test_batches_cover_all_rows_in_order(feature_map):
     assert torch.cat([batch["a"] for batch in iterator]).tolist() == list(range(25))
 
 
+def test_no_batch_of_a_single_row_is_left(feature_map):
+    iterator = BatchIterator(from_arrays(columns(21), feature_map), 10)
+    assert [batch.num_rows for batch in iterator] == [10, 11]
+    assert len(iterator) == 2
+    assert [b.num_rows for b in BatchIterator(from_arrays(columns(1), feature_map), 10)] == [1]
+
+
 def test_rank_dataloader_stages(tmp_path, feature_map):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(columns()), path)

@@ -28,7 +28,7 @@ class BatchIterator:
 
     Args:
         data: the rows.
-        batch_size: rows of a batch; the last batch holds what is left.
+        batch_size: rows of a batch; the last batch holds what is left, or one row more.
         shuffle: draw a new order every epoch.
         seed: seed of the order.
         device: where batches are wanted.
@@ -50,7 +50,7 @@ class BatchIterator:
         self.data = self._place(data)
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+        return len(self._starts())
 
     @property
     def num_rows(self) -> int:
@@ -60,10 +60,17 @@ class BatchIterator:
     def __iter__(self) -> Iterator[Batch]:
         order = self._order()
         self.epoch += 1
-        for start in range(0, self.num_rows, self.batch_size):
-            stop = min(start + self.batch_size, self.num_rows)
+        starts = self._starts()
+        for start, stop in zip(starts, [*starts[1:], self.num_rows], strict=True):
             index = slice(start, stop) if order is None else order[start:stop]
             yield self.data.rows(index).to(self.device)
+
+    def _starts(self) -> list[int]:
+        starts = list(range(0, self.num_rows, self.batch_size))
+        # Batch normalisation cannot train on one row: a last batch of one joins the one before.
+        if len(starts) > 1 and self.num_rows - starts[-1] == 1:
+            starts.pop()
+        return starts
 
     def _order(self) -> torch.Tensor | None:
         if not self.shuffle:

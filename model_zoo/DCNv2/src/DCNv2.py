@@ -73,17 +73,18 @@ class DCNv2(BaseModel):
         )
 
         def dnn(hidden_units: list[int] | None) -> MLP_Block:
-            units = hidden_units or [64, 64, 64]
-            return MLP_Block(width, units, dnn_activations, None, None, net_dropout, batch_norm)
+            return MLP_Block(
+                width, hidden_units, dnn_activations, None, None, net_dropout, batch_norm
+            )
 
         self.stacked_dnn = self.parallel_dnn = None
         final_width = width
         if model_structure in ("stacked", "stacked_parallel"):
             self.stacked_dnn = dnn(stacked_dnn_hidden_units)
-            final_width = (stacked_dnn_hidden_units or [64])[-1]
+            final_width = self.stacked_dnn.output_dim
         if model_structure in ("parallel", "stacked_parallel"):
             self.parallel_dnn = dnn(parallel_dnn_hidden_units)
-            final_width += (parallel_dnn_hidden_units or [64])[-1]
+            final_width += self.parallel_dnn.output_dim
         hidden = [2 * final_width] if head == "mlp" else []
         self.head = MLP_Block(final_width, hidden, "relu", output_dim=1)
         self.reset_parameters()

@@ -51,7 +51,7 @@ class DeepFM(BaseModel):
         self.generator = build_generators(feature_map, embedding_dim, params)
         self.mlp = MLP_Block(
             input_dim=feature_map.sum_emb_out_dim(embedding_dim),
-            hidden_units=hidden_units or [64, 64, 64],
+            hidden_units=hidden_units,
             hidden_activations=hidden_activations,
             output_dim=1,
             dropout_rates=net_dropout,

@@ -53,7 +53,7 @@ class PNN(BaseModel):
         self.generator = build_generators(feature_map, embedding_dim, params)
         self.mlp = MLP_Block(
             input_dim=num_fields * embedding_dim + num_fields * (num_fields - 1) // 2,
-            hidden_units=hidden_units or [64, 64, 64],
+            hidden_units=hidden_units,
             hidden_activations=hidden_activations,
             output_dim=1,
             dropout_rates=net_dropout,

@@ -50,13 +50,13 @@ class xDeepFM(BaseModel):
         dropout = params.get("embedding_dropout", 0.0)
         self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
         self.lr_layer = LogisticRegression(feature_map)
-        units = cin_hidden_units or [16, 16]
+        units = [16, 16] if cin_hidden_units is None else cin_hidden_units
         self.cin = CompressedInteractionNet(
             feature_map, embedding_dim, units, generator_config(params)
         )
         self.mlp = MLP_Block(
             input_dim=feature_map.sum_emb_out_dim(embedding_dim),
-            hidden_units=dnn_hidden_units or [64, 64, 64],
+            hidden_units=dnn_hidden_units,
             hidden_activations=dnn_activations,
             output_dim=1,
             dropout_rates=net_dropout,

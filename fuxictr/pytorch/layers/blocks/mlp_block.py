@@ -10,13 +10,15 @@ from torch import nn
 from fuxictr.errors import ConfigError
 from fuxictr.pytorch.torch_utils import get_activation
 
+DEFAULT_HIDDEN_UNITS = (64, 64, 64)
+
 
 class MLP_Block(nn.Module):
     """A multi-layer perceptron: [Linear, BatchNorm, activation, Dropout] per hidden layer.
 
     Args:
         input_dim: width of the input.
-        hidden_units: widths of the hidden layers.
+        hidden_units: widths of the hidden layers; null = 64, 64, 64.
         hidden_activations: one name for all layers, or one a layer.
         output_dim: width of a last Linear; null = none.
         output_activation: activation after it.
@@ -27,6 +29,9 @@ class MLP_Block(nn.Module):
     Shape:
         input: (B, input_dim).
         output: (B, output_dim), or (B, hidden_units[-1]) without an output layer.
+
+    Attributes:
+        output_dim: width of the output.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class MLP_Block(nn.Module):
         use_bias: bool = True,
     ) -> None:
         super().__init__()
-        units = list(hidden_units or [])
+        units = list(DEFAULT_HIDDEN_UNITS if hidden_units is None else hidden_units)
         activations = _one_per_layer(hidden_activations, len(units), "hidden_activations")
         rates = _one_per_layer(dropout_rates, len(units), "dropout_rates")
         layers: list[nn.Module] = []
@@ -58,6 +63,7 @@ class MLP_Block(nn.Module):
             layers.append(nn.Linear(width, output_dim, bias=use_bias))
         if output_activation is not None:
             layers.append(get_activation(output_activation))
+        self.output_dim = width if output_dim is None else output_dim
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

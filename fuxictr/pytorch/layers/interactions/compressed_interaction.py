@@ -112,6 +112,8 @@ class CompressedInteractionNet(nn.Module):
                 "CIN needs target: all and symmetric: false; its right side are feature maps, "
                 "not fields"
             )
+        if not hidden_units:
+            raise ConfigError("key 'cin_hidden_units': found [], allowed: one number or more")
         num_fields = feature_map.num_fields
         widths = [num_fields, *hidden_units]
         generators = build_generators(feature_map, embedding_dim, cfg, len(hidden_units))
