@@ -8,13 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from fuxictr.config.sections import (
-    ColumnConfig,
-    DatasetConfig,
-    GeneratorConfig,
-    RunConfig,
-    TrainConfig,
-)
+from fuxictr.config.dataset import ColumnConfig, DatasetConfig
+from fuxictr.config.generator import GeneratorConfig
+from fuxictr.config.sections import RunConfig, TrainConfig
 
 _LOADING = (
     "ExperimentConfig",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fuxictr.config.sections import DatasetConfig
+from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess.cache import (

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fuxictr.config.sections import ColumnConfig
+from fuxictr.config import ColumnConfig
 from fuxictr.errors import ConfigError
 from fuxictr.preprocess.normalizers import NORMALIZERS, Normalizer
 from fuxictr.preprocess.values import (

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from fuxictr.config.sections import ColumnConfig, DatasetConfig
+from fuxictr.config import ColumnConfig, DatasetConfig
 from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.preprocess.sources import Frame

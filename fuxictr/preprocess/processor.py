@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import polars as pl
 import pyarrow as pa
 
-from fuxictr.config.sections import DatasetConfig
+from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path, write_atomically

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.config.sections import TrainConfig
+from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
 from fuxictr.metrics import Monitor, evaluate_metrics, format_metrics
 from fuxictr.progress import progress_bar

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from fuxictr.config import apply_overrides, check_config, load_config, load_raw_config
-from fuxictr.config.sections import (
+from fuxictr.config import (
     DatasetConfig,
     GeneratorConfig,
     TrainConfig,
-    parse_regularizer,
+    apply_overrides,
+    check_config,
+    load_config,
+    load_raw_config,
 )
+from fuxictr.config.section import parse_regularizer
 from fuxictr.errors import ConfigError
 
 MODEL_YAML = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fuxictr.config.sections import DatasetConfig
+from fuxictr.config import DatasetConfig
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "data"
 

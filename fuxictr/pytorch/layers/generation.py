@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fuxictr.config.sections import GeneratorConfig
+from fuxictr.config import GeneratorConfig
 from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.encoders import (

@@ -8,14 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fuxictr.config.sections import (
-    DatasetConfig,
-    GeneratorConfig,
-    Regularizer,
-    RunConfig,
-    TrainConfig,
-    parse_regularizer,
-)
+from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
+from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FeatureEmbedding

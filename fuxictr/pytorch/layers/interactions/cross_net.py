@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fuxictr.config.sections import GeneratorConfig
+from fuxictr.config import GeneratorConfig
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.generation import build_generators, target_side
 from fuxictr.pytorch.recording import Recordable

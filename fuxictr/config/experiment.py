@@ -1,0 +1,84 @@
+"""A checked experiment config: what is run, where its files go, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fuxictr.config.dataset import DatasetConfig
+from fuxictr.config.generator import GeneratorConfig
+from fuxictr.config.sections import RunConfig, TrainConfig
+
+# Keys that say where and how loudly a run works, not what it computes.
+_NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
+_NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
+
+
+@dataclass
+class RawConfig:
+    """Merged but unchecked keys, the origin of each, and the folders that paths resolve against."""
+
+    params: dict[str, Any]
+    origins: dict[str, str]
+    run_dir: Path
+    data_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A checked experiment: what is run, how it is trained, on which data, with which model.
+
+    Attributes:
+        expid: block of the model config.
+        model_params: the keys of the model's own ``__init__``.
+        origins: key -> where its value comes from.
+        run_dir: folder that model_root resolves against.
+        data_dir: folder that the dataset's paths resolve against.
+    """
+
+    expid: str
+    run: RunConfig
+    train: TrainConfig
+    dataset: DatasetConfig
+    generator: GeneratorConfig
+    model_params: dict[str, Any]
+    run_dir: Path
+    data_dir: Path
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        """``dis`` or ``gen``."""
+        return self.generator.variant
+
+    @property
+    def output_stem(self) -> Path:
+        """Path of the run's files without their suffix: <model_root>/<dataset_id>/<model_id>."""
+        root = (self.run_dir / self.run.model_root).resolve()
+        return root / self.dataset.dataset_id / self.run.model_id
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The best weights."""
+        return self.output_stem.with_name(self.output_stem.name + ".model")
+
+    @property
+    def log_path(self) -> Path:
+        """The run's log."""
+        return self.output_stem.with_name(self.output_stem.name + ".log")
+
+    def params(self) -> dict[str, Any]:
+        """Returns all keys in one mapping, as ``Model(feature_map, **params)`` takes them."""
+        flat: dict[str, Any] = {}
+        for section in (self.run, self.train, self.dataset, self.generator):
+            flat.update(asdict(section))
+        return {**flat, **self.model_params}
+
+    def config_hash(self) -> str:
+        """Returns 12 hex digits over everything that changes what is computed, but for the seed."""
+        hashed = {k: v for k, v in self.params().items() if k not in _NOT_HASHED}
+        text = json.dumps(hashed, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,121 @@
+"""What the sections of a config share: keys with a type, bounds and a meaning, checked together."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import field
+from typing import Any
+
+from fuxictr.config.coercion import WrongValue, coerce, dataclass_annotations
+from fuxictr.errors import ConfigError
+
+Regularizer = float | str | None
+
+_REGULARIZER = re.compile(r"(l1|l2)\(([^,()]+)\)|(l1_l2)\(([^,()]+),([^,()]+)\)")
+
+
+def key(default: Any, doc: str, **bounds: float) -> Any:
+    """Declares a key: its default, its meaning, and bounds ``ge``, ``gt``, ``le``, ``lt``."""
+    metadata = {"doc": doc, "bounds": bounds}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Section:
+    """Base of all sections: built from a mapping, with all errors reported at once."""
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """Returns the names of the section's keys."""
+        return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any], where: str = "the config") -> Any:
+        """Builds the section from the keys of ``params`` that belong to it.
+
+        Raises:
+            ConfigError: one or more values do not fit; the text lists all of them.
+        """
+        problems: list[str] = []
+        checked = check_values(cls, params, problems)
+        if problems:
+            raise ConfigError(f"{where}: " + "; ".join(problems))
+        return cls(**checked)
+
+
+def check_values(section: type, params: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Returns the section's keys found in ``params``, converted; appends what does not fit."""
+    annotations = dataclass_annotations(section)
+    checked = {}
+    for spec in dataclasses.fields(section):
+        if spec.name not in params:
+            if _is_required(spec):
+                problems.append(f"key '{spec.name}' is missing")
+            continue
+        value = params[spec.name]
+        try:
+            found = coerce(value, annotations[spec.name])
+            if spec.name.endswith("regularizer"):
+                found = _check_regularizer(found)
+            checked[spec.name] = _check_bounds(found, spec)
+        except WrongValue as error:
+            problems.append(f"key '{spec.name}': found {value!r}, {error}")
+    return checked
+
+
+def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
+    """Returns [(p, lambda), ...] of a regularizer; the loss term is (lambda / p) * ||w||_p^p.
+
+    A number is an L2 weight; ``l1(x)``, ``l2(x)`` and ``l1_l2(x, y)`` name the norms.
+
+    Raises:
+        WrongValue: the text is none of these forms or a weight is negative.
+    """
+    if value is None:
+        return []
+    if isinstance(value, (int, float)):
+        terms = [(2, float(value))]
+    else:
+        match = _REGULARIZER.fullmatch(value.strip())
+        if not match:
+            raise WrongValue("allowed: a number, l1(x), l2(x), l1_l2(x, y), null")
+        weights = [match[2]] if match[1] else [match[4], match[5]]
+        orders = [1, 2] if match[3] else [int(match[1][1])]
+        terms = [(p, coerce(w.strip(), float)) for p, w in zip(orders, weights, strict=True)]
+    if any(weight < 0 for _, weight in terms):
+        raise WrongValue("allowed: a weight >= 0")
+    return [(p, weight) for p, weight in terms if weight > 0]
+
+
+def _check_regularizer(value: Regularizer) -> Regularizer:
+    """Returns the value, a number where YAML left one as a string, once it is seen to parse."""
+    if isinstance(value, str):
+        try:
+            value = coerce(value, float)
+        except WrongValue:
+            pass
+    parse_regularizer(value)
+    return value
+
+
+def _is_required(spec: dataclasses.Field) -> bool:
+    return spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+
+
+_BOUNDS = {
+    "ge": (lambda value, bound: value >= bound, ">="),
+    "gt": (lambda value, bound: value > bound, ">"),
+    "le": (lambda value, bound: value <= bound, "<="),
+    "lt": (lambda value, bound: value < bound, "<"),
+}
+
+
+def _check_bounds(value: Any, spec: dataclasses.Field) -> Any:
+    if isinstance(value, (int, float)):
+        for name, bound in spec.metadata["bounds"].items():
+            holds, sign = _BOUNDS[name]
+            if not holds(value, bound):
+                raise WrongValue(f"allowed: {sign} {bound}")
+    return value
