@@ -90,6 +90,8 @@ def test_rank_dataloader_stages(tmp_path, feature_map):
     assert (train.shuffle, valid.shuffle, test.shuffle) == (True, False, False)
     train, valid = RankDataLoader(feature_map, "train", train_data=path).make_iterator()
     assert (train.num_rows, valid) == (25, None)
+    train, valid = RankDataLoader(feature_map, "train", train_data=path, valid_data=path)
+    assert (train.num_rows, valid.num_rows) == (25, 25)
     test = RankDataLoader(feature_map, "test", test_data=path, streaming=False).make_iterator()
     assert test.num_rows == 25
     with pytest.raises(ConfigError, match="stage 'fit'"):

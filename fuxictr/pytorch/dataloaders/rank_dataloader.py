@@ -133,6 +133,11 @@ class RankDataLoader:
         self.valid_gen = load(valid_data) if trains else None
         self.test_gen = load(test_data) if tests else None
 
+    def __iter__(self) -> Iterator[BatchIterator | None]:
+        """Yields the splits of the stage: ``train, valid = RankDataLoader(...)`` unpacks them."""
+        splits = self.make_iterator()
+        return iter(splits if isinstance(splits, tuple) else (splits,))
+
     def make_iterator(self) -> Any:
         """Returns (train, valid), test, or (train, valid, test), after the stage."""
         if self.stage == "train":
