@@ -78,11 +78,15 @@ def dataclass_annotations(section: type) -> dict[str, Any]:
 def signature_annotations(function: Any) -> dict[str, Any]:
     """Returns the named parameters of a function, or of a class's ``__init__``, with annotations.
 
-    A parameter without an annotation whose default is a number takes numbers, also those that YAML
-    left as strings; any other parameter without an annotation takes any value.
+    An annotation that cannot be resolved takes any value. A parameter without one whose default is
+    a number takes numbers, also those that YAML left as strings; any other takes any value.
     """
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:  # a name that is imported for type checkers only
+        signature = inspect.signature(function)
     found = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    for name, parameter in signature.parameters.items():
         if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = parameter.default

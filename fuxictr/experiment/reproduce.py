@@ -56,22 +56,20 @@ def default_dataset() -> str:
     return "demo"
 
 
-def choose_dataset(asked: str | None) -> str:
-    """Returns the dataset to run on; the demo data is generated when it is needed and absent.
+def ensure_prepared(dataset: str) -> None:
+    """Generates the demo data where it is needed and absent; other data must be there.
 
     Raises:
         DataError: the dataset's raw files are not prepared; names the command that prepares it.
     """
-    asked = asked or default_dataset()
-    if registry.alias_of(asked) == "demo":
+    if registry.alias_of(dataset) == "demo":
         _generate_demo_if_absent()
-    elif registry.is_known(asked) and not registry.is_prepared(ROOT, registry.resolve(asked)):
-        raw = registry.resolve(asked)
+    elif registry.is_known(dataset) and not registry.is_prepared(ROOT, registry.resolve(dataset)):
+        raw = registry.resolve(dataset)
         raise DataError(
-            f"dataset '{asked}' is not prepared: no train.csv, valid.csv and test.csv in "
-            f"{registry.raw_dir(ROOT, raw)}; run: bash 1.prepare.sh {asked}"
+            f"dataset '{dataset}' is not prepared: no train.csv, valid.csv and test.csv in "
+            f"{registry.raw_dir(ROOT, raw)}; run: bash 1.prepare.sh {dataset}"
         )
-    return asked
 
 
 def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) -> list[PlannedRun]:
@@ -103,7 +101,7 @@ def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) 
 
 def _run(args: argparse.Namespace) -> None:
     models, variants = parse_models(args.model), parse_variants(args.variants)
-    dataset = choose_dataset(args.dataset)
+    dataset = args.dataset or default_dataset()
 
     from fuxictr.experiment.results import read_results
     from fuxictr.experiment.run import RESULTS, run_experiment
@@ -112,6 +110,7 @@ def _run(args: argparse.Namespace) -> None:
 
     device = get_device(args.gpu)
     runs = plan_runs(models, dataset, variants, args.seeds)
+    ensure_prepared(dataset)
     for number, run in enumerate(runs, start=1):
         title = f"Run {number}/{len(runs)}: {run.choice.expid}, seed {run.seed}, {device}"
         print(f"\n=== {title} ===", flush=True)

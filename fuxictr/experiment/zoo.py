@@ -29,9 +29,7 @@ ZOO = ROOT / "model_zoo"
 
 def zoo_models() -> list[str]:
     """Returns the names of the model folders of model_zoo/, sorted."""
-    return sorted(
-        path.parents[1].name for path in ZOO.glob("*/src/*.py") if path.stem != "__init__"
-    )
+    return sorted(folder.name for folder in ZOO.iterdir() if (folder / "src").is_dir())
 
 
 def load_model_class(model: str, zoo_dir: Path | None = None) -> type:

@@ -50,6 +50,14 @@ def test_wrong_value_says_what_is_allowed(value, annotation, message):
         coerce(value, annotation)
 
 
+def test_annotations_for_type_checkers_only_take_any_value():
+    def init(self, feature_map: "OnlyForTypeCheckers", rate: "float" = 0.1):  # noqa: F821
+        """A signature whose names are not all there at run time."""
+
+    annotations = signature_annotations(init)
+    assert coerce("anything", annotations["rate"]) == "anything"
+
+
 def test_parameters_without_annotation_take_numbers_where_the_default_is_one():
     def init(self, feature_map, gamma=1, hidden_units=(64, 64), flag=False, **kwargs):
         """A signature as users of FuxiCTR write it."""
