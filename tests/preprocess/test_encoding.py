@@ -40,7 +40,7 @@ def csv_text(rows):
     return "click,c,i,x\n" + "".join(",".join(row) + "\n" for row in quoted)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(ROW, min_size=1, max_size=30), st.lists(ROW, min_size=1, max_size=10))
 def test_ids_and_numbers_equal_a_plain_loop(tmp_path_factory, train, valid):
     folder = tmp_path_factory.mktemp("d")

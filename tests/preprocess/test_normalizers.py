@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import preprocessing
 
@@ -15,7 +15,6 @@ VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60)
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)
-@settings(deadline=None)
 @given(values=VALUES, cut=st.integers(0, 60))
 def test_fitted_by_frames_equals_scikit_learn(name, values, cut):
     x = np.array(values)

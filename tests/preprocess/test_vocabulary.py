@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fuxictr.preprocess import vocabulary as module
@@ -26,7 +26,6 @@ def counted(batches, min_count=1, excluded=("",)):
     return counter.vocabulary(min_count, excluded)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(TOKENS, min_size=1), min_size=1, max_size=4),
     st.integers(1, 3),
@@ -44,7 +43,6 @@ def test_order_ties_and_ids_equal_a_plain_counter(batches, min_count, unseen):
     assert ids.tolist() == plain_encode(rows, expected)
 
 
-@settings(deadline=None)
 @given(st.lists(TOKENS))
 def test_json_round_trip_keeps_every_id(values):
     vocabulary = counted([values]) if values else Vocabulary(pl.Series([], dtype=pl.String))
