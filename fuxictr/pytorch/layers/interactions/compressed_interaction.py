@@ -16,6 +16,8 @@ from fuxictr.pytorch.recording import Recordable
 
 # How many numbers of the outer product are formed at once: 2 MB, which stay in cache.
 _CHUNK_NUMBERS = 1 << 19
+# A GPU wants large pieces of work: 256 MB.
+_CHUNK_NUMBERS_GPU = 1 << 26
 
 
 class _OuterProductMap(torch.autograd.Function):
@@ -33,7 +35,7 @@ class _OuterProductMap(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(z, x, weight)
         out = z.new_empty(len(z), weight.shape[1])
-        for rows in _chunks(len(z), len(weight)):
+        for rows in _chunks(z, len(weight)):
             torch.mm(_outer(z[rows], x[rows]), weight, out=out[rows])
         return out
 
@@ -44,7 +46,7 @@ class _OuterProductMap(torch.autograd.Function):
         grad = grads[0]
         grad_z, grad_x = torch.empty_like(z), torch.empty_like(x)
         grad_weight = torch.zeros_like(weight)
-        for rows in _chunks(len(z), len(weight)):
+        for rows in _chunks(z, len(weight)):
             grad_weight.addmm_(_outer(z[rows], x[rows]).t(), grad[rows])
             grad_outer = (grad[rows] @ weight.t()).view(-1, z.shape[1], x.shape[1])
             torch.bmm(grad_outer, x[rows].unsqueeze(2), out=grad_z[rows].unsqueeze(2))
@@ -56,9 +58,9 @@ def _outer(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (z.unsqueeze(2) * x.unsqueeze(1)).flatten(start_dim=1)
 
 
-def _chunks(num_rows: int, width: int) -> Iterator[slice]:
-    size = max(1, _CHUNK_NUMBERS // width)
-    return (slice(start, start + size) for start in range(0, num_rows, size))
+def _chunks(z: torch.Tensor, width: int) -> Iterator[slice]:
+    size = max(1, (_CHUNK_NUMBERS_GPU if z.is_cuda else _CHUNK_NUMBERS) // width)
+    return (slice(start, start + size) for start in range(0, len(z), size))
 
 
 class CINLayer(Recordable, nn.Module):
