@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import load_config
-from fuxictr.metrics import Monitor
+from fuxictr.metrics import Monitor, format_metrics
 
 __all__ = ["Monitor", "load_config", "print_to_json", "print_to_list", "set_logger"]
 
@@ -55,4 +55,4 @@ def print_to_json(data: Mapping[str, Any], sort_keys: bool = True) -> str:
 
 def print_to_list(data: Mapping[str, float]) -> str:
     """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
-    return " - ".join(f"{name}: {value:.6f}" for name, value in data.items())
+    return format_metrics(data)
