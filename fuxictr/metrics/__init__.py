@@ -1,0 +1,37 @@
+"""Metrics of click predictions: exact, in float64, on numpy arrays.
+
+AUC and logloss judge all rows together. gAUC, avgAUC, MRR and NDCG(k=N) judge how the rows of one
+group (a user, a query, an impression) are ranked among themselves. No result depends on the order
+of the rows.
+"""
+
+from fuxictr.metrics.evaluate import (
+    GROUP_METRICS,
+    METRICS,
+    Metric,
+    Monitor,
+    check_groups,
+    evaluate_metrics,
+    find_metric,
+    format_metrics,
+)
+from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
+from fuxictr.metrics.rows import auc, logloss
+
+__all__ = [
+    "GROUP_METRICS",
+    "METRICS",
+    "GroupRanking",
+    "Metric",
+    "Monitor",
+    "auc",
+    "avg_auc",
+    "check_groups",
+    "evaluate_metrics",
+    "find_metric",
+    "format_metrics",
+    "gauc",
+    "logloss",
+    "mrr",
+    "ndcg",
+]

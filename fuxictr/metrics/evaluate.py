@@ -1,0 +1,150 @@
+"""Metrics by name, and the one that early stopping follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fuxictr.errors import ConfigError, DataError, did_you_mean, nearest
+from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
+from fuxictr.metrics.rows import auc, logloss
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"AUC": auc, "logloss": logloss}
+GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
+    "gAUC": gauc,
+    "avgAUC": avg_auc,
+    "MRR": mrr,
+}
+_NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]*)\s*\)")
+
+
+class Metric(NamedTuple):
+    """A metric by name.
+
+    Attributes:
+        name: its one spelling, without spaces.
+        compute: takes (y_true, y_pred), or a GroupRanking where ``needs_groups``.
+        needs_groups: whether it judges rows by group.
+    """
+
+    name: str
+    compute: Callable[..., float]
+    needs_groups: bool
+
+
+def metric_name(name: str) -> str:
+    """Returns the one spelling of a name: ``NDCG( k = 5 )`` is ``NDCG(k=5)``, others stay."""
+    match = _NDCG.fullmatch(name)
+    return f"NDCG(k={match[1]})" if match else name
+
+
+def find_metric(name: str) -> Metric:
+    """Returns the metric called AUC, logloss, gAUC, avgAUC, MRR or NDCG(k=N).
+
+    Raises:
+        ConfigError: an unknown metric, or an N that is no whole number from 1 on.
+    """
+    if name in METRICS:
+        return Metric(name, METRICS[name], False)
+    if name in GROUP_METRICS:
+        return Metric(name, GROUP_METRICS[name], True)
+    if match := _NDCG.fullmatch(name):
+        return Metric(metric_name(name), partial(ndcg, k=int(match[1])), True)
+    if name.lower().startswith("ndcg"):
+        raise ConfigError(f"metric '{name}': allowed: NDCG(k=N) with N = 1, 2, ...")
+    allowed = {known.lower(): known for known in (*METRICS, *GROUP_METRICS, "NDCG(k=N)")}
+    match_lower = nearest(name.lower(), allowed)
+    hint = f"; did you mean '{allowed[match_lower]}'?" if match_lower else ""
+    raise ConfigError(f"metric '{name}': allowed: {', '.join(allowed.values())}{hint}")
+
+
+def check_groups(metrics: Iterable[str], group_ids: np.ndarray | None) -> None:
+    """Checks that there are group ids if one of the metrics needs them.
+
+    Raises:
+        ConfigError: there are none, or a metric is unknown.
+    """
+    for metric in map(find_metric, metrics):
+        if metric.needs_groups and group_ids is None:
+            raise ConfigError(
+                f"key 'group_id': metric '{metric.name}' needs the name of a column whose equal "
+                "values make a group; found no group ids"
+            )
+
+
+def evaluate_metrics(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    metrics: Iterable[str],
+    group_ids: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Returns metric name -> value, in the order asked, named as ``find_metric`` spells them.
+
+    Args:
+        y_true: labels in {0, 1}, (rows,).
+        y_pred: click probabilities, (rows,).
+        metrics: names, see ``find_metric``.
+        group_ids: numbers or strings, (rows,), equal for rows of a group; for group metrics.
+
+    Raises:
+        ConfigError: an unknown metric, or a group metric without ``group_ids``.
+        DataError: predictions that are not finite, labels of one class for AUC, no group for which
+            a group metric is defined.
+    """
+    names = list(metrics)
+    check_groups(names, group_ids)
+    if not np.isfinite(y_pred).all():
+        row = int(np.flatnonzero(~np.isfinite(np.asarray(y_pred).reshape(-1)))[0])
+        raise DataError(f"the prediction of row {row + 1} is not finite")
+    found = [find_metric(name) for name in names]
+    ranking = None
+    if group_ids is not None and any(metric.needs_groups for metric in found):
+        ranking = GroupRanking(y_true, y_pred, group_ids)
+    return {
+        metric.name: metric.compute(ranking)
+        if metric.needs_groups
+        else metric.compute(y_true, y_pred)
+        for metric in found
+    }
+
+
+def format_metrics(results: Mapping[str, float]) -> str:
+    """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
+    return " - ".join(f"{name}: {value:.6f}" for name, value in results.items())
+
+
+class Monitor:
+    """The figure that early stopping follows: a metric, or a weighted sum of metrics.
+
+    Args:
+        monitor: a metric's name, or {name: weight}, as {AUC: 1, logloss: -1}.
+
+    Attributes:
+        weights: name, as ``find_metric`` spells it, -> weight.
+    """
+
+    def __init__(self, monitor: str | Mapping[str, float]) -> None:
+        weights = {monitor: 1.0} if isinstance(monitor, str) else monitor
+        self.weights = {metric_name(name): weight for name, weight in weights.items()}
+
+    def get_metrics(self) -> list[str]:
+        """Returns the names of the metrics that are needed."""
+        return list(self.weights)
+
+    def get_value(self, results: Mapping[str, float]) -> float:
+        """Returns the weighted sum of the results.
+
+        Raises:
+            ConfigError: a monitored metric was not evaluated.
+        """
+        for name in self.weights:
+            if name not in results:
+                raise ConfigError(
+                    f"key 'monitor': '{name}' is not among the metrics {list(results)}"
+                    f"{did_you_mean(name, results)}"
+                )
+        return sum(weight * results[name] for name, weight in self.weights.items())
