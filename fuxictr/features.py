@@ -6,22 +6,39 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.files import write_atomically
 
-FIELD_TYPES = ("categorical", "numeric")
+ID_TYPES = ("categorical", "sequence")
+FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
+TABLE_KEYS = ("embedding_dim", "pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb")
+POOLINGS = {
+    "average": "layers.MaskedAveragePooling()",
+    "sum": "layers.MaskedSumPooling()",
+}
 
 
 class FeatureMap:
     """The fields of an encoded dataset, in FuxiCTR's form.
 
+    A spec holds type (categorical, numeric, sequence, embedding or meta) and source, and
+
+    - of ids (categorical, sequence): vocab_size, and where the data were encoded here padding_idx
+      and oov_idx; share_embedding, the field whose table it uses; pretrained_emb with pretrain_dim,
+      pretrain_usage and freeze_emb where vectors were given for its tokens;
+    - of a sequence: max_len, and feature_encoder, its pooling in FuxiCTR's words, null for none;
+    - of an embedding: pretrain_dim, the width of the vectors that it takes in;
+    - embedding_dim and emb_output_dim where the field has a width of its own.
+
     Attributes:
         dataset_id: name of the dataset.
-        features: field name -> spec; a spec holds type (categorical|numeric|meta), source and,
-            where categorical, vocab_size, padding_idx and oov_idx; embedding_dim where the field
-            has a width of its own.
+        features: field name -> spec.
         labels: names of the label columns.
         data_dir: folder of the encoded files, or None.
+        pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, where they do not lie in
+            data_dir.
     """
 
     def __init__(self, dataset_id: str, data_dir: str | Path | None = None) -> None:
@@ -29,6 +46,7 @@ class FeatureMap:
         self.data_dir = Path(data_dir) if data_dir is not None else None
         self.features: dict[str, dict[str, Any]] = {}
         self.labels: list[str] = []
+        self.pretrained: dict[str, np.ndarray] = {}
 
     @property
     def fields(self) -> dict[str, dict[str, Any]]:
@@ -42,17 +60,106 @@ class FeatureMap:
 
     @property
     def total_features(self) -> int:
-        """Number of rows of all vocabularies, plus one for each numeric field."""
-        return sum(spec.get("vocab_size", 1) for spec in self.fields.values())
+        """Number of rows of all tables, each counted once, plus one for each numeric field."""
+        return sum(
+            spec.get("vocab_size", 1)
+            for spec in self.fields.values()
+            if spec["type"] != "embedding" and not spec.get("share_embedding")
+        )
 
     @property
     def input_length(self) -> int:
-        """Number of input columns."""
-        return len(self.features)
+        """Number of input columns, the positions of a sequence or vector counted."""
+        widths = {"sequence": "max_len", "embedding": "pretrain_dim"}
+        specs = self.features.values()
+        return sum(spec[widths[spec["type"]]] if spec["type"] in widths else 1 for spec in specs)
 
     def embedding_dims(self, embedding_dim: int) -> list[int]:
-        """Returns each field's width: its own embedding_dim, or the model's where it has none."""
-        return [spec.get("embedding_dim", embedding_dim) for spec in self.fields.values()]
+        """Returns the width of each field's embedding as the model sees it.
+
+        It is the field's emb_output_dim, or the width of its table where it has none.
+
+        Raises:
+            ConfigError: as ``table_dim``.
+        """
+        return [
+            spec.get("emb_output_dim") or self.table_dim(name, embedding_dim)
+            for name, spec in self.fields.items()
+        ]
+
+    def table_dim(self, name: str, embedding_dim: int) -> int:
+        """Returns the width of a field's table: its embedding_dim, or the model's.
+
+        Raises:
+            ConfigError: as ``table_owner``, or the field has another embedding_dim than the field
+                whose table it shares.
+        """
+        own = self.features[name].get("embedding_dim")
+        owner = self.table_owner(name)
+        width = self.features[owner].get("embedding_dim") or embedding_dim
+        if own and own != width:
+            raise ConfigError(
+                f"column '{name}': key 'embedding_dim': found {own}, but the table of '{owner}', "
+                f"which it shares, has {width}"
+            )
+        return width
+
+    def table_owner(self, name: str) -> str:
+        """Returns the field whose table a field uses: the end of its chain of share_embedding.
+
+        Raises:
+            ConfigError: the chain leads to a name that is no field of ids, to a field with another
+                vocab_size, or in a circle.
+        """
+        chain = [name]
+        while target := self.features[chain[-1]].get("share_embedding"):
+            where = f"column '{chain[-1]}': key 'share_embedding'"
+            allowed = [n for n, s in self.features.items() if s["type"] in ID_TYPES]
+            if target not in allowed or chain[0] not in allowed:
+                raise ConfigError(
+                    f"{where}: found '{target}', allowed: of a categorical or sequence field, "
+                    f"another one of dataset '{self.dataset_id}'{did_you_mean(target, allowed)}"
+                )
+            if target in chain:
+                raise ConfigError(f"{where}: a circle, {' -> '.join([*chain, target])}")
+            sizes = [self.features[n]["vocab_size"] for n in (name, target)]
+            if sizes[0] != sizes[1]:
+                raise ConfigError(
+                    f"{where}: '{name}' has vocab_size {sizes[0]}, '{target}' {sizes[1]}; fields "
+                    "of one table have one vocabulary; rebuild the dataset"
+                )
+            chain.append(target)
+        return chain[-1]
+
+    def pooling(self, name: str) -> str | None:
+        """Returns how a sequence becomes one vector: ``average``, ``sum``, or None for not at all.
+
+        Raises:
+            ConfigError: its feature_encoder is none that this version knows.
+        """
+        return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
+
+    def pretrained_vectors(self, name: str) -> np.ndarray:
+        """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN where one has none.
+
+        Raises:
+            DataError: the file is missing, damaged, or of another shape.
+        """
+        spec = self.features[name]
+        path = (self.data_dir or Path()) / spec["pretrained_emb"]
+        try:
+            vectors = self.pretrained.get(name)
+            if vectors is None:
+                vectors = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not readable ({error}); rebuild the dataset") from error
+        wanted = (spec["vocab_size"], spec["pretrain_dim"])
+        if vectors.shape != wanted:
+            raise DataError(
+                f"{path}: column '{name}': found vectors of shape {vectors.shape}, expected "
+                f"{wanted}, (vocab_size, pretrain_dim); rebuild the dataset"
+            )
+        return vectors
 
     def sum_emb_out_dim(self, embedding_dim: int) -> int:
         """Returns the width of the flattened embeddings, F * D where all widths are equal."""
@@ -68,22 +175,22 @@ class FeatureMap:
         Raises:
             ConfigError: a name is not a field of the dataset.
         """
-        chosen = FeatureMap(self.dataset_id, self.data_dir)
-        chosen.labels = list(self.labels)
-        names = list(self.features) if use_features is None else use_features
-        self._check_names(names, "use_features")
-        chosen.features = {name: dict(self.features[name]) for name in names}
+        changed = FeatureMap(self.dataset_id, self.data_dir)
+        changed.labels, changed.pretrained = list(self.labels), self.pretrained
+        changed.features = {name: dict(spec) for name, spec in self.features.items()}
         changes = feature_specs or []
         if isinstance(changes, dict):
             changes = [{"name": name, **spec} for name, spec in changes.items()]
         for change in changes:
             self._check_names([change.get("name")], "feature_specs")
-            if change["name"] in chosen.features:
-                spec = {k: v for k, v in change.items() if k != "name"}
-                chosen.features[change["name"]].update(spec)
-        if not chosen.num_fields:
+            spec = {k: v for k, v in change.items() if k != "name"}
+            changed.features[change["name"]].update(spec)
+        if use_features is not None:
+            self._check_names(use_features, "use_features")
+            changed._keep_only(use_features)
+        if not changed.num_fields:
             raise ConfigError(f"dataset '{self.dataset_id}': use_features leaves no field")
-        return chosen
+        return changed
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of feature_map.json."""
@@ -129,6 +236,24 @@ class FeatureMap:
             )
         return feature_map
 
+    def _keep_only(self, names: list[str]) -> None:
+        """Drops all other features; the first field that shares a dropped one's table owns it."""
+        kept = {name: self.features[name] for name in names}
+        sharing = [n for n, s in kept.items() if s["type"] in ID_TYPES and s.get("share_embedding")]
+        heirs = {name: name for name in kept}
+        owners = [self.table_owner(name) for name in sharing]
+        for name, owner in zip(sharing, owners, strict=True):
+            heir = heirs.setdefault(owner, name)
+            kept[name]["share_embedding"] = heir if heir != name else None
+            if heir == name:
+                table = {
+                    k: self.features[owner][k] for k in TABLE_KEYS if k in self.features[owner]
+                }
+                kept[name].update(table)
+                if owner in self.pretrained:
+                    self.pretrained = {**self.pretrained, name: self.pretrained[owner]}
+        self.features = kept
+
     def _check_names(self, names: list[Any], key: str) -> None:
         for name in names:
             if name not in self.features:
@@ -138,12 +263,36 @@ class FeatureMap:
                 )
 
 
+def parse_pooling(text: str | None, name: str) -> str | None:
+    """Returns ``average``, ``sum`` or None of a pooling in this project's or FuxiCTR's words.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if text is None or text in POOLINGS:
+        return text
+    bare = str(text).removesuffix("()")
+    for pooling, encoder in POOLINGS.items():
+        if encoder == f"{bare}()":
+            return pooling
+    raise ConfigError(
+        f"column '{name}': key 'feature_encoder': found {text!r}, allowed: null, "
+        f"{', '.join(POOLINGS)}, {', '.join(POOLINGS.values())}"
+    )
+
+
 def _checked_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     kind = spec["type"]
     if kind not in (*FIELD_TYPES, "meta"):
-        raise ValueError(f"feature '{name}': type '{kind}', allowed: categorical, numeric, meta")
-    if kind == "categorical" and not (
-        isinstance(spec["vocab_size"], int) and spec["vocab_size"] >= 1
-    ):
-        raise ValueError(f"feature '{name}': vocab_size {spec['vocab_size']!r}, allowed: int >= 1")
-    return dict(spec)
+        allowed = ", ".join((*FIELD_TYPES, "meta"))
+        raise ValueError(f"feature '{name}': type '{kind}', allowed: {allowed}")
+    needed = {
+        "categorical": ("vocab_size",),
+        "sequence": ("vocab_size", "max_len"),
+        "embedding": ("pretrain_dim",),
+    }
+    for key in needed.get(kind, ()):
+        if not isinstance(spec[key], int) or spec[key] < 1:
+            raise ValueError(f"feature '{name}': {key} {spec[key]!r}, allowed: int >= 1")
+    # FuxiCTR leaves the key out where there is no pooling.
+    return {"feature_encoder": None, **spec} if kind == "sequence" else dict(spec)

@@ -31,6 +31,25 @@ def test_round_trip(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_sizes_are_counted_as_fuxictr_does():
+    feature_map = make_map()
+    ids = {"vocab_size": 9, "share_embedding": None}
+    feature_map.features["s"] = {"type": "sequence", **ids, "max_len": 4}
+    feature_map.features["t"] = {"type": "sequence", "vocab_size": 5, "max_len": 3}
+    feature_map.features["t"]["share_embedding"] = "a"
+    feature_map.features["v"] = {"type": "embedding", "pretrain_dim": 7}
+    assert feature_map.num_fields == 5
+    assert feature_map.total_features == 6 + 9
+    assert feature_map.input_length == 3 + 4 + 3 + 7
+
+
+def test_a_sequence_of_fuxictr_without_an_encoder_has_no_pooling(tmp_path):
+    feature_map = make_map()
+    feature_map.features["s"] = {"type": "sequence", "vocab_size": 9, "max_len": 4}
+    feature_map.save(tmp_path / "feature_map.json")
+    assert FeatureMap.load(tmp_path / "feature_map.json").pooling("s") is None
+
+
 def test_num_fields_is_counted_after_selection():
     chosen = make_map().select(use_features=["a"])
     assert (chosen.num_fields, chosen.sum_emb_out_dim(4)) == (1, 4)
@@ -61,7 +80,9 @@ def test_load_errors(tmp_path):
     text = path.read_text()
     for old, new, message in (
         ('"vocab_size": 5', '"vocab_size": -5', "vocab_size -5"),
-        ('"type": "categorical"', '"type": "sequence"', "type 'sequence'"),
+        ('"type": "categorical"', '"type": "sequenze"', "type 'sequenze'"),
+        ('"type": "categorical"', '"type": "sequence"', "'max_len'"),
+        ('"type": "numeric"', '"type": "embedding"', "'pretrain_dim'"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(DataError, match=message):

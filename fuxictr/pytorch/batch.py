@@ -10,30 +10,46 @@ import torch
 
 @dataclass(frozen=True)
 class ColumnLayout:
-    """Which column of which matrix holds which name.
+    """Which columns of which matrix hold which name.
+
+    A name of ``widths`` holds that many columns next to each other, any other name one.
 
     Attributes:
-        id_columns: names of the integer matrix's columns: the categorical fields.
-        value_columns: names of the float matrix's columns: numeric fields, then labels.
+        id_columns: names in the integer matrix, in order: categorical fields, then sequences.
+        value_columns: names in the float matrix, in order: numeric fields, vectors, then labels.
+        widths: name -> length of a sequence or width of a vector.
+        positions: name -> (whether it is in the integer matrix, its first column).
+        num_ids: columns of the integer matrix.
+        num_values: columns of the float matrix.
     """
 
     id_columns: tuple[str, ...]
     value_columns: tuple[str, ...]
+    widths: Mapping[str, int] = field(default_factory=dict)
     positions: dict[str, tuple[bool, int]] = field(init=False, repr=False, compare=False)
+    num_ids: int = field(init=False, repr=False, compare=False)
+    num_values: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        positions = {name: (True, i) for i, name in enumerate(self.id_columns)}
-        positions |= {name: (False, i) for i, name in enumerate(self.value_columns)}
+        positions = {}
+        for is_id, names in ((True, self.id_columns), (False, self.value_columns)):
+            start = 0
+            for name in names:
+                positions[name] = (is_id, start)
+                start += self.widths.get(name, 1)
+            object.__setattr__(self, "num_ids" if is_id else "num_values", start)
         object.__setattr__(self, "positions", positions)
 
 
 class Batch(Mapping[str, torch.Tensor]):
-    """Column name -> tensor (B,), where all tensors are views of two matrices.
+    """Column name -> tensor, where all tensors are views of two matrices.
+
+    A column is (B,); a sequence (B, max_len) and a vector (B, width) where the layout gives it one.
 
     Attributes:
         layout: names of the columns.
-        ids: (B, number of categorical fields), int32 or int64.
-        values: (B, number of numeric fields and labels), float32.
+        ids: (B, layout.num_ids), int32 or int64.
+        values_matrix: (B, layout.num_values), float32.
     """
 
     def __init__(self, layout: ColumnLayout, ids: torch.Tensor, values: torch.Tensor) -> None:
@@ -42,8 +58,10 @@ class Batch(Mapping[str, torch.Tensor]):
         self.values_matrix = values
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        is_id, index = self.layout.positions[name]
-        return (self.ids if is_id else self.values_matrix)[:, index]
+        is_id, start = self.layout.positions[name]
+        matrix = self.ids if is_id else self.values_matrix
+        width = self.layout.widths.get(name)
+        return matrix[:, start] if width is None else matrix[:, start : start + width]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layout.positions)
@@ -68,12 +86,12 @@ class Batch(Mapping[str, torch.Tensor]):
 def stack_columns(
     inputs: Mapping[str, torch.Tensor], names: tuple[str, ...], integer: bool
 ) -> torch.Tensor:
-    """Returns the named columns as one (B, len(names)) matrix.
+    """Returns the named columns next to each other in one matrix (B, sum of their widths).
 
     A batch whose matrix begins with just these columns gives a view of it: no copy, one lookup.
 
     Args:
-        inputs: a Batch, or any mapping of column name -> tensor of B rows.
+        inputs: a Batch, or any mapping of column name -> tensor (B,), (B, 1) or (B, width).
         names: the columns, in the order wanted.
         integer: whether the columns are ids (integer) or values (float).
     """
@@ -81,9 +99,11 @@ def stack_columns(
         layout = inputs.layout
         held = layout.id_columns if integer else layout.value_columns
         if held[: len(names)] == names:
-            return (inputs.ids if integer else inputs.values_matrix)[:, : len(names)]
-    columns = [inputs[name].reshape(-1) for name in names]
+            width = sum(layout.widths.get(name, 1) for name in names)
+            return (inputs.ids if integer else inputs.values_matrix)[:, :width]
+    columns = [c.unsqueeze(1) if c.ndim == 1 else c.flatten(1) for c in (inputs[n] for n in names)]
     if integer:
         columns = [c if not c.is_floating_point() else c.long() for c in columns]
-        return torch.stack(columns, dim=1)
-    return torch.stack([c.float() if not c.is_floating_point() else c for c in columns], dim=1)
+    else:
+        columns = [c.float() if not c.is_floating_point() else c for c in columns]
+    return torch.cat(columns, dim=1)

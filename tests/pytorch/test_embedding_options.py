@@ -59,6 +59,52 @@ def test_equal_widths_need_no_mixed_embedding(feature_map):
     assert isinstance(make_embedding(feature_map, 3), FeatureEmbedding)
 
 
+def test_emb_output_dim_brings_a_field_to_the_width_of_the_model(feature_map, batch):
+    for name in "ac":
+        feature_map.features[name]["emb_output_dim"] = 3
+    feature_map.features["x"] |= {"embedding_dim": 4, "emb_output_dim": 3}
+    layer = make_embedding(feature_map, 3)
+    assert isinstance(layer, FeatureEmbedding)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    weights = dict(layer.named_parameters())
+    out = layer(batch)
+    for row in range(8):
+        narrow = {name: weights[f"own.field_{name}.table"][batch[name][row]] for name in "ac"}
+        wide = batch["x"][row] * weights["own.field_x.weight"][:, 0]
+        expected = {
+            name: weights[f"projections.field_{name}.weight"] @ narrow[name] for name in "ac"
+        }
+        expected["x"] = weights["projections.field_x.weight"] @ wide
+        expected["b"] = layer.table[batch["b"][row]]
+        torch.testing.assert_close(out[row], torch.stack([expected[name] for name in "axbc"]))
+    assert {name: tuple(w.shape) for name, w in weights.items()} == {
+        "table": (6, 3),
+        "own.field_a.table": (5, 2),
+        "own.field_x.weight": (4, 1),
+        "own.field_c.table": (7, 2),
+        "projections.field_a.weight": (3, 2),
+        "projections.field_x.weight": (3, 4),
+        "projections.field_c.weight": (3, 2),
+    }
+
+
+def test_initial_values_of_every_kind_of_weight():
+    feature_map = FeatureMap("d")
+    feature_map.features = {
+        "a": {"type": "sequence", "vocab_size": 500, "max_len": 2},
+        "b": {"type": "categorical", "vocab_size": 500, "embedding_dim": 40, "emb_output_dim": 60},
+        "e": {"type": "embedding", "pretrain_dim": 90},
+    }
+    layer = FeatureEmbedding(feature_map, 60)
+    own = layer.own["field_b"].table
+    for table in (layer.table, own):
+        assert not table[0].any()
+        assert 0.95e-4 < table[1:].std() < 1.05e-4
+    for linear, fans in ((layer.own["field_e"], 150), (layer.projections["field_b"], 100)):
+        assert linear.weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.05)
+
+
 @pytest.mark.parametrize("generator", [{}, {**GEN, "use_gen_rst": True, "gen_residual": True}])
 @pytest.mark.parametrize("structure", ["crossnet_only", "parallel"])
 def test_dcnv2_takes_fields_of_different_widths(feature_map, batch, generator, structure):

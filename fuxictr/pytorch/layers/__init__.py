@@ -1,7 +1,12 @@
 """Layers: embeddings, blocks, generation, interactions."""
 
 from fuxictr.pytorch.layers.blocks import LogisticRegression, MLP_Block
-from fuxictr.pytorch.layers.embeddings import FeatureEmbedding, MixedEmbedding, make_embedding
+from fuxictr.pytorch.layers.embeddings import (
+    FeatureEmbedding,
+    FeatureEmbeddingDict,
+    MixedEmbedding,
+    make_embedding,
+)
 from fuxictr.pytorch.layers.generation import (
     GEN,
     build_generators,
@@ -22,6 +27,7 @@ __all__ = [
     "CompressedInteractionNet",
     "CrossNet",
     "FeatureEmbedding",
+    "FeatureEmbeddingDict",
     "LogisticRegression",
     "MLP_Block",
     "MatrixPairSum",

@@ -12,7 +12,7 @@ from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfi
 from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
+from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.recording import Recordable
 
 _COMMON_KEYS = {"gpu"}.union(
@@ -30,7 +30,8 @@ class BaseModel(Recordable, nn.Module):
     Args:
         feature_map: the fields.
         model_id: the expid.
-        embedding_regularizer: penalty on the weights of FeatureEmbedding layers.
+        embedding_regularizer: penalty on all weights of embedding layers (FieldBlocks): tables,
+            given vectors that are not frozen, and linear maps.
         net_regularizer: penalty on all other weights.
         regularizer: penalty on all weights, where the other two are unset.
         **params: the other keys of the config.
@@ -87,7 +88,7 @@ class BaseModel(Recordable, nn.Module):
         embedding_ids = {
             id(parameter)
             for module in self.modules()
-            if isinstance(module, FeatureEmbedding)
+            if isinstance(module, FieldBlocks)
             for parameter in module.parameters()
         }
         for parameter in self.parameters():
@@ -113,9 +114,13 @@ class BaseModel(Recordable, nn.Module):
                     nn.init.zeros_(module.bias)
 
     def count_parameters(self, count_embedding: bool = True) -> int:
-        """Returns the number of trainable weights, with or without the embedding tables."""
-        tables = [m.table for m in self.modules() if isinstance(m, FeatureEmbedding)]
-        skipped = set() if count_embedding else {id(table) for table in tables}
+        """Returns the number of trainable weights, with or without the embedding tables.
+
+        The linear maps of embedding layers count in both.
+        """
+        layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
+        tables = {id(table) for layer in layers for table in layer.tables()}
+        skipped = set() if count_embedding else tables
         return sum(p.numel() for p in self.parameters() if p.requires_grad and id(p) not in skipped)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

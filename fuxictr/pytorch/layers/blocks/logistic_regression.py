@@ -10,18 +10,29 @@ from torch import nn
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
 
+_FIRST_ORDER = {"embedding_dim": None, "emb_output_dim": None, "feature_encoder": "sum"}
+
 
 class LogisticRegression(nn.Module):
-    """LR: b + sum_i w_i[x_i] for categorical fields, plus sum_i w_i x_i for numeric fields.
+    """LR: b plus, for each field, w_i[x_i] of an id, w_i x_i of a number, w_i^T x_i of a vector.
+
+    A sequence adds the w_i[x] of all its positions that are no padding: their sum, as in FuxiCTR,
+    whatever its pooling. Every field has weights of its own, even where its embedding shares a
+    table or has vectors given.
 
     Shape:
-        input: mapping of field name -> (B,).
+        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
         output: logits (B, 1).
     """
 
     def __init__(self, feature_map: FeatureMap, use_bias: bool = True) -> None:
         super().__init__()
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim=1, own_widths=False)
+        first_order = feature_map.select(
+            feature_specs=dict.fromkeys(feature_map.features, _FIRST_ORDER)
+        )
+        self.embedding_layer = FeatureEmbedding(
+            first_order, embedding_dim=1, use_pretrain=False, use_sharing=False
+        )
         self.bias = nn.Parameter(torch.zeros(1)) if use_bias else None
 
     def forward(self, X: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -1,6 +1,18 @@
 """Embedding layers."""
 
-from fuxictr.pytorch.layers.embeddings.feature_embedding import FeatureEmbedding
+from fuxictr.pytorch.layers.embeddings.feature_embedding import (
+    FeatureEmbedding,
+    FeatureEmbeddingDict,
+)
+from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.mixed_embedding import MixedEmbedding, make_embedding
+from fuxictr.pytorch.layers.embeddings.own_table import OwnTable
 
-__all__ = ["FeatureEmbedding", "MixedEmbedding", "make_embedding"]
+__all__ = [
+    "FeatureEmbedding",
+    "FeatureEmbeddingDict",
+    "FieldBlocks",
+    "MixedEmbedding",
+    "OwnTable",
+    "make_embedding",
+]

@@ -1,103 +1,198 @@
-"""The embedding layer: one table for all categorical fields, one weight for all numeric ones."""
+"""The embedding layers of a model: one tensor of all fields, or a dictionary of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.errors import ConfigError
-from fuxictr.features import FeatureMap
-from fuxictr.pytorch.batch import stack_columns
+from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.features import POOLINGS, FeatureMap
+from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks, Place, cut
+
+Names = str | Sequence[str]
 
 
-class FeatureEmbedding(nn.Module):
-    """Embeds every field: v_i = E[offset_i + id_i] (categorical), v_i = x_i * w_i (numeric).
-
-    The tables of all categorical fields lie in one matrix E, so that a batch is one lookup; w_i is
-    the weight of a bias-free Linear(1, D) for numeric field i. Row 0 of a field (padding) is zero.
+class FeatureEmbedding(FieldBlocks):
+    """Embeds every field, one vector of width D each; see FieldBlocks for how.
 
     Args:
         feature_map: the fields.
         embedding_dim: width D of an embedding.
         dropout: dropout rate on the output while training.
-        own_widths: false ignores the embedding_dim of single fields.
+        **fields: which fields are embedded, and how their tables are made; see FieldBlocks.
 
     Raises:
-        ConfigError: a field has an embedding_dim of its own that differs from D.
+        ConfigError: a field's embedding has another width than D, or a sequence has no pooling.
 
     Shape:
-        input: mapping of field name -> (B,); a Batch is read without copies.
+        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E); a Batch is read
+            without copies.
         output: (B, F, D), fields in the order of the feature map.
     """
 
     def __init__(
-        self,
-        feature_map: FeatureMap,
-        embedding_dim: int,
-        dropout: float = 0.0,
-        own_widths: bool = True,
+        self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0, **fields: Any
     ) -> None:
-        super().__init__()
-        fields = feature_map.fields
-        if own_widths and set(feature_map.embedding_dims(embedding_dim)) != {embedding_dim}:
-            other = {n: s["embedding_dim"] for n, s in fields.items() if "embedding_dim" in s}
+        super().__init__(feature_map, embedding_dim, **fields)
+        check_one_vector_a_field(self.feature_map)
+        widths = self.feature_map.embedding_dims(embedding_dim)
+        other = {n: w for n, w in zip(self.places, widths, strict=True) if w != embedding_dim}
+        if other:
             raise ConfigError(
                 f"all fields need embedding_dim {embedding_dim} in this model, found {other}; "
-                "DCNv2 and CrossNet take fields of different widths"
+                "DCNv2 and CrossNet take fields of different widths, and a field's emb_output_dim "
+                "brings it to another one"
             )
-        self.feature_map = feature_map
-        self.embedding_dim = embedding_dim
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        self.categorical = tuple(n for n, s in fields.items() if s["type"] == "categorical")
-        self.numeric = tuple(n for n, s in fields.items() if s["type"] == "numeric")
-        sizes = [fields[name]["vocab_size"] for name in self.categorical]
-        offsets = torch.tensor([0, *sizes[:-1]] if sizes else [], dtype=torch.int64).cumsum(0)
-        self.register_buffer("offsets", offsets.to(torch.int32), persistent=False)
-        self.table = nn.Parameter(torch.empty(sum(sizes), embedding_dim)) if sizes else None
-        self.numeric_weight = (
-            nn.Parameter(torch.empty(len(self.numeric), embedding_dim)) if self.numeric else None
-        )
-        self._runs = [
-            (kind == "categorical", len(list(run)))
-            for kind, run in groupby(spec["type"] for spec in fields.values())
-        ]
-        self.reset_parameters()
+        self._runs = _runs(self.places)
 
-    def reset_parameters(self) -> None:
-        """Draws E from N(0, 1e-4) and w_i xavier-normal, and zeroes the padding rows."""
-        if self.table is not None:
-            nn.init.normal_(self.table, std=1e-4)
-            with torch.no_grad():
-                self.table[self.offsets.long()] = 0.0
-        if self.numeric_weight is not None:
-            nn.init.normal_(self.numeric_weight, std=(2.0 / (1 + self.embedding_dim)) ** 0.5)
+    def forward(
+        self,
+        X: Mapping[str, torch.Tensor],
+        feature_source: Names = (),
+        feature_type: Names = (),
+        flatten_emb: bool = False,
+    ) -> torch.Tensor:
+        """Returns the embeddings (B, F, D), or (B, F * D).
 
-    def forward(self, X: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the embeddings (B, F, D)."""
-        parts: dict[bool, torch.Tensor] = {}
-        if self.table is not None:
-            ids = stack_columns(X, self.categorical, integer=True)
-            parts[True] = F.embedding(ids + self.offsets, self.table)  # (B, F_cat, D)
-        if self.numeric_weight is not None:
-            values = stack_columns(X, self.numeric, integer=False)
-            parts[False] = values.unsqueeze(-1) * self.numeric_weight  # (B, F_num, D)
-        if len(self._runs) == 1:
-            return self.dropout(next(iter(parts.values())))
-        return self.dropout(torch.cat(self._in_field_order(parts), dim=1))
+        Args:
+            X: the columns.
+            feature_source: sources of the fields wanted; empty for all.
+            feature_type: their types; empty for all.
+            flatten_emb: whether to concatenate the vectors.
+
+        Raises:
+            ConfigError: no field is of that source and type.
+        """
+        parts = cut(self.blocks(X), self._runs)
+        embedded = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        if feature_source or feature_type:
+            names = choose_fields(self.feature_map, feature_source, feature_type)
+            embedded = embedded[:, [list(self.places).index(name) for name in names]]
+        return embedded.flatten(start_dim=1) if flatten_emb else embedded
 
     def as_fields(self) -> tuple[FeatureMap, int]:
         """Returns the fields and the width of each, for layers that read the output."""
         return self.feature_map, self.embedding_dim
 
-    def _in_field_order(self, parts: dict[bool, torch.Tensor]) -> list[torch.Tensor]:
-        start = {True: 0, False: 0}
-        pieces = []
-        for is_categorical, length in self._runs:
-            first = start[is_categorical]
-            pieces.append(parts[is_categorical][:, first : first + length])
-            start[is_categorical] += length
-        return pieces
+
+class FeatureEmbeddingDict(FieldBlocks):
+    """Embeds every field under its name, for models that treat fields differently.
+
+    A model of sequences gives them ``feature_encoder: null`` and pools them itself::
+
+        self.embedding_layer = FeatureEmbeddingDict(feature_map, embedding_dim)   # in __init__
+        emb = self.embedding_layer(X)                                             # in forward
+        emb["clicks"] = attention(emb["item"], emb["clicks"])      # (B, D), (B, L, D) -> (B, D)
+        hidden = self.embedding_layer.dict2tensor(emb, flatten_emb=True)          # (B, F * D)
+
+    Args and errors are those of FieldBlocks.
+
+    Shape:
+        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
+        output: mapping of field name -> (B, D), or (B, L, D) of a sequence without pooling; D is
+            the field's own width where it has one.
+    """
+
+    def forward(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        feature_source: Names = (),
+        feature_type: Names = (),
+    ) -> dict[str, torch.Tensor]:
+        """Returns the embedding of each field, or of those of the given sources and types.
+
+        Raises:
+            ConfigError: no field is of that source and type.
+        """
+        parts = cut(self.blocks(inputs), self.places.values())
+        embedded = {
+            name: part if self.poolings.get(name, "") is None else part.squeeze(1)
+            for name, part in zip(self.places, parts, strict=True)
+        }
+        wanted = choose_fields(self.feature_map, feature_source, feature_type)
+        return {name: embedded[name] for name in wanted}
+
+    def dict2tensor(
+        self,
+        embedding_dict: Mapping[str, torch.Tensor],
+        flatten_emb: bool = False,
+        feature_list: Names = (),
+        feature_source: Names = (),
+        feature_type: Names = (),
+    ) -> torch.Tensor:
+        """Returns the vectors (B, D_i) of a dictionary next to each other.
+
+        Args:
+            embedding_dict: field name -> (B, D_i); other names are left aside.
+            flatten_emb: true gives (B, sum of D_i), false (B, F, D), for which all D_i are equal.
+            feature_list: the fields wanted; empty for all.
+            feature_source: their sources; empty for all.
+            feature_type: their types; empty for all.
+
+        Raises:
+            ConfigError: no field is left, or one is no vector of the common width.
+        """
+        listed = [feature_list] if isinstance(feature_list, str) else feature_list
+        names = [
+            name
+            for name in choose_fields(self.feature_map, feature_source, feature_type)
+            if name in embedding_dict and (not listed or name in listed)
+        ]
+        shapes = {name: tuple(embedding_dict[name].shape) for name in names}
+        sizes = {shape if not flatten_emb else len(shape) for shape in shapes.values()}
+        if len(sizes) != 1 or len(next(iter(shapes.values()))) != 2:
+            wanted = "(B, D_i)" if flatten_emb else "(B, D), one D for all, unless flatten_emb"
+            raise ConfigError(f"dict2tensor: found fields of shapes {shapes}, allowed: {wanted}")
+        vectors = [embedding_dict[name] for name in names]
+        return torch.cat(vectors, dim=1) if flatten_emb else torch.stack(vectors, dim=1)
+
+
+def check_one_vector_a_field(feature_map: FeatureMap) -> None:
+    """Raises where a field's embedding is more than one vector.
+
+    Raises:
+        ConfigError: a sequence has no pooling.
+    """
+    for name, spec in feature_map.fields.items():
+        if spec["type"] == "sequence" and feature_map.pooling(name) is None:
+            raise ConfigError(
+                f"column '{name}': key 'feature_encoder': found null, allowed: "
+                f"{', '.join(POOLINGS)}; this model needs one vector a field (FeatureEmbeddingDict "
+                "gives one a position, (B, L, D))"
+            )
+
+
+def choose_fields(
+    feature_map: FeatureMap, feature_source: Names = (), feature_type: Names = ()
+) -> list[str]:
+    """Returns the names of the fields of the given sources and types, in order; empty for all.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    chosen = list(feature_map.fields)
+    for key, names in (("source", feature_source), ("type", feature_type)):
+        wanted = {names} if isinstance(names, str) and names else set(names)
+        found = {feature_map.features[name].get(key, "") for name in chosen}
+        chosen = [n for n in chosen if not wanted or feature_map.features[n].get(key, "") in wanted]
+        if not chosen:
+            hint = did_you_mean(str(min(wanted)), found)
+            raise ConfigError(
+                f"feature_{key}: no field has {sorted(wanted)}, found: {sorted(found)}{hint}"
+            )
+    return chosen
+
+
+def _runs(places: Mapping[str, Place]) -> list[Place]:
+    """Returns the places with neighbours of one block joined, so that fewer parts are moved."""
+    runs: list[Place] = []
+    for place in places.values():
+        if runs and (runs[-1].block, runs[-1].stop) == (place.block, place.start):
+            runs[-1] = runs[-1]._replace(stop=place.stop)
+        else:
+            runs.append(place)
+    return runs

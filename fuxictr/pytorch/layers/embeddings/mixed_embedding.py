@@ -8,43 +8,50 @@ import torch
 from torch import nn
 
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.layers.embeddings.feature_embedding import FeatureEmbedding
+from fuxictr.pytorch.layers.embeddings.feature_embedding import (
+    FeatureEmbedding,
+    FeatureEmbeddingDict,
+    check_one_vector_a_field,
+)
 
 
 class MixedEmbedding(nn.Module):
-    """Embeds every field at its own width; fields of equal width share one table.
+    """Embeds every field at its own width; fields whose tables have one width share one.
 
     Its output is one long vector a row, for backbones that read the concatenation of all fields and
     nothing else. For their layers it counts as one field of width W = sum_i D_i.
 
+    Raises:
+        ConfigError: a sequence has no pooling.
+
     Shape:
-        input: mapping of field name -> (B,).
+        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
         output: (B, 1, W), fields in the order of the feature map.
     """
 
     def __init__(self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.widths = dict(
-            zip(feature_map.fields, feature_map.embedding_dims(embedding_dim), strict=True)
-        )
+        check_one_vector_a_field(feature_map)
+        self.fields = list(feature_map.fields)
+        self.width = feature_map.sum_emb_out_dim(embedding_dim)
+        widths = {name: feature_map.table_dim(name, embedding_dim) for name in self.fields}
         self.tables = nn.ModuleDict()
-        for width in sorted(set(self.widths.values())):
-            names = [name for name, found in self.widths.items() if found == width]
-            fields = feature_map.select(use_features=names)
-            self.tables[str(width)] = FeatureEmbedding(fields, width)
+        for width in sorted(set(widths.values())):
+            names = [name for name, found in widths.items() if found == width]
+            self.tables[str(width)] = FeatureEmbeddingDict(feature_map.select(names), width)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, X: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Returns the embeddings (B, 1, W)."""
-        found = {width: iter(table(X).unbind(dim=1)) for width, table in self.tables.items()}
-        pieces = [next(found[str(width)]) for width in self.widths.values()]  # each (B, D_i)
-        return self.dropout(torch.cat(pieces, dim=1).unsqueeze(1))
+        found = {name: v for table in self.tables.values() for name, v in table(X).items()}
+        vectors = [found[name] for name in self.fields]  # each (B, D_i)
+        return self.dropout(torch.cat(vectors, dim=1).unsqueeze(1))
 
     def as_fields(self) -> tuple[FeatureMap, int]:
         """Returns one field of width W, which is how the output looks to other layers."""
         merged = FeatureMap("merged")
         merged.features["all_fields"] = {"type": "categorical", "vocab_size": 1}
-        return merged, sum(self.widths.values())
+        return merged, self.width
 
 
 def make_embedding(
