@@ -1,6 +1,22 @@
 """Loaders of encoded data."""
 
-from fuxictr.pytorch.dataloaders.columnar import ColumnarData, from_arrays, read_parquet
-from fuxictr.pytorch.dataloaders.rank_dataloader import BatchIterator, RankDataLoader
+from fuxictr.pytorch.dataloaders.columnar import ColumnarData, from_arrays, make_layout
+from fuxictr.pytorch.dataloaders.encoded import open_parquet, read_encoded, read_parquet
+from fuxictr.pytorch.dataloaders.iterators import BatchIterator, EpochIterator
+from fuxictr.pytorch.dataloaders.parquet import ParquetRows
+from fuxictr.pytorch.dataloaders.rank_dataloader import RankDataLoader
+from fuxictr.pytorch.dataloaders.streaming import StreamingIterator
 
-__all__ = ["BatchIterator", "ColumnarData", "RankDataLoader", "from_arrays", "read_parquet"]
+__all__ = [
+    "BatchIterator",
+    "ColumnarData",
+    "EpochIterator",
+    "ParquetRows",
+    "RankDataLoader",
+    "StreamingIterator",
+    "from_arrays",
+    "make_layout",
+    "open_parquet",
+    "read_encoded",
+    "read_parquet",
+]

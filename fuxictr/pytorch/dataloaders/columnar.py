@@ -1,32 +1,33 @@
-"""Encoded data as two matrices in memory, read from parquet column by column."""
+"""Encoded rows as two matrices in memory, and the checks that every column passes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from fuxictr.errors import DataError, did_you_mean
+from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import Batch, ColumnLayout
 
 
 @dataclass(frozen=True)
 class ColumnarData:
-    """All rows of a split.
+    """Rows of a split.
 
     Attributes:
         layout: names of the columns.
-        ids: (rows, number of categorical fields), int32.
-        values: (rows, number of numeric fields and labels), float32.
+        ids: (rows, layout.num_ids), int32.
+        values: (rows, layout.num_values), float32.
+        group_ids: np.int64 (rows,), equal where the group column is equal; None = not asked for.
     """
 
     layout: ColumnLayout
     ids: torch.Tensor
     values: torch.Tensor
+    group_ids: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -45,108 +46,199 @@ class ColumnarData:
         ids, values = self.ids.index_select(0, index), self.values.index_select(0, index)
         return Batch(self.layout, ids, values)
 
+    def write(self, start: int, rows: Batch) -> int:
+        """Copies ``rows`` in from row ``start`` on; returns the row behind the last one."""
+        stop = start + rows.num_rows
+        self.ids[start:stop] = rows.ids
+        self.values[start:stop] = rows.values_matrix
+        return stop
+
     def to(self, device: torch.device) -> ColumnarData:
         """Returns the data on ``device``."""
-        return ColumnarData(self.layout, self.ids.to(device), self.values.to(device))
-
-    def pin_memory(self) -> ColumnarData:
-        """Returns the data in page-locked host memory, from which copies run asynchronously."""
-        return ColumnarData(self.layout, self.ids.pin_memory(), self.values.pin_memory())
+        return replace(self, ids=self.ids.to(device), values=self.values.to(device))
 
 
-def make_layout(feature_map: FeatureMap) -> ColumnLayout:
-    """Returns the layout of a dataset: its fields in order, then its labels."""
-    fields = feature_map.fields
-    categorical = tuple(n for n, s in fields.items() if s["type"] == "categorical")
-    numeric = tuple(n for n, s in fields.items() if s["type"] == "numeric")
-    return ColumnLayout(categorical, (*numeric, *feature_map.labels))
+def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
+    """Returns the layout of a dataset.
 
+    The integer matrix holds the categorical fields, then the sequences; the float matrix the
+    numeric fields, the vectors, then the labels. Each kind keeps the order of the feature map.
 
-def from_arrays(columns: Mapping[str, np.ndarray], feature_map: FeatureMap) -> ColumnarData:
-    """Builds the data from arrays (rows,) of encoded ids, numeric values and labels.
-
-    Raises:
-        DataError: a column is missing or an id is outside its vocabulary.
+    Args:
+        feature_map: the fields.
+        labels: whether the rows have labels.
     """
-    layout = make_layout(feature_map)
-    _check_columns(columns, layout, "the given arrays")
-    num_rows = len(next(iter(columns.values())))
-    data = _allocate(layout, num_rows)
-    _fill(data, 0, columns, feature_map, "the given arrays")
-    return data
-
-
-def read_parquet(path: str | Path, feature_map: FeatureMap) -> ColumnarData:
-    """Reads an encoded parquet file, or a folder of part files, one row group at a time.
-
-    Raises:
-        DataError: a file is missing or no parquet, a column is missing, an id is outside its
-            vocabulary; names the file, the column and the row.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    paths: Sequence[Path] = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not paths or not paths[0].is_file():
-        raise DataError(f"{path}: no such encoded data")
-    layout = make_layout(feature_map)
-    try:
-        files = [pq.ParquetFile(p) for p in paths]
-        data = _allocate(layout, sum(f.metadata.num_rows for f in files))
-        start = 0
-        for file_path, file in zip(paths, files, strict=True):
-            _check_columns(file.schema_arrow.names, layout, str(file_path))
-            names = [*layout.id_columns, *layout.value_columns]
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=names)
-                columns = {name: table.column(name).to_numpy() for name in names}
-                start = _fill(data, start, columns, feature_map, str(file_path))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: not readable as parquet ({error}); rebuild the dataset"
-        ) from error
-    return data
-
-
-def _allocate(layout: ColumnLayout, num_rows: int) -> ColumnarData:
-    return ColumnarData(
-        layout,
-        torch.empty(num_rows, len(layout.id_columns), dtype=torch.int32),
-        torch.empty(num_rows, len(layout.value_columns), dtype=torch.float32),
+    names: dict[str, list[str]] = {
+        "categorical": [],
+        "sequence": [],
+        "numeric": [],
+        "embedding": [],
+    }
+    widths = {}
+    for name, spec in feature_map.fields.items():
+        names[spec["type"]].append(name)
+        if spec["type"] in ("sequence", "embedding"):
+            widths[name] = spec["max_len" if spec["type"] == "sequence" else "pretrain_dim"]
+    last = feature_map.labels if labels else []
+    return ColumnLayout(
+        (*names["categorical"], *names["sequence"]),
+        (*names["numeric"], *names["embedding"], *last),
+        widths,
     )
 
 
-def _fill(
-    data: ColumnarData,
-    start: int,
-    columns: Mapping[str, np.ndarray],
+def allocate(layout: ColumnLayout, num_rows: int) -> ColumnarData:
+    """Returns matrices for ``num_rows`` rows, with nothing in them yet."""
+    return ColumnarData(
+        layout,
+        torch.empty(num_rows, layout.num_ids, dtype=torch.int32),
+        torch.empty(num_rows, layout.num_values, dtype=torch.float32),
+    )
+
+
+def from_arrays(
+    columns: Mapping[str, np.ndarray], feature_map: FeatureMap, labels: bool = True
+) -> ColumnarData:
+    """Builds the data from arrays of encoded ids, values and labels.
+
+    Args:
+        columns: name -> (rows,), or (rows, width) for a sequence or a vector.
+        feature_map: the fields and labels; other columns are left out.
+        labels: whether the rows have labels.
+
+    Raises:
+        DataError: a column is missing, has another shape or type, an id is outside its vocabulary
+            or a value is not finite; names the column and the row.
+    """
+    layout = make_layout(feature_map, labels)
+    check_columns(columns, layout.positions, "the given arrays")
+    pairs = ((name, np.asarray(columns[name])) for name in layout.positions)
+    return collect_columns(pairs, layout, feature_map, "the given arrays")
+
+
+def collect_columns(
+    columns: Iterable[tuple[str, np.ndarray]],
+    layout: ColumnLayout,
     feature_map: FeatureMap,
     where: str,
-) -> int:
-    stop = start + len(next(iter(columns.values())))
-    ids, values = data.ids.numpy(), data.values.numpy()
-    for position, name in enumerate(data.layout.id_columns):
-        size = feature_map.features[name]["vocab_size"]
-        _check_ids(columns[name], size, f"{where}: column '{name}'", start)
-        ids[start:stop, position] = columns[name]
-    for position, name in enumerate(data.layout.value_columns):
-        values[start:stop, position] = columns[name]
-    return stop
+) -> ColumnarData:
+    """Builds the data from (name, column) pairs, of which it holds one at a time.
+
+    Raises:
+        DataError: as ``from_arrays``.
+    """
+    data = None
+    for name, column in columns:
+        if data is None:
+            data = allocate(layout, len(column) if column.ndim else 0)
+        store_column(data, name, column, feature_map, where)
+    assert data is not None, "a feature map has a field"
+    return data
 
 
-def _check_columns(found: Sequence[str] | Mapping, layout: ColumnLayout, where: str) -> None:
-    for name in (*layout.id_columns, *layout.value_columns):
+def store_column(
+    data: ColumnarData,
+    name: str,
+    column: np.ndarray,
+    feature_map: FeatureMap,
+    where: str,
+    first_row: int = 0,
+) -> None:
+    """Checks a column and copies it into its matrix.
+
+    Args:
+        data: the matrices.
+        name: the column's name.
+        column: (rows,), or (rows, width) for a sequence or a vector.
+        feature_map: the fields, which say how large an id may be.
+        where: file that the column is from, for messages.
+        first_row: rows of that file before these.
+
+    Raises:
+        DataError: its shape or type is another, an id is outside its vocabulary or a value is not
+            finite; names file, column and row.
+    """
+    is_id, position = data.layout.positions[name]
+    width = data.layout.widths.get(name)
+    where = f"{where}: column '{name}'"
+    expected = (data.num_rows,) if width is None else (data.num_rows, width)
+    if column.shape != expected:
+        raise DataError(f"{where}: found shape {column.shape}, expected {expected}")
+    matrix = (data.ids if is_id else data.values).numpy()
+    target = matrix[:, position] if width is None else matrix[:, position : position + width]
+    if is_id:
+        _check_ids(column, feature_map.features[name]["vocab_size"], where, first_row)
+        target[...] = column
+        return
+    if column.dtype.kind not in "biuf":
+        raise DataError(f"{where}: found dtype {column.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+        target[...] = column
+    finite = np.isfinite(target)
+    if not finite.all():
+        row, value = _first(column, ~finite)
+        raise DataError(f"{where}, row {first_row + row}: found {value}, expected a finite float32")
+
+
+def check_columns(found: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Checks that a file has the columns that are wanted, each of them once.
+
+    Raises:
+        DataError: one is missing or repeated.
+    """
+    found = list(found)
+    for name in wanted:
         if name not in found:
             raise DataError(f"{where}: column '{name}' is missing{did_you_mean(name, found)}")
+        if found.count(name) > 1:
+            raise DataError(f"{where}: found {found.count(name)} columns '{name}', expected one")
 
 
-def _check_ids(column: np.ndarray, size: int, where: str, start: int) -> None:
+def check_group_column(found: Iterable[str], group_id: str | None, where: str) -> None:
+    """Checks that a file has the column that makes groups, where one is asked for.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    found = list(found)
+    if group_id is not None and group_id not in found:
+        raise ConfigError(
+            f"key 'group_id': found '{group_id}', but {where} has no such column"
+            f"{did_you_mean(group_id, found)}"
+        )
+
+
+def check_groups_present(column: np.ndarray, where: str, first_row: int = 0) -> None:
+    """Checks that no row's group is NaN.
+
+    Raises:
+        DataError: one is; names the row.
+    """
+    if column.dtype.kind == "f" and np.isnan(column).any():
+        row = first_row + int(np.isnan(column).argmax()) + 1
+        raise DataError(f"{where}, row {row}: found nan, expected a group in every row")
+
+
+def _check_ids(column: np.ndarray, size: int, where: str, first_row: int) -> None:
     # An id past its own vocabulary would read another field's rows of the common table.
-    outside = ~((column >= 0) & (column < size))
-    if outside.any():
-        row = int(outside.argmax())
+    if column.dtype.kind not in "iuf":
+        raise DataError(f"{where}: found dtype {column.dtype}, expected integer ids")
+    if column.dtype.kind == "f":
+        broken = column != np.trunc(column)
+        if broken.any():
+            row, value = _first(column, broken)
+            raise DataError(
+                f"{where}, row {first_row + row}: found {value}, expected an integer id"
+            )
+    if column.size and (column.min() < 0 or column.max() >= size):
+        row, value = _first(column, (column < 0) | (column >= size))
         raise DataError(
-            f"{where}, row {start + row + 1}: id {column[row]} is outside 0..{size - 1} "
+            f"{where}, row {first_row + row}: id {value} is outside 0..{size - 1} "
             "of the feature map; rebuild the dataset"
         )
+
+
+def _first(column: np.ndarray, chosen: np.ndarray) -> tuple[int, np.generic]:
+    # Returns the row, counted from 1, and the value of the first chosen cell.
+    index = int(chosen.argmax())
+    return index // (column.size // len(column)) + 1, column.reshape(-1)[index]

@@ -1,0 +1,247 @@
+"""Encoded parquet files, read in slices of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fuxictr.errors import DataError
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.dataloaders.columnar import (
+    ColumnarData,
+    allocate,
+    check_columns,
+    check_group_column,
+    check_groups_present,
+    make_layout,
+    store_column,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Rows, and bytes of the matrices, that are decoded at once: neither a large row group nor long
+# sequences make a slice large.
+SLICE_ROWS = 65_536
+_SLICE_BYTES = 1 << 25
+_FILE_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row group, or small ones next to each other: what shuffling moves as a whole.
+
+    Attributes:
+        file: index of its file.
+        row_groups: indices of its row groups in that file.
+        first_row: rows of the file before it.
+        num_rows: its rows.
+    """
+
+    file: int
+    row_groups: tuple[int, ...]
+    first_row: int
+    num_rows: int
+
+
+class ParquetRows:
+    """The rows of encoded parquet files, which stay on disk.
+
+    Args:
+        files: the files, in the order of their rows.
+        feature_map: the fields and labels to read.
+        group_id: column whose equal values make groups; null = none.
+        labels: whether the rows have labels.
+
+    Attributes:
+        layout: names of the columns.
+        blocks: the blocks, in the rows' order.
+        num_rows: rows of all files.
+        slice_rows: most rows of a slice.
+        group_ids: np.int64 (rows,), equal where ``group_id`` is equal; None where it is not asked.
+
+    Raises:
+        ConfigError: the column ``group_id`` is missing.
+        DataError: a file is not readable or lacks a column; a group is missing.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        feature_map: FeatureMap,
+        group_id: str | None = None,
+        labels: bool = True,
+    ) -> None:
+        self.files = files
+        self.feature_map = feature_map
+        self.layout = make_layout(feature_map, labels)
+        row_bytes = 4 * (self.layout.num_ids + self.layout.num_values)
+        self.slice_rows = max(1, min(SLICE_ROWS, _SLICE_BYTES // row_bytes))
+        self.blocks: list[Block] = []
+        self._metadata: list[pq.FileMetaData] = []
+        for index, path in enumerate(files):
+            with _opened(path) as file:
+                names = file.schema_arrow.names
+                check_columns(names, self.layout.positions, str(path))
+                check_group_column(names, group_id, str(path))
+                self._metadata.append(file.metadata)
+                self.blocks += _make_blocks(index, file.metadata)
+        self.num_rows = sum(block.num_rows for block in self.blocks)
+        self.group_ids = None if group_id is None else self._read_group_ids(group_id)
+
+    def load(self) -> ColumnarData:
+        """Reads all rows into memory, which holds one slice beside them.
+
+        Raises:
+            DataError: as ``read``.
+        """
+        data = allocate(self.layout, self.num_rows)
+        start = 0
+        for block in self.blocks:
+            for rows in self.read(block, use_threads=True):
+                start = data.write(start, rows.rows(slice(None)))
+        return ColumnarData(self.layout, data.ids, data.values, self.group_ids)
+
+    def read(self, block: Block, use_threads: bool = False) -> Iterator[ColumnarData]:
+        """Yields the rows of a block in order, in slices of at most ``slice_rows`` rows.
+
+        Args:
+            block: one of ``blocks``.
+            use_threads: decode columns side by side.
+
+        Raises:
+            DataError: the file is damaged, a cell is missing, a list has another length, an id is
+                outside its vocabulary, a value is not finite; names file, column and row.
+        """
+        where = str(self.files[block.file])
+        for batch, row in self._batches(block, list(self.layout.positions), use_threads):
+            data = allocate(self.layout, batch.num_rows)
+            for name in self.layout.positions:
+                width = self.layout.widths.get(name)
+                cells = _to_numpy(batch.column(name), width, f"{where}: column '{name}'", row)
+                store_column(data, name, cells, self.feature_map, where, row)
+            yield data
+
+    def _batches(
+        self, block: Block, names: list[str], use_threads: bool
+    ) -> Iterator[tuple[pa.RecordBatch, int]]:
+        # Yields decoded rows and how many rows of the file are before them.
+        path = self.files[block.file]
+        row = block.first_row
+        with _opened(path, self._metadata[block.file]) as file:
+            for batch in file.iter_batches(
+                self.slice_rows, list(block.row_groups), names, use_threads=use_threads
+            ):
+                yield batch, row
+                row += batch.num_rows
+        found = row - block.first_row
+        if found != block.num_rows:
+            raise DataError(f"{path}: found {found} rows, expected {block.num_rows}; it changed")
+
+    def _read_group_ids(self, name: str) -> np.ndarray:
+        import pyarrow as pa
+
+        chunks: list[pa.DictionaryArray] = []
+        for block in self.blocks:
+            where = f"{self.files[block.file]}: column '{name}' (key 'group_id')"
+            for batch, row in self._batches(block, [name], True):
+                column = batch.column(name)
+                if pa.types.is_nested(column.type):
+                    raise DataError(f"{where}: found {column.type}, expected one value a row")
+                _check_present(column, where, row)
+                if pa.types.is_floating(column.type):
+                    check_groups_present(column.to_numpy(zero_copy_only=False), where, row)
+                if chunks and column.type != chunks[0].type.value_type:
+                    first = chunks[0].type.value_type
+                    raise DataError(f"{where}: found {column.type}, expected {first} as before it")
+                chunks.append(column.dictionary_encode())
+        if not chunks:
+            return np.empty(0, dtype=np.int64)
+        # One dictionary for all chunks: equal values get equal indices.
+        unified = pa.chunked_array(chunks).unify_dictionaries().chunks
+        return np.concatenate([chunk.indices.to_numpy() for chunk in unified]).astype(np.int64)
+
+
+@contextmanager
+def _opened(path: Path, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Buffered reads hold a part of a row group; pre_buffer would hold all of its bytes.
+        with pq.ParquetFile(
+            path, metadata=metadata, buffer_size=_FILE_BUFFER, pre_buffer=False
+        ) as file:
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: not readable as parquet ({error}); rebuild the dataset"
+        ) from error
+
+
+def _make_blocks(file: int, metadata: pq.FileMetaData) -> Iterator[Block]:
+    groups: list[int] = []
+    first_row = num_rows = 0
+    for group in range(metadata.num_row_groups):
+        size = metadata.row_group(group).num_rows
+        if groups and num_rows + size > SLICE_ROWS:
+            yield Block(file, tuple(groups), first_row, num_rows)
+            first_row, num_rows, groups = first_row + num_rows, 0, []
+        groups.append(group)
+        num_rows += size
+    if num_rows:
+        yield Block(file, tuple(groups), first_row, num_rows)
+
+
+def _check_present(column: pa.Array, where: str, first_row: int) -> None:
+    if column.null_count:
+        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise DataError(
+            f"{where}, row {first_row + row + 1}: found no value, expected one in every row"
+        )
+
+
+def _to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) -> np.ndarray:
+    """Returns the cells (rows,), or of lists (rows, width); without a copy where types allow it."""
+    import pyarrow as pa
+
+    _check_present(column, where, first_row)
+    cells = column if width is None else _elements(column, width, where, first_row)
+    kind = cells.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
+    array = cells.to_numpy(zero_copy_only=False)
+    return array if width is None else array.reshape(-1, width)
+
+
+def _elements(column: pa.Array, width: int, where: str, first_row: int) -> pa.Array:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = np.full(len(column), column.type.list_size)
+    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        lengths = np.diff(column.offsets.to_numpy())
+    else:
+        raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
+    wrong = lengths != width
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{where}, row {first_row + row + 1}: found a list of {lengths[row]}, "
+            f"expected {_expected(width)}"
+        )
+    elements = column.flatten()
+    if elements.null_count:
+        row = int(elements.is_null().to_numpy(zero_copy_only=False).argmax()) // width
+        raise DataError(f"{where}, row {first_row + row + 1}: found a list with an empty element")
+    return elements
+
+
+def _expected(width: int | None) -> str:
+    return "a number in every row" if width is None else f"a list of {width} numbers in every row"
