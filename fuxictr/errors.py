@@ -28,9 +28,13 @@ class DownloadError(FuxiCTRError, RuntimeError):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
-    """Returns the allowed word that looks most like ``word``, or None when none is close."""
-    matches = difflib.get_close_matches(str(word), [str(a) for a in allowed], n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """Returns the allowed word that looks most like ``word``, or None when none is close.
+
+    Case does not matter.
+    """
+    words = {str(choice).lower(): str(choice) for choice in allowed}
+    matches = difflib.get_close_matches(str(word).lower(), words, n=1, cutoff=0.6)
+    return words[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

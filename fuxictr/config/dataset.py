@@ -5,26 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fuxictr.config.coercion import WrongValue
 from fuxictr.config.section import Section, check_values, key
 from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.features import POOLINGS, parse_pooling
 
-# Keys of FuxiCTR that this version lacks: using one is an error, not a silent loss.
-UNSUPPORTED_COLUMN_KEYS = (
-    "share_embedding",
-    "emb_output_dim",
-    "feature_encoder",
-    "splitter",
-    "max_len",
-    "padding",
-    "remap",
-    "vocab_size",
-    "pretrained_emb",
-    "pretrain_dim",
-    "pretrain_usage",
-    "freeze_emb",
-    "category_processor",
-    "num_buckets",
-)
+# Keys that mean something for columns of some types only.
+_KEYS_OF_TYPES = {
+    "share_embedding": ("categorical", "sequence"),
+    "pretrained_emb": ("categorical", "sequence"),
+    "category_processor": ("categorical",),
+    "splitter": ("sequence", "embedding"),
+    "max_len": ("sequence",),
+}
+
+
+def _check_pooling(text: str | None) -> str | None:
+    try:
+        return parse_pooling(text, "")
+    except ConfigError:
+        allowed = ", ".join(["null", *POOLINGS, *POOLINGS.values()])
+        raise WrongValue(f"allowed: {allowed}{did_you_mean(str(text), POOLINGS)}") from None
+
+
+def _check_one_character(text: str | None) -> str | None:
+    if text is None or (len(text) == 1 and text not in "\r\n" and text.isascii()):
+        return text
+    raise WrongValue("allowed: one character")
+
+
+def _check_split_size(size: float) -> float:
+    if size >= 1 and size != int(size):
+        raise WrongValue("allowed: a share below 1, or a whole number of rows")
+    return size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +49,9 @@ class ColumnConfig(Section):
     dtype: Literal["str", "int", "float"] = key(
         "str", "how the raw value is read, before preprocess"
     )
-    type: Literal["categorical", "numeric", "meta"] = key("categorical", "how it is encoded")
+    type: Literal["categorical", "numeric", "sequence", "embedding", "meta"] = key(
+        "categorical", "how it is encoded"
+    )
     source: str = key("", "a free tag, such as user or item")
     fill_na: str | int | float | None = key(
         None, "value of a missing cell; null = 0 (numeric), or no value of its own: __OOV__"
@@ -49,6 +64,38 @@ class ColumnConfig(Section):
         None, "the column's own threshold; null = the dataset's", ge=1
     )
     embedding_dim: int | None = key(None, "its own width; null = the model's embedding_dim", ge=1)
+    emb_output_dim: int | None = key(
+        None, "width that a linear map brings its embedding to; null = as it is", ge=1
+    )
+    remap: bool = key(True, "false: the cells are ids already (categorical), or kept (meta)")
+    vocab_size: int | None = key(
+        None,
+        "number of ids of a column that holds ids already (remap or rebuild_dataset false)",
+        ge=1,
+    )
+    share_embedding: str | None = key(None, "column whose vocabulary and table this one uses")
+    category_processor: Literal["quantile_bucket", "hash_bucket"] | None = key(
+        None, "ids by bucket instead of by vocabulary: of a number's quantile, or of a token's hash"
+    )
+    num_buckets: int = key(10, "number of its buckets", ge=1)
+    splitter: str | None = key(
+        None, "text between the elements of a sequence or a vector; null = ^"
+    )
+    max_len: int = key(0, "elements of a sequence that are kept; 0 = the longest in training", ge=0)
+    padding: Literal["pre", "post"] = key(
+        "post", "end of a sequence that is filled with __PAD__, and cut where it is too long"
+    )
+    feature_encoder: str | None = key(
+        "average", "pooling of a sequence: average, sum, or null for none", check=_check_pooling
+    )
+    pretrained_emb: str | None = key(
+        None, "npz, h5 or parquet file with the columns key and value: a vector a token"
+    )
+    pretrain_dim: int | None = key(None, "width of these vectors; null = as in the file", ge=1)
+    pretrain_usage: Literal["init", "sum", "concat"] = key(
+        "init", "the vector is the embedding, or is added, or joined, to one that is learnt"
+    )
+    freeze_emb: bool = key(True, "whether the given vectors stay as they are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +104,45 @@ class DatasetConfig(Section):
 
     dataset_id: str = field(metadata={"doc": "name of the block", "bounds": {}})
     data_root: str = key("../../data/", "folder under which the encoded dataset is written")
-    data_format: Literal["csv", "parquet"] = key("csv", "form of the raw files")
+    data_format: Literal["csv", "parquet", "npz", "h5"] = key("csv", "form of the raw files")
+    separator: str = key(",", "character between the cells of a csv", check=_check_one_character)
+    quote_char: str | None = key(
+        '"',
+        "character around csv cells that hold separators; null = none",
+        check=_check_one_character,
+    )
     train_data: str | None = key(None, "raw training file, folder or glob")
     valid_data: str | None = key(None, "raw validation file, folder or glob")
     test_data: str | None = key(None, "raw test file, folder or glob")
+    valid_size: float = key(
+        0, "share (below 1) or rows of train_data that become valid", _check_split_size, ge=0
+    )
+    test_size: float = key(
+        0, "share (below 1) or rows of train_data that become test", _check_split_size, ge=0
+    )
+    split_type: Literal["sequential", "random"] = key(
+        "sequential", "which rows these are: the last ones (test after valid), or drawn ones"
+    )
+    split_seed: int = key(2019, "seed of a random split", ge=0)
     min_categr_count: int = key(1, "values seen less often in training become __OOV__", ge=1)
     feature_cols: list[dict] = key([], "the feature columns")
     label_col: dict | list[dict] = key({}, "the label column")
+    processor: str | None = key(
+        None, "file.py or file.py:Class of a FeatureProcessor with column functions of its own"
+    )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")
+    data_block_size: int = key(0, "rows of an encoded part file; 0 = one file a split", ge=0)
+    source_hash: Literal["sample", "full"] = key(
+        "sample", "how raw files are compared: size, time and a sample, or every byte as well"
+    )
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the rows are ids already, which need no columns to be read.
+
+        So they are with ``rebuild_dataset: false``, and in a form other than csv without columns.
+        """
+        return not self.rebuild_dataset or (self.data_format != "csv" and not self.feature_cols)
 
     def columns(self) -> list[ColumnConfig]:
         """Returns the active feature columns, one entry a name.
@@ -100,8 +178,24 @@ class DatasetConfig(Section):
             )
         return columns[0]
 
+    def check_splits(self) -> None:
+        """Checks that a split has one source.
+
+        Raises:
+            ConfigError: a split is given as data and as a share of train_data.
+        """
+        for split in ("valid", "test"):
+            if getattr(self, f"{split}_size") and getattr(self, f"{split}_data") is not None:
+                raise ConfigError(
+                    f"dataset '{self.dataset_id}': keys '{split}_data' and '{split}_size': both "
+                    "are set; give the split as data, or as a share of train_data"
+                )
+
 
 def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnConfig]:
+    if "pooling" in entry:  # the plain word for it
+        entry = {"feature_encoder": entry["pooling"], **entry}
+        del entry["pooling"]
     names = entry.get("name")
     names = names if isinstance(names, list) else [names]
     if not names or not all(isinstance(n, str) and n for n in names):
@@ -113,14 +207,19 @@ def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnCon
     for unknown in sorted(set(entry) - set(ColumnConfig.keys())):
         if entry[unknown] is None:
             continue
-        if unknown in UNSUPPORTED_COLUMN_KEYS:
-            problems.append(f"{where}: key '{unknown}' of FuxiCTR is not supported by this version")
-        else:
-            hint = did_you_mean(unknown, ColumnConfig.keys())
-            problems.append(f"{where}: unknown key '{unknown}'{hint}")
+        hint = did_you_mean(unknown, ColumnConfig.keys())
+        problems.append(f"{where}: unknown key '{unknown}'{hint}")
     found: list[str] = []
     checked = check_values(ColumnConfig, {**entry, "name": names[0]}, found)
     problems += [f"{where}: {text}" for text in found]
     if found or not checked.get("active", True):
         return []
+    kind = checked.get("type", "categorical")
+    for name, types in _KEYS_OF_TYPES.items():
+        if checked.get(name) and kind not in types:
+            problems.append(
+                f"{where}: key '{name}': its type is {kind}, allowed: {', '.join(types)}"
+            )
+    if checked.get("category_processor") and checked.get("pretrained_emb"):
+        problems.append(f"{where}: key 'pretrained_emb': buckets have no tokens to find in it")
     return [ColumnConfig(**{**checked, "name": name}) for name in names]

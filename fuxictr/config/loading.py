@@ -17,11 +17,11 @@ from fuxictr.config.section import check_values
 from fuxictr.config.sections import (
     IGNORED_KEYS,
     RENAMED_KEYS,
-    UNSUPPORTED_KEYS,
     RunConfig,
     TrainConfig,
 )
 from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.metrics import find_metric
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +149,12 @@ def check_config(
     run, train, dataset, generator = (
         section(**values) for section, values in zip(SECTIONS, checked, strict=True)
     )
-    dataset.columns()
-    dataset.label()
+    columns = None
+    if dataset.feature_cols or not dataset.is_encoded:
+        columns = [column.name for column in dataset.columns()]
+        dataset.label()
+    _check_group_id(train, columns)
+    dataset.check_splits()
     return ExperimentConfig(
         expid=expid,
         run=run,
@@ -162,6 +166,17 @@ def check_config(
         data_dir=raw.data_dir,
         origins=raw.origins,
     )
+
+
+def _check_group_id(train: TrainConfig, columns: list[str] | None) -> None:
+    grouped = [name for name in train.metrics if find_metric(name).needs_groups]
+    if train.group_id is None and grouped:
+        raise ConfigError(f"key 'metrics': {grouped[0]} needs key 'group_id', found null")
+    if train.group_id is not None and columns is not None and train.group_id not in columns:
+        raise ConfigError(
+            f"key 'group_id': found '{train.group_id}', allowed: a column of feature_cols (type "
+            f"meta, if it is not to be embedded){did_you_mean(train.group_id, columns)}"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -239,13 +254,8 @@ def _unknown_keys(
     for name in params:
         if name in known:
             continue
-        where = origins.get(name, "")
-        if name in UNSUPPORTED_KEYS:
-            if params[name] not in (None, False):
-                problems.append(f"key '{name}' is not supported by this version ({where})")
-        else:
-            hint = did_you_mean(str(name), known)
-            problems.append(f"unknown key '{name}'{hint} ({where})")
+        hint = did_you_mean(str(name), known)
+        problems.append(f"unknown key '{name}'{hint} ({origins.get(name, '')})")
     return problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
@@ -15,9 +16,16 @@ Regularizer = float | str | None
 _REGULARIZER = re.compile(r"(l1|l2)\(([^,()]+)\)|(l1_l2)\(([^,()]+),([^,()]+)\)")
 
 
-def key(default: Any, doc: str, **bounds: float) -> Any:
-    """Declares a key: its default, its meaning, and bounds ``ge``, ``gt``, ``le``, ``lt``."""
-    metadata = {"doc": doc, "bounds": bounds}
+def key(default: Any, doc: str, check: Callable[[Any], Any] | None = None, **bounds: float) -> Any:
+    """Declares a key.
+
+    Args:
+        default: its value where the config has none.
+        doc: its meaning.
+        check: takes a value of the key's type and returns it as it is kept; raises WrongValue.
+        **bounds: ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    metadata = {"doc": doc, "bounds": bounds, "check": check}
     if isinstance(default, (list, dict)):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -56,10 +64,9 @@ def check_values(section: type, params: dict[str, Any], problems: list[str]) -> 
             continue
         value = params[spec.name]
         try:
-            found = coerce(value, annotations[spec.name])
-            if spec.name.endswith("regularizer"):
-                found = _check_regularizer(found)
-            checked[spec.name] = _check_bounds(found, spec)
+            found = _check_bounds(coerce(value, annotations[spec.name]), spec)
+            check = spec.metadata.get("check")
+            checked[spec.name] = check(found) if check else found
         except WrongValue as error:
             problems.append(f"key '{spec.name}': found {value!r}, {error}")
     return checked
@@ -89,7 +96,7 @@ def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
     return [(p, weight) for p, weight in terms if weight > 0]
 
 
-def _check_regularizer(value: Regularizer) -> Regularizer:
+def check_regularizer(value: Regularizer) -> Regularizer:
     """Returns the value, a number where YAML left one as a string, once it is seen to parse."""
     if isinstance(value, str):
         try:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fuxictr.config.section import Regularizer, Section, key
+from fuxictr.config.coercion import WrongValue
+from fuxictr.config.section import Regularizer, Section, check_regularizer, key
+from fuxictr.errors import ConfigError
+from fuxictr.metrics import find_metric
 
 # Keys of older configs: an old name -> today's name.
 RENAMED_KEYS = {"patience": "early_stop_patience", "workers": "num_workers"}
@@ -19,12 +22,16 @@ IGNORED_KEYS = (
     "use_hdf5",
     "pickle_feature_encoder",
     "partition_block_size",
-    "data_block_size",
     "save_last",
     "feature_config",
 )
-# Keys of FuxiCTR that this version lacks: using one is an error, not a silent loss.
-UNSUPPORTED_KEYS = ("streaming", "valid_size", "test_size", "split_type", "group_id")
+
+
+def _check_metrics(names: list[str]) -> list[str]:
+    try:
+        return [find_metric(name).name for name in names]
+    except ConfigError as error:
+        raise WrongValue(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,7 @@ class RunConfig(Section):
     model_id: str = key("", "name of the run's files; the expid unless set")
     dataset_id: str = key("", "block of dataset_config.yaml")
     model_root: str = key("./checkpoints/", "folder of checkpoints and logs")
-    num_workers: int = key(1, "accepted for FuxiCTR's configs; loading needs no workers", ge=0)
+    num_workers: int = key(1, "threads that decode rows while streaming; never changes them", ge=0)
     verbose: int = key(1, "0: no progress bars", ge=0)
     debug_mode: bool = key(False, "log at level DEBUG")
     use_features: list[str] | None = key(None, "names of the fields to use; null = all")
@@ -50,12 +57,19 @@ class TrainConfig(Section):
 
     task: Literal["binary_classification"] = key("binary_classification", "what y_pred means")
     loss: Literal["binary_crossentropy"] = key("binary_crossentropy", "the training loss")
-    metrics: list[Literal["AUC", "logloss"]] = key(["AUC", "logloss"], "what is evaluated")
+    metrics: list[str] = key(
+        ["AUC", "logloss"],
+        "what is evaluated: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
+        check=_check_metrics,
+    )
+    group_id: str | None = key(None, "column whose equal values make the groups of group metrics")
     optimizer: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = key("adam", "the optimiser")
     learning_rate: float = key(1e-3, "its initial rate", gt=0)
     batch_size: int = key(10000, "rows per step", ge=1)
     epochs: int = key(100, "passes over the training split at most", ge=1)
     shuffle: bool = key(True, "shuffle the training rows every epoch")
+    streaming: bool = key(False, "read the rows from disk in every epoch, not once into memory")
+    shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
     monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, that is followed")
     monitor_mode: Literal["max", "min"] = key("max", "which direction is better")
@@ -64,7 +78,15 @@ class TrainConfig(Section):
     save_best_only: bool = key(True, "keep the best evaluation's weights; false: the last ones")
     reduce_lr_on_plateau: bool = key(True, "multiply the rate by 0.1 when the monitor stalls")
     max_gradient_norm: float = key(10.0, "clip the global gradient norm at this value", gt=0)
-    embedding_regularizer: Regularizer = key(None, "penalty on embedding tables")
+    embedding_regularizer: Regularizer = key(
+        None, "penalty on embedding tables", check=check_regularizer
+    )
     embedding_dropout: float = key(0.0, "dropout rate on the embeddings", ge=0, lt=1)
-    net_regularizer: Regularizer = key(None, "penalty on all other weights")
-    regularizer: Regularizer = key(None, "penalty on all weights, where the two above are unset")
+    net_regularizer: Regularizer = key(
+        None, "penalty on all other weights", check=check_regularizer
+    )
+    regularizer: Regularizer = key(
+        None,
+        "penalty on all weights, where the two above are unset",
+        check=check_regularizer,
+    )

@@ -1,6 +1,17 @@
 """Raw click logs in, encoded parquet out."""
 
-from fuxictr.preprocess.build import EncodedDataset, build_dataset, prepare_dataset
+from fuxictr.preprocess.build import (
+    EncodedDataset,
+    build_dataset,
+    load_encoders,
+    prepare_dataset,
+)
 from fuxictr.preprocess.processor import FeatureProcessor
 
-__all__ = ["EncodedDataset", "FeatureProcessor", "build_dataset", "prepare_dataset"]
+__all__ = [
+    "EncodedDataset",
+    "FeatureProcessor",
+    "build_dataset",
+    "load_encoders",
+    "prepare_dataset",
+]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess.cache import (
     Split,
+    changed_keys,
+    config_key,
     dataset_lock,
     find_splits,
     make_key,
@@ -27,7 +30,12 @@ from fuxictr.preprocess.cache import (
     staging_folder,
     stale_reason,
 )
+from fuxictr.preprocess.custom import load_processor
+from fuxictr.preprocess.encoded import read_encoded
 from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, FeatureProcessor
+from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
+from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
+from fuxictr.preprocess.writing import SplitWriter
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +46,18 @@ class EncodedDataset:
 
     Attributes:
         feature_map: its fields.
-        paths: split -> parquet file.
+        paths: split -> parquet file, or folder of part files.
         data_hash: 16 hex digits over the encoded rows and the vocabularies; equal data has an
             equal hash on every machine.
         rebuilt: False where an earlier build was reused.
+        encoders_hash: 16 hex digits over what rows are encoded with; empty where that is unknown.
     """
 
     feature_map: FeatureMap
     paths: dict[str, Path]
     data_hash: str
     rebuilt: bool
+    encoders_hash: str = ""
 
 
 def prepare_dataset(
@@ -55,7 +65,7 @@ def prepare_dataset(
     base_dir: str | Path = ".",
     rebuild: bool = False,
     verbose: int = 1,
-    processor_class: type[FeatureProcessor] = FeatureProcessor,
+    processor_class: type[FeatureProcessor] | None = None,
 ) -> EncodedDataset:
     """Returns the encoded dataset of a config; builds it where it is absent or stale.
 
@@ -64,14 +74,18 @@ def prepare_dataset(
         base_dir: folder that its relative paths resolve against.
         rebuild: build in any case.
         verbose: 0 shows no progress bars.
-        processor_class: a subclass with the dataset's own column functions.
+        processor_class: a subclass with the dataset's own column functions; null = the one that
+            key 'processor' names.
 
     Raises:
         ConfigError: a key does not fit.
         DataError: a raw file, column or cell that cannot be used; nothing is written then.
     """
-    processor = processor_class.from_config(config)
-    return _prepare(processor, Path(base_dir), rebuild, verbose)
+    if config.is_encoded:
+        return _read_existing(config, Path(base_dir))
+    if processor_class is None:
+        processor_class = load_processor(config.processor, Path(base_dir))
+    return _prepare(processor_class.from_config(config), Path(base_dir), rebuild, verbose)
 
 
 def build_dataset(
@@ -92,7 +106,8 @@ def build_dataset(
             keys of other sections are ignored, so that ``**params`` works.
 
     Returns:
-        The encoded train, valid and test files, None where there is no such split.
+        The encoded train, valid and test files (or folders of parts), None where there is no
+        such split.
 
     Raises:
         ConfigError: a key does not fit.
@@ -101,19 +116,71 @@ def build_dataset(
     given = {"train_data": train_data, "valid_data": valid_data, "test_data": test_data}
     given = {key: value for key, value in given.items() if value is not None}
     feature_encoder.configure({**asdict(feature_encoder.config), **kwargs, **given})
-    encoded = _prepare(feature_encoder, Path.cwd(), False, int(kwargs.get("verbose", 1)))
-    feature_encoder.load(encoded.paths["train"].parent)
+    config = feature_encoder.config
+    if config.is_encoded:
+        encoded = _read_existing(config, Path.cwd())
+    else:
+        encoded = _prepare(feature_encoder, Path.cwd(), False, int(kwargs.get("verbose", 1)))
+        feature_encoder.load(encoded.paths["train"].parent)
     paths = {name: str(path) for name, path in encoded.paths.items()}
     return paths.get("train"), paths.get("valid"), paths.get("test")
+
+
+def load_encoders(
+    config: DatasetConfig, base_dir: str | Path = "."
+) -> tuple[FeatureProcessor, EncodedDataset]:
+    """Returns the processor that an encoded dataset was built with; the raw files are not needed.
+
+    Raises:
+        DataError: the dataset is not built, was encoded elsewhere, or its config changed since.
+    """
+    folder = dataset_folder(config, Path(base_dir))
+    finished = read_finished(folder, config.dataset_id)
+    if finished is None:
+        raise DataError(
+            f"{folder}: no dataset that was encoded here, so no encoders for raw rows; train the "
+            "expid first"
+        )
+    processor = load_processor(config.processor, Path(base_dir)).from_config(config)
+    known = (read_key(folder) or {}).get("config", {})
+    changed = changed_keys(known, json.loads(json.dumps(config_key(processor))))
+    if changed:
+        raise DataError(
+            f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
+            "again, or use the config that it was trained with"
+        )
+    return processor.load(folder), finished
+
+
+def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
+    """Returns the folder of a dataset's encoded files, <data_root>/<dataset_id>."""
+    return (base_dir / Path(config.data_root).expanduser() / config.dataset_id).resolve()
+
+
+def read_finished(folder: Path, dataset_id: str) -> EncodedDataset | None:
+    """Returns the last finished build in a folder, or None where there is none."""
+    key = read_key(folder)
+    if key is None:
+        return None
+    single = {name: folder / f"{name}.parquet" for name in key["rows"]}
+    paths = {name: path if path.is_file() else folder / name for name, path in single.items()}
+    feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
+    return EncodedDataset(feature_map, paths, key["data_hash"], False, key["encoders_hash"])
+
+
+def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
+    folder = dataset_folder(config, base_dir)
+    finished = read_finished(folder, config.dataset_id)
+    return finished or EncodedDataset(*read_encoded(config, base_dir, folder), False)
 
 
 def _prepare(
     processor: FeatureProcessor, base_dir: Path, rebuild: bool, verbose: int
 ) -> EncodedDataset:
     config = processor.config
-    folder = (base_dir / Path(config.data_root).expanduser() / config.dataset_id).resolve()
-    if not config.rebuild_dataset:
-        return _read_finished(folder, config.dataset_id)
+    processor.base_dir = base_dir
+    folder = dataset_folder(config, base_dir)
+    config.check_splits()
     if config.train_data is None:
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
@@ -121,7 +188,7 @@ def _prepare(
     reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key)
     if reason is None:
         return _reuse(folder, config.dataset_id)
-    _check_sources(splits, folder, reason)
+    _check_sources(processor, splits, folder, reason)
     try:
         with dataset_lock(folder):
             # Another process may have built it while this one waited.
@@ -133,81 +200,100 @@ def _prepare(
                 publish(staging, folder, {**key, **summary})
     except OSError as error:
         raise DataError(f"{folder}: cannot write the encoded dataset ({error})") from error
-    return replace(_read_finished(folder, config.dataset_id), rebuilt=True)
+    return replace(_finished(folder, config.dataset_id), rebuilt=True)
 
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
-    return _read_finished(folder, dataset_id)
+    return _finished(folder, dataset_id)
 
 
-def _read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    key = read_key(folder)
-    if key is None:
-        raise DataError(
-            f"{folder}: no finished encoded dataset; key 'rebuild_dataset': found false, set true"
-        )
-    paths = {name: folder / f"{name}.parquet" for name in key["rows"]}
-    feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
-    return EncodedDataset(feature_map, paths, key["data_hash"], rebuilt=False)
+def _finished(folder: Path, dataset_id: str) -> EncodedDataset:
+    finished = read_finished(folder, dataset_id)
+    if finished is None:
+        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
+    return finished
 
 
-def _check_sources(splits: Sequence[Split], folder: Path, reason: str) -> None:
+def _check_sources(
+    processor: FeatureProcessor, splits: Sequence[Split], folder: Path, reason: str
+) -> None:
     for split in splits:
         if split.error is not None:
             raise DataError(f"{split.error}; it is needed, as {reason}")
-    outputs = {folder / f"{split.name}.parquet" for split in splits}
+    block_size = processor.config.data_block_size
     for split in splits:
         for path in split.files:
-            if path in outputs:
+            written = path.parent if block_size else path
+            names = SPLITS if block_size else [f"{name}.parquet" for name in SPLITS]
+            if written in {folder / name for name in names}:
                 raise ConfigError(
                     f"key '{split.name}_data': {path} is where the encoded dataset would be "
                     "written; choose another data_root or dataset_id"
                 )
+    files = [path for split in splits for path in split.files]
+    check_schemas(files, processor.config.data_format, processor.text_columns())
 
 
 def _encode_splits(
     processor: FeatureProcessor, splits: Sequence[Split], folder: Path, verbose: int
 ) -> dict[str, Any]:
-    start = time.perf_counter()
-    processor.fit(splits[0].files, verbose)
+    config, start = processor.config, time.perf_counter()
+    codes = None
+    if config.valid_size or config.test_size:
+        files = splits[0].files
+        codes = split_codes(config, count_rows(files, SourceFormat.of(config)))
+        frames = processor.frames(files, "Fit", verbose)
+        processor.fit(rows_of(frames, codes, "train"))
+    else:
+        processor.fit(splits[0].files, verbose)
     processor.save(folder)
+    encoders = hashlib.sha256(
+        b"".join(file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file())
+    )
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows = {}
     for split in splits:
-        digest.update(split.name.encode())
-        tables = processor.encode(split.files, f"Encode {split.name}", verbose)
-        rows[split.name] = _write(tables, folder / f"{split.name}.parquet", digest)
+        is_divided = codes is not None and split.name == "train"
+        for name, writer in _encode(
+            processor, split, codes if is_divided else None, folder, verbose
+        ).items():
+            rows[name] = writer.num_rows
+            digest.update(writer.digest.digest())
     seconds = time.perf_counter() - start
     logger.info(
         "Built dataset '%s' in %.1f s, %s rows/s: %s",
-        processor.config.dataset_id,
+        config.dataset_id,
         seconds,
         f"{sum(rows.values()) / seconds:,.0f}",
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
-    return {"rows": rows, "data_hash": digest.hexdigest()[:16]}
+    hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders.hexdigest()[:16]}
+    return {"rows": rows, **hashes}
 
 
-def _write(tables: Iterator[pa.Table], path: Path, digest: Any) -> int:
-    """Writes one row group a table, adds the rows to the digest and returns their number."""
-    num_rows = 0
+def _encode(
+    processor: FeatureProcessor,
+    split: Split,
+    codes: np.ndarray | None,
+    folder: Path,
+    verbose: int,
+) -> dict[str, SplitWriter]:
+    """Writes a split in one pass over its files; with codes, all splits that it is divided into."""
+    tables = processor.encode(split.files, f"Encode {split.name}", verbose)
+    names = [split.name] if codes is None else [SPLITS[code] for code in np.unique(codes)]
     with contextlib.ExitStack() as stack:
-        writer = None
+        writers = {
+            name: stack.enter_context(SplitWriter(folder, name, processor.config.data_block_size))
+            for name in names
+        }
+        start = 0
         for table in tables:
-            if writer is None:
-                digest.update(repr(table.column_names).encode())
-                writer = stack.enter_context(
-                    pq.ParquetWriter(path, table.schema, compression="lz4")
-                )
-            writer.write_table(table, row_group_size=table.num_rows)
-            for column in table.columns:
-                digest.update(_bytes(column))
-            num_rows += table.num_rows
-    return num_rows
-
-
-def _bytes(column: pa.ChunkedArray) -> bytes:
-    if column.type in (pa.int32(), pa.float32()):
-        return column.to_numpy().tobytes()
-    return repr(column.to_pylist()).encode()
+            if codes is None:
+                writers[split.name].write(table)
+                continue
+            of_rows = codes[start : start + table.num_rows]
+            start += table.num_rows
+            for name, writer in writers.items():
+                writer.write(table.filter(pa.array(of_rows == SPLITS.index(name))))
+    return writers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -18,13 +19,26 @@ from fuxictr.errors import DataError
 from fuxictr.files import write_atomically
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.sources import find_files
+from fuxictr.preprocess.splitting import SPLITS
 
 logger = logging.getLogger(__name__)
 
 CACHE_KEY = "cache_key.json"
 # Raise it whenever the same config and rows are encoded differently from before.
-ENCODER_VERSION = 1
-_STAGING = ".building"
+ENCODER_VERSION = 2
+_STAGING, _PUBLISHING = ".building", ".publishing.json"
+# Keys of the dataset config that change what is written, beside those of the columns.
+_HASHED_KEYS = (
+    "data_format",
+    "separator",
+    "quote_char",
+    "valid_size",
+    "test_size",
+    "split_type",
+    "split_seed",
+    "min_categr_count",
+    "data_block_size",
+)
 _SAMPLE_BYTES = 1 << 16
 
 
@@ -44,15 +58,19 @@ class Split:
     files: list[Path] = field(default_factory=list)
     error: DataError | None = None
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Returns name, size, modification time and a content sample's hash of each file."""
-        return {"given": self.given, "files": [_fingerprint(path) for path in self.files]}
+    def fingerprint(self, is_full: bool) -> dict[str, Any]:
+        """Returns name, size, modification time and a hash of each file's content.
+
+        Args:
+            is_full: hash all bytes, not only a sample of them.
+        """
+        return {"given": self.given, "files": [fingerprint(path, is_full) for path in self.files]}
 
 
 def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
     """Returns the splits that the config names; absent files are noted, not raised."""
     config, splits = processor.config, []
-    for name in ("train", "valid", "test"):
+    for name in SPLITS:
         key = f"{name}_data"
         given = getattr(config, key)
         if given is None:
@@ -67,22 +85,39 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
 
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
     """Returns all that decides what is written: encoder version, config and raw files."""
-    config = processor.config
-    expressions = processor.expressions
+    is_full = processor.config.source_hash == "full"
+    others = {
+        f"vectors of {column.name}": processor.pretrained_path(column)
+        for column in processor.columns
+        if column.config.pretrained_emb
+    }
+    if type(processor) is not FeatureProcessor:
+        others["processor"] = Path(inspect.getfile(type(processor)))
     return {
         "encoder_version": ENCODER_VERSION,
-        "config": {
-            "data_format": config.data_format,
-            "min_categr_count": config.min_categr_count,
-            "columns": {c.name: asdict(c.config) for c in processor.all_columns},
-            "order": [c.name for c in processor.all_columns],
-            "preprocess": {name: str(e) for name, e in expressions.by_column.items()},
-            "preprocess_inputs": {
-                name: list(expressions.raw_entry(name)) for name in expressions.inputs
-            },
-            "splits": [split.name for split in splits],
+        "config": config_key(processor),
+        "sources": {split.name: split.fingerprint(is_full) for split in splits},
+        "others": {
+            name: fingerprint(path, is_full=True)["content"]
+            for name, path in others.items()
+            if path.is_file()
         },
-        "sources": {split.name: split.fingerprint() for split in splits},
+    }
+
+
+def config_key(processor: FeatureProcessor) -> dict[str, Any]:
+    """Returns all of the config that decides what is written."""
+    config, expressions = processor.config, processor.expressions
+    return {
+        **{name: getattr(config, name) for name in _HASHED_KEYS},
+        "columns": {c.name: asdict(c.config) for c in processor.all_columns},
+        "order": [c.name for c in processor.all_columns],
+        "preprocess": {name: str(e) for name, e in expressions.by_column.items()},
+        "preprocess_inputs": {
+            name: list(expressions.raw_entry(name))
+            for name in expressions.inputs(list(expressions.by_column))
+        },
+        "splits": [s for s in SPLITS if getattr(config, f"{s}_data") is not None],
     }
 
 
@@ -106,9 +141,12 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
         return "there is no finished encoded dataset"
     if old.get("encoder_version") != key["encoder_version"]:
         return "this version encodes differently"
-    changed = _changed(old.get("config", {}), key["config"])
+    changed = changed_keys(old.get("config", {}), key["config"])
     if changed:
         return f"the config changed ({', '.join(changed)})"
+    for name, content in key["others"].items():
+        if content != old.get("others", {}).get(name):
+            return f"the {name} changed"
     for name, source in key["sources"].items():
         known = old.get("sources", {}).get(name, {})
         if source["files"] and source["files"] != known.get("files"):
@@ -148,21 +186,46 @@ def staging_folder(folder: Path) -> Iterator[Path]:
 
 
 def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
-    """Moves finished files to their final names; without the key, written last, none is used."""
-    old_files = (read_key(folder) or {}).get("files", {})
+    """Moves finished files to their final names; without the key, written last, none is used.
+
+    The files of the build before are removed, also those of one that was killed in here.
+    """
+    files = {
+        path.relative_to(staging).as_posix(): path
+        for path in sorted(staging.rglob("*"))
+        if path.is_file()
+    }
+    old_files = {*_known_files(folder / CACHE_KEY), *_known_files(folder / _PUBLISHING)}
+    note = {"files": dict.fromkeys([*old_files, *files])}
+    write_atomically(folder / _PUBLISHING, json.dumps(note))
     (folder / CACHE_KEY).unlink(missing_ok=True)
+    for name in old_files:
+        (folder / name).unlink(missing_ok=True)
     sizes = {}
-    for path in sorted(staging.iterdir()):
+    for name, path in files.items():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-        sizes[path.name] = path.stat().st_size
-        os.replace(path, folder / path.name)
-    for name in set(old_files) - set(sizes):
-        (folder / Path(name).name).unlink(missing_ok=True)
+        sizes[name] = path.stat().st_size
+        (folder / name).parent.mkdir(exist_ok=True)
+        os.replace(path, folder / name)
+    for parent in {(folder / name).parent for name in old_files} - {folder}:
+        with contextlib.suppress(OSError):  # not empty, or not there
+            parent.rmdir()
     write_atomically(folder / CACHE_KEY, json.dumps({**key, "files": sizes}, indent=2) + "\n")
+    (folder / _PUBLISHING).unlink()
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _known_files(path: Path) -> list[str]:
+    """Returns the names below the dataset's folder that a key or a note of publish lists."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return [n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns the names of the keys and columns in which two config keys differ."""
     changed = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
@@ -176,16 +239,23 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(changed))
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
+    """Returns what tells one state of a file from another.
+
+    Args:
+        path: the file.
+        is_full: hash all bytes; otherwise 64 KB at its beginning, middle and end.
+    """
     status = path.stat()
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for start in (0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return {
-        "name": path.name,
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sample": digest.hexdigest(),
-    }
+        if is_full:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        else:
+            for start in (0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    content = {"name": path.name, "size": status.st_size, "content": digest.hexdigest()}
+    # All bytes tell more than the time does, which a copy changes.
+    return content if is_full else {**content, "mtime_ns": status.st_mtime_ns}

@@ -1,4 +1,4 @@
-"""What a column of each type learns from the training split and how its cells are encoded."""
+"""What a column learns from the training split and how its cells are encoded."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import polars as pl
 import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
-from fuxictr.errors import ConfigError
-from fuxictr.preprocess.normalizers import NORMALIZERS, Normalizer
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.preprocess.normalizers import NORMALIZERS, Normalizer, normalizer_from_json
 from fuxictr.preprocess.values import (
     WrongCell,
     read_labels,
     read_numbers,
     read_values,
+    split_lists,
     to_arrow,
     to_series,
 )
-from fuxictr.preprocess.vocabulary import TokenCounter, Vocabulary, split_tokens
+
+DEFAULT_SPLITTER = "^"
 
 
 class Column:
@@ -27,11 +29,20 @@ class Column:
 
     Args:
         config: the column's entry in the dataset config.
+
+    Attributes:
+        has_values: whether a cell that is not missing was observed.
     """
 
     def __init__(self, config: ColumnConfig) -> None:
         self.name = config.name
         self.config = config
+        self.has_values = False
+
+    @property
+    def dtype(self) -> str:
+        """How a cell is read; the config's dtype is that of the raw value, before preprocess."""
+        return "str" if self.config.preprocess else self.config.dtype
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Learns from one frame's raw cells of the training split.
@@ -39,10 +50,20 @@ class Column:
         Raises:
             WrongCell: a cell does not fit the column.
         """
-        read_values(to_series(column), self.config.dtype)
+        self._note(read_values(to_series(column), self.dtype))
 
     def finish(self) -> None:
-        """Ends learning."""
+        """Ends learning.
+
+        Raises:
+            DataError: there was nothing to learn from.
+        """
+        is_feature = self.config.type != "meta"
+        if is_feature and not self.has_values and self.config.fill_na is None:
+            raise DataError(
+                f"column '{self.name}': all cells of the training split are missing; set fill_na "
+                "to encode it all the same, or active: false to leave it out"
+            )
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns one frame's encoded cells.
@@ -50,18 +71,33 @@ class Column:
         Raises:
             WrongCell: a cell does not fit the column.
         """
-        values = read_values(to_series(column), self.config.dtype)
+        values = read_values(to_series(column), self.dtype)
         if self.config.fill_na is not None:
             values = values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype))
         array = to_arrow(values)
-        return array.cast(pa.string()) if self.config.dtype == "str" else array
+        return array.cast(pa.string()) if self.dtype == "str" else array
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""
         spec: dict[str, Any] = {"type": self.config.type, "source": self.config.source}
-        if self.config.embedding_dim is not None:
-            spec["embedding_dim"] = self.config.embedding_dim
+        for key in ("embedding_dim", "emb_output_dim"):
+            if getattr(self.config, key) is not None:
+                spec[key] = getattr(self.config, key)
         return spec
+
+    def state(self) -> dict[str, Any]:
+        """Returns what was learnt, as JSON, but for what the spec and a vocabulary hold."""
+        return {}
+
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in what ``state`` and ``spec`` gave when the column was fitted.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not of this column.
+        """
+
+    def _note(self, values: pl.Series) -> None:
+        self.has_values = self.has_values or values.null_count() < len(values)
 
 
 class LabelColumn(Column):
@@ -70,6 +106,7 @@ class LabelColumn(Column):
     def observe(self, column: pa.ChunkedArray) -> None:
         """Checks the labels."""
         self.encode(column)
+        self.has_values = True
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the labels."""
@@ -81,101 +118,106 @@ class NumericColumn(Column):
 
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
-        try:
-            self._fill = float(config.fill_na if config.fill_na is not None else 0)
-        except ValueError:
-            raise ConfigError(
-                f"column '{config.name}': key 'fill_na': found {config.fill_na!r}, allowed: "
-                "a number, as the column is numeric"
-            ) from None
-        self._dtype = "float" if config.preprocess else config.dtype
-        if self._dtype == "str":
-            self._dtype = "float"
+        self._fill = _number(config, "numeric")
         name = config.normalizer
         self.normalizer: Normalizer | None = NORMALIZERS[name]() if name else None
 
+    @property
+    def dtype(self) -> str:
+        """How a cell is read."""
+        return "int" if self.config.dtype == "int" and not self.config.preprocess else "float"
+
     def observe(self, column: pa.ChunkedArray) -> None:
         """Fits the normalizer to the filled values."""
-        values = read_numbers(to_series(column), self._dtype, self._fill)
+        raw = to_series(column)
+        if not self.has_values:
+            self._note(read_values(raw, self.dtype))
+        values = read_numbers(raw, self.dtype, self._fill)
         if self.normalizer is not None:
             self.normalizer.observe(values)
 
     def finish(self) -> None:
         """Ends fitting the normalizer."""
+        super().finish()
         if self.normalizer is not None:
             self.normalizer.finish()
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the numbers."""
-        values = read_numbers(to_series(column), self._dtype, self._fill)
+        values = read_numbers(to_series(column), self.dtype, self._fill)
         if self.normalizer is not None:
             values = self.normalizer.apply(values)
         return pa.array(values.astype(np.float32))
 
+    def state(self) -> dict[str, Any]:
+        """Returns the normalizer's parameters."""
+        return self.normalizer.to_json() if self.normalizer else {}
 
-class CategoricalColumn(Column):
-    """Ids as int32; missing, rare and unseen values are ``__OOV__``.
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in the normalizer's parameters."""
+        if self.normalizer is not None:
+            self.normalizer = normalizer_from_json(state)
 
-    The token of a cell is its text (dtype str), or its number written in one way (int: ``7``,
-    float: ``7.0``). The token that equals ``fill_na`` stands for missing and gets no id of its own,
-    as in FuxiCTR.
 
-    Args:
-        config: the column's entry in the dataset config.
-        min_count: the dataset's min_categr_count.
+class VectorColumn(Column):
+    """Vectors as lists of float32, all of one width; zeros where missing.
+
+    A text is split at ``splitter``; a list is taken as it is. The first vector gives the width.
     """
 
-    def __init__(self, config: ColumnConfig, min_count: int) -> None:
+    def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
-        # The dtype of a preprocessed column is that of the raw value, not of the result.
-        self._dtype = "str" if config.preprocess else config.dtype
-        self._min_count = config.min_categr_count or min_count
-        self._counter = TokenCounter()
-        self.vocabulary = Vocabulary(pl.Series([], dtype=pl.String))
+        self.width = 0
 
     def observe(self, column: pa.ChunkedArray) -> None:
-        """Counts the tokens."""
-        tokens, index = self._split(column)
-        counts = np.bincount(index, minlength=len(tokens))[: len(tokens)]
-        self._counter.add(tokens, counts)
-
-    def finish(self) -> None:
-        """Makes the vocabulary."""
-        excluded = {"", self._fill_token()}
-        self.vocabulary = self._counter.vocabulary(self._min_count, excluded)
-        self._counter = TokenCounter()
+        """Takes the width from the first vector and checks the others."""
+        self.encode(column)
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
-        """Returns the ids."""
-        tokens, index = self._split(column)
-        ids = np.append(self.vocabulary.encode(tokens), np.int32(self.vocabulary.oov_id))
-        return pa.array(ids[index])
+        """Returns the vectors."""
+        splitter = self.config.splitter or DEFAULT_SPLITTER
+        flat, lengths = split_lists(column, splitter)
+        present = lengths > 0
+        if not self.width and present.any():
+            self.width = int(lengths[present][0])
+            self.has_values = True
+        wrong = present & (lengths != self.width)
+        if wrong.any():
+            row = int(wrong.argmax())
+            found = f"a vector of {lengths[row]} numbers"
+            raise WrongCell(row, found, f"{self.width} numbers, as in the rows before")
+        try:
+            numbers = read_numbers(flat, "float", 0.0)
+        except WrongCell as error:
+            row = int(np.flatnonzero(present)[error.row // self.width])
+            raise WrongCell(row, error.value, error.allowed) from None
+        vectors = np.zeros((len(lengths), self.width), dtype=np.float32)
+        vectors[present] = numbers.reshape(-1, self.width) if self.width else 0
+        return list_array(vectors)
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""
-        size, oov = self.vocabulary.size, self.vocabulary.oov_id
-        return {**super().spec(), "padding_idx": 0, "oov_idx": oov, "vocab_size": size}
+        return {**super().spec(), "pretrain_dim": self.width}
 
-    def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray]:
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (self._dtype == "str" and is_text):
-            values = read_values(to_series(column), self._dtype)
-            return split_tokens(to_arrow(values.cast(pl.String)))
-        return split_tokens(column)
-
-    def _fill_token(self) -> str:
-        if self.config.fill_na is None:
-            return ""
-        text = str(self.config.fill_na)
-        try:
-            return read_values(pl.Series([text]), self._dtype).cast(pl.String)[0] or ""
-        except WrongCell:
-            return text
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in the width."""
+        self.width = int(spec["pretrain_dim"])
 
 
-def make_column(config: ColumnConfig, min_count: int) -> Column:
-    """Returns the column of a config entry."""
-    if config.type == "categorical":
-        return CategoricalColumn(config, min_count)
-    return NumericColumn(config) if config.type == "numeric" else Column(config)
+def list_array(rows: np.ndarray) -> pa.ListArray:
+    """Returns a matrix (rows, width) as lists of equal length."""
+    offsets = np.arange(0, rows.size + 1, rows.shape[1] or 1, dtype=np.int32)
+    if not rows.shape[1]:
+        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
+
+
+def _number(config: ColumnConfig, kind: str) -> float:
+    """Returns fill_na of a column of numbers, 0 where it is unset."""
+    try:
+        return float(config.fill_na if config.fill_na is not None else 0)
+    except ValueError:
+        raise ConfigError(
+            f"column '{config.name}': key 'fill_na': found {config.fill_na!r}, allowed: "
+            f"a number, as the column is {kind}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -36,33 +37,42 @@ class Expressions:
         self.by_column: dict[str, pl.Expr] = {}
         for column in columns:
             if column.preprocess:
-                self.by_column[column.name] = _find(column, functions)(column.name)
+                self.by_column[column.name] = _make(column, functions)
         self._raw = _raw_entries(config)
 
-    @property
-    def inputs(self) -> list[str]:
-        """Names of the raw columns that the expressions read."""
-        roots = [name for e in self.by_column.values() for name in e.meta.root_names()]
-        return list(dict.fromkeys(roots))
+    def inputs(self, columns: Sequence[str]) -> list[str]:
+        """Returns the names of the raw columns that the expressions of ``columns`` read."""
+        chosen = [e for name, e in self.by_column.items() if name in columns]
+        return list(dict.fromkeys(name for e in chosen for name in e.meta.root_names()))
 
-    def apply(self, frame: Frame) -> dict[str, pa.ChunkedArray]:
-        """Returns the made columns (rows,) by name.
+    def apply(self, frame: Frame, columns: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Returns those of ``columns`` that are made (rows,), by name.
 
         Raises:
             DataError: an input does not fit its dtype, or an expression fails on the rows.
         """
-        if not self.by_column:
+        chosen = {name: e for name, e in self.by_column.items() if name in columns}
+        if not chosen:
             return {}
-        inputs = pl.DataFrame([self._read(frame, name) for name in self.inputs])
+        inputs = pl.DataFrame([self._read(frame, name) for name in self.inputs(columns)])
         made = {}
-        for name, expression in self.by_column.items():
+        for name, expression in chosen.items():
             try:
                 values = inputs.select(expression.alias(name))[name]
-            except pl.exceptions.PolarsError as error:
+            except Exception as error:  # a user's function may raise anything
+                text = (str(error).splitlines() or [""])[0]
                 raise DataError(
                     f"{frame.locate(0)} and after, column '{name}': its preprocess function "
-                    f"failed: {str(error).splitlines()[0]}"
+                    f"failed: {type(error).__name__}: {text}"
                 ) from error
+            num_rows = frame.table.num_rows
+            if len(values) == 1:  # a constant
+                values = values.new_from_index(0, num_rows)
+            if len(values) != num_rows:
+                raise DataError(
+                    f"{frame.locate(0)} and after, column '{name}': its preprocess function gave "
+                    f"{len(values)} values, allowed: {num_rows}, one a row"
+                )
             made[name] = pa.chunked_array([to_arrow(values)])
         return made
 
@@ -80,15 +90,21 @@ class Expressions:
         return values.fill_null(filler).alias(name) if filler is not None else values.alias(name)
 
 
-def _find(column: ColumnConfig, functions: dict[str, Any]) -> Any:
+def _make(column: ColumnConfig, functions: dict[str, Any]) -> pl.Expr:
     name = str(column.preprocess)
     if name not in functions:
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': no function '{name}'"
             f"{did_you_mean(name, functions)}; allowed: {', '.join(sorted(functions))}, or a "
-            "method of your own FeatureProcessor"
+            "method of your own FeatureProcessor (key 'processor')"
         )
-    return functions[name]
+    expression = functions[name](column.name)
+    if not isinstance(expression, pl.Expr):
+        raise ConfigError(
+            f"column '{column.name}': key 'preprocess': function '{name}' returned "
+            f"{type(expression).__name__}, allowed: a polars expression (pl.Expr)"
+        )
+    return expression
 
 
 def _raw_entries(config: DatasetConfig) -> dict[str, tuple[str, Any]]:

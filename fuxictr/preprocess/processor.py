@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -18,22 +19,19 @@ from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path, write_atomically
-from fuxictr.preprocess.columns import (
-    CategoricalColumn,
-    Column,
-    LabelColumn,
-    NumericColumn,
-    make_column,
-)
+from fuxictr.preprocess import pretrained
+from fuxictr.preprocess.columns import Column, LabelColumn
 from fuxictr.preprocess.expressions import Expressions
-from fuxictr.preprocess.normalizers import normalizer_from_json
+from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
 from fuxictr.preprocess.sources import (
     Frame,
+    SourceFormat,
     estimate_rows,
     find_files,
     read_frames,
     table_frames,
 )
+from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.preprocess.values import naming_cell
 from fuxictr.preprocess.vocabulary import Vocabulary
 from fuxictr.progress import progress_bar
@@ -43,7 +41,7 @@ FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS = (
     "feature_vocab.json",
     "normalizers.json",
 )
-Source = str | Path | Sequence[Path] | pl.DataFrame
+Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
 _Result = TypeVar("_Result")
 
 
@@ -65,6 +63,7 @@ class FeatureProcessor:
     Attributes:
         config: the checked dataset config.
         feature_map: the fitted feature map, or None.
+        base_dir: folder that the paths of pretrained embeddings resolve against.
 
     Raises:
         ConfigError: a key does not fit.
@@ -88,6 +87,7 @@ class FeatureProcessor:
         }
         if dataset_id is not None:
             params["dataset_id"] = dataset_id
+        self.base_dir = Path.cwd()
         self.configure(params)
 
     def configure(self, params: Mapping[str, Any]) -> None:
@@ -102,9 +102,11 @@ class FeatureProcessor:
         if label.name in [column.name for column in self.columns]:
             raise ConfigError(f"column '{label.name}': found as label and as feature; drop one")
         self.all_columns: list[Column] = [*self.columns, LabelColumn(label)]
+        sharing_groups(self.columns)
         configs = [column.config for column in self.all_columns]
         self.expressions = Expressions(self.config, configs, _own_methods(self))
         self.feature_map: FeatureMap | None = None
+        self._widths: dict[str, int] = {}
 
     @classmethod
     def from_config(cls, config: DatasetConfig) -> FeatureProcessor:
@@ -123,11 +125,16 @@ class FeatureProcessor:
             DataError: a file, column or cell that cannot be used; names it.
         """
         self.configure(asdict(self.config))
-        frames = self._frames(source, "Fit", verbose)
-        for _ in self._each_column(frames, lambda column, cells: column.observe(cells)):
+        self._check_pretrained()
+        frames = self.frames(source, "Fit", verbose)
+        columns = self.all_columns
+        cells = self._cells(frames, columns)
+        for _ in _each_column(cells, columns, lambda column, values: column.observe(values)):
             pass
-        for column in self.columns:
+        for column in columns:
             column.finish()
+        self._add_pretrained_tokens()
+        share_vocabularies(self.columns)
         self.feature_map = self._make_feature_map()
         return self
 
@@ -140,26 +147,74 @@ class FeatureProcessor:
         tables = list(self.encode(source, "Encode", verbose))
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
-    def encode(self, source: Source, description: str, verbose: int = 0) -> Iterator[pa.Table]:
+    def encode(
+        self,
+        source: Source,
+        description: str,
+        verbose: int = 0,
+        fields: Sequence[str] | None = None,
+    ) -> Iterator[pa.Table]:
         """Yields the encoded rows of a split by frames of up to FRAME_ROWS rows, in order.
+
+        Args:
+            source: as in fit, or frames.
+            description: what the progress bar says.
+            verbose: 0 shows no progress bar.
+            fields: the columns to encode; null = all, the label among them.
 
         Raises:
             DataError: as fit does, or the processor is not fitted.
         """
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
-        names = [column.name for column in self.all_columns]
-        frames = self._frames(source, description, verbose)
-        for arrays in self._each_column(frames, lambda column, cells: column.encode(cells)):
-            yield pa.table(arrays, names=names)
+        columns = self._chosen(fields)
+        frames = self.frames(source, description, verbose, fields)
+        cells = self._cells(frames, columns)
+        for arrays in _each_column(cells, columns, lambda column, values: column.encode(values)):
+            yield pa.table(arrays, names=[column.name for column in columns])
 
-    def raw_columns(self) -> list[str]:
-        """Returns the names of the raw columns that are read."""
-        names = [c.name for c in self.all_columns if not c.config.preprocess]
-        return list(dict.fromkeys([*names, *self.expressions.inputs]))
+    def frames(
+        self,
+        source: Source,
+        description: str,
+        verbose: int = 0,
+        fields: Sequence[str] | None = None,
+    ) -> Iterator[Frame]:
+        """Yields the raw columns of a source by frames, under a progress bar."""
+        names, source_format = self.raw_columns(fields), SourceFormat.of(self.config)
+        if isinstance(source, pl.DataFrame):
+            table = source.to_arrow(compat_level=pl.CompatLevel.oldest())
+            frames = table_frames(table, names)
+            total = table.num_rows
+        elif isinstance(source, Iterator):
+            yield from source
+            return
+        else:
+            files = source
+            if isinstance(files, (str, Path)):
+                files = find_files(str(files), "source", Path.cwd(), source_format.name)
+            frames = read_frames(files, source_format, names)
+            total = estimate_rows(files, source_format)
+        with progress_bar(total, description, verbose > 0) as advance:
+            for frame in frames:
+                yield frame
+                advance(frame.table.num_rows)
+
+    def raw_columns(self, fields: Sequence[str] | None = None) -> list[str]:
+        """Returns the names of the raw columns that are read to encode ``fields``, null = all."""
+        columns = self._chosen(fields)
+        names = [c.name for c in columns if not c.config.preprocess]
+        inputs = self.expressions.inputs([column.name for column in columns])
+        return list(dict.fromkeys([*names, *inputs]))
+
+    def text_columns(self) -> list[str]:
+        """Returns the raw columns whose values are read as text, whatever their type."""
+        names = [c.name for c in self.columns if c.dtype == "str" and not c.config.preprocess]
+        inputs = self.expressions.inputs([column.name for column in self.all_columns])
+        return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
 
     def save(self, folder: Path) -> None:
-        """Writes feature_map.json, feature_vocab.json and normalizers.json.
+        """Writes feature_map.json, feature_vocab.json, normalizers.json and pretrained vectors.
 
         Raises:
             DataError: the processor is not fitted.
@@ -170,12 +225,19 @@ class FeatureProcessor:
         # Column by column: the texts of all columns need not be in memory at once.
         with atomic_path(folder / FEATURE_VOCAB) as path, open(path, "w", encoding="utf-8") as file:
             file.write("{")
-            for index, column in enumerate(self._categorical()):
+            for index, column in enumerate(self._with_vocabulary()):
                 tokens = json.dumps(column.vocabulary.to_dict(), ensure_ascii=False)
                 file.write(f"{',' if index else ''}\n{json.dumps(column.name)}: {tokens}")
             file.write("\n}\n")
-        scalers = {c.name: c.normalizer.to_json() for c in self._numeric() if c.normalizer}
-        write_atomically(folder / NORMALIZERS, json.dumps(scalers, indent=2) + "\n")
+        states = {column.name: column.state() for column in self.columns}
+        states = {name: state for name, state in states.items() if state}
+        write_atomically(folder / NORMALIZERS, json.dumps(states, indent=2) + "\n")
+        for column in self._with_pretrained():
+            keys, vectors = self._read_pretrained(column)
+            known = column.vocabulary
+            placed = pretrained.place_by_id(known.tokens, known.ids, keys, vectors, known.size)
+            with atomic_path(folder / pretrained.file_name(column.name)) as path:
+                np.save(path, placed)
 
     def load(self, folder: Path) -> FeatureProcessor:
         """Reads what save wrote.
@@ -184,76 +246,102 @@ class FeatureProcessor:
             DataError: a file is absent or does not fit the config.
         """
         vocabularies = _read_json(folder / FEATURE_VOCAB)
-        scalers = _read_json(folder / NORMALIZERS)
+        states = _read_json(folder / NORMALIZERS)
+        feature_map = FeatureMap.load(folder / FEATURE_MAP, self.config.dataset_id)
         try:
-            for column in self._categorical():
-                column.vocabulary = Vocabulary.from_dict(vocabularies[column.name])
-            for numeric in self._numeric():
-                if numeric.normalizer is not None:
-                    numeric.normalizer = normalizer_from_json(scalers[numeric.name])
+            for column in self._with_vocabulary():
+                ids = vocabularies[column.name]
+                column.vocabulary = Vocabulary.from_dict(ids, not column.config.remap)
+            for any_column in self.columns:
+                spec = feature_map.features[any_column.name]
+                any_column.restore(states.get(any_column.name, {}), spec)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: saved encoders do not fit the config ({error})") from error
-        self.feature_map = self._make_feature_map(folder)
+        self.feature_map = feature_map
         return self
 
-    def _categorical(self) -> list[CategoricalColumn]:
-        return [c for c in self.columns if isinstance(c, CategoricalColumn)]
+    def pretrained_path(self, column: Column) -> Path:
+        """Returns the file of a column's pretrained vectors."""
+        given = Path(str(column.config.pretrained_emb)).expanduser()
+        return (self.base_dir / given).resolve()
 
-    def _numeric(self) -> list[NumericColumn]:
-        return [c for c in self.columns if isinstance(c, NumericColumn)]
+    def _with_vocabulary(self) -> list[TokenColumn]:
+        return [c for c in self.columns if isinstance(c, TokenColumn)]
 
-    def _make_feature_map(self, folder: Path | None = None) -> FeatureMap:
-        feature_map = FeatureMap(self.config.dataset_id, folder)
+    def _with_pretrained(self) -> list[TokenColumn]:
+        return [
+            column
+            for column in self._with_vocabulary()
+            if column.config.pretrained_emb and not column.config.share_embedding
+        ]
+
+    def _read_pretrained(self, column: TokenColumn) -> tuple[pl.Series, np.ndarray]:
+        """Returns the tokens of a column that have vectors, and these."""
+        path = self.pretrained_path(column)
+        keys, vectors = pretrained.read_pretrained(path, column.name, column.config.pretrain_dim)
+        return pretrained.tokens_of(column, keys, path), vectors
+
+    def _check_pretrained(self) -> None:
+        # Before the long pass over the rows. Only the widths are kept: the vectors may be large.
+        for column in self._with_pretrained():
+            self._widths[column.name] = self._read_pretrained(column)[1].shape[1]
+
+    def _add_pretrained_tokens(self) -> None:
+        """Gives tokens that have a vector an id, also those that are not among the rows."""
+        for column in self._with_pretrained():
+            column.add_tokens(self._read_pretrained(column)[0])
+
+    def _make_feature_map(self) -> FeatureMap:
+        feature_map = FeatureMap(self.config.dataset_id)
         feature_map.features = {column.name: column.spec() for column in self.columns}
+        for name, width in self._widths.items():
+            spec, config = feature_map.features[name], self._by_name(name).config
+            spec["pretrained_emb"] = pretrained.file_name(name)
+            spec["pretrain_dim"] = width
+            spec["pretrain_usage"], spec["freeze_emb"] = config.pretrain_usage, config.freeze_emb
         feature_map.labels = [self.all_columns[-1].name]
         return feature_map
 
-    def _frames(self, source: Source, description: str, verbose: int) -> Iterator[Frame]:
-        names, data_format = self.raw_columns(), self.config.data_format
-        if isinstance(source, pl.DataFrame):
-            table = source.to_arrow(compat_level=pl.CompatLevel.oldest())
-            frames: Iterable[Frame] = table_frames(table, names)
-            total = table.num_rows
-        else:
-            if isinstance(source, (str, Path)):
-                source = find_files(str(source), "source", Path.cwd(), data_format)
-            frames = read_frames(source, data_format, names)
-            total = estimate_rows(source, data_format)
-        with progress_bar(total, description, verbose > 0) as advance:
-            for frame in frames:
-                yield frame
-                advance(frame.table.num_rows)
+    def _chosen(self, fields: Sequence[str] | None) -> list[Column]:
+        return [c for c in self.all_columns if fields is None or c.name in fields]
 
-    def _each_column(
-        self, frames: Iterable[Frame], work: Callable[[Column, pa.ChunkedArray], _Result]
-    ) -> Iterator[list[_Result]]:
-        """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
+    def _by_name(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
 
-        Columns are worked on at once; meanwhile the next frame is read and, by who takes the
-        results, the last one written. A column never sees two frames at once.
-        """
+    def _cells(
+        self, frames: Iterable[Frame], columns: Sequence[Column]
+    ) -> Iterator[tuple[Frame, dict[str, pa.ChunkedArray]]]:
+        """Yields each frame with the cells of the columns, those that preprocess makes included."""
+        for frame in frames:
+            made = self.expressions.apply(frame, [column.name for column in columns])
+            plain = [c.name for c in columns if c.name not in made]
+            yield frame, {**made, **{name: frame.table.column(name) for name in plain}}
 
-        def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> _Result:
-            with naming_cell(frame, column.name):
-                return work(column, cells)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            running: list[Future[_Result]] = []
-            for frame in frames:
-                cells = self._cells(frame)
-                done = [future.result() for future in running]
-                running = [
-                    pool.submit(on_column, c, cells[c.name], frame) for c in self.all_columns
-                ]
-                if done:
-                    yield done
-            if running:
-                yield [future.result() for future in running]
+def _each_column(
+    frames: Iterable[tuple[Frame, dict[str, pa.ChunkedArray]]],
+    columns: Sequence[Column],
+    work: Callable[[Column, pa.ChunkedArray], _Result],
+) -> Iterator[list[_Result]]:
+    """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
 
-    def _cells(self, frame: Frame) -> dict[str, pa.ChunkedArray]:
-        made = self.expressions.apply(frame)
-        plain = [c.name for c in self.all_columns if c.name not in made]
-        return {**made, **{name: frame.table.column(name) for name in plain}}
+    Columns are worked on at once; meanwhile the next frame is read and, by who takes the results,
+    the last one written. A column never sees two frames at once.
+    """
+
+    def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> _Result:
+        with naming_cell(frame, column.name):
+            return work(column, cells)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running: list[Future[_Result]] = []
+        for frame, cells in frames:
+            done = [future.result() for future in running]
+            running = [pool.submit(on_column, c, cells[c.name], frame) for c in columns]
+            if done:
+                yield done
+        if running:
+            yield [future.result() for future in running]
 
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:

@@ -2,43 +2,96 @@
 
 from __future__ import annotations
 
-import csv
+import functools
 import glob
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.config import DatasetConfig
+from fuxictr.errors import DataError, did_you_mean
+from fuxictr.preprocess import array_sources
+from fuxictr.preprocess.csv_source import (
+    CsvDialect,
+    check_columns,
+    csv_header,
+    estimate_csv_rows,
+    is_parquet,
+    line_of_row,
+    read_csv,
+)
 
 # Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
 # in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
-_CSV_BLOCK = 4 << 20
+_SUFFIXES = {
+    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "parquet": (".parquet",),
+    "npz": (".npz",),
+    "h5": (".h5", ".hdf5"),
+}
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """The form of raw files.
+
+    Attributes:
+        name: csv, parquet, npz or h5.
+        dialect: that of a csv.
+    """
+
+    name: str
+    dialect: CsvDialect = field(default_factory=CsvDialect)
+
+    @classmethod
+    def of(cls, config: DatasetConfig) -> SourceFormat:
+        """Returns the form that a dataset config names."""
+        return cls(config.data_format, CsvDialect(config.separator, config.quote_char))
+
+
+def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
+    """Returns the form that the ending of a path names, or ``otherwise``."""
+    for name, suffixes in _SUFFIXES.items():
+        if given.endswith(suffixes):
+            return SourceFormat(name, otherwise.dialect)
+    return otherwise
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Up to FRAME_ROWS successive rows of a split.
+    """Up to FRAME_ROWS successive rows of the raw files, or some of them.
 
     Attributes:
         table: the columns that were asked for.
         origins: (first row in the frame, file, that row's index in the file), ascending.
+        dialect: that of csv files.
+        chosen: which of the frame's rows the table holds, ascending; None = all.
     """
 
     table: pa.Table
     origins: tuple[tuple[int, Path | None, int], ...]
+    dialect: CsvDialect = field(default_factory=CsvDialect)
+    chosen: np.ndarray | None = None
+
+    def select(self, mask: np.ndarray) -> Frame:
+        """Returns the frame with only those of its rows for which ``mask`` (rows,) is true."""
+        return replace(self, table=self.table.filter(pa.array(mask)), chosen=np.flatnonzero(mask))
 
     def locate(self, row: int) -> str:
-        """Returns ``file: row 5 (line 6)`` of a row of the frame; rows of data count from 1."""
+        """Returns ``file: row 5 (line 6)`` of a row of the table; rows of data count from 1."""
+        row = row if self.chosen is None else int(self.chosen[row])
         start, path, first = [origin for origin in self.origins if origin[0] <= row][-1]
         index = first + row - start
         if path is None:
             return f"the given table: row {index + 1}"
-        line = "" if _is_parquet(path) else f" (line {_line_of_row(path, index)})"
+        is_text = path.name.endswith(_SUFFIXES["csv"]) or not (
+            path.suffix in (".npz", ".h5", ".hdf5") or is_parquet(path)
+        )
+        line = f" (line {line_of_row(path, index, self.dialect)})" if is_text else ""
         return f"{path}: row {index + 1}{line}"
 
 
@@ -49,7 +102,7 @@ def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[P
         given: a file, a folder (all of its files of the format) or a glob.
         key: the config key that gave it.
         base_dir: folder that relative paths resolve against.
-        data_format: csv or parquet.
+        data_format: csv, parquet, npz or h5.
 
     Raises:
         DataError: there is no such file.
@@ -57,8 +110,9 @@ def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[P
     path = (base_dir / Path(given).expanduser()).resolve()
     if path.is_file():
         return [path]
+    suffixes = _SUFFIXES[data_format]
     if path.is_dir():
-        found = sorted(path.glob(f"*.{data_format}"))
+        found = sorted(file for file in path.iterdir() if file.name.endswith(suffixes))
     else:
         found = [Path(name) for name in sorted(glob.glob(str(path)))]
     files = [file for file in found if file.is_file() and not file.name.startswith(".")]
@@ -69,20 +123,28 @@ def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[P
     return files
 
 
-def read_frames(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> Iterator[Frame]:
+def read_frames(
+    files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
+) -> Iterator[Frame]:
     """Yields the rows of the files in order.
 
     A csv cell is read as the text that is written there.
 
     Args:
         files: what find_files returned.
-        data_format: csv or parquet.
+        source_format: their form.
         columns: names of the raw columns to read.
 
     Raises:
         DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
     """
-    reader = _read_parquet if data_format == "parquet" else _read_csv
+    dialect = source_format.dialect
+    reader = {
+        "csv": functools.partial(read_csv, dialect=dialect),
+        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
+        "npz": functools.partial(array_sources.read_npz, num_rows=FRAME_ROWS),
+        "h5": functools.partial(array_sources.read_h5, num_rows=FRAME_ROWS),
+    }[source_format.name]
     pending: list[tuple[Path, int, pa.Table]] = []
     num_pending = 0
     for path in files:
@@ -92,13 +154,13 @@ def read_frames(files: Sequence[Path], data_format: str, columns: Sequence[str])
             row += table.num_rows
             num_pending += table.num_rows
             while num_pending >= FRAME_ROWS:
-                frame, pending = _cut_frame(pending)
+                frame, pending = _cut_frame(pending, dialect)
                 num_pending -= frame.table.num_rows
                 yield frame
         if not row:
             raise DataError(f"{path}: no rows")
     if num_pending:
-        yield _cut_frame(pending)[0]
+        yield _cut_frame(pending, dialect)[0]
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
@@ -107,7 +169,7 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
     Raises:
         DataError: a column is missing, or there are no rows.
     """
-    _check_columns(table.column_names, columns, "the given table")
+    check_columns(table.column_names, columns, "the given table")
     if not table.num_rows:
         raise DataError("the given table: no rows")
     for start in range(0, table.num_rows, FRAME_ROWS):
@@ -115,21 +177,68 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
         yield Frame(chosen, ((0, None, start),))
 
 
-def estimate_rows(files: Iterable[Path], data_format: str) -> int:
+def column_names(path: Path, source_format: SourceFormat) -> list[str]:
+    """Returns the names of a raw file's columns.
+
+    Raises:
+        DataError: the file is not readable.
+    """
+    if source_format.name == "csv":
+        return csv_header(path, source_format.dialect)
+    return list(array_sources.array_schema(path, source_format.name))
+
+
+def estimate_rows(files: Iterable[Path], source_format: SourceFormat) -> int:
     """Returns about how many rows the files hold, for a progress bar."""
-    total = 0.0
+    if source_format.name == "csv":
+        return int(sum(estimate_csv_rows(path) for path in files))
+    return sum(array_sources.count_rows(path, source_format.name) for path in files)
+
+
+def count_rows(files: Sequence[Path], source_format: SourceFormat) -> int:
+    """Returns how many rows the files hold; a csv is read for it.
+
+    Raises:
+        DataError: a file is not readable.
+    """
+    if source_format.name != "csv":
+        return estimate_rows(files, source_format)
+    first = csv_header(files[0], source_format.dialect)[0]
+    return sum(frame.table.num_rows for frame in read_frames(files, source_format, [first]))
+
+
+def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
+    """Checks that columns read as text have one kind of value in all files of all splits.
+
+    The same number is another text as an integer (7) and as a float (7.0).
+
+    Args:
+        files: the files of all splits, those of train first.
+        data_format: their form; the cells of a csv are texts.
+        columns: the columns that are read as text.
+
+    Raises:
+        DataError: a column is of one kind in one file and of another in the next.
+    """
+    if data_format == "csv":
+        return
+    known: dict[str, tuple[str, Path]] = {}
     for path in files:
-        if data_format == "parquet":
-            total += _open_parquet(path).metadata.num_rows
-            continue
-        with open(path, "rb") as file:
-            head = file.read(1 << 20)
-        total += path.stat().st_size * head.count(b"\n") / max(len(head), 1)
-    return int(total)
+        schema = array_sources.array_schema(path, data_format)
+        for name in columns:
+            kind = schema.get(name, "null")
+            first, where = known.setdefault(name, (kind, path))
+            if first == "null":
+                known[name] = (kind, path)
+            elif kind not in (first, "null"):
+                raise DataError(
+                    f"{path}: column '{name}': found {kind} values, but {first} values in {where}; "
+                    "write both files with one type, or set the column's dtype to int or float"
+                )
 
 
 def _cut_frame(
-    pending: list[tuple[Path, int, pa.Table]],
+    pending: list[tuple[Path, int, pa.Table]], dialect: CsvDialect
 ) -> tuple[Frame, list[tuple[Path, int, pa.Table]]]:
     tables, origins, size = [], [], 0
     for index, (path, row, table) in enumerate(pending):
@@ -143,7 +252,7 @@ def _cut_frame(
             break
     names = tables[0].column_names
     columns = [_join([table.column(name) for table in tables]) for name in names]
-    return Frame(pa.table(columns, names=names), tuple(origins)), pending
+    return Frame(pa.table(columns, names=names), tuple(origins), dialect), pending
 
 
 def _join(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -152,94 +261,6 @@ def _join(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
     chunks = [chunk for column in columns for chunk in column.chunks]
     if len(types) == 1:
         return pa.chunked_array(chunks, type=columns[0].type)
-    return pa.chunked_array([chunk.cast(pa.string()) for chunk in chunks], type=pa.string())
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    header = _csv_header(path)
-    _check_columns(header, columns, str(path))
-    types = {name: pa.string() for name in columns}
-    try:
-        reader = pa_csv.open_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=_CSV_BLOCK),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=columns),
-        )
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
-    except pa.ArrowException as error:
-        raise DataError(_csv_fault(path, header) or f"{path}: not readable: {error}") from error
-
-
-def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    file = _open_parquet(path)
-    _check_columns(file.schema_arrow.names, columns, str(path))
-    try:
-        for batch in file.iter_batches(FRAME_ROWS, columns=list(columns)):
-            yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: a damaged parquet file ({error})") from error
-
-
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged, or not a parquet file ({error})") from error
-
-
-def _is_parquet(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) == b"PAR1"
-
-
-def _csv_header(path: Path) -> list[str]:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
-    if _is_parquet(path):
-        raise ConfigError(f"{path}: a parquet file; key 'data_format': found csv, set parquet")
-    try:
-        with open(path, "rb") as file:
-            return next(csv.reader([file.readline().decode("utf-8-sig")]))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: line 1: not UTF-8 text ({error.reason})") from error
-
-
-def _check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:
-    repeated = sorted({name for name in found if list(found).count(name) > 1})
-    if repeated:
-        raise DataError(f"{where}: the header names column '{repeated[0]}' more than once")
-    for name in columns:
-        if name not in found:
-            raise DataError(
-                f"{where}: column '{name}' is missing{did_you_mean(name, found)}; "
-                f"found: {', '.join(found)}"
-            )
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    # Yields (line of the row's end, cells) below the header; empty lines are no rows.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        next(reader)
-        yield from ((reader.line_num, row) for row in reader if row)
-
-
-def _line_of_row(path: Path, row: int) -> int:
-    return next(line for index, (line, _) in enumerate(_csv_rows(path)) if index == row)
-
-
-def _csv_fault(path: Path, header: list[str]) -> str | None:
-    # Only read once the fast reader has failed: it does not say where.
-    for index, (line, cells) in enumerate(_csv_rows(path)):
-        where = f"{path}: row {index + 1} (line {line})"
-        if len(cells) != len(header):
-            return f"{where}: found {len(cells)} cells, allowed: {len(header)}, as in the header"
-        for name, cell in zip(header, cells, strict=True):
-            if any("\udc80" <= char <= "\udcff" for char in cell):
-                raw = cell.encode("utf-8", "surrogateescape")
-                return f"{where}, column '{name}': found {raw!r}, allowed: UTF-8 text"
-    return None
+    is_list = any(pa.types.is_nested(kind) for kind in types)
+    text = pa.list_(pa.string()) if is_list else pa.string()
+    return pa.chunked_array([chunk.cast(text) for chunk in chunks], type=text)

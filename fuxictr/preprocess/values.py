@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess.sources import Frame
@@ -77,6 +78,26 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     return values.fill_nan(None) if dtype == "float" else values
 
 
+def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
+    """Returns the elements of all rows one after another, and how many each row has.
+
+    Args:
+        column: texts, which are split at ``splitter``, or lists; a missing or empty cell has none.
+        splitter: the text between two elements.
+    """
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if not _is_list(array.type):
+        texts = array.cast(pa.large_string())
+        texts = pc.if_else(pc.equal(texts, ""), None, texts)
+        array = pc.split_pattern(texts, pattern=splitter)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return to_series(pa.chunked_array([pc.list_flatten(array)])), lengths
+
+
 def read_numbers(raw: pl.Series, dtype: str, fill: float) -> np.ndarray:
     """Returns the cells as float64 (rows,), ``fill`` where missing.
 
@@ -103,6 +124,11 @@ def read_labels(raw: pl.Series) -> np.ndarray:
         row = int(wrong.argmax())
         raise WrongCell(row, raw[row], "0 or 1")
     return values.astype(np.float32)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
 
 
 def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:

@@ -24,11 +24,17 @@ class Vocabulary:
 
     Args:
         tokens: the tokens in the order of their ids, each one once.
+        ids: their ids (n,) where these are not 1..n: those of a column that holds ids already.
+        oov_id: the id of ``__OOV__``; null = one past the last id.
     """
 
-    def __init__(self, tokens: pl.Series) -> None:
+    def __init__(
+        self, tokens: pl.Series, ids: np.ndarray | None = None, oov_id: int | None = None
+    ) -> None:
         self.tokens = tokens
-        self.oov_id = len(tokens) + 1
+        self.keeps_ids = ids is not None
+        self.ids = np.arange(1, len(tokens) + 1, dtype=np.int32) if ids is None else ids
+        self.oov_id = int(self.ids.max(initial=0)) + 1 if oov_id is None else oov_id
         # Two tokens with one hash are all but impossible; another seed parts them.
         for seed in itertools.count():
             self._seed = seed
@@ -50,36 +56,58 @@ class Vocabulary:
         place = np.searchsorted(self._hashes, self._hash(tokens))
         rank = self._order[np.minimum(place, len(self._hashes) - 1)]
         known = (self.tokens.gather(rank) == tokens).fill_null(False).to_numpy()
-        return np.where(known, rank + 1, self.oov_id).astype(np.int32)
+        return np.where(known, self.ids[rank], self.oov_id).astype(np.int32)
 
     def to_dict(self) -> dict[str, int]:
         """Returns {token: id} in the order of the ids, as feature_vocab.json holds it."""
-        tokens = zip(self.tokens.to_list(), range(1, self.oov_id), strict=True)
+        tokens = zip(self.tokens.to_list(), self.ids.tolist(), strict=True)
         return {PAD: 0, **dict(tokens), OOV: self.oov_id}
 
     @classmethod
-    def from_dict(cls, ids: dict[str, int]) -> Vocabulary:
+    def from_dict(cls, ids: dict[str, int], keeps_ids: bool = False) -> Vocabulary:
         """Returns the vocabulary of {token: id}.
+
+        Args:
+            ids: the content of feature_vocab.json for one column.
+            keeps_ids: whether ids may have gaps, as those of a column that held ids already.
 
         Raises:
             ValueError: the ids are not 0..n+1 with ``__PAD__`` first and ``__OOV__`` last.
         """
-        tokens = sorted(ids, key=ids.__getitem__)
-        if len(tokens) < 2 or tokens[0] != PAD or tokens[-1] != OOV:
+        ordered = sorted(ids, key=ids.__getitem__)
+        tokens = [token for token in ordered if token not in (PAD, OOV)]
+        oov = ids.get(OOV, -1)
+        if ids.get(PAD) != 0 or oov <= max((ids[t] for t in tokens), default=0):
             raise ValueError(f"allowed: {PAD} as the first id and {OOV} as the last one")
-        if [ids[token] for token in tokens] != list(range(len(tokens))):
+        series = pl.Series(tokens, dtype=pl.String)
+        if keeps_ids:
+            return cls(series, np.array([ids[t] for t in tokens], dtype=np.int32), oov)
+        if [ids[token] for token in ordered] != list(range(len(ordered))):
             raise ValueError("allowed: ids 0, 1, 2, ... without a gap")
-        return cls(pl.Series(tokens[1:-1], dtype=pl.String))
+        return cls(series)
+
+    def extended(self, other: Vocabulary) -> Vocabulary:
+        """Returns the vocabulary with the other's new tokens behind its own, in their order."""
+        is_new = ~other.tokens.is_in(self.tokens.implode())
+        tokens = pl.concat([self.tokens, other.tokens.filter(is_new)]).rechunk()
+        if not self.keeps_ids:
+            return Vocabulary(tokens)
+        ids = np.concatenate([self.ids, other.ids[is_new.to_numpy()]])
+        return Vocabulary(tokens, ids, max(self.oov_id, other.oov_id))
 
     def _hash(self, tokens: pl.Series) -> np.ndarray:
         return tokens.hash(seed=self._seed).to_numpy()
 
 
 class TokenCounter:
-    """Counts tokens over batches; what comes out depends on the rows alone."""
+    """Counts tokens, or numbers, over batches; what comes out depends on the rows alone.
 
-    def __init__(self) -> None:
-        self._counts = pl.DataFrame(schema={"token": pl.String, "count": pl.Int64})
+    Args:
+        dtype: polars' type of what is counted.
+    """
+
+    def __init__(self, dtype: type[pl.DataType] = pl.String) -> None:
+        self._counts = pl.DataFrame(schema={"token": dtype, "count": pl.Int64})
         self._pending: list[pl.DataFrame] = []
         self._num_pending = 0
 
@@ -104,6 +132,12 @@ class TokenCounter:
         )
         ordered = kept.sort(["count", "token"], descending=[True, False])
         return Vocabulary(ordered["token"].rechunk())
+
+    def sorted_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the distinct numbers in rising order and how often each occurred."""
+        self._merge()
+        ordered = self._counts.sort("token")
+        return ordered["token"].to_numpy(), ordered["count"].to_numpy()
 
     def _merge(self) -> None:
         counts = pl.concat([self._counts, *self._pending])

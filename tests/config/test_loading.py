@@ -130,22 +130,18 @@ def test_keys_of_older_configs_are_mapped_or_ignored_with_one_warning(folder, ca
     assert len([r for r in caplog.records if "older configs" in r.message]) == 1
 
 
-def test_keys_this_version_lacks_are_errors_unless_unused(folder):
-    assert check(folder, "M_a", "streaming=false", "group_id=null").expid == "M_a"
-    with pytest.raises(ConfigError, match="'streaming' is not supported by this version"):
-        check(folder, "M_a", "streaming=true")
-
-
 def test_column_errors_are_listed_at_once():
     config = DatasetConfig.from_params(
         {
             "dataset_id": "d",
             "feature_cols": [
                 {"name": "a", "typ": "numeric"},
-                {"name": "b", "type": "sequence"},
+                {"name": "b", "type": "sequenze"},
                 {"name": ["c", "c"]},
                 {"dtype": "str"},
                 {"name": "e", "splitter": "^"},
+                {"name": "f", "type": "sequence", "pooling": "mean"},
+                {"name": "g", "pretrained_emb": "v.npz", "category_processor": "hash_bucket"},
             ],
         }
     )
@@ -153,10 +149,12 @@ def test_column_errors_are_listed_at_once():
         config.columns()
     text = str(error.value)
     assert "column 'a': unknown key 'typ'; did you mean 'type'?" in text
-    assert "column 'b': key 'type': found 'sequence', allowed: categorical, numeric, meta" in text
+    assert "column 'b': key 'type': found 'sequenze', allowed: categorical, numeric, seq" in text
     assert "column 'c' is listed twice" in text
     assert "key 'name': found None" in text
-    assert "column 'e': key 'splitter' of FuxiCTR is not supported" in text
+    assert "column 'e': key 'splitter': its type is categorical, allowed: sequence, emb" in text
+    assert "column 'f': key 'feature_encoder': found 'mean', allowed: null, average, sum" in text
+    assert "column 'g': key 'pretrained_emb': buckets have no tokens" in text
 
 
 def test_label_col_is_needed():

@@ -1,0 +1,158 @@
+"""Datasets that were encoded elsewhere: by FuxiCTR, or by the user (``rebuild_dataset: false``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fuxictr.config import ColumnConfig, DatasetConfig
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.features import ID_TYPES, POOLINGS, FeatureMap
+from fuxictr.preprocess import array_sources
+from fuxictr.preprocess.cache import fingerprint
+from fuxictr.preprocess.pretrained import place_by_id, read_pretrained
+from fuxictr.preprocess.splitting import SPLITS
+from fuxictr.pytorch.dataloaders.encoded import find_encoded
+
+
+def read_encoded(
+    config: DatasetConfig, base_dir: Path, folder: Path
+) -> tuple[FeatureMap, dict[str, Path], str]:
+    """Finds the files of a dataset that is encoded already.
+
+    A split is the file, folder or glob that the config names, or ``<split>.parquet`` (.npz, .h5) or
+    ``<split>/`` in the dataset's folder. The fields are those of feature_map.json beside it;
+    without such a file those of feature_cols, where columns of ids need vocab_size.
+
+    Args:
+        config: the dataset config.
+        base_dir: folder that its relative paths resolve against.
+        folder: <data_root>/<dataset_id>.
+
+    Returns:
+        The feature map, split -> path, and a hash of the files.
+
+    Raises:
+        DataError: there is no encoded training split.
+        ConfigError: a column lacks its vocab_size.
+    """
+    paths = {}
+    for split in SPLITS:
+        path = _find(getattr(config, f"{split}_data"), split, base_dir, folder)
+        if path is not None:
+            paths[split] = path
+    if "train" not in paths:
+        raise DataError(
+            f"{folder}: no encoded train.parquet, train.npz, train.h5 or train/; key "
+            "'rebuild_dataset': found false, set true to build it from the raw files"
+        )
+    maps = [path / "feature_map.json" for path in (folder, paths["train"].parent)]
+    known = next((path for path in maps if path.is_file()), None)
+    if known is not None:
+        feature_map = FeatureMap.load(known)
+        feature_map.dataset_id = config.dataset_id
+        _load_pretrained(feature_map, known.parent)
+    elif not config.feature_cols:
+        tried = " and ".join(dict.fromkeys(str(path) for path in maps))
+        raise DataError(
+            f"dataset '{config.dataset_id}': no {tried}, and the config has no feature_cols that "
+            "say what the encoded columns are"
+        )
+    else:
+        feature_map = _from_columns(config, paths["train"], base_dir)
+    digest = hashlib.sha256(json.dumps(feature_map.to_json(), sort_keys=True).encode())
+    for split, path in paths.items():
+        for file in find_encoded(path):
+            digest.update(f"{split} {file.name} {fingerprint(file)['content']}".encode())
+    return feature_map, paths, digest.hexdigest()[:16]
+
+
+def _find(given: str | None, split: str, base_dir: Path, folder: Path) -> Path | None:
+    tried = [folder / split]
+    if given is not None:
+        tried.insert(0, (base_dir / Path(given).expanduser()).resolve())
+    for path in tried:
+        try:
+            files = find_encoded(path)
+        except DataError:  # none, or raw rows; the caller says what is missing
+            continue
+        return files[0] if len(files) == 1 and not path.is_dir() else path
+    return None
+
+
+def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> FeatureMap:
+    feature_map = FeatureMap(config.dataset_id, train.parent)
+    feature_map.labels = [config.label().name]
+    file = find_encoded(train)[0]
+    widths = array_sources.list_widths(file)
+    for column in config.columns():
+        spec = _spec(column, widths, str(file))
+        feature_map.features[column.name] = spec
+        if column.pretrained_emb is not None:
+            path = (base_dir / Path(column.pretrained_emb).expanduser()).resolve()
+            keys, vectors = read_pretrained(path, column.name, column.pretrain_dim)
+            ids = np.arange(spec["vocab_size"])
+            tokens = pl.Series(ids).cast(pl.String)
+            placed = place_by_id(tokens, ids, keys.cast(pl.String), vectors, len(ids))
+            spec["pretrained_emb"], spec["pretrain_dim"] = path.name, vectors.shape[1]
+            spec["pretrain_usage"], spec["freeze_emb"] = column.pretrain_usage, column.freeze_emb
+            feature_map.pretrained[column.name] = placed
+    return feature_map
+
+
+def _spec(column: ColumnConfig, widths: dict[str, int], where: str) -> dict[str, Any]:
+    spec: dict[str, Any] = {"type": column.type, "source": column.source}
+    for key in ("embedding_dim", "emb_output_dim", "share_embedding"):
+        if getattr(column, key) is not None:
+            spec[key] = getattr(column, key)
+    if column.type in ID_TYPES:
+        if column.vocab_size is None:
+            raise ConfigError(
+                f"column '{column.name}': key 'vocab_size' is missing; data that are encoded "
+                "already (rebuild_dataset: false, no feature_map.json) need it: one past the "
+                "largest id"
+            )
+        spec["vocab_size"] = column.vocab_size
+    if column.type in ("sequence", "embedding") and column.name not in widths:
+        raise DataError(
+            f"{where}: column '{column.name}': found one value a row, or no such column; allowed: "
+            f"rows of equal length, as its type is {column.type}"
+        )
+    if column.type == "sequence":
+        pooling = column.feature_encoder
+        spec["padding_idx"] = 0
+        spec["feature_encoder"] = POOLINGS.get(pooling, pooling) if pooling else None
+        spec["max_len"] = widths[column.name]
+    elif column.type == "embedding":
+        spec["pretrain_dim"] = widths[column.name]
+    return spec
+
+
+def _load_pretrained(feature_map: FeatureMap, folder: Path) -> None:
+    """Reads the vectors that FuxiCTR left as files of key -> vector."""
+    for name, spec in feature_map.features.items():
+        given = spec.get("pretrained_emb")
+        if not given or str(given).endswith(".npy"):
+            continue
+        path = Path(given) if Path(given).is_file() else folder / given
+        keys, vectors = read_pretrained(path, name, spec.get("pretrain_dim"))
+        try:
+            content = json.loads((folder / "feature_vocab.json").read_text(encoding="utf-8"))
+            tokens = pl.Series(list(content[name]), dtype=pl.String)
+            ids = np.array(list(content[name].values()), dtype=np.int64)
+            size = spec["vocab_size"]
+            placed = place_by_id(tokens, ids, keys.cast(pl.String), vectors, size)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{folder / 'feature_vocab.json'}: column '{name}' has pretrained vectors, but no "
+                f"vocabulary that says which id a key has ({error})"
+            ) from error
+        spec["pretrain_dim"] = vectors.shape[1]
+        spec.setdefault("pretrain_usage", "init")
+        spec.setdefault("freeze_emb", True)
+        feature_map.pretrained[name] = placed

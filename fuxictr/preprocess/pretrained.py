@@ -1,0 +1,135 @@
+"""Pretrained embeddings: files of key -> vector, brought into the order of a column's ids."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.preprocess.array_sources import open_npz
+from fuxictr.preprocess.token_columns import TokenColumn
+from fuxictr.preprocess.values import WrongCell
+
+KEY, VALUE = "key", "value"
+
+
+def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
+    """Reads a file of vectors: arrays or columns ``key`` (n,) and ``value`` (n, width).
+
+    Args:
+        path: an npz, h5 or parquet file.
+        column: the column whose tokens the keys are, for messages.
+        width: pretrain_dim, null = as in the file.
+
+    Returns:
+        The keys and the vectors, float32.
+
+    Raises:
+        DataError: the file is missing, damaged or holds something else; names file and row.
+    """
+    where = f"{path} (pretrained_emb of column '{column}')"
+    keys, vectors = _read(path, where)
+    if vectors.ndim != 2 or len(keys) != len(vectors) or not len(keys):
+        raise DataError(
+            f"{where}: found '{KEY}' of shape {keys.shape} and '{VALUE}' of shape {vectors.shape}, "
+            "allowed: (n,) and (n, width)"
+        )
+    if width is not None and vectors.shape[1] != width:
+        raise DataError(
+            f"{where}: found vectors of width {vectors.shape[1]}, allowed: pretrain_dim, {width}"
+        )
+    wrong = ~np.isfinite(vectors).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{where}: row {row + 1}, key {keys[row]}: found a value not finite")
+    series = keys if isinstance(keys, pl.Series) else pl.Series(keys)
+    if series.is_duplicated().any():
+        raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is there twice")
+    return series, vectors.astype(np.float32)
+
+
+def file_name(column: str) -> str:
+    """Returns the name of the encoded dataset's file of a column's vectors."""
+    return f"pretrained_{quote(column, safe='')}.npy"
+
+
+def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
+    """Returns the keys as tokens of a column.
+
+    Raises:
+        DataError: a key does not fit the column's dtype.
+    """
+    try:
+        return column.texts(keys)
+    except WrongCell as error:
+        raise DataError(
+            f"{path} (pretrained_emb of column '{column.name}'): key {error.value!r}: allowed: "
+            f"{error.allowed}"
+        ) from None
+
+
+def place_by_id(
+    tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
+) -> np.ndarray:
+    """Returns the vectors (size, width) by id, NaN where an id has none.
+
+    Args:
+        tokens: the tokens of a vocabulary.
+        ids: their ids (tokens,).
+        keys: the tokens that have vectors; others than those of the vocabulary are left out.
+        vectors: theirs, (keys, width).
+        size: number of ids.
+    """
+    rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
+    found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")
+    placed = np.full((size, vectors.shape[1]), np.nan, dtype=np.float32)
+    placed[found["id"].to_numpy()] = vectors[found["row"].to_numpy()]
+    return placed
+
+
+def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:
+    readers = {".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ConfigError(f"{where}: allowed: an npz, h5 or parquet file")
+    if not path.is_file():
+        raise DataError(f"{where}: no such file")
+    try:
+        return readers[path.suffix](path)
+    except KeyError as error:
+        raise DataError(f"{where}: has no '{KEY}' and '{VALUE}' ({error})") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{where}: not readable ({error})") from error
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with open_npz(path) as file:
+        return file[KEY], file[VALUE]
+
+
+def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        keys, vectors = file[KEY], file[VALUE][:]
+        is_text = keys.dtype.kind in "OS"
+        return np.array(keys.asstr()[:], dtype=str) if is_text else keys[:], vectors
+
+
+def _read_parquet(path: Path) -> tuple[pl.Series, np.ndarray]:
+    table = pl.read_parquet(path)
+    if not {KEY, VALUE} <= set(table.columns):
+        raise KeyError(", ".join(table.columns))
+    vectors = table[VALUE]
+    if isinstance(vectors.dtype, pl.Array):
+        vectors = vectors.arr.to_list()
+    lengths = vectors.list.len()
+    if lengths.n_unique() > 1:
+        row = int((lengths != lengths[0]).to_numpy().argmax())
+        raise ValueError(f"row {row + 1}: {lengths[row]} numbers, expected {lengths[0]}")
+    flat = vectors.explode().cast(pl.Float32).to_numpy()
+    return table[KEY], flat.reshape(len(table), -1)

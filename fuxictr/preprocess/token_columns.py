@@ -1,0 +1,303 @@
+"""Columns that become ids: by vocabulary, by bucket, or sequences of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+from fuxictr.config import ColumnConfig
+from fuxictr.errors import DataError
+from fuxictr.features import POOLINGS
+from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
+from fuxictr.preprocess.values import WrongCell, read_values, split_lists, to_arrow, to_series
+from fuxictr.preprocess.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
+
+
+class TokenColumn(Column):
+    """Base of the columns with a vocabulary; missing, rare and unseen tokens are ``__OOV__``.
+
+    The token of a value is its text (dtype str), or its number written in one way (int: ``7``,
+    float: ``7.0``). The token that equals ``fill_na`` stands for missing and gets no id of its own,
+    as in FuxiCTR. With ``remap: false`` a token is its own id.
+
+    Args:
+        config: the column's entry in the dataset config.
+        min_count: the dataset's min_categr_count.
+    """
+
+    def __init__(self, config: ColumnConfig, min_count: int) -> None:
+        super().__init__(config)
+        self._min_count = config.min_categr_count or min_count
+        self._counter = TokenCounter()
+        self.vocabulary = Vocabulary(pl.Series([], dtype=pl.String))
+
+    @property
+    def dtype(self) -> str:
+        """How a value is read."""
+        return super().dtype if self.config.remap else "int"
+
+    def finish(self) -> None:
+        """Makes the vocabulary."""
+        super().finish()
+        counted = self._counter.vocabulary(self._min_count, {"", self._fill_token()})
+        self._counter = TokenCounter()
+        self.vocabulary = self._with_ids(counted.tokens)
+
+    def add_tokens(self, tokens: pl.Series) -> None:
+        """Gives tokens that are new to the vocabulary the ids behind its own."""
+        excluded = ["", self._fill_token(), PAD, OOV]
+        new = tokens.filter(tokens.is_not_null() & ~tokens.is_in(excluded))
+        self.vocabulary = self.vocabulary.extended(self._with_ids(new))
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the column's entry in the feature map."""
+        size, oov = self.vocabulary.size, self.vocabulary.oov_id
+        spec = {**super().spec(), "padding_idx": 0, "oov_idx": oov, "vocab_size": size}
+        if self.config.share_embedding is not None:
+            spec["share_embedding"] = self.config.share_embedding
+        return spec
+
+    def texts(self, values: pl.Series) -> pl.Series:
+        """Returns values as tokens, null where missing.
+
+        Raises:
+            WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
+        """
+        read = read_values(values, self.dtype)
+        if not self.config.remap:
+            bound = self.config.vocab_size or 2**31 - 2
+            wrong = ((read < 0) | (read >= bound)).fill_null(False)
+            if wrong.any():
+                row = int(wrong.to_numpy().argmax())
+                allowed = f"an id 0..{bound - 1} (remap: false)"
+                raise WrongCell(row, read[row], allowed)
+        return read.cast(pl.String)
+
+    def _with_ids(self, tokens: pl.Series) -> Vocabulary:
+        if self.config.remap:
+            return Vocabulary(tokens)
+        return Vocabulary(tokens, tokens.cast(pl.Int32).to_numpy(), self.config.vocab_size)
+
+    def _count(self, tokens: pl.Series, index: np.ndarray) -> None:
+        """Counts the tokens of rows; an index past the last token is a missing value."""
+        counts = np.bincount(index, minlength=len(tokens))[: len(tokens)]
+        self._counter.add(tokens, counts)
+        if not self.has_values:
+            self.has_values = bool((tokens != "").any())
+
+    def _ids(self, tokens: pl.Series, index: np.ndarray) -> np.ndarray:
+        ids = np.append(self.vocabulary.encode(tokens), np.int32(self.vocabulary.oov_id))
+        return ids[index]
+
+    def _fill_token(self) -> str:
+        if self.config.fill_na is None:
+            return ""
+        text = str(self.config.fill_na)
+        try:
+            return read_values(pl.Series([text]), self.dtype).cast(pl.String)[0] or ""
+        except WrongCell:
+            return text
+
+
+class CategoricalColumn(TokenColumn):
+    """Ids as int32."""
+
+    def observe(self, column: pa.ChunkedArray) -> None:
+        """Counts the tokens."""
+        self._count(*self._split(column))
+
+    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+        """Returns the ids."""
+        return pa.array(self._ids(*self._split(column)))
+
+    def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray]:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (self.dtype == "str" and is_text):
+            return split_tokens(to_arrow(self.texts(to_series(column))))
+        return split_tokens(column)
+
+
+class SequenceColumn(TokenColumn):
+    """Sequences of tokens as lists of max_len int32 ids.
+
+    A text is split at ``splitter``; a list is taken as it is; a missing element is ``__PAD__`` in
+    its place, so that sequences of one length stay aligned. Too short a sequence is filled with
+    ``__PAD__`` at the end that ``padding`` names, too long a one is cut there. Without max_len the
+    longest sequence in training gives it.
+    """
+
+    def __init__(self, config: ColumnConfig, min_count: int) -> None:
+        super().__init__(config, min_count)
+        self.max_len = config.max_len
+        self._longest = 0
+        self._is_split = config.splitter is not None
+        self._example: str | None = None
+
+    def observe(self, column: pa.ChunkedArray) -> None:
+        """Counts the tokens and looks at the lengths."""
+        tokens, index, lengths = self._split(column)
+        self._count(tokens, index)
+        longest = int(lengths.max(initial=0))
+        self._longest = max(self._longest, longest)
+        self._is_split = self._is_split or longest > 1 or not _is_text(column.type)
+        if self._example is None and len(tokens):
+            self._example = tokens[0]
+
+    def finish(self) -> None:
+        """Makes the vocabulary and fixes the length."""
+        super().finish()
+        if not self._is_split and self._example is not None:
+            raise DataError(
+                f"column '{self.name}': no cell of the training split holds the default splitter "
+                f"'{DEFAULT_SPLITTER}', found {self._example!r}; set key 'splitter' (to "
+                f"'{DEFAULT_SPLITTER}' where all sequences have one element)"
+            )
+        self.max_len = self.config.max_len or max(self._longest, 1)
+
+    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+        """Returns the lists of ids."""
+        tokens, index, lengths = self._split(column)
+        ids = np.append(self.vocabulary.encode(tokens), np.int32(0))  # missing: __PAD__
+        return list_array(self._padded(ids[index], lengths))
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the column's entry in the feature map."""
+        pooling = self.config.feature_encoder
+        encoder = POOLINGS.get(pooling, pooling) if pooling else None
+        return {
+            **super().spec(),
+            "feature_encoder": encoder,
+            "max_len": self.max_len,
+            "padding": self.config.padding,
+        }
+
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in the length."""
+        self.max_len = int(spec["max_len"])
+
+    def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+        """Returns the distinct tokens, for every element its token's index, and the rows' lengths.
+
+        The index of a missing element is past the last token.
+        """
+        flat, lengths = split_lists(column, self.config.splitter or DEFAULT_SPLITTER)
+        try:
+            texts = self.texts(flat)
+        except WrongCell as error:
+            row = int(np.searchsorted(np.cumsum(lengths), error.row, side="right"))
+            raise WrongCell(row, error.value, error.allowed) from None
+        return *split_tokens(to_arrow(texts)), lengths
+
+    def _padded(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        if self.config.padding == "pre":
+            place += self.max_len - lengths[rows]
+        kept = (place >= 0) & (place < self.max_len)
+        padded = np.zeros((len(lengths), self.max_len), dtype=np.int32)
+        padded[rows[kept], place[kept]] = ids[kept]
+        return padded
+
+
+class BucketColumn(Column):
+    """Ids 1..num_buckets as int32, and ``__OOV__`` num_buckets + 1 where missing."""
+
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__(config)
+        self.oov_id = config.num_buckets + 1
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the column's entry in the feature map."""
+        size = self.oov_id + 1
+        return {**super().spec(), "padding_idx": 0, "oov_idx": self.oov_id, "vocab_size": size}
+
+    def _filled(self, values: pl.Series) -> pl.Series:
+        if self.config.fill_na is None:
+            return values
+        return values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype, strict=False))
+
+
+class HashColumn(BucketColumn):
+    """The bucket of a token is its 64-bit SipHash (pandas' hash_array) modulo num_buckets.
+
+    It is the same in all processes and on all machines, and needs no pass over the training split.
+    """
+
+    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+        """Returns the buckets."""
+        texts = self._filled(read_values(to_series(column), self.dtype).cast(pl.String))
+        tokens, index = split_tokens(to_arrow(texts))
+        hashes = pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False)
+        ids = (hashes % self.config.num_buckets).astype(np.int32) + 1
+        return pa.array(np.append(ids, np.int32(self.oov_id))[index])
+
+
+class QuantileColumn(BucketColumn):
+    """The bucket of a number is 1 + how many of the training split's quantiles it reaches.
+
+    The boundaries are the k / num_buckets quantiles, k = 1 .. num_buckets - 1, exact and linearly
+    interpolated, as numpy.quantile has them. Distinct numbers are kept with their counts while the
+    column is fitted, 16 bytes each.
+    """
+
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__(config)
+        self._counter = TokenCounter(pl.Float64)
+        self.boundaries = np.zeros(0)
+
+    @property
+    def dtype(self) -> str:
+        """How a cell is read."""
+        return "int" if self.config.dtype == "int" and not self.config.preprocess else "float"
+
+    def observe(self, column: pa.ChunkedArray) -> None:
+        """Counts the numbers."""
+        values = read_values(to_series(column), self.dtype)
+        self._note(values)
+        numbers = self._filled(values).cast(pl.Float64).drop_nulls()
+        if len(numbers):
+            counts = numbers.value_counts(name="count")
+            self._counter.add(counts.to_series(0), counts["count"].cast(pl.Int64).to_numpy())
+
+    def finish(self) -> None:
+        """Computes the boundaries."""
+        super().finish()
+        numbers, counts = self._counter.sorted_counts()
+        self._counter = TokenCounter(pl.Float64)
+        self.boundaries = _quantiles(numbers, counts, self.config.num_buckets)
+
+    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+        """Returns the buckets."""
+        values = self._filled(read_values(to_series(column), self.dtype)).cast(pl.Float64)
+        ids = 1 + np.searchsorted(self.boundaries, values.to_numpy(), side="right")
+        missing = values.is_null().to_numpy()
+        return pa.array(np.where(missing, self.oov_id, ids).astype(np.int32))
+
+    def state(self) -> dict[str, Any]:
+        """Returns the boundaries."""
+        return {"boundaries": self.boundaries.tolist()}
+
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in the boundaries."""
+        self.boundaries = np.array(state["boundaries"], dtype=np.float64)
+
+
+def _quantiles(numbers: np.ndarray, counts: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Returns the inner quantiles of numbers (rising) that occurred ``counts`` times each."""
+    ends = np.cumsum(counts)
+    if not len(ends):
+        return np.zeros(0)
+    place = np.arange(1, num_buckets) / num_buckets * (ends[-1] - 1)
+    low = np.floor(place).astype(np.int64)
+    below = numbers[np.searchsorted(ends, low, side="right")]
+    above = numbers[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
+    return below + (above - below) * (place - low)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

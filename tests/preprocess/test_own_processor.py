@@ -1,0 +1,162 @@
+"""A dataset's own FeatureProcessor, and when what it made is stale."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
+from tests.preprocess.tables import categorical, config, read, write_csv
+
+OWN = """
+import polars as pl
+from fuxictr.preprocess import FeatureProcessor as Base
+
+
+class FeatureProcessor(Base):
+    def first_letter(self, col_name=None):
+        return pl.col("c").str.head(1)
+
+    def by_loop(self, col_name=None):
+        return pl.col("c").map_elements(lambda text: text[-1], return_dtype=pl.String)
+
+    def fails(self, col_name=None):
+        return pl.col("c").map_elements(lambda text: text[9], return_dtype=pl.String)
+
+    def no_expression(self, col_name=None):
+        return 3
+
+
+class Other(Base):
+    def first_letter(self, col_name=None):
+        return pl.lit("z")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_csv(tmp_path / "train.csv", "click,c\n1,ax\n0,ay\n1,bx\n")
+    write_csv(tmp_path / "own.py", OWN)
+    return tmp_path
+
+
+def build(folder, *functions, processor="own.py"):
+    columns = [categorical(name, preprocess=name) for name in functions]
+    return prepare_dataset(config(folder, columns, processor=processor), folder, verbose=0)
+
+
+def test_functions_are_found_by_name(folder):
+    built = build(folder, "first_letter", "by_loop")
+    assert read(built)["first_letter"] == [1, 1, 2]
+    assert read(built)["by_loop"] == [1, 2, 1]
+    assert set(read(build(folder, "first_letter", processor="own.py:Other"))["first_letter"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("function", "processor", "kind", "message"),
+    [
+        ("frist_letter", "own.py", ConfigError, "no function 'frist_letter'; did you mean 'first"),
+        ("first_letter", "none.py", ConfigError, "key 'processor': found 'none.py': no such file"),
+        ("first_letter", "own.py:Nobody", ConfigError, "found no class 'Nobody'"),
+        ("first_letter", "own.py:pl", ConfigError, "found no class 'pl'"),
+        ("no_expression", "own.py", ConfigError, "returned int, allowed: a polars expression"),
+        ("fails", "own.py", DataError, "row 1 .*column 'fails': its preprocess function failed"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(folder, function, processor, kind, message):
+    with pytest.raises(kind, match=message):
+        build(folder, function, processor=processor)
+
+
+def test_a_file_that_cannot_be_imported_says_why(folder):
+    write_csv(folder / "own.py", "import nothing_of_this_name\n")
+    with pytest.raises(ConfigError, match="own.py: cannot be imported: ModuleNotFoundError"):
+        build(folder, "first_letter")
+
+
+def test_a_changed_function_is_a_reason_to_rebuild(folder, caplog):
+    caplog.set_level("INFO")
+    build(folder, "by_loop")
+    assert not build(folder, "by_loop").rebuilt
+    write_csv(folder / "own.py", OWN.replace("text[-1]", "text[0]"))
+    built = build(folder, "by_loop")
+    assert built.rebuilt
+    assert "the processor changed" in caplog.text
+    assert read(built)["by_loop"] == [1, 1, 2]
+
+
+def test_a_full_hash_sees_what_a_sample_cannot(folder):
+    rows = "".join(f"{i % 2},{'ab'[i % 2]}{'x' * 20}\n" for i in range(20_000))
+    write_csv(folder / "train.csv", "click,c\n" + rows)
+    stat = os.stat(folder / "train.csv")
+
+    def build_with(source_hash):
+        keys = {"source_hash": source_hash}
+        return prepare_dataset(config(folder, [categorical("c")], **keys), folder, verbose=0)
+
+    for source_hash, sees in (("full", True), ("sample", False)):
+        build_with(source_hash)
+        assert not build_with(source_hash).rebuilt
+        text = (folder / "train.csv").read_bytes()
+        place = len(text) // 4
+        write_csv(folder / "train.csv", text[:place] + text[place:].replace(b"xa", b"xb", 1))
+        text = text[:place] + text[place:].replace(b"x", b"w", 1)
+        write_csv(folder / "train.csv", text)
+        os.utime(folder / "train.csv", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert build_with(source_hash).rebuilt is sees
+
+
+def test_a_full_hash_does_not_mind_a_copy(folder):
+    keys = {"source_hash": "full"}
+    prepare_dataset(config(folder, [categorical("c")], **keys), folder, verbose=0)
+    os.utime(folder / "train.csv")
+    again = prepare_dataset(config(folder, [categorical("c")], **keys), folder, verbose=0)
+    assert not again.rebuilt
+
+
+class TestLoadedEncoders:
+    columns = (
+        categorical("c", min_categr_count=1),
+        {"name": "h", "type": "sequence", "splitter": "|", "max_len": 3},
+        {"name": "v", "type": "embedding", "splitter": "|"},
+        {"name": "x", "type": "numeric", "dtype": "float", "normalizer": "MinMaxScaler"},
+        {"name": "q", "dtype": "float", "category_processor": "quantile_bucket"},
+        {"name": "own", "remap": False},
+    )
+    text = "click,c,h,v,x,q,own\n1,a,a|b,1|2,3,1,7\n0,b,c,3|4,5,2,2\n"
+
+    def test_they_encode_as_the_fitted_ones_without_the_raw_files(self, tmp_path):
+        write_csv(tmp_path / "train.csv", self.text)
+        settings = config(tmp_path, list(self.columns))
+        built = prepare_dataset(settings, verbose=0)
+        rows = (tmp_path / "train.csv").rename(tmp_path / "gone.csv")
+        processor, encoded = load_encoders(settings)
+        assert processor.transform(str(rows)).to_dict(as_series=False) == read(built)
+        assert encoded.encoders_hash == built.encoders_hash != ""
+
+    def test_another_config_or_no_build_is_refused(self, tmp_path):
+        settings = config(tmp_path, list(self.columns))
+        with pytest.raises(DataError, match="no dataset that was encoded here"):
+            load_encoders(settings)
+        write_csv(tmp_path / "train.csv", self.text)
+        prepare_dataset(settings, verbose=0)
+        other = config(tmp_path, list(self.columns), min_categr_count=3)
+        with pytest.raises(DataError, match=r"another config \(min_categr_count\); train the exp"):
+            load_encoders(other)
+
+    def test_labels_are_not_needed(self, tmp_path):
+        write_csv(tmp_path / "train.csv", self.text)
+        settings = config(tmp_path, list(self.columns))
+        prepare_dataset(settings, verbose=0)
+        processor: FeatureProcessor = load_encoders(settings)[0]
+        write_csv(tmp_path / "new.csv", "own,c,h,v,x,q\n9,z,b|z,,,\n")
+        fields = [column.name for column in processor.columns]
+        (table,) = processor.encode(str(tmp_path / "new.csv"), "Score", fields=fields)
+        row = {name: values[0] for name, values in table.to_pydict().items()}
+        assert row["c"] == 3
+        assert row["h"] == [2, 4, 0]
+        assert row["v"] == [0, 0]
+        assert row["own"] == 8
+        assert row["q"] == 11
