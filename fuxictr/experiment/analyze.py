@@ -98,7 +98,7 @@ def record_embeddings(
     from fuxictr.analysis.records import RecordMeta, records_path, save_records
     from fuxictr.experiment.run import build_model, load_dataset, select_features
     from fuxictr.pytorch.checkpoint import file_sha256, load_weights
-    from fuxictr.pytorch.dataloaders import BatchIterator, read_parquet
+    from fuxictr.pytorch.dataloaders import BatchIterator, read_encoded
     from fuxictr.pytorch.torch_utils import get_device
 
     device = get_device(gpu)
@@ -107,8 +107,8 @@ def record_embeddings(
         raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
     feature_map = select_features(config, encoded)
     model = build_model(config, model_class, feature_map)
-    load_weights(model, config.checkpoint_path)
-    rows = read_parquet(encoded.paths["valid"], feature_map)
+    load_weights(model, config.checkpoint_path, encoded.encoders_hash)
+    rows = read_encoded(encoded.paths["valid"], feature_map)
     sample = BatchIterator(rows, min(num_rows, rows.num_rows), shuffle=True, seed=seed)
     arrays = _record(model.to(device), sample, device)
     fields, width = _recorded_fields(arrays, feature_map, config.expid)

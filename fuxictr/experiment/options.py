@@ -36,6 +36,15 @@ def add_gpu_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rebuild_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --rebuild."""
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="encode the raw data anew, also where an up-to-date encoded dataset is there",
+    )
+
+
 def parse_variants(text: str) -> list[str]:
     """Returns the variants of ``dis,gen``, DIS first.
 

@@ -14,6 +14,7 @@ from fuxictr.datasets import registry
 from fuxictr.datasets.demo import load_bayes_ceiling
 from fuxictr.errors import DataError, run_cli
 from fuxictr.experiment.options import (
+    add_rebuild_option,
     add_sweep_options,
     parse_models,
     parse_seeds,
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         description="Train the DIS and the GEN variant of a backbone and compare them.",
     )
     add_sweep_options(parser)
+    add_rebuild_option(parser)
     args = parser.parse_args(argv)
     run_cli(lambda: _run(args))
 
@@ -115,7 +117,8 @@ def _run(args: argparse.Namespace) -> None:
         title = f"Run {number}/{len(runs)}: {run.choice.expid}, seed {run.seed}, {device}"
         print(f"\n=== {title} ===", flush=True)
         csv_file = run.choice.folder / "config.csv"
-        run_experiment(run.config, run.model_class, device, csv_file, RESULTS)
+        rebuild = args.rebuild and number == 1  # the runs share one dataset
+        run_experiment(run.config, run.model_class, device, csv_file, RESULTS, rebuild)
     dataset_id = registry.dataset_id_of(dataset)
     cells = [
         Cell(choice.backbone, choice.variant, choice.expid, tuple(run.seed for run in group))

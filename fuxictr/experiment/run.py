@@ -42,6 +42,7 @@ def run_experiment(
     device: torch.device,
     csv_file: Path | None = None,
     results_file: Path | None = None,
+    rebuild: bool = False,
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
 
@@ -51,6 +52,7 @@ def run_experiment(
         device: where to train.
         csv_file: file of FuxiCTR's result lines, null = none.
         results_file: the results store, null = none.
+        rebuild: encode the raw data anew in any case.
 
     Returns:
         The row that was appended to the results store.
@@ -63,7 +65,7 @@ def run_experiment(
     shown = {key: value for key, value in config.params().items() if key in config.origins}
     logger.info("Params: %s", print_to_json(shown))
     seed_everything(config.train.seed)
-    encoded = load_dataset(config)
+    encoded = load_dataset(config, rebuild)
     feature_map = select_features(config, encoded)
     model = build_model(config, model_class, feature_map)
     logger.info("Total number of parameters: %d.", model.count_parameters())
@@ -76,9 +78,20 @@ def run_experiment(
         shuffle=config.train.shuffle,
         seed=config.train.seed,
         device=device,
+        streaming=config.train.streaming,
+        shuffle_window=config.train.shuffle_window,
+        num_workers=config.run.num_workers,
+        group_id=config.train.group_id,
     )
     train, valid, test = loader.make_iterator()
-    trainer = Trainer(model, config.train, device, config.checkpoint_path, config.run.verbose)
+    trainer = Trainer(
+        model,
+        config.train,
+        device,
+        config.checkpoint_path,
+        config.run.verbose,
+        encoded.encoders_hash,
+    )
     fitted = trainer.fit(train, valid)
     scores: dict[str, dict[str, float]] = {}
     if valid is not None:
@@ -96,9 +109,9 @@ def run_experiment(
     return row
 
 
-def load_dataset(config: ExperimentConfig) -> EncodedDataset:
+def load_dataset(config: ExperimentConfig, rebuild: bool = False) -> EncodedDataset:
     """Builds the encoded dataset, or reuses it where config and sources are unchanged."""
-    return prepare_dataset(config.dataset, config.data_dir, verbose=config.run.verbose)
+    return prepare_dataset(config.dataset, config.data_dir, rebuild, config.run.verbose)
 
 
 def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> FeatureMap:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fuxictr.errors import run_cli
-from fuxictr.experiment.options import add_gpu_option
+from fuxictr.experiment.options import add_gpu_option, add_rebuild_option
 
 
 def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
@@ -21,6 +21,7 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
     parser.add_argument("--expid", required=True, help="the experiment of the config to run")
     add_gpu_option(parser)
+    add_rebuild_option(parser)
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
     parser.add_argument(
         "--set",
@@ -48,4 +49,5 @@ def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
     device = get_device(args.gpu)
     config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
     folder = find_config_dir(args.config, zoo_dir)
-    run_experiment(config, model_class, device, zoo_dir / f"{folder.name}.csv", RESULTS)
+    csv_file = zoo_dir / f"{folder.name}.csv"
+    run_experiment(config, model_class, device, csv_file, RESULTS, args.rebuild)

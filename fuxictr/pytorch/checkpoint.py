@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from fuxictr.errors import CheckpointError
-from fuxictr.files import atomic_path
+from fuxictr.files import atomic_path, write_atomically
 
 
-def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Writes the model's state_dict, whole or not at all."""
+def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
+    """Writes the model's state_dict, whole or not at all.
+
+    Args:
+        model: the model.
+        path: the file.
+        encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
+    """
     with atomic_path(path) as temporary:
         torch.save(model.state_dict(), temporary)
+    note = _note_path(Path(path))
+    if encoders_hash:
+        write_atomically(note, json.dumps({"encoders_hash": encoders_hash}) + "\n")
+    else:
+        note.unlink(missing_ok=True)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
     """Loads weights that ``save_weights`` wrote into a model of the same config.
 
+    Args:
+        model: the model.
+        path: the file.
+        encoders_hash: of the data that it is to read now; empty = unknown.
+
     Raises:
-        CheckpointError: the file is missing or unreadable, or a weight is missing, unexpected or of
-            another shape; names the first few.
+        CheckpointError: the file is missing or unreadable, the weights belong to data that were
+            encoded in another way, or a weight is missing, unexpected or of another shape; names
+            the first few.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train the model first")
+    known = _known_encoders(path)
+    if known and encoders_hash and known != encoders_hash:
+        raise CheckpointError(
+            f"{path}: was trained on data that were encoded in another way (encoders {known}, now "
+            f"{encoders_hash}); train again"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
@@ -41,6 +65,20 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             "train again, or use the config and data that it was trained with"
         )
     model.load_state_dict(state)
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _known_encoders(path: Path) -> str:
+    try:
+        content = json.loads(_note_path(path).read_text(encoding="utf-8"))
+        return str(content.get("encoders_hash", ""))
+    except FileNotFoundError:
+        return ""
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{_note_path(path)}: not readable ({error})") from error
 
 
 def file_sha256(path: str | Path) -> str:

@@ -15,11 +15,11 @@ from torch import nn
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.metrics import Monitor, evaluate_metrics, format_metrics
+from fuxictr.metrics import Monitor, check_groups, evaluate_metrics, find_metric, format_metrics
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.checkpoint import load_weights, save_weights
-from fuxictr.pytorch.dataloaders import BatchIterator
+from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import get_optimizer
 
@@ -101,6 +101,7 @@ class Trainer:
         device: where to train.
         checkpoint: file of the best weights; null keeps them in memory only.
         verbose: 0 shows no progress bars.
+        encoders_hash: of the encoded data, kept beside the checkpoint; empty = unknown.
     """
 
     decay_factor = 0.1
@@ -113,8 +114,10 @@ class Trainer:
         device: torch.device | str = "cpu",
         checkpoint: str | Path | None = None,
         verbose: int = 1,
+        encoders_hash: str = "",
     ) -> None:
         self.model = model.to(device)
+        self.encoders_hash = encoders_hash
         self.config = config
         self.device = torch.device(device)
         self.checkpoint = Path(checkpoint) if checkpoint else None
@@ -126,13 +129,12 @@ class Trainer:
         self._best_state: dict[str, torch.Tensor] | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._num_summed = 0
-        missing = [m for m in self.monitor.get_metrics() if m not in config.metrics]
+        metrics = [find_metric(name).name for name in config.metrics]
+        missing = [m for m in self.monitor.get_metrics() if m not in metrics]
         if missing:
-            raise ConfigError(
-                f"key 'monitor': {missing[0]} is not among the metrics {config.metrics}"
-            )
+            raise ConfigError(f"key 'monitor': {missing[0]} is not among the metrics {metrics}")
 
-    def fit(self, train: BatchIterator, valid: BatchIterator | None) -> FitResult:
+    def fit(self, train: EpochIterator, valid: EpochIterator | None) -> FitResult:
         """Trains until early stopping or the last epoch, and restores the best weights.
 
         Args:
@@ -140,12 +142,15 @@ class Trainer:
             valid: validation batches; null trains for all epochs and keeps the last weights.
 
         Raises:
+            ConfigError: a metric needs groups and the validation batches have no group ids.
             DataError: a split has no rows.
             NotFiniteError: the loss became NaN or infinite.
         """
         for name, split in (("training", train), ("validation", valid)):
             if split is not None and split.num_rows == 0:
                 raise DataError(f"the {name} split has no rows")
+        if valid is not None:
+            check_groups(self.config.metrics, valid.group_ids)
         result = FitResult()
         logger.info(
             "Start training: %d rows, %d batches/epoch on %s",
@@ -169,14 +174,20 @@ class Trainer:
         self._restore_best(valid, result)
         return result
 
-    def evaluate(self, batches: BatchIterator, description: str = "Evaluate") -> dict[str, float]:
-        """Returns the config's metrics over all rows, and logs them."""
+    def evaluate(self, batches: EpochIterator, description: str = "Evaluate") -> dict[str, float]:
+        """Returns the config's metrics over all rows, and logs them.
+
+        Raises:
+            ConfigError: a metric needs groups and the batches have no group ids.
+            DataError: a metric is not defined for these labels or groups.
+        """
+        check_groups(self.config.metrics, batches.group_ids)
         y_pred, y_true = self._scores(batches, description, with_labels=True)
-        results = evaluate_metrics(y_true, y_pred, self.config.metrics)
+        results = evaluate_metrics(y_true, y_pred, self.config.metrics, batches.group_ids)
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 
-    def predict(self, batches: BatchIterator, description: str = "Predict") -> np.ndarray:
+    def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
         """Returns the click probability of every row, float32 (rows,), in the rows' order."""
         return self._scores(batches, description, with_labels=False)[0]
 
@@ -190,7 +201,7 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
-    def _train_epoch(self, train: BatchIterator, epoch: int, result: FitResult) -> Iterator[None]:
+    def _train_epoch(self, train: EpochIterator, epoch: int, result: FitResult) -> Iterator[None]:
         """Does the steps of one epoch; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
         self.model.train()
@@ -229,7 +240,7 @@ class Trainer:
         return loss
 
     def _evaluate_and_decide(
-        self, valid: BatchIterator | None, epoch: int, result: FitResult
+        self, valid: EpochIterator | None, epoch: int, result: FitResult
     ) -> None:
         train_loss = self._mean_loss(epoch, result.num_steps)
         logger.info("Train loss: %.6f", train_loss)
@@ -258,12 +269,12 @@ class Trainer:
 
     def _keep_best(self) -> None:
         if self.checkpoint is not None:
-            save_weights(self.model, self.checkpoint)
+            save_weights(self.model, self.checkpoint, self.encoders_hash)
         else:
             state = self.model.state_dict()
             self._best_state = {name: tensor.clone() for name, tensor in state.items()}
 
-    def _restore_best(self, valid: BatchIterator | None, result: FitResult) -> None:
+    def _restore_best(self, valid: EpochIterator | None, result: FitResult) -> None:
         if valid is None or not self.config.save_best_only:
             self._keep_best()
             if result.history:
@@ -276,7 +287,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _scores(
-        self, batches: BatchIterator, description: str, with_labels: bool
+        self, batches: EpochIterator, description: str, with_labels: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         self.model.eval()
         y_pred = torch.empty(batches.num_rows, dtype=torch.float32, device=self.device)

@@ -34,6 +34,21 @@ def test_a_failed_save_keeps_the_last_good_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_weights_remember_the_encoders_of_their_data(tmp_path):
+    path, model = tmp_path / "m.model", nn.Linear(3, 2)
+    save_weights(model, path, "abc")
+    load_weights(model, path)
+    load_weights(model, path, "abc")
+    with pytest.raises(CheckpointError, match="encoded in another way .encoders abc, now abd."):
+        load_weights(model, path, "abd")
+    (tmp_path / "m.model.json").write_text("[")
+    with pytest.raises(CheckpointError, match="m.model.json: not readable"):
+        load_weights(model, path, "abc")
+    save_weights(model, path)
+    load_weights(model, path, "abd")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -1,0 +1,160 @@
+"""predict.py: new raw rows, the fitted encoders, scores in order."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fuxictr.errors import CheckpointError, ConfigError, DataError
+from fuxictr.experiment import predict
+from fuxictr.experiment.predict import score
+from fuxictr.metrics import auc, logloss
+from fuxictr.preprocess import sources
+
+from .test_user_folder import fails
+
+
+@pytest.fixture
+def trained(user, train, tmp_path):
+    """A trained user folder with an id column that is no feature, and what its test split gave."""
+    for split in ("train", "valid", "test"):
+        rows = pl.read_csv(user.path / f"{split}.csv", infer_schema=False)
+        rows.insert_column(0, pl.Series("id", [f"{split}{i}" for i in range(len(rows))]))
+        rows.write_csv(user.path / f"{split}.csv")
+    user.dataset["feature_cols"].append({"name": "id", "type": "meta"})
+    user.write_configs()
+    assert train(user.path, "mine_gen")[0] == 0
+    user.measured = json.loads((tmp_path / "results.jsonl").read_text())["test"]
+    return user
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs predict.py in this process; returns (exit status, stderr)."""
+
+    def call(folder, data, out, *options):
+        argv = ["--model", "DeepFM", "--expid", "mine_gen", "--config", str(folder), "--gpu", "-1"]
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*argv, "--data", str(data), "--out", str(out), *options])
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+def from_python(trained, rows, **keys):
+    return score(rows, "DeepFM", "mine_gen", trained.path, gpu=-1, **keys)
+
+
+def test_scores_give_the_metrics_of_the_run(trained, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "FRAME_ROWS", 37)
+    assert command(trained.path, trained.path / "test.csv", tmp_path / "s.parquet") == (0, "")
+    scored = pl.read_parquet(tmp_path / "s.parquet")
+    assert scored.columns == ["id", "click", "y_pred"]
+    assert scored["id"].to_list() == [f"test{i}" for i in range(300)]
+    labels, found = scored["click"].cast(pl.Int64).to_numpy(), scored["y_pred"].to_numpy()
+    assert auc(labels, found) == pytest.approx(trained.measured["AUC"], abs=1e-12)
+    assert logloss(labels, found) == pytest.approx(trained.measured["logloss"], abs=1e-7)
+
+
+def test_no_label_no_raw_data_and_any_order_of_columns(trained, command, tmp_path):
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)
+    expected = from_python(trained, rows)["y_pred"]
+    new = tmp_path / "new.csv"
+    rows.select("price", "user", "id", "item").write_csv(new)
+    for split in ("train", "valid", "test"):
+        (trained.path / f"{split}.csv").unlink()
+    assert command(trained.path, new, tmp_path / "s.csv") == (0, "")
+    text = (tmp_path / "s.csv").read_text().splitlines()
+    assert text[0] == "id,y_pred"
+    scored = pl.read_csv(tmp_path / "s.csv")
+    np.testing.assert_allclose(scored["y_pred"], expected, rtol=1e-6)
+
+
+def test_files_tables_and_formats_agree(trained, command, tmp_path):
+    rows = pl.read_csv(trained.path / "test.csv")
+    expected = from_python(trained, rows.cast(pl.String))["y_pred"]
+    rows.write_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "parts").mkdir()
+    for name, part in (("a", rows[:100]), ("b", rows[100:])):
+        part.write_csv(tmp_path / f"parts/{name}.csv")
+    for number, data in enumerate(("rows.parquet", "parts", "parts/*.csv")):
+        out = tmp_path / f"{number}.parquet"
+        assert command(trained.path, tmp_path / data, out)[0] == 0
+        assert pl.read_parquet(out)["y_pred"].equals(expected)
+    frame = from_python(trained, rows.to_pandas(), keep=["user"])
+    assert list(frame.columns) == ["user", "y_pred"]
+    np.testing.assert_array_equal(frame["y_pred"], expected)
+    kept = from_python(trained, rows, keep=[])
+    assert kept.columns == ["y_pred"]
+
+
+def test_unseen_and_missing_values_are_scored_as_in_training(trained):
+    rows = pl.DataFrame(
+        {"user": ["never seen", "also new", None], "item": ["3", "3", "3"], "price": ["1", "1", ""]}
+    )
+    found = from_python(trained, rows)["y_pred"]
+    assert found[0] == found[1]
+    assert found.is_finite().all()
+    zero = from_python(trained, rows.with_columns(price=pl.lit("0")))["y_pred"]
+    assert zero[2] == found[2]
+
+
+def test_columns_that_the_model_does_not_use_are_not_needed(user, train):
+    user.model["mine_gen"]["use_features"] = ["user", "item"]
+    user.write_configs()
+    assert train(user.path, "mine_gen", "--set", "epochs=1")[0] == 0
+    found = from_python(user, pl.DataFrame({"user": ["1", "2"], "item": ["1", "x"]}))
+    assert found.columns == ["y_pred"]
+
+
+@pytest.mark.parametrize(
+    ("text", "out", "options", "message"),
+    [
+        ("user,item\n1,2\n", "s.csv", (), "new.csv: column 'price' is missing"),
+        ("user,item,price\n1,2,x\n", "s.csv", (), "new.csv: row 1 (line 2), column 'price': foun"),
+        ("user,item,price\n1,2,1\n1,2\n", "s.csv", (), "row 2 (line 3): found 2 cells, allowed: 3"),
+        ("user,item,price\n", "s.csv", (), "new.csv: no rows"),
+        ("user,item,price,y_pred\n1,2,3,4\n", "s.csv", (), "column 'y_pred' would be carried"),
+        ("user,item,price\n1,2,3\n", "s.txt", (), "allowed: a file that ends in .csv or .parquet"),
+        ("user,item,price\n1,2,3\n", "s.csv", ("--keep", "id"), "column 'id' is missing"),
+        ("user,item,price\n1,2,3\n", "s.csv", ("--batch-size", "0"), "--batch-size 0: allowed"),
+    ],
+)
+def test_rows_that_do_not_fit_leave_no_file(
+    trained, command, tmp_path, text, out, options, message
+):
+    (tmp_path / "new.csv").write_text(text)
+    (tmp_path / "out").mkdir()
+    fails(command(trained.path, tmp_path / "new.csv", tmp_path / "out" / out, *options), message)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_earlier_file_stays_when_scoring_fails(trained, command, tmp_path):
+    (tmp_path / "new.csv").write_text("user,item,price\n" + "1,2,3\n" * 50 + "1,2,x\n")
+    (tmp_path / "s.csv").write_text("precious")
+    fails(command(trained.path, tmp_path / "new.csv", tmp_path / "s.csv"), "row 51")
+    assert (tmp_path / "s.csv").read_text() == "precious"
+
+
+def test_weights_of_other_encoders_are_refused(trained, train):
+    rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
+    raw = pl.read_csv(trained.path / "train.csv", infer_schema=False)
+    raw.with_columns(user="u" + pl.col("user")).write_csv(trained.path / "train.csv")
+    assert train(trained.path, "mine", "--set", "epochs=1")[0] == 0
+    with pytest.raises(CheckpointError, match="encoded in another way"):
+        from_python(trained, rows)
+    trained.dataset["min_categr_count"] = 5
+    trained.write_configs()
+    with pytest.raises(DataError, match="another config"):
+        from_python(trained, rows)
+
+
+def test_an_expid_that_is_not_trained_says_so(user, trained):
+    rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
+    with pytest.raises(CheckpointError, match="no such checkpoint; train the model first"):
+        score(rows, "DeepFM", "mine", user.path, gpu=-1)
+    with pytest.raises(ConfigError, match="unknown expid"):
+        score(rows, "DeepFM", "yours", user.path, gpu=-1)
