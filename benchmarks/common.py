@@ -1,0 +1,231 @@
+"""What the benchmarks share: child processes with their peak memory, the machine, the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("torch", "numpy", "polars", "pyarrow", "pandas")
+_STDERR_LINES = 20
+_SAMPLE_SECONDS = 0.5
+
+
+class ChildError(RuntimeError):
+    """A child process failed; the message ends in what it wrote."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """What a child process gave.
+
+    Attributes:
+        output: the JSON object of its last line.
+        wall_seconds: from its start to its end, interpreter and imports included.
+        peak_mb: largest resident set in MB (10^6 bytes) of it, or of a process that it waited for.
+        tree_peak_mb: largest sum over it and all its descendants, sampled every half second with
+            shared pages counted once; null where it was not asked for, or the system is not Linux.
+    """
+
+    output: dict[str, Any]
+    wall_seconds: float
+    peak_mb: float
+    tree_peak_mb: float | None = None
+
+
+def run_child(
+    command: list[str | Path], cwd: str | Path | None = None, sample_tree: bool = False
+) -> Child:
+    """Runs a command that prints one JSON object as its last line.
+
+    Linux counts the resident set of the process that forks into the child's, so the caller must
+    be small: a benchmark loads no data and no libraries beside children whose memory it measures.
+
+    Args:
+        command: program and arguments.
+        cwd: the child's folder.
+        sample_tree: follow the memory of its descendants, too: daemons that a child starts (Ray's
+            workers) are in no peak_mb.
+
+    Raises:
+        ChildError: it failed, or its last line is no JSON object.
+    """
+    shown = shlex.join(map(str, command))
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        start = time.perf_counter()
+        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=err, cwd=cwd)
+        sampler = (
+            _TreeSampler(process.pid) if sample_tree and Path("/proc/self/stat").exists() else None
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        tree_peak_mb = sampler.stop() if sampler else None
+        wall_seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        lines, complaints = out.read().splitlines(), err.read().splitlines()[-_STDERR_LINES:]
+    if process.returncode:
+        raise ChildError("\n".join([f"exit status {process.returncode}: {shown}", *complaints]))
+    try:
+        output = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        found = lines[-1] if lines else "nothing"
+        raise ChildError(f"no JSON in the last line: found {found}: {shown}") from None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return Child(output, wall_seconds, usage.ru_maxrss * unit / 1e6, tree_peak_mb)
+
+
+class _TreeSampler(threading.Thread):
+    """Follows the memory of a process and its descendants until stop()."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak_mb, self.is_over = pid, 0.0, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.is_over.wait(_SAMPLE_SECONDS):
+            used = sum(_proportional_kb(pid) for pid in _descendants(self.pid))
+            self.peak_mb = max(self.peak_mb, used * 1024 / 1e6)
+
+    def stop(self) -> float | None:
+        self.is_over.set()
+        self.join()
+        return self.peak_mb or None
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:  # a process may end while it is looked at
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found, size = {pid}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {child for child, parent in parents.items() if parent in found}
+    return found
+
+
+def _proportional_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def run_self(step: str, **params: Any) -> Child:
+    """Runs one step of the calling script as a process of its own, see run_step."""
+    return run_child([sys.executable, Path(sys.argv[0]).resolve(), "--step", step, _text(params)])
+
+
+def run_step(steps: dict[str, Any]) -> bool:
+    """Runs the step that ``run_self`` asked for and prints what it returns as JSON.
+
+    Args:
+        steps: name -> function that takes the parameters and returns a dict.
+
+    Returns:
+        False where the command line asks for no step.
+    """
+    if sys.argv[1:2] != ["--step"]:
+        return False
+    name, params = sys.argv[2:4]
+    print(_text(steps[name](**json.loads(params))), flush=True)
+    return True
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Returns the versions of Python and of the installed packages among ``packages``."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Returns the processor's name, the cores that may be used, the memory and the system."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0].split(":", 1)[1].strip() if named else cpu
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu,
+        "cores": cores,
+        "memory_gb": round(memory / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def warn_if_busy(found: dict[str, Any]) -> None:
+    """Prints a warning where other work had the machine; ``found`` is what machine() returned."""
+    if found["load_before"] > 0.3 * found["cores"]:
+        print(
+            f"warning: the load was {found['load_before']} on {found['cores']} cores before the "
+            "start; rows/s and ratios are not to be cited"
+        )
+
+
+def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Path:
+    """Writes a record as <folder>/<name>_<date>.json, with command, date and code version added.
+
+    Args:
+        name: of the benchmark.
+        record: what was measured, with ``machine`` and ``versions``.
+        folder: where to.
+
+    Returns:
+        The file.
+    """
+    now = datetime.now(timezone.utc)
+    script = Path(sys.argv[0]).resolve()
+    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script
+    head = {
+        "benchmark": name,
+        "date": now.isoformat(timespec="seconds"),
+        "command": shlex.join(["python", str(shown), *sys.argv[1:]]),
+        "code": _commit(),
+    }
+    path = Path(folder) / f"{name}_{now.strftime('%Y%m%d-%H%M%S')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**head, **record}, indent=2) + "\n")
+    return path
+
+
+def _commit() -> str:
+    described = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, default=str)
