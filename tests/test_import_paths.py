@@ -14,7 +14,9 @@ PATHS = {
     "fuxictr.preprocess": ["FeatureProcessor", "build_dataset"],
     "fuxictr.pytorch": ["GEN", "build_generators"],
     "fuxictr.pytorch.models": ["BaseModel"],
-    "fuxictr.pytorch.layers": ["FeatureEmbedding", "LogisticRegression", "MLP_Block", "GEN"],
+    "fuxictr.pytorch.layers": [
+        *("FeatureEmbedding", "FeatureEmbeddingDict", "LogisticRegression", "MLP_Block", "GEN"),
+    ],
     "fuxictr.pytorch.dataloaders": ["RankDataLoader"],
     "fuxictr.pytorch.torch_utils": ["seed_everything", "get_device", "get_optimizer"],
     "fuxictr.utils": ["load_config", "set_logger", "print_to_json", "print_to_list", "Monitor"],

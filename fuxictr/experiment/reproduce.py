@@ -20,6 +20,7 @@ from fuxictr.experiment.options import (
     parse_seeds,
     parse_variants,
 )
+from fuxictr.experiment.published import compare_published
 from fuxictr.experiment.zoo import ROOT, Choice, backbones, load_experiment, select_expids
 
 
@@ -127,6 +128,9 @@ def _run(args: argparse.Namespace) -> None:
     table = build_table(read_results(RESULTS), cells, dataset_id, _ceiling(dataset))
     paths = write_table(table, ROOT / "results" / dataset_id)
     print(f"\nResults on {dataset_id}:\n\n{to_markdown(table)}")
+    published = compare_published(table, dataset)
+    if published:
+        print("Beside published figures:\n" + "\n".join(f"  {line}" for line in published) + "\n")
     print("Table: " + ", ".join(str(path.relative_to(ROOT)) for path in paths))
     print(f"Figures of what was learned: bash 3.analyze.sh --dataset {dataset}")
 

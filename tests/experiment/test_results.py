@@ -6,8 +6,10 @@ import statistics
 
 import pytest
 
+from fuxictr.datasets.registry import DATASETS
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.options import parse_models, parse_seeds, parse_variants
+from fuxictr.experiment.published import compare_published, read_published
 from fuxictr.experiment.results import append_result, read_results
 from fuxictr.experiment.tables import Cell, build_table, to_csv, to_markdown, write_table
 
@@ -118,3 +120,35 @@ def test_options():
             parse_seeds(wrong, first=1)
     with pytest.raises(ConfigError, match="--variants both: allowed"):
         parse_variants("both")
+
+
+FIGURES = [
+    {"dataset": d, "model": m, "variant": v, "metric": "AUC", "value": "0.5", "note": "a page"}
+    for d, m, v in (("frappe_x1", "FM", "DIS"), ("frappe_x1", "IPNN", "GEN"), ("else", "FM", "GEN"))
+]
+
+
+def test_published_figures_stand_beside_ours():
+    table = [
+        {"model": model, "variant": variant, "test AUC": 0.75, "test logloss": None}
+        for model in ("FM", "PNN")
+        for variant in ("DIS", "GEN")
+    ]
+    assert compare_published(table, "frappe", FIGURES) == [
+        "FM DIS AUC: 0.750000, published 0.5 (+0.250000; a page)",
+        "FM GEN: not published here",
+        "PNN DIS: not published here",
+        "PNN GEN AUC: 0.750000, published 0.5 (+0.250000; a page)",
+    ]
+    assert compare_published(table, "demo", FIGURES) == []
+    assert compare_published(table, "my_clicks", FIGURES) == []
+
+
+def test_the_shipped_figures_name_known_datasets_and_say_where_they_are_from():
+    figures = read_published()
+    names = {d.name.lower() for d in DATASETS} | {"all"}
+    assert {figure["dataset"] for figure in figures} <= names
+    assert all(float(f["value"]) and f["note"] and f["source"] for f in figures)
+    assert (
+        len(compare_published([{"model": "FM", "variant": "DIS", "test AUC": 0.9}], "frappe")) == 1
+    )
