@@ -42,7 +42,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
-        return pq.ParquetFile(path)
+        # Buffered reads hold a part of a row group, however large it is.
+        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: damaged, or not a parquet file ({error})") from error
 

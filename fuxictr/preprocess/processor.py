@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +21,7 @@ from fuxictr.preprocess import pretrained
 from fuxictr.preprocess.columns import Column, LabelColumn
 from fuxictr.preprocess.expressions import Expressions
 from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
+from fuxictr.preprocess.parallel import each_column
 from fuxictr.preprocess.sources import (
     Frame,
     SourceFormat,
@@ -32,7 +31,6 @@ from fuxictr.preprocess.sources import (
     table_frames,
 )
 from fuxictr.preprocess.token_columns import TokenColumn
-from fuxictr.preprocess.values import naming_cell
 from fuxictr.preprocess.vocabulary import Vocabulary
 from fuxictr.progress import progress_bar
 
@@ -42,7 +40,6 @@ FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS = (
     "normalizers.json",
 )
 Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
-_Result = TypeVar("_Result")
 
 
 class FeatureProcessor:
@@ -129,10 +126,13 @@ class FeatureProcessor:
         frames = self.frames(source, "Fit", verbose)
         columns = self.all_columns
         cells = self._cells(frames, columns)
-        for _ in _each_column(cells, columns, lambda column, values: column.observe(values)):
+        for _ in each_column(cells, columns, lambda column, values: column.observe(values)):
             pass
         for column in columns:
-            column.finish()
+            try:
+                column.finish()
+            except DataError as error:
+                raise DataError(f"{_shown(source)}{error}") from None
         self._add_pretrained_tokens()
         share_vocabularies(self.columns)
         self.feature_map = self._make_feature_map()
@@ -170,7 +170,7 @@ class FeatureProcessor:
         columns = self._chosen(fields)
         frames = self.frames(source, description, verbose, fields)
         cells = self._cells(frames, columns)
-        for arrays in _each_column(cells, columns, lambda column, values: column.encode(values)):
+        for arrays in each_column(cells, columns, lambda column, values: column.encode(values)):
             yield pa.table(arrays, names=[column.name for column in columns])
 
     def frames(
@@ -318,30 +318,12 @@ class FeatureProcessor:
             yield frame, {**made, **{name: frame.table.column(name) for name in plain}}
 
 
-def _each_column(
-    frames: Iterable[tuple[Frame, dict[str, pa.ChunkedArray]]],
-    columns: Sequence[Column],
-    work: Callable[[Column, pa.ChunkedArray], _Result],
-) -> Iterator[list[_Result]]:
-    """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
-
-    Columns are worked on at once; meanwhile the next frame is read and, by who takes the results,
-    the last one written. A column never sees two frames at once.
-    """
-
-    def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> _Result:
-        with naming_cell(frame, column.name):
-            return work(column, cells)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running: list[Future[_Result]] = []
-        for frame, cells in frames:
-            done = [future.result() for future in running]
-            running = [pool.submit(on_column, c, cells[c.name], frame) for c in columns]
-            if done:
-                yield done
-        if running:
-            yield [future.result() for future in running]
+def _shown(source: Source) -> str:
+    # The files of a source as the beginning of a message.
+    files = [source] if isinstance(source, (str, Path)) else source
+    if not isinstance(files, (list, tuple)):
+        return ""
+    return f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: "
 
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:

@@ -224,7 +224,8 @@ def test_valid_lacking_a_column_names_file_and_column(tmp_path):
 @pytest.mark.parametrize("kind", [categorical, numeric])
 def test_a_column_that_is_missing_throughout_is_refused(kind, tmp_path):
     write_csv(tmp_path / "train.csv", "click,c,x\n1,a,\n0,b,\n")
-    with pytest.raises(DataError, match="column 'x': all cells of the training split are missing"):
+    message = "train.csv: column 'x': all cells of the training split are missing; set fill_na"
+    with pytest.raises(DataError, match=message):
         prepare_dataset(config(tmp_path, [categorical("c"), kind("x")]), verbose=0)
     assert not (tmp_path / "encoded/tiny/cache_key.json").exists()
     columns = [categorical("c"), kind("x", fill_na="0" if kind is categorical else 0)]

@@ -1,0 +1,42 @@
+"""Columns worked on side by side, frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+from fuxictr.preprocess.columns import Column
+from fuxictr.preprocess.sources import Frame
+from fuxictr.preprocess.values import naming_cell
+
+Result = TypeVar("Result")
+
+
+def each_column(
+    frames: Iterable[tuple[Frame, dict[str, pa.ChunkedArray]]],
+    columns: Sequence[Column],
+    work: Callable[[Column, pa.ChunkedArray], Result],
+) -> Iterator[list[Result]]:
+    """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
+
+    Columns are worked on at once; meanwhile the next frame is read and, by who takes the results,
+    the last one written. A column never sees two frames at once.
+    """
+
+    def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> Result:
+        with naming_cell(frame, column.name):
+            return work(column, cells)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running: list[Future[Result]] = []
+        for frame, cells in frames:
+            done = [future.result() for future in running]
+            running = [pool.submit(on_column, c, cells[c.name], frame) for c in columns]
+            if done:
+                yield done
+        if running:
+            yield [future.result() for future in running]
