@@ -208,13 +208,19 @@ def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Pa
     head = {
         "benchmark": name,
         "date": now.isoformat(timespec="seconds"),
-        "command": shlex.join(["python", str(shown), *sys.argv[1:]]),
+        "command": shlex.join(["python", str(shown), *map(_shortened, sys.argv[1:])]),
         "code": _commit(),
     }
     path = Path(folder) / f"{name}_{now.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**head, **record}, indent=2) + "\n")
     return path
+
+
+def _shortened(argument: str) -> str:
+    # Where things lie on this machine tells others nothing.
+    path = Path(argument)
+    return f".../{path.name}" if path.is_absolute() else argument
 
 
 def _commit() -> str:

@@ -185,7 +185,8 @@ def main() -> None:
         print(f"{step:7} bytes of peak memory an added row: {', '.join(map(str, values))}")
     record = {"machine": machine, "versions": common.versions(), "runs": records}
     record["bytes_per_added_row"] = added
-    print(f"wrote {common.store('large_run', record)}")
+    name = "large_run_full" if args.full_vocab else "large_run"
+    print(f"wrote {common.store(name, record)}")
 
 
 if __name__ == "__main__":

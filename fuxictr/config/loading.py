@@ -151,7 +151,7 @@ def check_config(
     )
     columns = None
     if dataset.feature_cols or not dataset.is_encoded:
-        columns = [column.name for column in dataset.columns()]
+        columns = {column.name: column.type for column in dataset.columns()}
         dataset.label()
     _check_group_id(train, columns)
     dataset.check_splits()
@@ -168,7 +168,7 @@ def check_config(
     )
 
 
-def _check_group_id(train: TrainConfig, columns: list[str] | None) -> None:
+def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
     grouped = [name for name in train.metrics if find_metric(name).needs_groups]
     if train.group_id is None and grouped:
         raise ConfigError(f"key 'metrics': {grouped[0]} needs key 'group_id', found null")
@@ -176,6 +176,12 @@ def _check_group_id(train: TrainConfig, columns: list[str] | None) -> None:
         raise ConfigError(
             f"key 'group_id': found '{train.group_id}', allowed: a column of feature_cols (type "
             f"meta, if it is not to be embedded){did_you_mean(train.group_id, columns)}"
+        )
+    if grouped and columns is not None and columns[str(train.group_id)] != "meta":
+        logger.warning(
+            "key 'group_id': '%s' is no meta column: its values that training did not see are one "
+            "group; a meta column keeps them apart",
+            train.group_id,
         )
 
 

@@ -24,6 +24,7 @@ from fuxictr.preprocess import load_encoders
 from fuxictr.preprocess.sources import (
     Frame,
     SourceFormat,
+    check_schemas,
     column_names,
     estimate_rows,
     find_files,
@@ -172,6 +173,7 @@ class Scorer:
         open_writer = _writer_of(out)
         source_format = format_of(data, SourceFormat.of(self.config.dataset))
         files = find_files(data, "--data", Path.cwd(), source_format.name)
+        check_schemas(files, source_format.name, self.processor.text_columns())
         plan = self._plan(column_names(files[0], source_format), keep, str(files[0]))
         frames = read_frames(files, source_format, plan.read)
         total, num_rows = estimate_rows(files, source_format), 0

@@ -19,11 +19,13 @@ from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess.cache import (
+    ENCODER_VERSION,
     Split,
     changed_keys,
     config_key,
     dataset_lock,
     find_splits,
+    foreign_parts,
     make_key,
     publish,
     read_key,
@@ -32,7 +34,7 @@ from fuxictr.preprocess.cache import (
 )
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import read_encoded
-from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, FeatureProcessor
+from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, RAW_TYPES, FeatureProcessor
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
@@ -82,6 +84,11 @@ def prepare_dataset(
         DataError: a raw file, column or cell that cannot be used; nothing is written then.
     """
     if config.is_encoded:
+        if rebuild:
+            raise ConfigError(
+                f"dataset '{config.dataset_id}': --rebuild: its rows are encoded already "
+                "(rebuild_dataset: false, or no feature_cols), so there is nothing to build"
+            )
         return _read_existing(config, Path(base_dir))
     if processor_class is None:
         processor_class = load_processor(config.processor, Path(base_dir))
@@ -121,7 +128,8 @@ def build_dataset(
         encoded = _read_existing(config, Path.cwd())
     else:
         encoded = _prepare(feature_encoder, Path.cwd(), False, int(kwargs.get("verbose", 1)))
-        feature_encoder.load(encoded.paths["train"].parent)
+        if not encoded.rebuilt:
+            feature_encoder.load(dataset_folder(config, Path.cwd()))
     paths = {name: str(path) for name, path in encoded.paths.items()}
     return paths.get("train"), paths.get("valid"), paths.get("test")
 
@@ -142,8 +150,10 @@ def load_encoders(
             "expid first"
         )
     processor = load_processor(config.processor, Path(base_dir)).from_config(config)
-    known = (read_key(folder) or {}).get("config", {})
-    changed = changed_keys(known, json.loads(json.dumps(config_key(processor))))
+    known = read_key(folder) or {}
+    if known.get("encoder_version") != ENCODER_VERSION:
+        raise DataError(f"{folder}: was encoded by another version; train the expid again")
+    changed = changed_keys(known["config"], json.loads(json.dumps(config_key(processor))))
     if changed:
         raise DataError(
             f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
@@ -162,16 +172,20 @@ def read_finished(folder: Path, dataset_id: str) -> EncodedDataset | None:
     key = read_key(folder)
     if key is None:
         return None
-    single = {name: folder / f"{name}.parquet" for name in key["rows"]}
-    paths = {name: path if path.is_file() else folder / name for name, path in single.items()}
+    is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}
+    paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
-    return EncodedDataset(feature_map, paths, key["data_hash"], False, key["encoders_hash"])
+    encoders_hash = key.get("encoders_hash", "")
+    return EncodedDataset(feature_map, paths, key["data_hash"], False, encoders_hash)
 
 
 def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
     folder = dataset_folder(config, base_dir)
-    finished = read_finished(folder, config.dataset_id)
-    return finished or EncodedDataset(*read_encoded(config, base_dir, folder), False)
+    sources = (read_key(folder) or {}).get("sources", {})
+    # Where train_data names the raw files of a build, or nothing, that build is meant.
+    if sources and config.train_data in (None, sources.get("train", {}).get("given")):
+        return _finished(folder, config.dataset_id)
+    return EncodedDataset(*read_encoded(config, base_dir, folder), False)
 
 
 def _prepare(
@@ -199,7 +213,7 @@ def _prepare(
                 summary = _encode_splits(processor, splits, staging, verbose)
                 publish(staging, folder, {**key, **summary})
     except OSError as error:
-        raise DataError(f"{folder}: cannot write the encoded dataset ({error})") from error
+        raise DataError(f"{folder}: the encoded dataset cannot be built ({error})") from error
     return replace(_finished(folder, config.dataset_id), rebuilt=True)
 
 
@@ -231,6 +245,12 @@ def _check_sources(
                     f"key '{split.name}_data': {path} is where the encoded dataset would be "
                     "written; choose another data_root or dataset_id"
                 )
+    foreign = foreign_parts(folder, SPLITS if block_size else ())
+    if foreign:
+        raise DataError(
+            f"{foreign[0]}: was not written by a build of this dataset and would be read with it; "
+            "move it away, or choose another data_root or dataset_id"
+        )
     files = [path for split in splits for path in split.files]
     check_schemas(files, processor.config.data_format, processor.text_columns())
 
@@ -248,9 +268,9 @@ def _encode_splits(
     else:
         processor.fit(splits[0].files, verbose)
     processor.save(folder)
-    encoders = hashlib.sha256(
-        b"".join(file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file())
-    )
+    encoders = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.name != RAW_TYPES):
+        encoders.update(file.read_bytes())
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows = {}
     for split in splits:

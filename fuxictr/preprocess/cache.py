@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from fuxictr.errors import DataError
@@ -86,20 +87,18 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
     """Returns all that decides what is written: encoder version, config and raw files."""
     is_full = processor.config.source_hash == "full"
-    others = {
-        f"vectors of {column.name}": processor.pretrained_path(column)
+    vectors = {
+        column.name: processor.pretrained_path(column)
         for column in processor.columns
         if column.config.pretrained_emb
     }
-    if type(processor) is not FeatureProcessor:
-        others["processor"] = Path(inspect.getfile(type(processor)))
     return {
         "encoder_version": ENCODER_VERSION,
         "config": config_key(processor),
         "sources": {split.name: split.fingerprint(is_full) for split in splits},
-        "others": {
+        "vectors": {
             name: fingerprint(path, is_full=True)["content"]
-            for name, path in others.items()
+            for name, path in vectors.items()
             if path.is_file()
         },
     }
@@ -118,6 +117,7 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
             for name in expressions.inputs(list(expressions.by_column))
         },
         "splits": [s for s in SPLITS if getattr(config, f"{s}_data") is not None],
+        "processor": _code_digest(type(processor)),
     }
 
 
@@ -144,9 +144,9 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
     changed = changed_keys(old.get("config", {}), key["config"])
     if changed:
         return f"the config changed ({', '.join(changed)})"
-    for name, content in key["others"].items():
-        if content != old.get("others", {}).get(name):
-            return f"the {name} changed"
+    for name, content in key["vectors"].items():
+        if content != old.get("vectors", {}).get(name):
+            return f"the vectors of {name} changed"
     for name, source in key["sources"].items():
         known = old.get("sources", {}).get(name, {})
         if source["files"] and source["files"] != known.get("files"):
@@ -157,7 +157,20 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return f"{name} is missing or damaged"
-    return None
+    foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
+    return f"{foreign[0]} is not of the build" if foreign else None
+
+
+def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
+    """Returns the encoded files in a dataset's folders of part files that no build wrote.
+
+    Args:
+        folder: the dataset's folder.
+        splits: names of the folders in it that are looked at.
+    """
+    ours = {*_known_files(folder / CACHE_KEY), *_known_files(folder / _PUBLISHING)}
+    parts = [path for split in splits for path in sorted((folder / split).glob("*.parquet"))]
+    return [path for path in parts if path.relative_to(folder).as_posix() not in ours]
 
 
 @contextlib.contextmanager
@@ -213,6 +226,29 @@ def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
             parent.rmdir()
     write_atomically(folder / CACHE_KEY, json.dumps({**key, "files": sizes}, indent=2) + "\n")
     (folder / _PUBLISHING).unlink()
+
+
+def _code_digest(processor: type) -> str | None:
+    """Returns a hash of what a user's processor classes are made of; None for the plain one."""
+    digest = hashlib.sha256()
+    added = processor.__mro__[: processor.__mro__.index(FeatureProcessor)]
+    for kind in added:
+        digest.update(kind.__qualname__.encode())
+        try:
+            digest.update(Path(inspect.getfile(kind)).read_bytes())
+        except (OSError, TypeError):  # defined in a notebook or at a prompt
+            for name, member in sorted(vars(kind).items()):
+                if inspect.isfunction(member):
+                    digest.update(name.encode() + _code_bytes(member.__code__))
+    return digest.hexdigest()[:16] if added else None
+
+
+def _code_bytes(code: CodeType) -> bytes:
+    parts = [code.co_code, repr(code.co_names).encode()]
+    for constant in code.co_consts:
+        nested = isinstance(constant, CodeType)
+        parts.append(_code_bytes(constant) if nested else repr(constant).encode())
+    return b"".join(parts)
 
 
 def _known_files(path: Path) -> list[str]:

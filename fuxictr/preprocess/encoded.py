@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from fuxictr.array_files import find_encoded
 from fuxictr.config import ColumnConfig, DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import ID_TYPES, POOLINGS, FeatureMap
@@ -17,7 +18,6 @@ from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.cache import fingerprint
 from fuxictr.preprocess.pretrained import place_by_id, read_pretrained
 from fuxictr.preprocess.splitting import SPLITS
-from fuxictr.pytorch.dataloaders.encoded import find_encoded
 
 
 def read_encoded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +9,8 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 
+from fuxictr.array_files import SUFFIXES, open_arrays
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess.array_sources import open_npz
 from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.preprocess.values import WrongCell
 
@@ -64,13 +63,17 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
     Raises:
         DataError: a key does not fit the column's dtype.
     """
+    where = f"{path} (pretrained_emb of column '{column.name}')"
     try:
-        return column.texts(keys)
+        tokens = column.texts(keys)
     except WrongCell as error:
+        raise DataError(f"{where}: key {error.value!r}: allowed: {error.allowed}") from None
+    repeated = keys.filter(tokens.is_duplicated() & tokens.is_not_null())
+    if len(repeated):
         raise DataError(
-            f"{path} (pretrained_emb of column '{column.name}'): key {error.value!r}: allowed: "
-            f"{error.allowed}"
-        ) from None
+            f"{where}: keys {repeated[0]!r} and {repeated[1]!r} are one token of the column"
+        )
+    return tokens
 
 
 def place_by_id(
@@ -93,31 +96,28 @@ def place_by_id(
 
 
 def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:
-    readers = {".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    if path.suffix not in SUFFIXES:
         raise ConfigError(f"{where}: allowed: an npz, h5 or parquet file")
     if not path.is_file():
         raise DataError(f"{where}: no such file")
     try:
-        return readers[path.suffix](path)
+        return (_read_parquet if path.suffix == ".parquet" else _read_arrays)(path)
+    except DataError:
+        raise
     except KeyError as error:
         raise DataError(f"{where}: has no '{KEY}' and '{VALUE}' ({error})") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{where}: not readable ({error})") from error
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with open_npz(path) as file:
-        return file[KEY], file[VALUE]
-
-
-def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        keys, vectors = file[KEY], file[VALUE][:]
-        is_text = keys.dtype.kind in "OS"
-        return np.array(keys.asstr()[:], dtype=str) if is_text else keys[:], vectors
+def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with open_arrays(path) as (names, find):
+        if not {KEY, VALUE} <= set(names):
+            raise KeyError(", ".join(names))
+        keys, vectors = find(KEY)[()], find(VALUE)[()]
+        if keys.dtype.kind == "O":  # texts of variable width, as h5py gives them
+            keys = np.array([key.decode() for key in keys], dtype=str)
+        return keys, vectors
 
 
 def _read_parquet(path: Path) -> tuple[pl.Series, np.ndarray]:

@@ -22,6 +22,7 @@ from fuxictr.preprocess.columns import Column, LabelColumn
 from fuxictr.preprocess.expressions import Expressions
 from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
 from fuxictr.preprocess.parallel import each_column
+from fuxictr.preprocess.raw_types import RawTypes
 from fuxictr.preprocess.sources import (
     Frame,
     SourceFormat,
@@ -34,11 +35,8 @@ from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.preprocess.vocabulary import Vocabulary
 from fuxictr.progress import progress_bar
 
-FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS = (
-    "feature_map.json",
-    "feature_vocab.json",
-    "normalizers.json",
-)
+FEATURE_MAP, FEATURE_VOCAB = "feature_map.json", "feature_vocab.json"
+NORMALIZERS, RAW_TYPES = "normalizers.json", "raw_types.json"
 Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
 
 
@@ -104,6 +102,7 @@ class FeatureProcessor:
         self.expressions = Expressions(self.config, configs, _own_methods(self))
         self.feature_map: FeatureMap | None = None
         self._widths: dict[str, int] = {}
+        self._types = RawTypes(self.text_columns())
 
     @classmethod
     def from_config(cls, config: DatasetConfig) -> FeatureProcessor:
@@ -214,7 +213,7 @@ class FeatureProcessor:
         return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
 
     def save(self, folder: Path) -> None:
-        """Writes feature_map.json, feature_vocab.json, normalizers.json and pretrained vectors.
+        """Writes the feature map, the vocabularies, what else was learnt, and pretrained vectors.
 
         Raises:
             DataError: the processor is not fitted.
@@ -232,6 +231,7 @@ class FeatureProcessor:
         states = {column.name: column.state() for column in self.columns}
         states = {name: state for name, state in states.items() if state}
         write_atomically(folder / NORMALIZERS, json.dumps(states, indent=2) + "\n")
+        write_atomically(folder / RAW_TYPES, json.dumps(self._types.known, indent=2) + "\n")
         for column in self._with_pretrained():
             keys, vectors = self._read_pretrained(column)
             known = column.vocabulary
@@ -246,7 +246,7 @@ class FeatureProcessor:
             DataError: a file is absent or does not fit the config.
         """
         vocabularies = _read_json(folder / FEATURE_VOCAB)
-        states = _read_json(folder / NORMALIZERS)
+        states, types = _read_json(folder / NORMALIZERS), _read_json(folder / RAW_TYPES)
         feature_map = FeatureMap.load(folder / FEATURE_MAP, self.config.dataset_id)
         try:
             for column in self._with_vocabulary():
@@ -255,6 +255,7 @@ class FeatureProcessor:
             for any_column in self.columns:
                 spec = feature_map.features[any_column.name]
                 any_column.restore(states.get(any_column.name, {}), spec)
+            self._types.known.update({name: str(types[name]) for name in self._types.known})
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: saved encoders do not fit the config ({error})") from error
         self.feature_map = feature_map
@@ -313,6 +314,7 @@ class FeatureProcessor:
     ) -> Iterator[tuple[Frame, dict[str, pa.ChunkedArray]]]:
         """Yields each frame with the cells of the columns, those that preprocess makes included."""
         for frame in frames:
+            self._types.check(frame)
             made = self.expressions.apply(frame, [column.name for column in columns])
             plain = [c.name for c in columns if c.name not in made]
             yield frame, {**made, **{name: frame.table.column(name) for name in plain}}

@@ -31,7 +31,7 @@ _SUFFIXES = {
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
     "parquet": (".parquet",),
     "npz": (".npz",),
-    "h5": (".h5", ".hdf5"),
+    "h5": (".h5",),
 }
 
 
@@ -89,7 +89,7 @@ class Frame:
         if path is None:
             return f"the given table: row {index + 1}"
         is_text = path.name.endswith(_SUFFIXES["csv"]) or not (
-            path.suffix in (".npz", ".h5", ".hdf5") or is_parquet(path)
+            path.suffix in (".npz", ".h5") or is_parquet(path)
         )
         line = f" (line {line_of_row(path, index, self.dialect)})" if is_text else ""
         return f"{path}: row {index + 1}{line}"
@@ -139,11 +139,12 @@ def read_frames(
         DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
     """
     dialect = source_format.dialect
+    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
     reader = {
         "csv": functools.partial(read_csv, dialect=dialect),
         "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
-        "npz": functools.partial(array_sources.read_npz, num_rows=FRAME_ROWS),
-        "h5": functools.partial(array_sources.read_h5, num_rows=FRAME_ROWS),
+        "npz": arrays,
+        "h5": arrays,
     }[source_format.name]
     pending: list[tuple[Path, int, pa.Table]] = []
     num_pending = 0

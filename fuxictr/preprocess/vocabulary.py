@@ -43,6 +43,7 @@ class Vocabulary:
             self._hashes, self._order = hashes[order], order.astype(np.int32)
             if not (self._hashes[1:] == self._hashes[:-1]).any():
                 break
+            assert tokens.n_unique() == len(tokens), "a vocabulary holds each token once"
 
     @property
     def size(self) -> int:

@@ -21,13 +21,12 @@ def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
         path: the file.
         encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
     """
+    note = _note_path(Path(path))
     with atomic_path(path) as temporary:
         torch.save(model.state_dict(), temporary)
-    note = _note_path(Path(path))
+        note.unlink(missing_ok=True)  # cut off here, the weights are of unknown encoders
     if encoders_hash:
         write_atomically(note, json.dumps({"encoders_hash": encoders_hash}) + "\n")
-    else:
-        note.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:

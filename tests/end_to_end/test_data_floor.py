@@ -174,6 +174,12 @@ def test_settings_that_do_not_fit_are_one_line(rich, train, settings, texts):
     fails(train(rich.path, "mine", "--set", *settings), *texts)
 
 
+def test_groups_of_a_feature_are_warned_about(rich, train, caplog):
+    settings = ("--set", "group_id=shop", "epochs=1")
+    assert train(rich.path, "mine", *settings)[0] == 0
+    assert "'shop' is no meta column" in caplog.text
+
+
 def test_backbones_say_that_they_need_one_vector_a_field(rich, train):
     rich.dataset["feature_cols"][1]["pooling"] = None
     rich.write_configs()

@@ -110,6 +110,17 @@ def test_columns_that_the_model_does_not_use_are_not_needed(user, train):
     assert found.columns == ["y_pred"]
 
 
+def test_numbers_of_another_kind_are_not_scored_as_unseen(trained):
+    rows = pl.read_csv(trained.path / "test.csv")
+    floats = rows.with_columns(pl.col("user").cast(pl.Float64))
+    message = "row 1 and after, column 'user': found float values, but the column was fitted to te"
+    with pytest.raises(DataError, match=message):
+        from_python(trained, floats)
+    with pytest.raises(DataError, match=message):
+        from_python(trained, floats.to_pandas())
+    assert from_python(trained, rows)["y_pred"].is_finite().all()
+
+
 @pytest.mark.parametrize(
     ("text", "out", "options", "message"),
     [

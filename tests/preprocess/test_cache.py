@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import build, prepare_dataset
+from fuxictr.preprocess import build, load_encoders, prepare_dataset
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 COLUMNS = [categorical("c"), categorical("d")]
@@ -224,6 +224,52 @@ def test_the_key_file_names_the_rows_and_files(folder):
         "feature_map.json",
         "feature_vocab.json",
         "normalizers.json",
+        "raw_types.json",
         "test.parquet",
         "train.parquet",
     }
+
+
+def test_files_that_are_not_of_the_build_are_never_read_with_it(folder):
+    home = folder / "encoded/tiny"
+    write_csv(home / "train/part-000000-0.parquet", "left by another program")
+    write_csv(home / "train.parquet", "left by another program")
+    with pytest.raises(DataError, match="part-000000-0.parquet: was not written by a build"):
+        prepare(folder, data_block_size=2)
+    assert prepare(folder).paths["train"].name == "train.parquet"
+    (home / "train/part-000000-0.parquet").unlink()
+    (home / "train.parquet").unlink()
+    built = prepare(folder, data_block_size=2)
+    assert built.paths["train"].is_dir()
+    write_csv(home / "train.parquet", "came later")
+    assert prepare(folder, data_block_size=2).paths == built.paths
+    write_csv(home / "train/part_00009.parquet", "came later")
+    with pytest.raises(DataError, match="part_00009.parquet: was not written by a build"):
+        prepare(folder, data_block_size=2)
+
+
+def test_a_build_of_another_version_is_no_error_but_not_reused(folder):
+    built = prepare(folder)
+    path = folder / "encoded/tiny/cache_key.json"
+    key = json.loads(path.read_text())
+    del key["encoders_hash"]
+    path.write_text(json.dumps({**key, "encoder_version": 1}))
+    assert prepare(folder, rebuild_dataset=False).data_hash == built.data_hash
+    with pytest.raises(DataError, match="was encoded by another version"):
+        load_encoders(config(folder, COLUMNS))
+    assert prepare(folder).rebuilt
+
+
+def test_rows_that_are_encoded_already_cannot_be_rebuilt(folder):
+    prepare(folder)
+    with pytest.raises(ConfigError, match="--rebuild: its rows are encoded already"):
+        prepare(folder, rebuild=True, rebuild_dataset=False)
+
+
+def test_encoded_rows_that_the_config_names_win_over_a_build(folder):
+    built = prepare(folder)
+    rows = folder / "mine.parquet"
+    rows.write_bytes(built.paths["train"].read_bytes())
+    encoded = prepare(folder, rebuild_dataset=False, train_data=str(rows))
+    assert encoded.paths["train"] == rows
+    assert prepare(folder, rebuild_dataset=False).paths == built.paths

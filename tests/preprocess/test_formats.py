@@ -173,7 +173,7 @@ def test_a_truncated_file_is_refused(form, rows, tmp_path):
     data = (tmp_path / name).read_bytes()
     for size in (len(data) - 9, len(data) // 2, 5):
         (tmp_path / name).write_bytes(data[:size])
-        with pytest.raises(DataError, match=rf"{name}: (damaged|a damaged|column)"):
+        with pytest.raises(DataError, match=rf"{name}: (damaged|a damaged|column|not readable)"):
             encode(tmp_path, lambda path: None, name, **keys)
 
 
@@ -190,7 +190,7 @@ def test_columns_of_unequal_length_are_refused(form, rows, tmp_path):
 def test_an_npz_of_python_objects_is_never_unpickled(tmp_path):
     np.savez(tmp_path / "train.npz", click=[1], c=np.array(["a"], dtype=object))
     built = config(tmp_path, COLUMNS[:1], train_data=str(tmp_path / "train.npz"), data_format="npz")
-    with pytest.raises(DataError, match="column 'c': found an array of Python objects; allowed"):
+    with pytest.raises(DataError, match="column 'c': found an object array, allowed"):
         prepare_dataset(built, verbose=0)
 
 

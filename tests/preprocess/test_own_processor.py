@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
 from tests.preprocess.tables import categorical, config, read, write_csv
 
+ROOT = Path(__file__).parents[2]
 OWN = """
 import polars as pl
 from fuxictr.preprocess import FeatureProcessor as Base
@@ -83,8 +87,42 @@ def test_a_changed_function_is_a_reason_to_rebuild(folder, caplog):
     write_csv(folder / "own.py", OWN.replace("text[-1]", "text[0]"))
     built = build(folder, "by_loop")
     assert built.rebuilt
-    assert "the processor changed" in caplog.text
+    assert "the config changed (processor)" in caplog.text
     assert read(built)["by_loop"] == [1, 1, 2]
+
+
+def test_encoders_are_not_used_with_a_changed_function(folder):
+    columns = [categorical("by_loop", preprocess="by_loop")]
+    settings = config(folder, columns, processor="own.py")
+    prepare_dataset(settings, folder, verbose=0)
+    assert load_encoders(settings, folder)[0].feature_map is not None
+    write_csv(folder / "own.py", OWN.replace("text[-1]", "text[0]"))
+    with pytest.raises(DataError, match=r"another config \(processor\)"):
+        load_encoders(settings, folder)
+
+
+def test_a_class_without_a_file_is_known_by_its_code(folder):
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import polars as pl
+from fuxictr.preprocess import FeatureProcessor, prepare_dataset
+from tests.preprocess.tables import categorical, config
+from pathlib import Path
+
+class Mine(FeatureProcessor):
+    def letter(self, col_name):
+        return pl.col("c").map_elements(lambda text: text[PLACE], return_dtype=pl.String)
+
+settings = config(Path(sys.argv[2]), [categorical("letter", preprocess="letter")])
+print(prepare_dataset(settings, processor_class=Mine, verbose=0).rebuilt)
+"""
+
+    def rebuilt(place):
+        run = [sys.executable, "-c", code.replace("PLACE", place), str(ROOT), str(folder)]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert [rebuilt("0"), rebuilt("0"), rebuilt("1")] == ["True", "False", "True"]
 
 
 def test_a_full_hash_sees_what_a_sample_cannot(folder):

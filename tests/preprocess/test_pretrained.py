@@ -102,7 +102,7 @@ def test_keys_are_read_as_the_columns_dtype(tmp_path):
         ("v.npz", None, {}, "v.npz .pretrained_emb of column 'c'.: no such file"),
         ("v.txt", None, {}, "allowed: an npz, h5 or parquet file"),
         ("v.npz", write_npz, {"pretrain_dim": 3}, "width 2, allowed: pretrain_dim, 3"),
-        ("v.npz", lambda p: p.write_bytes(b"PK\3\4 no"), {}, "damaged, or not an npz file"),
+        ("v.npz", lambda p: p.write_bytes(b"PK\3\4 no"), {}, "v.npz: not readable as npz"),
         ("v.h5", lambda p: p.write_bytes(b"no"), {}, "not readable"),
         ("v.parquet", lambda p: p.write_bytes(b"PAR1 no"), {}, "not readable"),
         ("v.npz", lambda p: np.savez(p, keys=KEYS, value=VECTORS), {}, "no 'key' and 'value'"),
@@ -124,7 +124,7 @@ def test_keys_are_read_as_the_columns_dtype(tmp_path):
             "v.npz",
             lambda p: np.savez(p, key=np.array(KEYS, dtype=object), value=VECTORS),
             {},
-            "not readable",
+            "found an object array",
         ),
     ],
 )
@@ -135,6 +135,13 @@ def test_a_file_that_does_not_fit_is_refused(name, write, keys, message, tmp_pat
     with pytest.raises((DataError, ConfigError), match=message):
         build(tmp_path, tmp_path / name, text, **keys)
     assert not (tmp_path / "encoded/tiny/cache_key.json").exists()
+
+
+def test_keys_that_are_one_token_are_refused(tmp_path):
+    write_npz(tmp_path / "v.npz", keys=["7", "07", "9"])
+    message = "keys '7' and '07' are one token of the column"
+    with pytest.raises(DataError, match=message):
+        build(tmp_path, tmp_path / "v.npz", "click,c\n1,7\n0,9\n", dtype="int")
 
 
 def test_parquet_vectors_of_unequal_width_name_the_row(tmp_path):

@@ -1,19 +1,14 @@
-"""Files of encoded rows: where they are, of which format, and how they come into memory."""
+"""Files of encoded rows: of which format they are, and how they come into memory."""
 
 from __future__ import annotations
 
-import glob
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.array_files import find_encoded, naming_damage, open_arrays
+from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
     ColumnarData,
@@ -24,50 +19,6 @@ from fuxictr.pytorch.dataloaders.columnar import (
     make_layout,
 )
 from fuxictr.pytorch.dataloaders.parquet import ParquetRows
-
-SUFFIXES = (".parquet", ".npz", ".h5")
-
-# What numpy and h5py raise on a file that is damaged, or would need pickle.
-_DAMAGE = (
-    *(OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
-
-
-def find_encoded(path: str | Path) -> list[Path]:
-    """Returns the files of a split, in the order of their rows.
-
-    Args:
-        path: a file; a folder of parquet parts, sorted by name; a glob; or a file's path without
-            its suffix .parquet, .npz or .h5.
-
-    Raises:
-        DataError: there is no such file, or the files are none that can be read as one split.
-    """
-    path = Path(path).expanduser()
-    named = [Path(f"{path}{suffix}") for suffix in SUFFIXES]
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-    else:
-        found = [p for p in named if p.is_file()][:1]
-        found = found or sorted(Path(name) for name in glob.glob(str(path)))
-    found = [p for p in found if p.is_file() and not p.name.startswith(".")]
-    if not found:
-        beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
-        near = [name for p in beside for name in (p.name, p.stem)]
-        inside = f", no {', '.join(SUFFIXES)} file is in it" if path.is_dir() else ""
-        raise DataError(f"{path}: no such encoded data{inside}{did_you_mean(path.name, near)}")
-    suffixes = sorted({p.suffix for p in found})
-    if not set(suffixes) <= set(SUFFIXES):
-        raise DataError(f"{path}: found {', '.join(suffixes)}, allowed: {', '.join(SUFFIXES)}")
-    if len(found) > 1 and suffixes != [".parquet"]:
-        raise DataError(
-            f"{path}: found {len(found)} files ({', '.join(suffixes)}), allowed: one file, or "
-            "parts that are all .parquet"
-        )
-    return found
 
 
 def read_encoded(
@@ -93,8 +44,7 @@ def read_encoded(
     files = find_encoded(path)
     if files[0].suffix == ".parquet":
         return ParquetRows(files, feature_map, group_id, labels).load()
-    open_file = _open_npz if files[0].suffix == ".npz" else _open_h5
-    return _read_arrays(files[0], open_file, feature_map, group_id, labels)
+    return _read_arrays(files[0], feature_map, group_id, labels)
 
 
 def read_parquet(path: str | Path, feature_map: FeatureMap) -> ColumnarData:
@@ -123,19 +73,16 @@ def open_parquet(
     return ParquetRows(files, feature_map, group_id, labels)
 
 
-# The names of a file's columns, and what reads one of them.
-_Columns = tuple[list[str], Callable[[str], np.ndarray]]
-
-
 def _read_arrays(
-    path: Path,
-    open_file: Callable[[Path], AbstractContextManager[_Columns]],
-    feature_map: FeatureMap,
-    group_id: str | None,
-    labels: bool,
+    path: Path, feature_map: FeatureMap, group_id: str | None, labels: bool
 ) -> ColumnarData:
     layout = make_layout(feature_map, labels)
-    with open_file(path) as (names, read):
+    with open_arrays(path) as (names, find):
+
+        def read(name: str) -> np.ndarray:
+            with naming_damage(path, name):
+                return find(name)[()]
+
         check_columns(names, layout.positions, str(path))
         check_group_column(names, group_id, str(path))
         pairs = ((name, read(name)) for name in layout.positions)
@@ -144,57 +91,6 @@ def _read_arrays(
             return data
         where = f"{path}: column '{group_id}' (key 'group_id')"
         return replace(data, group_ids=_group_codes(read(group_id), data.num_rows, where))
-
-
-@contextmanager
-def _open_npz(path: Path) -> Iterator[_Columns]:
-    def read(name: str) -> np.ndarray:
-        try:
-            return archive[name]
-        except _DAMAGE as error:
-            if "Object arrays" in str(error):
-                text = "found an object array, expected numbers; it would have to be unpickled"
-            else:
-                text = f"not readable ({error}); write it again"
-            raise DataError(f"{path}: column '{name}': {text}") from error
-
-    with ExitStack() as stack:
-        try:
-            # numpy leaves a damaged file open that it opened itself.
-            file = stack.enter_context(path.open("rb"))
-            archive = np.load(file, allow_pickle=False)
-        except _DAMAGE as error:
-            raise DataError(f"{path}: not readable as npz ({error}); write it again") from error
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: found a single array, expected one a column (numpy.savez)")
-        with archive:
-            yield archive.files, read
-
-
-@contextmanager
-def _open_h5(path: Path) -> Iterator[_Columns]:
-    import h5py
-
-    def read(name: str) -> np.ndarray:
-        where = f"{path}: column '{name}'"
-        found = "a group"
-        try:
-            item = file[name]
-            if isinstance(item, h5py.Dataset):
-                if item.dtype.kind != "O" or h5py.check_string_dtype(item.dtype) is not None:
-                    return item[()]
-                found = "a dataset of objects"
-        except _DAMAGE as error:
-            raise DataError(f"{where}: not readable ({error}); write it again") from error
-        raise DataError(f"{where}: found {found}, expected a dataset of numbers")
-
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(h5py.File(path, "r"))
-            names = list(file)
-        except _DAMAGE as error:
-            raise DataError(f"{path}: not readable as h5 ({error}); write it again") from error
-        yield names, read
 
 
 def _group_codes(column: np.ndarray, num_rows: int, where: str) -> np.ndarray:
