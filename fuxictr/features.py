@@ -13,6 +13,11 @@ from fuxictr.files import write_atomically
 
 ID_TYPES = ("categorical", "sequence")
 FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
+SPEC_KEYS = (
+    *("type", "source", "vocab_size", "padding_idx", "oov_idx", "max_len", "padding"),
+    *("embedding_dim", "emb_output_dim", "feature_encoder", "share_embedding"),
+    *("pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb"),
+)
 TABLE_KEYS = ("embedding_dim", "pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb")
 POOLINGS = {
     "average": "layers.MaskedAveragePooling()",
@@ -173,7 +178,7 @@ class FeatureMap:
         """Returns a feature map of the chosen fields, with changed specs.
 
         Raises:
-            ConfigError: a name is not a field of the dataset.
+            ConfigError: a name is not a field of the dataset, or a key none of a spec.
         """
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
@@ -183,8 +188,15 @@ class FeatureMap:
             changes = [{"name": name, **spec} for name, spec in changes.items()]
         for change in changes:
             self._check_names([change.get("name")], "feature_specs")
-            spec = {k: v for k, v in change.items() if k != "name"}
-            changed.features[change["name"]].update(spec)
+            spec = {"feature_encoder" if k == "pooling" else k: v for k, v in change.items()}
+            name = spec.pop("name")
+            unknown = [key for key in spec if key not in SPEC_KEYS]
+            if unknown:
+                hint = did_you_mean(unknown[0], SPEC_KEYS)
+                raise ConfigError(
+                    f"key 'feature_specs': '{name}': unknown key '{unknown[0]}'{hint}"
+                )
+            changed.features[name].update(spec)
         if use_features is not None:
             self._check_names(use_features, "use_features")
             changed._keep_only(use_features)

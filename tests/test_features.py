@@ -65,6 +65,10 @@ def test_feature_specs_change_fields():
     assert make_map().select(feature_specs={"a": {"source": "u"}}).features["a"]["source"] == "u"
     with pytest.raises(ConfigError, match="feature_specs"):
         make_map().select(feature_specs=[{"name": "zz"}])
+    with pytest.raises(ConfigError, match="'a': unknown key 'embeding_dim'; did you mean 'embedd"):
+        make_map().select(feature_specs={"a": {"embeding_dim": 3}})
+    chosen = make_map().select(feature_specs={"a": {"pooling": "sum"}})
+    assert chosen.features["a"]["feature_encoder"] == "sum"
 
 
 def test_load_errors(tmp_path):

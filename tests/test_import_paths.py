@@ -16,6 +16,7 @@ PATHS = {
     "fuxictr.pytorch.models": ["BaseModel"],
     "fuxictr.pytorch.layers": [
         *("FeatureEmbedding", "FeatureEmbeddingDict", "LogisticRegression", "MLP_Block", "GEN"),
+        *("MaskedAveragePooling", "MaskedSumPooling"),
     ],
     "fuxictr.pytorch.dataloaders": ["RankDataLoader"],
     "fuxictr.pytorch.torch_utils": ["seed_everything", "get_device", "get_optimizer"],

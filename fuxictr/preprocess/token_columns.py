@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 
@@ -230,6 +229,8 @@ class HashColumn(BucketColumn):
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the buckets."""
+        import pandas as pd  # half a second, only where buckets are asked for
+
         texts = self._filled(read_values(to_series(column), self.dtype).cast(pl.String))
         tokens, index = split_tokens(to_arrow(texts))
         hashes = pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False)

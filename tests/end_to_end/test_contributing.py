@@ -60,7 +60,10 @@ def test_the_example_trains(model_folder, expid):
 def test_the_package_and_help_start_without_torch():
     code = (
         "import sys, fuxictr, fuxictr.experiment.run_expid, fuxictr.experiment.analyze\n"
+        "import fuxictr.experiment.predict\n"
         "heavy = {'torch', 'polars', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = "import sys, fuxictr.preprocess; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -94,7 +94,7 @@ def test_all_column_types_train_and_groups_are_judged(rich, train, rows, expid):
 
 
 def test_group_metrics_are_those_of_the_scores(rich, train, rows, tmp_path):
-    from fuxictr.experiment.predict import score
+    from fuxictr.experiment.scoring import score
 
     assert train(rich.path, "mine")[0] == 0
     test = pl.read_parquet(rich.path / "encoded/clicks/test.parquet")

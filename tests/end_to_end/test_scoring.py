@@ -10,7 +10,7 @@ import pytest
 
 from fuxictr.errors import CheckpointError, ConfigError, DataError
 from fuxictr.experiment import predict
-from fuxictr.experiment.predict import score
+from fuxictr.experiment.scoring import score
 from fuxictr.metrics import auc, logloss
 from fuxictr.preprocess import sources
 

@@ -14,6 +14,8 @@ from fuxictr.pytorch.layers import (
     FeatureEmbedding,
     FeatureEmbeddingDict,
     LogisticRegression,
+    MaskedAveragePooling,
+    MaskedSumPooling,
     MixedEmbedding,
 )
 
@@ -302,3 +304,18 @@ def test_a_field_may_have_any_name(name):
     }
     found = FeatureEmbedding(feature_map, D)({name: torch.ones(B, 2), "c": torch.ones(B).long()})
     assert found.shape == (B, 2, D)
+
+
+def test_pooling_afterwards_equals_pooling_in_the_lookup():
+    ids = torch.tensor([[3, 1, 0], [0, 0, 0], [2, 2, 4]])
+    feature_map = FeatureMap("d")
+    feature_map.features = {"s": {"type": "sequence", "vocab_size": 5, "max_len": 3}}
+    for pooling, layer in (("average", MaskedAveragePooling()), ("sum", MaskedSumPooling())):
+        specs = {"s": {"feature_encoder": pooling}}
+        pooled = FeatureEmbedding(feature_map.select(feature_specs=specs), 4)
+        specs = {"s": {"feature_encoder": None}}
+        single = FeatureEmbeddingDict(feature_map.select(feature_specs=specs), 4)
+        single.load_state_dict(pooled.state_dict())
+        expected = pooled({"s": ids})[:, 0]
+        torch.testing.assert_close(layer(single({"s": ids})["s"]), expected)
+        assert not expected[1].any()

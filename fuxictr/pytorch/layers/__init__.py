@@ -21,6 +21,7 @@ from fuxictr.pytorch.layers.interactions import (
     pair_products,
     pair_sum,
 )
+from fuxictr.pytorch.layers.pooling import MaskedAveragePooling, MaskedSumPooling
 
 __all__ = [
     "GEN",
@@ -30,6 +31,8 @@ __all__ = [
     "FeatureEmbeddingDict",
     "LogisticRegression",
     "MLP_Block",
+    "MaskedAveragePooling",
+    "MaskedSumPooling",
     "MatrixPairSum",
     "MixedEmbedding",
     "WeightedPairSum",

@@ -1,0 +1,236 @@
+"""Scores new raw rows with a trained model and the encoders that it was trained with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fuxictr.config import ExperimentConfig
+from fuxictr.errors import ConfigError
+from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.files import atomic_path
+from fuxictr.preprocess import load_encoders
+from fuxictr.preprocess.sources import (
+    Frame,
+    SourceFormat,
+    check_schemas,
+    column_names,
+    estimate_rows,
+    find_files,
+    format_of,
+    read_frames,
+    table_frames,
+)
+from fuxictr.progress import progress_bar
+from fuxictr.pytorch.checkpoint import load_weights
+from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
+from fuxictr.pytorch.torch_utils import get_device
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORE = "y_pred"
+
+
+def score(
+    rows: pl.DataFrame | pd.DataFrame,
+    model: str,
+    expid: str,
+    config_dir: str | Path = "./config/",
+    gpu: int | str = "auto",
+    keep: Sequence[str] | None = None,
+) -> pl.DataFrame | pd.DataFrame:
+    """Scores the raw rows of a table with a trained expid.
+
+    Args:
+        rows: polars or pandas; columns as in the raw training data, labels not needed.
+        model: a folder of model_zoo/.
+        expid: the trained experiment.
+        config_dir: its config folder, as --config.
+        gpu: where to run, as --gpu.
+        keep: columns to carry along; null = all that are no features.
+
+    Returns:
+        A table of the same kind, the rows in order: the kept columns and ``y_pred``, the click
+        probability.
+
+    Raises:
+        FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
+    """
+    config, model_class = load_experiment(expid, find_folder(model), config_dir)
+    return Scorer(config, model_class, gpu).score(rows, keep)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which raw columns are read, and which of them are carried along."""
+
+    read: list[str]
+    keep: list[str]
+
+
+class Scorer:
+    """A trained model with its fitted encoders.
+
+    Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training.
+
+    Args:
+        config: the checked config of a trained expid.
+        model_class: its model.
+        gpu: where to run, as --gpu.
+        batch_size: rows of a forward pass.
+
+    Raises:
+        DataError: the dataset is not encoded, or its config changed since.
+        CheckpointError: the expid is not trained, or was trained on other encoded data.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        model_class: type,
+        gpu: int | str = "auto",
+        batch_size: int = 10_000,
+    ) -> None:
+        from fuxictr.experiment.run import build_model, select_features
+
+        if batch_size < 1:
+            raise ConfigError(f"--batch-size {batch_size}: allowed: >= 1")
+        self.config, self.batch_size = config, batch_size
+        self.device = get_device(gpu)
+        self.processor, encoded = load_encoders(config.dataset, config.data_dir)
+        self.feature_map = select_features(config, encoded)
+        self.model = build_model(config, model_class, self.feature_map)
+        load_weights(self.model, config.checkpoint_path, encoded.encoders_hash)
+        self.model.to(self.device).eval()
+
+    def score(
+        self, rows: pl.DataFrame | pd.DataFrame, keep: Sequence[str] | None = None
+    ) -> pl.DataFrame | pd.DataFrame:
+        """Returns the kept columns and ``y_pred`` of a table's rows, see the function score."""
+        is_polars = isinstance(rows, pl.DataFrame)
+        table = (rows if is_polars else pl.from_pandas(rows)).to_arrow(
+            compat_level=pl.CompatLevel.oldest()
+        )
+        plan = self._plan(table.column_names, keep, "the given table")
+        scored = pa.concat_tables(self._score_frames(table_frames(table, plan.read), plan))
+        result = pl.DataFrame(pl.from_arrow(scored))
+        return result if is_polars else result.to_pandas()
+
+    def score_files(self, data: str, out: Path, keep: Sequence[str] | None = None) -> int:
+        """Scores the rows of files in bounded memory and writes them to ``out``.
+
+        Args:
+            data: a file, a folder or a glob; csv as the dataset config describes it, or parquet,
+                npz or h5 by its ending.
+            out: .csv or .parquet; it appears whole or not at all.
+            keep: columns to carry along; null = all that are no features.
+
+        Returns:
+            The number of rows.
+        """
+        open_writer = _writer_of(out)
+        source_format = format_of(data, SourceFormat.of(self.config.dataset))
+        files = find_files(data, "--data", Path.cwd(), source_format.name)
+        check_schemas(files, source_format.name, self.processor.text_columns())
+        plan = self._plan(column_names(files[0], source_format), keep, str(files[0]))
+        frames = read_frames(files, source_format, plan.read)
+        total, num_rows = estimate_rows(files, source_format), 0
+        with (
+            atomic_path(out) as path,
+            contextlib.ExitStack() as stack,
+            progress_bar(total, "Score", self.config.run.verbose > 0) as advance,
+        ):
+            writer = None
+            for table in self._score_frames(frames, plan):
+                if writer is None:
+                    writer = stack.enter_context(open_writer(path, table.schema))
+                writer.write_table(table.cast(writer.schema))
+                num_rows += table.num_rows
+                advance(table.num_rows)
+            stack.close()  # before the file gets its name
+        return num_rows
+
+    def _plan(self, found: Sequence[str], keep: Sequence[str] | None, where: str) -> _Plan:
+        features = self.processor.raw_columns(list(self.feature_map.fields))
+        kept = [name for name in found if name not in features] if keep is None else list(keep)
+        group = self.config.train.group_id
+        if keep is None and group is not None and group in found and group not in kept:
+            kept.insert(0, group)
+        if SCORE in kept:
+            raise ConfigError(
+                f"{where}: column '{SCORE}' would be carried along beside the scores of that name; "
+                "rename it, or name the columns to keep (--keep)"
+            )
+        return _Plan(list(dict.fromkeys([*features, *kept])), kept)
+
+    def _score_frames(self, frames: Iterator[Frame], plan: _Plan) -> Iterator[pa.Table]:
+        waiting: deque[Frame] = deque()
+
+        def noted() -> Iterator[Frame]:
+            for frame in frames:
+                waiting.append(frame)
+                yield frame
+
+        fields = list(self.feature_map.fields)
+        for encoded in self.processor.encode(noted(), "Score", fields=fields):
+            kept = waiting.popleft().table.select(plan.keep)
+            yield kept.append_column(SCORE, pa.array(self._probabilities(encoded)))
+
+    def _probabilities(self, encoded: pa.Table) -> np.ndarray:
+        import torch
+
+        columns = {name: _to_numpy(encoded.column(name)) for name in self.feature_map.fields}
+        data = from_arrays(columns, self.feature_map, labels=False)
+        with torch.inference_mode():
+            scores = [
+                self.model(batch)["y_pred"].reshape(-1)
+                for batch in BatchIterator(data, self.batch_size, device=self.device)
+            ]
+            return torch.cat(scores).float().cpu().numpy()
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_list(column.type):
+        rows = pa.concat_arrays(column.chunks)
+        return rows.flatten().to_numpy().reshape(len(rows), -1)
+    return column.to_numpy()
+
+
+class _CsvWriter:
+    """Writes tables to one csv; cells are quoted only where they must be."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._file, self._has_header = open(path, "wb"), False
+
+    def __enter__(self) -> _CsvWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write_table(self, table: pa.Table) -> None:
+        """Appends the rows."""
+        frame = pl.DataFrame(pl.from_arrow(table))
+        frame.write_csv(self._file, include_header=not self._has_header)
+        self._has_header = True
+
+
+def _writer_of(out: Path) -> Callable[[Path, pa.Schema], Any]:
+    writers: dict[str, Callable[[Path, pa.Schema], Any]] = {
+        ".csv": _CsvWriter,
+        ".parquet": pq.ParquetWriter,
+    }
+    if out.suffix not in writers:
+        raise ConfigError(f"--out {out}: allowed: a file that ends in {' or '.join(writers)}")
+    return writers[out.suffix]
