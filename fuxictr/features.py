@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class FeatureMap:
             vectors = self.pretrained.get(name)
             if vectors is None:
                 vectors = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy raises whatever a damaged header leads it to
             raise DataError(f"{path}: not readable ({error}); rebuild the dataset") from error
         wanted = (spec["vocab_size"], spec["pretrain_dim"])
         if vectors.shape != wanted:
@@ -183,13 +184,9 @@ class FeatureMap:
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
         changed.features = {name: dict(spec) for name, spec in self.features.items()}
-        changes = feature_specs or []
-        if isinstance(changes, dict):
-            changes = [{"name": name, **spec} for name, spec in changes.items()]
-        for change in changes:
-            self._check_names([change.get("name")], "feature_specs")
+        for name, change in _each_spec(feature_specs or []):
+            self._check_names([name], "feature_specs")
             spec = {"feature_encoder" if k == "pooling" else k: v for k, v in change.items()}
-            name = spec.pop("name")
             unknown = [key for key in spec if key not in SPEC_KEYS]
             if unknown:
                 hint = did_you_mean(unknown[0], SPEC_KEYS)
@@ -275,6 +272,20 @@ class FeatureMap:
                 )
 
 
+def _each_spec(changes: list[dict] | dict) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yields field and changes of feature_specs, a list of entries or {field: changes}."""
+    entries = changes.items() if isinstance(changes, dict) else [(None, c) for c in changes]
+    for given, change in entries:
+        if not isinstance(change, dict):
+            raise ConfigError(
+                f"key 'feature_specs': found {change!r}, allowed: {{name: field, key: value}}"
+            )
+        names = change.get("name") if given is None else given
+        spec = {key: value for key, value in change.items() if key != "name"}
+        for name in names if isinstance(names, list) else [names]:
+            yield name, spec
+
+
 def parse_pooling(text: str | None, name: str) -> str | None:
     """Returns ``average``, ``sum`` or None of a pooling in this project's or FuxiCTR's words.
 
@@ -303,7 +314,8 @@ def _checked_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
         "sequence": ("vocab_size", "max_len"),
         "embedding": ("pretrain_dim",),
     }
-    for key in needed.get(kind, ()):
+    own = ("pretrain_dim",) if str(spec.get("pretrained_emb", "")).endswith(".npy") else ()
+    for key in (*needed.get(kind, ()), *own):
         if not isinstance(spec[key], int) or spec[key] < 1:
             raise ValueError(f"feature '{name}': {key} {spec[key]!r}, allowed: int >= 1")
     # FuxiCTR leaves the key out where there is no pooling.

@@ -67,6 +67,10 @@ def test_feature_specs_change_fields():
         make_map().select(feature_specs=[{"name": "zz"}])
     with pytest.raises(ConfigError, match="'a': unknown key 'embeding_dim'; did you mean 'embedd"):
         make_map().select(feature_specs={"a": {"embeding_dim": 3}})
+    both = make_map().select(feature_specs=[{"name": ["a", "x"], "source": "user"}])
+    assert [both.features[name]["source"] for name in ("a", "x")] == ["user", "user"]
+    with pytest.raises(ConfigError, match="'feature_specs': found 'user', allowed: {name: field"):
+        make_map().select(feature_specs={"a": "user"})
     chosen = make_map().select(feature_specs={"a": {"pooling": "sum"}})
     assert chosen.features["a"]["feature_encoder"] == "sum"
 

@@ -150,7 +150,7 @@ def _to_float(value: Any, allowed: str = "float") -> float:
         raise WrongValue(f"allowed: {allowed}")
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise WrongValue(f"allowed: {allowed}") from None
     if not math.isfinite(number):
         raise WrongValue(f"allowed: a finite {allowed}")

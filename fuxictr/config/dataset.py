@@ -29,9 +29,21 @@ def _check_pooling(text: str | None) -> str | None:
 
 
 def _check_one_character(text: str | None) -> str | None:
-    if text is None or (len(text) == 1 and text not in "\r\n" and text.isascii()):
+    if text is None or text == "\t" or (len(text) == 1 and text.isascii() and text.isprintable()):
         return text
     raise WrongValue("allowed: one character")
+
+
+def _check_folder_name(text: str) -> str:
+    if text in ("", ".", "..") or any(char in text for char in "/\\\0"):
+        raise WrongValue("allowed: a name that can be a folder's, without / and \\")
+    return text
+
+
+def _check_path(text: str | None) -> str | None:
+    if text is not None and (not text.strip() or "\0" in text):
+        raise WrongValue("allowed: a file, a folder or a glob, or null")
+    return text
 
 
 def _check_split_size(size: float) -> float:
@@ -72,16 +84,19 @@ class ColumnConfig(Section):
         None,
         "number of ids of a column that holds ids already (remap or rebuild_dataset false)",
         ge=1,
+        lt=2**31 - 2,
     )
     share_embedding: str | None = key(None, "column whose vocabulary and table this one uses")
     category_processor: Literal["quantile_bucket", "hash_bucket"] | None = key(
         None, "ids by bucket instead of by vocabulary: of a number's quantile, or of a token's hash"
     )
-    num_buckets: int = key(10, "number of its buckets", ge=1)
+    num_buckets: int = key(10, "number of its buckets", ge=1, le=2**30)
     splitter: str | None = key(
         None, "text between the elements of a sequence or a vector; null = ^"
     )
-    max_len: int = key(0, "elements of a sequence that are kept; 0 = the longest in training", ge=0)
+    max_len: int = key(
+        0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=10_000
+    )
     padding: Literal["pre", "post"] = key(
         "post", "end of a sequence that is filled with __PAD__, and cut where it is too long"
     )
@@ -102,7 +117,9 @@ class ColumnConfig(Section):
 class DatasetConfig(Section):
     """One block of dataset_config.yaml."""
 
-    dataset_id: str = field(metadata={"doc": "name of the block", "bounds": {}})
+    dataset_id: str = field(
+        metadata={"doc": "name of the block", "bounds": {}, "check": _check_folder_name}
+    )
     data_root: str = key("../../data/", "folder under which the encoded dataset is written")
     data_format: Literal["csv", "parquet", "npz", "h5"] = key("csv", "form of the raw files")
     separator: str = key(",", "character between the cells of a csv", check=_check_one_character)
@@ -111,9 +128,9 @@ class DatasetConfig(Section):
         "character around csv cells that hold separators; null = none",
         check=_check_one_character,
     )
-    train_data: str | None = key(None, "raw training file, folder or glob")
-    valid_data: str | None = key(None, "raw validation file, folder or glob")
-    test_data: str | None = key(None, "raw test file, folder or glob")
+    train_data: str | None = key(None, "raw training file, folder or glob", _check_path)
+    valid_data: str | None = key(None, "raw validation file, folder or glob", _check_path)
+    test_data: str | None = key(None, "raw test file, folder or glob", _check_path)
     valid_size: float = key(
         0, "share (below 1) or rows of train_data that become valid", _check_split_size, ge=0
     )
@@ -131,7 +148,9 @@ class DatasetConfig(Section):
         None, "file.py or file.py:Class of a FeatureProcessor with column functions of its own"
     )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")
-    data_block_size: int = key(0, "rows of an encoded part file; 0 = one file a split", ge=0)
+    data_block_size: int = key(
+        0, "rows of an encoded part file; 0 = one file a split", ge=0, lt=2**62
+    )
     source_hash: Literal["sample", "full"] = key(
         "sample", "how raw files are compared: size, time and a sample, or every byte as well"
     )
@@ -204,10 +223,10 @@ def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnCon
         )
         return []
     where = f"column '{names[0]}'"
-    for unknown in sorted(set(entry) - set(ColumnConfig.keys())):
+    for unknown in sorted(set(entry) - set(ColumnConfig.keys()), key=str):
         if entry[unknown] is None:
             continue
-        hint = did_you_mean(unknown, ColumnConfig.keys())
+        hint = did_you_mean(str(unknown), ColumnConfig.keys())
         problems.append(f"{where}: unknown key '{unknown}'{hint}")
     found: list[str] = []
     checked = check_values(ColumnConfig, {**entry, "name": names[0]}, found)

@@ -31,6 +31,12 @@ def _date(text: pl.Expr) -> pl.Expr:
 
 
 @column_function
+def copy_from(column: str) -> pl.Expr:
+    """Another column's cells, so that one raw column makes two fields."""
+    return pl.col(column)
+
+
+@column_function
 def convert_hour(column: str) -> pl.Expr:
     """Hour of the day, 0..23: the last two digits of Avazu's ``hour`` (YYMMDDHH)."""
     return _raw_hour().str.tail(2).cast(pl.Int64)

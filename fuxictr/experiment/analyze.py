@@ -97,12 +97,18 @@ def record_embeddings(
 
     from fuxictr.analysis.records import RecordMeta, records_path, save_records
     from fuxictr.experiment.run import build_model, load_dataset, select_features
+    from fuxictr.preprocess import find_built
     from fuxictr.pytorch.checkpoint import file_sha256, load_weights
     from fuxictr.pytorch.dataloaders import BatchIterator, read_encoded
     from fuxictr.pytorch.torch_utils import get_device
 
     device = get_device(gpu)
-    encoded = load_dataset(config)
+    # The rows that it was trained on, never built anew.
+    encoded = (
+        load_dataset(config)
+        if config.dataset.is_encoded
+        else find_built(config.dataset, config.data_dir)[1]
+    )
     if "valid" not in encoded.paths:
         raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
     feature_map = select_features(config, encoded)

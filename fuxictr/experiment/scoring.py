@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuxictr.config import ExperimentConfig
-from fuxictr.errors import ConfigError
+from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.zoo import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
@@ -117,14 +117,13 @@ class Scorer:
         self, rows: pl.DataFrame | pd.DataFrame, keep: Sequence[str] | None = None
     ) -> pl.DataFrame | pd.DataFrame:
         """Returns the kept columns and ``y_pred`` of a table's rows, see the function score."""
-        is_polars = isinstance(rows, pl.DataFrame)
-        table = (rows if is_polars else pl.from_pandas(rows)).to_arrow(
-            compat_level=pl.CompatLevel.oldest()
-        )
+        table = _to_table(rows)
         plan = self._plan(table.column_names, keep, "the given table")
         scored = pa.concat_tables(self._score_frames(table_frames(table, plan.read), plan))
         result = pl.DataFrame(pl.from_arrow(scored))
-        return result if is_polars else result.to_pandas()
+        if isinstance(rows, pl.DataFrame):
+            return result
+        return result.to_pandas().set_index(rows.index)
 
     def score_files(self, data: str, out: Path, keep: Sequence[str] | None = None) -> int:
         """Scores the rows of files in bounded memory and writes them to ``out``.
@@ -139,12 +138,16 @@ class Scorer:
             The number of rows.
         """
         open_writer = _writer_of(out)
+        if out.is_dir() or (out.parent.exists() and not out.parent.is_dir()):
+            raise ConfigError(f"--out {out}: found a folder, or a file where its folder would be")
         source_format = format_of(data, SourceFormat.of(self.config.dataset))
         files = find_files(data, "--data", Path.cwd(), source_format.name)
         check_schemas(files, source_format.name, self.processor.text_columns())
+        if out.resolve() in files:
+            raise ConfigError(f"--out {out}: is also the data to score; choose another file")
         plan = self._plan(column_names(files[0], source_format), keep, str(files[0]))
         frames = read_frames(files, source_format, plan.read)
-        total, num_rows = estimate_rows(files, source_format), 0
+        total, num_rows = estimate_rows(files, source_format, plan.read[0]), 0
         with (
             atomic_path(out) as path,
             contextlib.ExitStack() as stack,
@@ -154,7 +157,13 @@ class Scorer:
             for table in self._score_frames(frames, plan):
                 if writer is None:
                     writer = stack.enter_context(open_writer(path, table.schema))
-                writer.write_table(table.cast(writer.schema))
+                try:
+                    writer.write_table(table.cast(writer.schema))
+                except pa.ArrowException as error:
+                    raise DataError(
+                        f"{data}: a column that is carried along has one type in one file and "
+                        f"another in the next ({error}); keep others (--keep)"
+                    ) from error
                 num_rows += table.num_rows
                 advance(table.num_rows)
             stack.close()  # before the file gets its name
@@ -162,7 +171,8 @@ class Scorer:
 
     def _plan(self, found: Sequence[str], keep: Sequence[str] | None, where: str) -> _Plan:
         features = self.processor.raw_columns(list(self.feature_map.fields))
-        kept = [name for name in found if name not in features] if keep is None else list(keep)
+        kept = [name for name in found if name not in features]
+        kept = kept if keep is None else list(dict.fromkeys(keep))
         group = self.config.train.group_id
         if keep is None and group is not None and group in found and group not in kept:
             kept.insert(0, group)
@@ -199,6 +209,19 @@ class Scorer:
             return torch.cat(scores).float().cpu().numpy()
 
 
+def _to_table(rows: Any) -> pa.Table:
+    """Returns a polars or pandas table as an Arrow table."""
+    try:
+        frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(rows)
+        return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    except (TypeError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"the given table: found {type(rows).__name__} that cannot be read ({text}); allowed: "
+            "a polars or pandas DataFrame whose columns hold texts or numbers"
+        ) from error
+
+
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_list(column.type):
         rows = pa.concat_arrays(column.chunks)
@@ -220,7 +243,17 @@ class _CsvWriter:
         self._file.close()
 
     def write_table(self, table: pa.Table) -> None:
-        """Appends the rows."""
+        """Appends the rows.
+
+        Raises:
+            ConfigError: a column holds lists, which a csv cannot.
+        """
+        for field in table.schema:
+            if pa.types.is_nested(field.type):
+                raise ConfigError(
+                    f"--out: column '{field.name}' holds {field.type}, which no csv can; write "
+                    "parquet, or name the columns to keep (--keep)"
+                )
         frame = pl.DataFrame(pl.from_arrow(table))
         frame.write_csv(self._file, include_header=not self._has_header)
         self._has_header = True

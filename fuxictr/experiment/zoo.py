@@ -68,8 +68,8 @@ def load_experiment(
     Args:
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
-        config_dir: config folder; a relative one is looked for beside run_expid.py, then from the
-            current folder.
+        config_dir: config folder; a relative one is looked for from the current folder, then beside
+            run_expid.py; the default, ``./config/``, the other way round.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
@@ -96,7 +96,10 @@ def find_config_dir(config_dir: str | Path, zoo_dir: Path) -> Path:
     Raises:
         ConfigError: it does not exist; names the absolute paths tried.
     """
-    tried = [(base / config_dir).resolve() for base in (zoo_dir, Path.cwd())]
+    # The default is the model folder's own; a folder that a user names is where he stands.
+    is_default = Path(config_dir) == Path("config") and str(config_dir).startswith("./")
+    bases = (zoo_dir, Path.cwd()) if is_default else (Path.cwd(), zoo_dir)
+    tried = [(base / config_dir).resolve() for base in bases]
     for folder in tried:
         if folder.is_dir():
             return folder

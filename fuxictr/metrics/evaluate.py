@@ -97,6 +97,8 @@ def evaluate_metrics(
     """
     names = list(metrics)
     check_groups(names, group_ids)
+    if np.size(y_true) != np.size(y_pred) or not np.size(y_true):
+        raise DataError(f"found {np.size(y_true)} labels and {np.size(y_pred)} predictions")
     if not np.isfinite(y_pred).all():
         row = int(np.flatnonzero(~np.isfinite(np.asarray(y_pred).reshape(-1)))[0])
         raise DataError(f"the prediction of row {row + 1} is not finite")

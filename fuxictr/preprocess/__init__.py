@@ -3,6 +3,7 @@
 from fuxictr.preprocess.build import (
     EncodedDataset,
     build_dataset,
+    find_built,
     load_encoders,
     prepare_dataset,
 )
@@ -12,6 +13,7 @@ __all__ = [
     "EncodedDataset",
     "FeatureProcessor",
     "build_dataset",
+    "find_built",
     "load_encoders",
     "prepare_dataset",
 ]

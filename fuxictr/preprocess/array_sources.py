@@ -12,16 +12,20 @@ import pyarrow.parquet as pq
 
 from fuxictr.array_files import naming_damage, open_arrays
 from fuxictr.errors import DataError
+from fuxictr.preprocess.arrow_types import check_table, is_list
 from fuxictr.preprocess.csv_source import check_columns
 
 
 def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
     """Yields up to ``num_rows`` rows at a time of a parquet file."""
-    file = open_parquet(path)
-    check_columns(file.schema_arrow.names, columns, str(path))
+    check_columns(_schema(path).names, columns, str(path))
+    file, row = open_parquet(path), 0
     try:
         for batch in file.iter_batches(num_rows, columns=list(columns)):
-            yield pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch])
+            check_table(table, str(path), row)
+            row += table.num_rows
+            yield table
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: a damaged parquet file ({error})") from error
 
@@ -51,16 +55,37 @@ def read_arrays(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[p
         yield from _slices(path, {name: find(name) for name in columns}, num_rows)
 
 
-def array_schema(path: Path, data_format: str) -> dict[str, str]:
-    """Returns column -> kind of its values: text, int, float, list, null, or Arrow's own name.
+def array_names(path: Path, data_format: str) -> list[str]:
+    """Returns the names of the columns.
 
     Raises:
         DataError: the file is not readable.
     """
     if data_format == "parquet":
-        return {field.name: kind_of(field.type) for field in open_parquet(path).schema_arrow}
+        return list(_schema(path).names)
+    with open_arrays(path) as (names, _):
+        return list(names)
+
+
+def array_schema(
+    path: Path, data_format: str, columns: Sequence[str] | None = None
+) -> dict[str, pa.DataType]:
+    """Returns column -> Arrow type of its values, of those of ``columns`` that are there.
+
+    Raises:
+        DataError: the file is not readable.
+    """
+    if data_format == "parquet":
+        fields = {field.name: field.type for field in _schema(path)}
+        return {name: kind for name, kind in fields.items() if columns is None or name in columns}
+    found = {}
     with open_arrays(path) as (names, find):
-        return {name: _array_kind(find(name)) for name in names}
+        for name in [name for name in names if columns is None or name in columns]:
+            try:
+                found[name] = _array_type(find(name))
+            except (DataError, TypeError, ValueError, IndexError):
+                found[name] = pa.null()  # asking for its rows will say what is wrong
+    return found
 
 
 def list_widths(path: Path) -> dict[str, int]:
@@ -74,22 +99,24 @@ def list_widths(path: Path) -> dict[str, int]:
     """
     data_format = path.suffix.removeprefix(".")
     schema = array_schema(path, data_format)
-    names = [name for name, kind in schema.items() if kind == "list"]
+    names = [name for name, kind in schema.items() if is_list(kind)]
     reader = read_parquet if data_format == "parquet" else read_arrays
     rows = next(reader(path, names, 1), None) if names else None
     return {} if rows is None else {name: len(rows[name][0].as_py() or ()) for name in names}
 
 
-def count_rows(path: Path, data_format: str) -> int:
-    """Returns the number of rows of a parquet, npz or h5 file.
+def count_rows(path: Path, data_format: str, column: str) -> int:
+    """Returns the number of rows that a column of a parquet, npz or h5 file has.
 
     Raises:
-        DataError: the file is not readable.
+        DataError: the file is not readable, or has no such column.
     """
     if data_format == "parquet":
         return open_parquet(path).metadata.num_rows
     with open_arrays(path) as (names, find):
-        return len(find(names[0])) if names else 0
+        check_columns(names, [column], str(path))
+        shape = find(column).shape
+        return shape[0] if shape else 0
 
 
 def _slices(path: Path, arrays: dict[str, Any], num_rows: int) -> Iterator[pa.Table]:
@@ -106,7 +133,9 @@ def _slices(path: Path, arrays: dict[str, Any], num_rows: int) -> Iterator[pa.Ta
         for name, array in arrays.items():
             with naming_damage(path, name):
                 columns[name] = _to_arrow(array[start : start + num_rows])
-        yield pa.table(columns)
+        table = pa.table(columns)
+        check_table(table, str(path), start)
+        yield table
 
 
 def _to_arrow(values: np.ndarray) -> pa.Array:
@@ -122,21 +151,13 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
     return pa.array(values)
 
 
-def _array_kind(array: Any) -> str:
-    if len(array.shape) > 1:
-        return "list"
-    return {"i": "int", "u": "int", "b": "bool", "f": "float"}.get(array.dtype.kind, "text")
+def _array_type(array: Any) -> pa.DataType:
+    element = _to_arrow(np.asarray(array[:0]).reshape(-1)).type
+    return element if len(array.shape) == 1 else pa.large_list(element)
 
 
-def kind_of(kind: pa.DataType) -> str:
-    """Returns text, int, float, list or null, or Arrow's own name of another type."""
-    tests = {
-        "int": (pa.types.is_integer,),
-        "float": (pa.types.is_floating,),
-        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-        "list": (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
-        "null": (pa.types.is_null,),
-    }
-    if pa.types.is_dictionary(kind):
-        return kind_of(kind.value_type)
-    return next((name for name, known in tests.items() if any(t(kind) for t in known)), str(kind))
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return open_parquet(path).schema_arrow
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: damaged: a column's name is not UTF-8 ({error})") from error

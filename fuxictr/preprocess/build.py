@@ -27,6 +27,7 @@ from fuxictr.preprocess.cache import (
     find_splits,
     foreign_parts,
     make_key,
+    only_encoding,
     publish,
     read_key,
     staging_folder,
@@ -34,7 +35,7 @@ from fuxictr.preprocess.cache import (
 )
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import read_encoded
-from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, RAW_TYPES, FeatureProcessor
+from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS, FeatureProcessor
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
@@ -140,26 +141,42 @@ def load_encoders(
     """Returns the processor that an encoded dataset was built with; the raw files are not needed.
 
     Raises:
-        DataError: the dataset is not built, was encoded elsewhere, or its config changed since.
+        DataError: the dataset is not built, was encoded elsewhere, its config changed since, or its
+            encoders were changed by another hand.
+    """
+    processor, finished = find_built(config, base_dir)
+    folder = dataset_folder(config, Path(base_dir))
+    if finished.encoders_hash != _hash_encoders(folder):
+        raise DataError(f"{folder}: its encoders are not those of the build; train the expid again")
+    return processor.load(folder), finished
+
+
+def find_built(
+    config: DatasetConfig, base_dir: str | Path = "."
+) -> tuple[FeatureProcessor, EncodedDataset]:
+    """Returns an encoded dataset as it is, never built anew, and its processor, still unfitted.
+
+    Raises:
+        DataError: as load_encoders.
     """
     folder = dataset_folder(config, Path(base_dir))
-    finished = read_finished(folder, config.dataset_id)
-    if finished is None:
+    known = read_key(folder)
+    if known is None or config.is_encoded:
         raise DataError(
-            f"{folder}: no dataset that was encoded here, so no encoders for raw rows; train the "
-            "expid first"
+            f"{folder}: no dataset that was encoded here from raw rows, so no encoders for others; "
+            "train the expid on raw data first"
         )
     processor = load_processor(config.processor, Path(base_dir)).from_config(config)
-    known = read_key(folder) or {}
     if known.get("encoder_version") != ENCODER_VERSION:
         raise DataError(f"{folder}: was encoded by another version; train the expid again")
-    changed = changed_keys(known["config"], json.loads(json.dumps(config_key(processor))))
+    key = json.loads(json.dumps(config_key(processor)))
+    changed = changed_keys(*(only_encoding(found) for found in (known["config"], key)))
     if changed:
         raise DataError(
             f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
             "again, or use the config that it was trained with"
         )
-    return processor.load(folder), finished
+    return processor, _finished(folder, config.dataset_id)
 
 
 def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
@@ -262,15 +279,14 @@ def _encode_splits(
     codes = None
     if config.valid_size or config.test_size:
         files = splits[0].files
-        codes = split_codes(config, count_rows(files, SourceFormat.of(config)))
+        column = processor.raw_columns()[0]
+        codes = split_codes(config, count_rows(files, SourceFormat.of(config), column))
         frames = processor.frames(files, "Fit", verbose)
         processor.fit(rows_of(frames, codes, "train"))
     else:
         processor.fit(splits[0].files, verbose)
     processor.save(folder)
-    encoders = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.name != RAW_TYPES):
-        encoders.update(file.read_bytes())
+    encoders_hash = _hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows = {}
     for split in splits:
@@ -280,6 +296,9 @@ def _encode_splits(
         ).items():
             rows[name] = writer.num_rows
             digest.update(writer.digest.digest())
+    empty = [name for name, count in rows.items() if not count]
+    if empty:
+        raise DataError(f"dataset '{config.dataset_id}': the {empty[0]} split has no rows")
     seconds = time.perf_counter() - start
     logger.info(
         "Built dataset '%s' in %.1f s, %s rows/s: %s",
@@ -288,8 +307,16 @@ def _encode_splits(
         f"{sum(rows.values()) / seconds:,.0f}",
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
-    hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders.hexdigest()[:16]}
+    hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
     return {"rows": rows, **hashes}
+
+
+def _hash_encoders(folder: Path) -> str:
+    digest = hashlib.sha256()
+    names = (FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS)
+    for path in [folder / name for name in names] + sorted(folder.glob("pretrained_*.npy")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _encode(

@@ -121,13 +121,22 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
     }
 
 
+def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config key without what only says how rows are read, divided and written."""
+    without = {*_HASHED_KEYS, "splits"} - {"min_categr_count"}
+    return {name: value for name, value in key.items() if name not in without}
+
+
 def read_key(folder: Path) -> dict[str, Any] | None:
     """Returns what the last finished build left, or None."""
     try:
         content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    is_whole = isinstance(content, dict) and {"rows", "files", "data_hash"} <= set(content)
+    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
+    is_whole = isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    )
     return content if is_whole else None
 
 

@@ -22,6 +22,7 @@ from fuxictr.preprocess.values import (
 )
 
 DEFAULT_SPLITTER = "^"
+_SCALED = "scaled as fitted to the training split"
 
 
 class Column:
@@ -118,7 +119,7 @@ class NumericColumn(Column):
 
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
-        self._fill = _number(config, "numeric")
+        self._fill = fill_number(config, "numeric")
         name = config.normalizer
         self.normalizer: Normalizer | None = NORMALIZERS[name]() if name else None
 
@@ -144,9 +145,14 @@ class NumericColumn(Column):
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the numbers."""
-        values = read_numbers(to_series(column), self.dtype, self._fill)
+        raw = to_series(column)
+        values = read_numbers(raw, self.dtype, self._fill)
         if self.normalizer is not None:
             values = self.normalizer.apply(values)
+            outside = ~(np.abs(values) <= np.finfo(np.float32).max)
+            if outside.any():
+                row = int(outside.argmax())
+                raise WrongCell(row, raw[row], f"a number that float32 can hold once {_SCALED}")
         return pa.array(values.astype(np.float32))
 
     def state(self) -> dict[str, Any]:
@@ -172,6 +178,16 @@ class VectorColumn(Column):
     def observe(self, column: pa.ChunkedArray) -> None:
         """Takes the width from the first vector and checks the others."""
         self.encode(column)
+
+    def finish(self) -> None:
+        """Checks that there was a vector.
+
+        Raises:
+            DataError: there was none.
+        """
+        super().finish()
+        if not self.width:
+            raise DataError(f"column '{self.name}': no vector in the training split gives a width")
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the vectors."""
@@ -212,10 +228,13 @@ def list_array(rows: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
 
 
-def _number(config: ColumnConfig, kind: str) -> float:
+def fill_number(config: ColumnConfig, kind: str) -> float:
     """Returns fill_na of a column of numbers, 0 where it is unset."""
     try:
-        return float(config.fill_na if config.fill_na is not None else 0)
+        value = float(config.fill_na if config.fill_na is not None else 0)
+        if not abs(value) <= float(np.finfo(np.float32).max):
+            raise ValueError
+        return value
     except ValueError:
         raise ConfigError(
             f"column '{config.name}': key 'fill_na': found {config.fill_na!r}, allowed: "

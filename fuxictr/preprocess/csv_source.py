@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 
+csv.field_size_limit(2**31 - 1)  # a long cell is no fault
 _BLOCK = 4 << 20
 _SEPARATORS = ",;\t|:"
 
@@ -84,7 +85,13 @@ def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
         raise DataError(f"{path}: line 1: not UTF-8 text ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged, or not a gzip file ({error})") from error
-    return next(dialect.reader(io.StringIO(line)), [])
+    try:
+        header: list[str] = next(dialect.reader(io.StringIO(line)), [])
+    except csv.Error as error:
+        raise DataError(f"{path}: line 1: not readable ({error})") from error
+    if not header:
+        raise DataError(f"{path}: line 1: found a blank line, allowed: the names of the columns")
+    return header
 
 
 def check_columns(

@@ -118,7 +118,7 @@ def _spec(column: ColumnConfig, widths: dict[str, int], where: str) -> dict[str,
                 "largest id"
             )
         spec["vocab_size"] = column.vocab_size
-    if column.type in ("sequence", "embedding") and column.name not in widths:
+    if column.type in ("sequence", "embedding") and not widths.get(column.name):
         raise DataError(
             f"{where}: column '{column.name}': found one value a row, or no such column; allowed: "
             f"rows of equal length, as its type is {column.type}"

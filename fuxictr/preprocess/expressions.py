@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.preprocess.sources import Frame
 from fuxictr.preprocess.values import naming_cell, read_values, to_arrow, to_series
+
+# A function's name with the name of a column, as copy_from(user).
+_CALL = re.compile(r"(\w+)\(\s*([^()]+?)\s*\)")
 
 
 class Expressions:
@@ -91,14 +95,15 @@ class Expressions:
 
 
 def _make(column: ColumnConfig, functions: dict[str, Any]) -> pl.Expr:
-    name = str(column.preprocess)
+    call = _CALL.fullmatch(str(column.preprocess))
+    name, argument = call.groups() if call else (str(column.preprocess), column.name)
     if name not in functions:
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': no function '{name}'"
             f"{did_you_mean(name, functions)}; allowed: {', '.join(sorted(functions))}, or a "
             "method of your own FeatureProcessor (key 'processor')"
         )
-    expression = functions[name](column.name)
+    expression = functions[name](argument)
     if not isinstance(expression, pl.Expr):
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': function '{name}' returned "

@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import polars as pl
 import pyarrow as pa
 
+from fuxictr.errors import DataError
 from fuxictr.preprocess.columns import Column
 from fuxictr.preprocess.sources import Frame
 from fuxictr.preprocess.values import naming_cell
 
 Result = TypeVar("Result")
+
+# What the table libraries raise on values of a type that they cannot convert.
+_UNREADABLE = (
+    *(pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException),
+    *(UnicodeDecodeError, OverflowError, MemoryError),
+)
 
 
 def each_column(
@@ -28,8 +36,15 @@ def each_column(
     """
 
     def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> Result:
-        with naming_cell(frame, column.name):
-            return work(column, cells)
+        try:
+            with naming_cell(frame, column.name):
+                return work(column, cells)
+        except _UNREADABLE as error:
+            text = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{frame.locate(0)} and after, column '{column.name}': found values of type "
+                f"{cells.type} that cannot be read as {column.config.type} ({text})"
+            ) from error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running: list[Future[Result]] = []

@@ -33,7 +33,7 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
     """
     where = f"{path} (pretrained_emb of column '{column}')"
     keys, vectors = _read(path, where)
-    if vectors.ndim != 2 or len(keys) != len(vectors) or not len(keys):
+    if vectors.ndim != 2 or keys.shape != vectors.shape[:1] or not len(keys):
         raise DataError(
             f"{where}: found '{KEY}' of shape {keys.shape} and '{VALUE}' of shape {vectors.shape}, "
             "allowed: (n,) and (n, width)"
@@ -42,6 +42,10 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
         raise DataError(
             f"{where}: found vectors of width {vectors.shape[1]}, allowed: pretrain_dim, {width}"
         )
+    if vectors.dtype.kind not in "iuf" or not vectors.shape[1]:
+        raise DataError(f"{where}: found vectors of {vectors.dtype}, allowed: numbers")
+    with np.errstate(over="ignore"):  # beyond float32 is not finite
+        vectors = vectors.astype(np.float32)
     wrong = ~np.isfinite(vectors).all(axis=1)
     if wrong.any():
         row = int(wrong.argmax())
@@ -49,7 +53,7 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
     series = keys if isinstance(keys, pl.Series) else pl.Series(keys)
     if series.is_duplicated().any():
         raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is there twice")
-    return series, vectors.astype(np.float32)
+    return series, vectors
 
 
 def file_name(column: str) -> str:
@@ -106,7 +110,7 @@ def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:
         raise
     except KeyError as error:
         raise DataError(f"{where}: has no '{KEY}' and '{VALUE}' ({error})") from error
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{where}: not readable ({error})") from error
 
 

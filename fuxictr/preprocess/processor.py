@@ -193,7 +193,7 @@ class FeatureProcessor:
             if isinstance(files, (str, Path)):
                 files = find_files(str(files), "source", Path.cwd(), source_format.name)
             frames = read_frames(files, source_format, names)
-            total = estimate_rows(files, source_format)
+            total = estimate_rows(files, source_format, names[0])
         with progress_bar(total, description, verbose > 0) as advance:
             for frame in frames:
                 yield frame
@@ -208,7 +208,13 @@ class FeatureProcessor:
 
     def text_columns(self) -> list[str]:
         """Returns the raw columns whose values are read as text, whatever their type."""
-        names = [c.name for c in self.columns if c.dtype == "str" and not c.config.preprocess]
+        names = [
+            column.name
+            for column in self.columns
+            if column.dtype == "str"
+            and column.config.type != "embedding"
+            and not column.config.preprocess
+        ]
         inputs = self.expressions.inputs([column.name for column in self.all_columns])
         return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
 
@@ -256,7 +262,7 @@ class FeatureProcessor:
                 spec = feature_map.features[any_column.name]
                 any_column.restore(states.get(any_column.name, {}), spec)
             self._types.known.update({name: str(types[name]) for name in self._types.known})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: saved encoders do not fit the config ({error})") from error
         self.feature_map = feature_map
         return self

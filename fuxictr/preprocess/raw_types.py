@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuxictr.errors import DataError
-from fuxictr.preprocess.array_sources import kind_of
+from fuxictr.preprocess.arrow_types import kind_of, texts_agree
 from fuxictr.preprocess.sources import Frame
-
-# Pairs of kinds (fitted to, met later) in which the same value may have the same text.
-_ALIKE = {("text", "int"), ("int", "text"), ("float", "text")}
 
 
 class RawTypes:
@@ -38,7 +35,7 @@ class RawTypes:
             known, found = self.known[name], kind_of(frame.table.schema.field(name).type)
             if known == "null":
                 self.known[name] = found
-            elif found not in (known, "null") and (known, found) not in _ALIKE:
+            elif not texts_agree(known, found):
                 raise DataError(
                     f"{frame.locate(0)} and after, column '{name}': found {found} values, but the "
                     f"column was fitted to {known} values, whose texts differ; cast it, or set its "

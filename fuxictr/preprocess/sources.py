@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import DataError, did_you_mean
 from fuxictr.preprocess import array_sources
+from fuxictr.preprocess.arrow_types import check_table, join, kind_of, texts_agree
 from fuxictr.preprocess.csv_source import (
     CsvDialect,
     check_columns,
@@ -171,6 +172,7 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
         DataError: a column is missing, or there are no rows.
     """
     check_columns(table.column_names, columns, "the given table")
+    check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
         raise DataError("the given table: no rows")
     for start in range(0, table.num_rows, FRAME_ROWS):
@@ -186,26 +188,25 @@ def column_names(path: Path, source_format: SourceFormat) -> list[str]:
     """
     if source_format.name == "csv":
         return csv_header(path, source_format.dialect)
-    return list(array_sources.array_schema(path, source_format.name))
+    return array_sources.array_names(path, source_format.name)
 
 
-def estimate_rows(files: Iterable[Path], source_format: SourceFormat) -> int:
+def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
     """Returns about how many rows the files hold, for a progress bar."""
     if source_format.name == "csv":
         return int(sum(estimate_csv_rows(path) for path in files))
-    return sum(array_sources.count_rows(path, source_format.name) for path in files)
+    return count_rows(files, source_format, column)
 
 
-def count_rows(files: Sequence[Path], source_format: SourceFormat) -> int:
-    """Returns how many rows the files hold; a csv is read for it.
+def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
+    """Returns how many rows a column of the files has; a csv is read for it.
 
     Raises:
-        DataError: a file is not readable.
+        DataError: a file is not readable, or has no such column.
     """
-    if source_format.name != "csv":
-        return estimate_rows(files, source_format)
-    first = csv_header(files[0], source_format.dialect)[0]
-    return sum(frame.table.num_rows for frame in read_frames(files, source_format, [first]))
+    if source_format.name == "csv":
+        return sum(f.table.num_rows for f in read_frames(files, source_format, [column]))
+    return sum(array_sources.count_rows(path, source_format.name, column) for path in files)
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
@@ -225,13 +226,15 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
         return
     known: dict[str, tuple[str, Path]] = {}
     for path in files:
-        schema = array_sources.array_schema(path, data_format)
-        for name in columns:
-            kind = schema.get(name, "null")
+        for name, found in array_sources.array_schema(path, data_format, columns).items():
+            try:
+                kind = kind_of(found)
+            except ValueError as error:
+                raise DataError(f"{path}: column '{name}': {error}") from None
             first, where = known.setdefault(name, (kind, path))
             if first == "null":
                 known[name] = (kind, path)
-            elif kind not in (first, "null"):
+            elif not texts_agree(first, kind):
                 raise DataError(
                     f"{path}: column '{name}': found {kind} values, but {first} values in {where}; "
                     "write both files with one type, or set the column's dtype to int or float"
@@ -241,7 +244,9 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
 def _cut_frame(
     pending: list[tuple[Path, int, pa.Table]], dialect: CsvDialect
 ) -> tuple[Frame, list[tuple[Path, int, pa.Table]]]:
-    tables, origins, size = [], [], 0
+    tables: list[pa.Table] = []
+    origins: list[tuple[int, Path, int]] = []
+    size = 0
     for index, (path, row, table) in enumerate(pending):
         origins.append((size, path, row))
         tables.append(table.slice(0, FRAME_ROWS - size))
@@ -252,16 +257,9 @@ def _cut_frame(
             pending = [*rest, *pending[index + 1 :]]
             break
     names = tables[0].column_names
-    columns = [_join([table.column(name) for table in tables]) for name in names]
+    paths = [path for _, path, _ in origins]
+    columns = [
+        join([(p, t.column(name)) for p, t in zip(paths, tables, strict=True)], name)
+        for name in names
+    ]
     return Frame(pa.table(columns, names=names), tuple(origins), dialect), pending
-
-
-def _join(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    # Files of one split may differ in a column's type: one of them has no missing value, say.
-    types = {column.type for column in columns}
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    if len(types) == 1:
-        return pa.chunked_array(chunks, type=columns[0].type)
-    is_list = any(pa.types.is_nested(kind) for kind in types)
-    text = pa.list_(pa.string()) if is_list else pa.string()
-    return pa.chunked_array([chunk.cast(text) for chunk in chunks], type=text)

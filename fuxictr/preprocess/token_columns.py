@@ -11,9 +11,14 @@ import pyarrow as pa
 from fuxictr.config import ColumnConfig
 from fuxictr.errors import DataError
 from fuxictr.features import POOLINGS
-from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
+from fuxictr.preprocess.arrow_types import is_text
+from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, fill_number, list_array
 from fuxictr.preprocess.values import WrongCell, read_values, split_lists, to_arrow, to_series
 from fuxictr.preprocess.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
+
+MAX_LEN = 10_000
+# Ids up to here need no word of the config: a table of so many rows fits in memory.
+_MAX_OWN_ID = 1 << 26
 
 
 class TokenColumn(Column):
@@ -68,11 +73,11 @@ class TokenColumn(Column):
         """
         read = read_values(values, self.dtype)
         if not self.config.remap:
-            bound = self.config.vocab_size or 2**31 - 2
+            bound = self.config.vocab_size or _MAX_OWN_ID
             wrong = ((read < 0) | (read >= bound)).fill_null(False)
             if wrong.any():
                 row = int(wrong.to_numpy().argmax())
-                allowed = f"an id 0..{bound - 1} (remap: false)"
+                allowed = f"an id 0..{bound - 1} (remap: false; vocab_size sets another bound)"
                 raise WrongCell(row, read[row], allowed)
         return read.cast(pl.String)
 
@@ -115,8 +120,7 @@ class CategoricalColumn(TokenColumn):
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray]:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (self.dtype == "str" and is_text):
+        if not (self.dtype == "str" and is_text(kind)):
             return split_tokens(to_arrow(self.texts(to_series(column))))
         return split_tokens(column)
 
@@ -143,7 +147,7 @@ class SequenceColumn(TokenColumn):
         self._count(tokens, index)
         longest = int(lengths.max(initial=0))
         self._longest = max(self._longest, longest)
-        self._is_split = self._is_split or longest > 1 or not _is_text(column.type)
+        self._is_split = self._is_split or longest > 1 or not is_text(column.type)
         if self._example is None and len(tokens):
             self._example = tokens[0]
 
@@ -157,6 +161,11 @@ class SequenceColumn(TokenColumn):
                 f"'{DEFAULT_SPLITTER}' where all sequences have one element)"
             )
         self.max_len = self.config.max_len or max(self._longest, 1)
+        if self.max_len > MAX_LEN:
+            raise DataError(
+                f"column '{self.name}': the longest sequence of the training split has "
+                f"{self._longest} elements; set max_len, at most {MAX_LEN}"
+            )
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the lists of ids."""
@@ -250,6 +259,7 @@ class QuantileColumn(BucketColumn):
         super().__init__(config)
         self._counter = TokenCounter(pl.Float64)
         self.boundaries = np.zeros(0)
+        fill_number(config, "cut at its quantiles")
 
     @property
     def dtype(self) -> str:
@@ -258,7 +268,7 @@ class QuantileColumn(BucketColumn):
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Counts the numbers."""
-        values = read_values(to_series(column), self.dtype)
+        values = self._read(column)
         self._note(values)
         numbers = self._filled(values).cast(pl.Float64).drop_nulls()
         if len(numbers):
@@ -274,10 +284,19 @@ class QuantileColumn(BucketColumn):
 
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the buckets."""
-        values = self._filled(read_values(to_series(column), self.dtype)).cast(pl.Float64)
+        values = self._filled(self._read(column)).cast(pl.Float64)
         ids = 1 + np.searchsorted(self.boundaries, values.to_numpy(), side="right")
         missing = values.is_null().to_numpy()
         return pa.array(np.where(missing, self.oov_id, ids).astype(np.int32))
+
+    def _read(self, column: pa.ChunkedArray) -> pl.Series:
+        raw = to_series(column)
+        values = read_values(raw, self.dtype)
+        infinite = values.cast(pl.Float64).is_infinite().fill_null(False)
+        if infinite.any():
+            row = int(infinite.to_numpy().argmax())
+            raise WrongCell(row, raw[row], "a finite number")
+        return values
 
     def state(self) -> dict[str, Any]:
         """Returns the boundaries."""
@@ -298,7 +317,3 @@ def _quantiles(numbers: np.ndarray, counts: np.ndarray, num_buckets: int) -> np.
     below = numbers[np.searchsorted(ends, low, side="right")]
     above = numbers[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
     return below + (above - below) * (place - low)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fuxictr.errors import DataError
+from fuxictr.preprocess.arrow_types import is_list, is_text
 from fuxictr.preprocess.sources import Frame
 
 _TYPES = {"str": pl.String, "int": pl.Int64, "float": pl.Float64}
@@ -64,6 +65,8 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     """
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")
+    if raw.dtype.is_temporal() and dtype != "str":
+        raise WrongCell(0, f"a value of type {raw.dtype}", _ALLOWED[dtype])
     if raw.dtype.is_float():
         raw = raw.fill_nan(None)
     if dtype == "str":
@@ -90,7 +93,11 @@ def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.n
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if not _is_list(array.type):
+    if not is_list(array.type) and not is_text(array.type):  # one element a cell
+        return to_series(pa.chunked_array([array.drop_null()])), array.is_valid().to_numpy(
+            False
+        ) * 1
+    if not is_list(array.type):
         texts = array.cast(pa.large_string())
         texts = pc.if_else(pc.equal(texts, ""), None, texts)
         array = pc.split_pattern(texts, pattern=splitter)
@@ -126,18 +133,13 @@ def read_labels(raw: pl.Series) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in tests)
-
-
 def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:
     wrong = values.is_null() & raw.is_not_null()
     if raw.dtype == pl.String:
         wrong &= raw != ""
         if wrong.any():
             wrong &= raw.str.to_lowercase() != "nan"
-    elif raw.dtype.is_float() and dtype == "int":
+    elif (raw.dtype.is_float() or raw.dtype.is_decimal()) and dtype == "int":
         wrong |= (raw != values.cast(pl.Float64)).fill_null(False)
     if wrong.any():
         row = int(wrong.to_numpy().argmax())

@@ -10,7 +10,9 @@ import pytest
 
 from fuxictr.errors import CheckpointError, ConfigError, DataError
 from fuxictr.experiment import predict
+from fuxictr.experiment.analyze import record_embeddings
 from fuxictr.experiment.scoring import score
+from fuxictr.experiment.zoo import ZOO, load_experiment
 from fuxictr.metrics import auc, logloss
 from fuxictr.preprocess import sources
 
@@ -118,6 +120,59 @@ def test_numbers_of_another_kind_are_not_scored_as_unseen(trained):
         from_python(trained, floats)
     with pytest.raises(DataError, match=message):
         from_python(trained, floats.to_pandas())
+    assert from_python(trained, rows)["y_pred"].is_finite().all()
+
+
+def test_a_pandas_table_keeps_its_index(trained):
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False).to_pandas()
+    expected = from_python(trained, rows)["y_pred"]
+    shuffled = rows.sample(frac=0.5, random_state=1)
+    found = from_python(trained, shuffled)
+    assert list(found.index) == list(shuffled.index)
+    np.testing.assert_array_equal(found["y_pred"], expected[shuffled.index])
+
+
+def test_a_csv_of_another_separator_is_scored_with_set(trained, command, tmp_path):
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)
+    rows.write_csv(tmp_path / "new.csv", separator=";")
+    status, stderr = command(trained.path, tmp_path / "new.csv", tmp_path / "s.parquet")
+    assert (status, "did you mean ';'?" in stderr) == (1, True)
+    settings = ("--set", "separator=;")
+    assert command(trained.path, tmp_path / "new.csv", tmp_path / "s.parquet", *settings)[0] == 0
+    expected = from_python(trained, rows)["y_pred"]
+    assert pl.read_parquet(tmp_path / "s.parquet")["y_pred"].equals(expected)
+
+
+def test_the_rows_to_score_are_never_overwritten(trained, command):
+    data = trained.path / "test.csv"
+    before = data.read_bytes()
+    fails(command(trained.path, data, data), "is also the data to score")
+    assert data.read_bytes() == before
+
+
+def test_tables_and_columns_that_cannot_be_scored_or_written(trained, command, tmp_path):
+    rows = pl.read_csv(trained.path / "test.csv")
+    with pytest.raises(DataError, match="the given table: found dict that cannot be read"):
+        from_python(trained, {"user": [1]})
+    mixed = rows.to_pandas().astype(object)
+    mixed.loc[1, "price"] = "x"
+    with pytest.raises(DataError, match="the given table: found DataFrame that cannot be read"):
+        from_python(trained, mixed)
+    rows.with_columns(tags=pl.lit([1, 2])).write_parquet(tmp_path / "new.parquet")
+    result = command(trained.path, tmp_path / "new.parquet", tmp_path / "s.csv")
+    fails(result, "column 'tags' holds", "which no csv can")
+    assert not (tmp_path / "s.csv").exists()
+    (tmp_path / "folder").mkdir()
+    fails(command(trained.path, trained.path / "test.csv", tmp_path / "folder"), "ends in .csv")
+
+
+def test_analysis_never_builds_the_data_anew(trained):
+    raw = pl.read_csv(trained.path / "train.csv", infer_schema=False)
+    raw.with_columns(user="u" + pl.col("user")).write_csv(trained.path / "train.csv")
+    config, model_class = load_experiment("mine_gen", ZOO / "DeepFM", trained.path)
+    records = record_embeddings(config, model_class, "DeepFM", -1, num_rows=50)
+    assert records.is_file()
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)
     assert from_python(trained, rows)["y_pred"].is_finite().all()
 
 

@@ -178,6 +178,9 @@ def store_column(
     if not finite.all():
         row, value = _first(column, ~finite)
         raise DataError(f"{where}, row {first_row + row}: found {value}, expected a finite float32")
+    if name in feature_map.labels and not ((target == 0) | (target == 1)).all():
+        row, value = _first(column, (target != 0) & (target != 1))
+        raise DataError(f"{where}, row {first_row + row}: found {value}, expected a label 0 or 1")
 
 
 def check_columns(found: Iterable[str], wanted: Iterable[str], where: str) -> None:
