@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--expid", help="whose keys to use (default <model>_avazu)")
     parser.add_argument("--modes", default=",".join(MODES), help="stream, memory, or both")
     parser.add_argument("--full-vocab", action="store_true", help="Avazu_x4's vocabularies")
+    parser.add_argument("--note", help="what else is to be known of the run, stored with it")
     parser.add_argument("--work", required=True, help="folder for data and results of runs")
     args = parser.parse_args()
     unknown = sorted(set(args.modes.split(",")) - set(MODES))
@@ -184,7 +185,7 @@ def main() -> None:
     for step, values in added.items():
         print(f"{step:7} bytes of peak memory an added row: {', '.join(map(str, values))}")
     record = {"machine": machine, "versions": common.versions(), "runs": records}
-    record["bytes_per_added_row"] = added
+    record["bytes_per_added_row"], record["note"] = added, args.note
     name = "large_run_full" if args.full_vocab else "large_run"
     print(f"wrote {common.store(name, record)}")
 

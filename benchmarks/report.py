@@ -102,6 +102,7 @@ def _taken(found: dict[str, Any]) -> str:
     versions = found.get("versions") or found["ours"]["versions"]
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     where = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB"
+    shown += f". {found['note']}" if found.get("note") else ""
     command = f"```bash\n{found['command']}\n```\n"
     return f"\n{where}, {found['date'][:10]}; {shown}.\n\n{command}"
 
