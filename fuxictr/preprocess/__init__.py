@@ -1,12 +1,7 @@
 """Raw click logs in, encoded parquet out."""
 
-from fuxictr.preprocess.build import (
-    EncodedDataset,
-    build_dataset,
-    find_built,
-    load_encoders,
-    prepare_dataset,
-)
+from fuxictr.preprocess.build import build_dataset, prepare_dataset
+from fuxictr.preprocess.finished import EncodedDataset, find_built, load_encoders
 from fuxictr.preprocess.processor import FeatureProcessor
 
 __all__ = [

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,12 @@ import pyarrow as pa
 
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.features import FeatureMap
 from fuxictr.preprocess.cache import (
-    ENCODER_VERSION,
     Split,
-    changed_keys,
-    config_key,
     dataset_lock,
     find_splits,
     foreign_parts,
     make_key,
-    only_encoding,
     publish,
     read_key,
     staging_folder,
@@ -35,32 +29,14 @@ from fuxictr.preprocess.cache import (
 )
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import read_encoded
-from fuxictr.preprocess.processor import FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS, FeatureProcessor
+from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
+from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, must_be_finished
+from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EncodedDataset:
-    """An encoded dataset.
-
-    Attributes:
-        feature_map: its fields.
-        paths: split -> parquet file, or folder of part files.
-        data_hash: 16 hex digits over the encoded rows and the vocabularies; equal data has an
-            equal hash on every machine.
-        rebuilt: False where an earlier build was reused.
-        encoders_hash: 16 hex digits over what rows are encoded with; empty where that is unknown.
-    """
-
-    feature_map: FeatureMap
-    paths: dict[str, Path]
-    data_hash: str
-    rebuilt: bool
-    encoders_hash: str = ""
 
 
 def prepare_dataset(
@@ -135,73 +111,12 @@ def build_dataset(
     return paths.get("train"), paths.get("valid"), paths.get("test")
 
 
-def load_encoders(
-    config: DatasetConfig, base_dir: str | Path = "."
-) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns the processor that an encoded dataset was built with; the raw files are not needed.
-
-    Raises:
-        DataError: the dataset is not built, was encoded elsewhere, its config changed since, or its
-            encoders were changed by another hand.
-    """
-    processor, finished = find_built(config, base_dir)
-    folder = dataset_folder(config, Path(base_dir))
-    if finished.encoders_hash != _hash_encoders(folder):
-        raise DataError(f"{folder}: its encoders are not those of the build; train the expid again")
-    return processor.load(folder), finished
-
-
-def find_built(
-    config: DatasetConfig, base_dir: str | Path = "."
-) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns an encoded dataset as it is, never built anew, and its processor, still unfitted.
-
-    Raises:
-        DataError: as load_encoders.
-    """
-    folder = dataset_folder(config, Path(base_dir))
-    known = read_key(folder)
-    if known is None or config.is_encoded:
-        raise DataError(
-            f"{folder}: no dataset that was encoded here from raw rows, so no encoders for others; "
-            "train the expid on raw data first"
-        )
-    processor = load_processor(config.processor, Path(base_dir)).from_config(config)
-    if known.get("encoder_version") != ENCODER_VERSION:
-        raise DataError(f"{folder}: was encoded by another version; train the expid again")
-    key = json.loads(json.dumps(config_key(processor)))
-    changed = changed_keys(*(only_encoding(found) for found in (known["config"], key)))
-    if changed:
-        raise DataError(
-            f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
-            "again, or use the config that it was trained with"
-        )
-    return processor, _finished(folder, config.dataset_id)
-
-
-def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
-    """Returns the folder of a dataset's encoded files, <data_root>/<dataset_id>."""
-    return (base_dir / Path(config.data_root).expanduser() / config.dataset_id).resolve()
-
-
-def read_finished(folder: Path, dataset_id: str) -> EncodedDataset | None:
-    """Returns the last finished build in a folder, or None where there is none."""
-    key = read_key(folder)
-    if key is None:
-        return None
-    is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}
-    paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
-    feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
-    encoders_hash = key.get("encoders_hash", "")
-    return EncodedDataset(feature_map, paths, key["data_hash"], False, encoders_hash)
-
-
 def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
     folder = dataset_folder(config, base_dir)
     sources = (read_key(folder) or {}).get("sources", {})
     # Where train_data names the raw files of a build, or nothing, that build is meant.
     if sources and config.train_data in (None, sources.get("train", {}).get("given")):
-        return _finished(folder, config.dataset_id)
+        return must_be_finished(folder, config.dataset_id)
     return EncodedDataset(*read_encoded(config, base_dir, folder), False)
 
 
@@ -231,19 +146,12 @@ def _prepare(
                 publish(staging, folder, {**key, **summary})
     except OSError as error:
         raise DataError(f"{folder}: the encoded dataset cannot be built ({error})") from error
-    return replace(_finished(folder, config.dataset_id), rebuilt=True)
+    return replace(must_be_finished(folder, config.dataset_id), rebuilt=True)
 
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
-    return _finished(folder, dataset_id)
-
-
-def _finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    finished = read_finished(folder, dataset_id)
-    if finished is None:
-        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
-    return finished
+    return must_be_finished(folder, dataset_id)
 
 
 def _check_sources(
@@ -286,7 +194,7 @@ def _encode_splits(
     else:
         processor.fit(splits[0].files, verbose)
     processor.save(folder)
-    encoders_hash = _hash_encoders(folder)
+    encoders_hash = hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows = {}
     for split in splits:
@@ -309,14 +217,6 @@ def _encode_splits(
     )
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
     return {"rows": rows, **hashes}
-
-
-def _hash_encoders(folder: Path) -> str:
-    digest = hashlib.sha256()
-    names = (FEATURE_MAP, FEATURE_VOCAB, NORMALIZERS)
-    for path in [folder / name for name in names] + sorted(folder.glob("pretrained_*.npy")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _encode(

@@ -6,15 +6,9 @@ from collections.abc import Sequence
 
 from fuxictr.config import ColumnConfig
 from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.preprocess.bucket_columns import BucketColumn, HashColumn, QuantileColumn
 from fuxictr.preprocess.columns import Column, NumericColumn, VectorColumn
-from fuxictr.preprocess.token_columns import (
-    BucketColumn,
-    CategoricalColumn,
-    HashColumn,
-    QuantileColumn,
-    SequenceColumn,
-    TokenColumn,
-)
+from fuxictr.preprocess.token_columns import CategoricalColumn, SequenceColumn, TokenColumn
 
 
 def make_column(config: ColumnConfig, min_count: int) -> Column:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +15,10 @@ import pyarrow as pa
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.files import atomic_path, write_atomically
+from fuxictr.files import atomic_path
 from fuxictr.preprocess import pretrained
 from fuxictr.preprocess.columns import Column, LabelColumn
+from fuxictr.preprocess.encoder_files import restore_encoders, save_encoders
 from fuxictr.preprocess.expressions import Expressions
 from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
 from fuxictr.preprocess.parallel import each_column
@@ -32,11 +32,8 @@ from fuxictr.preprocess.sources import (
     table_frames,
 )
 from fuxictr.preprocess.token_columns import TokenColumn
-from fuxictr.preprocess.vocabulary import Vocabulary
 from fuxictr.progress import progress_bar
 
-FEATURE_MAP, FEATURE_VOCAB = "feature_map.json", "feature_vocab.json"
-NORMALIZERS, RAW_TYPES = "normalizers.json", "raw_types.json"
 Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
 
 
@@ -226,18 +223,7 @@ class FeatureProcessor:
         """
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
-        self.feature_map.save(folder / FEATURE_MAP)
-        # Column by column: the texts of all columns need not be in memory at once.
-        with atomic_path(folder / FEATURE_VOCAB) as path, open(path, "w", encoding="utf-8") as file:
-            file.write("{")
-            for index, column in enumerate(self._with_vocabulary()):
-                tokens = json.dumps(column.vocabulary.to_dict(), ensure_ascii=False)
-                file.write(f"{',' if index else ''}\n{json.dumps(column.name)}: {tokens}")
-            file.write("\n}\n")
-        states = {column.name: column.state() for column in self.columns}
-        states = {name: state for name, state in states.items() if state}
-        write_atomically(folder / NORMALIZERS, json.dumps(states, indent=2) + "\n")
-        write_atomically(folder / RAW_TYPES, json.dumps(self._types.known, indent=2) + "\n")
+        save_encoders(folder, self.feature_map, self.columns, self._types)
         for column in self._with_pretrained():
             keys, vectors = self._read_pretrained(column)
             known = column.vocabulary
@@ -251,20 +237,8 @@ class FeatureProcessor:
         Raises:
             DataError: a file is absent or does not fit the config.
         """
-        vocabularies = _read_json(folder / FEATURE_VOCAB)
-        states, types = _read_json(folder / NORMALIZERS), _read_json(folder / RAW_TYPES)
-        feature_map = FeatureMap.load(folder / FEATURE_MAP, self.config.dataset_id)
-        try:
-            for column in self._with_vocabulary():
-                ids = vocabularies[column.name]
-                column.vocabulary = Vocabulary.from_dict(ids, not column.config.remap)
-            for any_column in self.columns:
-                spec = feature_map.features[any_column.name]
-                any_column.restore(states.get(any_column.name, {}), spec)
-            self._types.known.update({name: str(types[name]) for name in self._types.known})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{folder}: saved encoders do not fit the config ({error})") from error
-        self.feature_map = feature_map
+        dataset_id = self.config.dataset_id
+        self.feature_map = restore_encoders(folder, dataset_id, self.columns, self._types)
         return self
 
     def pretrained_path(self, column: Column) -> Path:
@@ -339,12 +313,3 @@ def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
     kind = type(processor)
     added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
     return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; build the dataset first") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); delete it to rebuild") from error

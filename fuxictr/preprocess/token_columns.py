@@ -1,4 +1,4 @@
-"""Columns that become ids: by vocabulary, by bucket, or sequences of tokens."""
+"""Columns that become ids by vocabulary: single tokens, and sequences of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuxictr.config import ColumnConfig
 from fuxictr.errors import DataError
 from fuxictr.features import POOLINGS
 from fuxictr.preprocess.arrow_types import is_text
-from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, fill_number, list_array
+from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
 from fuxictr.preprocess.values import WrongCell, read_values, split_lists, to_arrow, to_series
 from fuxictr.preprocess.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
 
@@ -210,110 +210,3 @@ class SequenceColumn(TokenColumn):
         padded = np.zeros((len(lengths), self.max_len), dtype=np.int32)
         padded[rows[kept], place[kept]] = ids[kept]
         return padded
-
-
-class BucketColumn(Column):
-    """Ids 1..num_buckets as int32, and ``__OOV__`` num_buckets + 1 where missing."""
-
-    def __init__(self, config: ColumnConfig) -> None:
-        super().__init__(config)
-        self.oov_id = config.num_buckets + 1
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the column's entry in the feature map."""
-        size = self.oov_id + 1
-        return {**super().spec(), "padding_idx": 0, "oov_idx": self.oov_id, "vocab_size": size}
-
-    def _filled(self, values: pl.Series) -> pl.Series:
-        if self.config.fill_na is None:
-            return values
-        return values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype, strict=False))
-
-
-class HashColumn(BucketColumn):
-    """The bucket of a token is its 64-bit SipHash (pandas' hash_array) modulo num_buckets.
-
-    It is the same in all processes and on all machines, and needs no pass over the training split.
-    """
-
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
-        """Returns the buckets."""
-        import pandas as pd  # half a second, only where buckets are asked for
-
-        texts = self._filled(read_values(to_series(column), self.dtype).cast(pl.String))
-        tokens, index = split_tokens(to_arrow(texts))
-        hashes = pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False)
-        ids = (hashes % self.config.num_buckets).astype(np.int32) + 1
-        return pa.array(np.append(ids, np.int32(self.oov_id))[index])
-
-
-class QuantileColumn(BucketColumn):
-    """The bucket of a number is 1 + how many of the training split's quantiles it reaches.
-
-    The boundaries are the k / num_buckets quantiles, k = 1 .. num_buckets - 1, exact and linearly
-    interpolated, as numpy.quantile has them. Distinct numbers are kept with their counts while the
-    column is fitted, 16 bytes each.
-    """
-
-    def __init__(self, config: ColumnConfig) -> None:
-        super().__init__(config)
-        self._counter = TokenCounter(pl.Float64)
-        self.boundaries = np.zeros(0)
-        fill_number(config, "cut at its quantiles")
-
-    @property
-    def dtype(self) -> str:
-        """How a cell is read."""
-        return "int" if self.config.dtype == "int" and not self.config.preprocess else "float"
-
-    def observe(self, column: pa.ChunkedArray) -> None:
-        """Counts the numbers."""
-        values = self._read(column)
-        self._note(values)
-        numbers = self._filled(values).cast(pl.Float64).drop_nulls()
-        if len(numbers):
-            counts = numbers.value_counts(name="count")
-            self._counter.add(counts.to_series(0), counts["count"].cast(pl.Int64).to_numpy())
-
-    def finish(self) -> None:
-        """Computes the boundaries."""
-        super().finish()
-        numbers, counts = self._counter.sorted_counts()
-        self._counter = TokenCounter(pl.Float64)
-        self.boundaries = _quantiles(numbers, counts, self.config.num_buckets)
-
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
-        """Returns the buckets."""
-        values = self._filled(self._read(column)).cast(pl.Float64)
-        ids = 1 + np.searchsorted(self.boundaries, values.to_numpy(), side="right")
-        missing = values.is_null().to_numpy()
-        return pa.array(np.where(missing, self.oov_id, ids).astype(np.int32))
-
-    def _read(self, column: pa.ChunkedArray) -> pl.Series:
-        raw = to_series(column)
-        values = read_values(raw, self.dtype)
-        infinite = values.cast(pl.Float64).is_infinite().fill_null(False)
-        if infinite.any():
-            row = int(infinite.to_numpy().argmax())
-            raise WrongCell(row, raw[row], "a finite number")
-        return values
-
-    def state(self) -> dict[str, Any]:
-        """Returns the boundaries."""
-        return {"boundaries": self.boundaries.tolist()}
-
-    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the boundaries."""
-        self.boundaries = np.array(state["boundaries"], dtype=np.float64)
-
-
-def _quantiles(numbers: np.ndarray, counts: np.ndarray, num_buckets: int) -> np.ndarray:
-    """Returns the inner quantiles of numbers (rising) that occurred ``counts`` times each."""
-    ends = np.cumsum(counts)
-    if not len(ends):
-        return np.zeros(0)
-    place = np.arange(1, num_buckets) / num_buckets * (ends[-1] - 1)
-    low = np.floor(place).astype(np.int64)
-    below = numbers[np.searchsorted(ends, low, side="right")]
-    above = numbers[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
-    return below + (above - below) * (place - low)
