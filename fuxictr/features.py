@@ -304,6 +304,11 @@ def parse_pooling(text: str | None, name: str) -> str | None:
     )
 
 
+def fuxictr_pooling(text: str | None) -> str | None:
+    """Returns a pooling in FuxiCTR's words, as a spec's feature_encoder holds it."""
+    return POOLINGS.get(text, text) if text else None
+
+
 def _checked_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     kind = spec["type"]
     if kind not in (*FIELD_TYPES, "meta"):

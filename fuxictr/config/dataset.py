@@ -10,6 +10,8 @@ from fuxictr.config.section import Section, check_values, key
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import POOLINGS, parse_pooling
 
+# The longest sequence: the lists of a frame of rows are then indexed by 32 bits.
+MAX_LEN = 10_000
 # Keys that mean something for columns of some types only.
 _KEYS_OF_TYPES = {
     "share_embedding": ("categorical", "sequence"),
@@ -95,7 +97,7 @@ class ColumnConfig(Section):
         None, "text between the elements of a sequence or a vector; null = ^"
     )
     max_len: int = key(
-        0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=10_000
+        0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=MAX_LEN
     )
     padding: Literal["pre", "post"] = key(
         "post", "end of a sequence that is filled with __PAD__, and cut where it is too long"

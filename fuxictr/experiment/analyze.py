@@ -97,8 +97,9 @@ def record_embeddings(
 
     from fuxictr.analysis.records import RecordMeta, records_path, save_records
     from fuxictr.experiment.run import build_model, load_dataset, select_features
+    from fuxictr.files import file_sha256
     from fuxictr.preprocess import find_built
-    from fuxictr.pytorch.checkpoint import file_sha256, load_weights
+    from fuxictr.pytorch.checkpoint import load_weights
     from fuxictr.pytorch.dataloaders import BatchIterator, read_encoded
     from fuxictr.pytorch.torch_utils import get_device
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
 from fuxictr.preprocess.columns import Column, fill_number
-from fuxictr.preprocess.values import WrongCell, read_values, to_arrow, to_series
+from fuxictr.preprocess.values import read_values, refuse, to_arrow, to_series
 from fuxictr.preprocess.vocabulary import TokenCounter, split_tokens
 
 
@@ -57,16 +57,13 @@ class QuantileColumn(BucketColumn):
     column is fitted, 16 bytes each.
     """
 
+    reads_text = False
+
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
         self._counter = TokenCounter(pl.Float64)
         self.boundaries = np.zeros(0)
         fill_number(config, "cut at its quantiles")
-
-    @property
-    def dtype(self) -> str:
-        """How a cell is read."""
-        return "int" if self.config.dtype == "int" and not self.config.preprocess else "float"
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Counts the numbers."""
@@ -93,11 +90,9 @@ class QuantileColumn(BucketColumn):
 
     def _read(self, column: pa.ChunkedArray) -> pl.Series:
         raw = to_series(column)
-        values = read_values(raw, self.dtype)
+        values = read_values(raw, self.number_dtype)
         infinite = values.cast(pl.Float64).is_infinite().fill_null(False)
-        if infinite.any():
-            row = int(infinite.to_numpy().argmax())
-            raise WrongCell(row, raw[row], "a finite number")
+        refuse(infinite, raw, "a finite number")
         return values
 
     def state(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from fuxictr.preprocess.cache import (
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
-from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, must_be_finished
+from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
@@ -116,7 +116,7 @@ def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
     sources = (read_key(folder) or {}).get("sources", {})
     # Where train_data names the raw files of a build, or nothing, that build is meant.
     if sources and config.train_data in (None, sources.get("train", {}).get("given")):
-        return must_be_finished(folder, config.dataset_id)
+        return read_finished(folder, config.dataset_id)
     return EncodedDataset(*read_encoded(config, base_dir, folder), False)
 
 
@@ -146,12 +146,12 @@ def _prepare(
                 publish(staging, folder, {**key, **summary})
     except OSError as error:
         raise DataError(f"{folder}: the encoded dataset cannot be built ({error})") from error
-    return replace(must_be_finished(folder, config.dataset_id), rebuilt=True)
+    return replace(read_finished(folder, config.dataset_id), rebuilt=True)
 
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
-    return must_be_finished(folder, dataset_id)
+    return read_finished(folder, dataset_id)
 
 
 def _check_sources(

@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any
 
 from fuxictr.errors import DataError
-from fuxictr.files import write_atomically
+from fuxictr.files import file_sha256, write_atomically
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.sources import find_files
 from fuxictr.preprocess.splitting import SPLITS
@@ -292,15 +292,12 @@ def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
         is_full: hash all bytes; otherwise 64 KB at its beginning, middle and end.
     """
     status = path.stat()
+    known = {"name": path.name, "size": status.st_size}
+    if is_full:  # all bytes tell more than the time does, which a copy changes
+        return {**known, "content": file_sha256(path)}
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        if is_full:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        else:
-            for start in (0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)):
-                file.seek(start)
-                digest.update(file.read(_SAMPLE_BYTES))
-    content = {"name": path.name, "size": status.st_size, "content": digest.hexdigest()}
-    # All bytes tell more than the time does, which a copy changes.
-    return content if is_full else {**content, "mtime_ns": status.st_mtime_ns}
+        for start in (0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return {**known, "content": digest.hexdigest(), "mtime_ns": status.st_mtime_ns}

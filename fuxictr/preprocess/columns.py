@@ -13,9 +13,11 @@ from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess.normalizers import NORMALIZERS, Normalizer, normalizer_from_json
 from fuxictr.preprocess.values import (
     WrongCell,
+    exceeds_float32,
     read_labels,
     read_numbers,
     read_values,
+    refuse,
     split_lists,
     to_arrow,
     to_series,
@@ -35,6 +37,9 @@ class Column:
         has_values: whether a cell that is not missing was observed.
     """
 
+    # Whether cells become texts, in which 7 and 7.0 differ, or numbers.
+    reads_text = True
+
     def __init__(self, config: ColumnConfig) -> None:
         self.name = config.name
         self.config = config
@@ -44,6 +49,11 @@ class Column:
     def dtype(self) -> str:
         """How a cell is read; the config's dtype is that of the raw value, before preprocess."""
         return "str" if self.config.preprocess else self.config.dtype
+
+    @property
+    def number_dtype(self) -> str:
+        """How a cell of a column of numbers is read."""
+        return "int" if self.dtype == "int" else "float"
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Learns from one frame's raw cells of the training split.
@@ -117,23 +127,20 @@ class LabelColumn(Column):
 class NumericColumn(Column):
     """Numbers as float32, ``fill_na`` (0) where missing, then scaled where asked for."""
 
+    reads_text = False
+
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
         self._fill = fill_number(config, "numeric")
         name = config.normalizer
         self.normalizer: Normalizer | None = NORMALIZERS[name]() if name else None
 
-    @property
-    def dtype(self) -> str:
-        """How a cell is read."""
-        return "int" if self.config.dtype == "int" and not self.config.preprocess else "float"
-
     def observe(self, column: pa.ChunkedArray) -> None:
         """Fits the normalizer to the filled values."""
         raw = to_series(column)
         if not self.has_values:
-            self._note(read_values(raw, self.dtype))
-        values = read_numbers(raw, self.dtype, self._fill)
+            self._note(read_values(raw, self.number_dtype))
+        values = read_numbers(raw, self.number_dtype, self._fill)
         if self.normalizer is not None:
             self.normalizer.observe(values)
 
@@ -146,13 +153,10 @@ class NumericColumn(Column):
     def encode(self, column: pa.ChunkedArray) -> pa.Array:
         """Returns the numbers."""
         raw = to_series(column)
-        values = read_numbers(raw, self.dtype, self._fill)
+        values = read_numbers(raw, self.number_dtype, self._fill)
         if self.normalizer is not None:
             values = self.normalizer.apply(values)
-            outside = ~(np.abs(values) <= np.finfo(np.float32).max)
-            if outside.any():
-                row = int(outside.argmax())
-                raise WrongCell(row, raw[row], f"a number that float32 can hold once {_SCALED}")
+            refuse(exceeds_float32(values), raw, f"a number that float32 can hold once {_SCALED}")
         return pa.array(values.astype(np.float32))
 
     def state(self) -> dict[str, Any]:
@@ -170,6 +174,8 @@ class VectorColumn(Column):
 
     A text is split at ``splitter``; a list is taken as it is. The first vector gives the width.
     """
+
+    reads_text = False
 
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
@@ -232,7 +238,7 @@ def fill_number(config: ColumnConfig, kind: str) -> float:
     """Returns fill_na of a column of numbers, 0 where it is unset."""
     try:
         value = float(config.fill_na if config.fill_na is not None else 0)
-        if not abs(value) <= float(np.finfo(np.float32).max):
+        if exceeds_float32(np.asarray(value)):
             raise ValueError
         return value
     except ValueError:

@@ -13,7 +13,7 @@ import polars as pl
 from fuxictr.array_files import find_encoded
 from fuxictr.config import ColumnConfig, DatasetConfig
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.features import ID_TYPES, POOLINGS, FeatureMap
+from fuxictr.features import ID_TYPES, FeatureMap, fuxictr_pooling
 from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.cache import fingerprint
 from fuxictr.preprocess.pretrained import place_by_id, read_pretrained
@@ -124,9 +124,8 @@ def _spec(column: ColumnConfig, widths: dict[str, int], where: str) -> dict[str,
             f"rows of equal length, as its type is {column.type}"
         )
     if column.type == "sequence":
-        pooling = column.feature_encoder
         spec["padding_idx"] = 0
-        spec["feature_encoder"] = POOLINGS.get(pooling, pooling) if pooling else None
+        spec["feature_encoder"] = fuxictr_pooling(column.feature_encoder)
         spec["max_len"] = widths[column.name]
     elif column.type == "embedding":
         spec["pretrain_dim"] = widths[column.name]

@@ -82,7 +82,7 @@ def find_built(
             f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
             "again, or use the config that it was trained with"
         )
-    return processor, must_be_finished(folder, config.dataset_id)
+    return processor, read_finished(folder, config.dataset_id)
 
 
 def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
@@ -90,25 +90,17 @@ def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
     return (base_dir / Path(config.data_root).expanduser() / config.dataset_id).resolve()
 
 
-def read_finished(folder: Path, dataset_id: str) -> EncodedDataset | None:
-    """Returns the last finished build in a folder, or None where there is none."""
+def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
+    """Returns the finished build in a folder that held one a moment ago.
+
+    Raises:
+        DataError: it is gone.
+    """
     key = read_key(folder)
     if key is None:
-        return None
+        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
     is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}
     paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
     encoders_hash = key.get("encoders_hash", "")
     return EncodedDataset(feature_map, paths, key["data_hash"], False, encoders_hash)
-
-
-def must_be_finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    """Returns the last finished build in a folder that held one a moment ago.
-
-    Raises:
-        DataError: it is gone.
-    """
-    found = read_finished(folder, dataset_id)
-    if found is None:
-        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
-    return found

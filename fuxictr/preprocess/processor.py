@@ -98,7 +98,7 @@ class FeatureProcessor:
         configs = [column.config for column in self.all_columns]
         self.expressions = Expressions(self.config, configs, _own_methods(self))
         self.feature_map: FeatureMap | None = None
-        self._widths: dict[str, int] = {}
+        self._given: dict[str, tuple[pl.Series, int]] = {}
         self._types = RawTypes(self.text_columns())
 
     @classmethod
@@ -208,9 +208,7 @@ class FeatureProcessor:
         names = [
             column.name
             for column in self.columns
-            if column.dtype == "str"
-            and column.config.type != "embedding"
-            and not column.config.preprocess
+            if column.dtype == "str" and column.reads_text and not column.config.preprocess
         ]
         inputs = self.expressions.inputs([column.name for column in self.all_columns])
         return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
@@ -246,14 +244,13 @@ class FeatureProcessor:
         given = Path(str(column.config.pretrained_emb)).expanduser()
         return (self.base_dir / given).resolve()
 
-    def _with_vocabulary(self) -> list[TokenColumn]:
-        return [c for c in self.columns if isinstance(c, TokenColumn)]
-
     def _with_pretrained(self) -> list[TokenColumn]:
         return [
             column
-            for column in self._with_vocabulary()
-            if column.config.pretrained_emb and not column.config.share_embedding
+            for column in self.columns
+            if isinstance(column, TokenColumn)
+            and column.config.pretrained_emb
+            and not column.config.share_embedding
         ]
 
     def _read_pretrained(self, column: TokenColumn) -> tuple[pl.Series, np.ndarray]:
@@ -263,19 +260,20 @@ class FeatureProcessor:
         return pretrained.tokens_of(column, keys, path), vectors
 
     def _check_pretrained(self) -> None:
-        # Before the long pass over the rows. Only the widths are kept: the vectors may be large.
+        # Before the long pass over the rows. The vectors may be large and are not kept.
         for column in self._with_pretrained():
-            self._widths[column.name] = self._read_pretrained(column)[1].shape[1]
+            tokens, vectors = self._read_pretrained(column)
+            self._given[column.name] = (tokens, vectors.shape[1])
 
     def _add_pretrained_tokens(self) -> None:
         """Gives tokens that have a vector an id, also those that are not among the rows."""
         for column in self._with_pretrained():
-            column.add_tokens(self._read_pretrained(column)[0])
+            column.add_tokens(self._given[column.name][0])
 
     def _make_feature_map(self) -> FeatureMap:
         feature_map = FeatureMap(self.config.dataset_id)
         feature_map.features = {column.name: column.spec() for column in self.columns}
-        for name, width in self._widths.items():
+        for name, (_, width) in self._given.items():
             spec, config = feature_map.features[name], self._by_name(name).config
             spec["pretrained_emb"] = pretrained.file_name(name)
             spec["pretrain_dim"] = width

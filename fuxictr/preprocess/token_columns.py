@@ -9,14 +9,21 @@ import polars as pl
 import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
+from fuxictr.config.dataset import MAX_LEN
 from fuxictr.errors import DataError
-from fuxictr.features import POOLINGS
+from fuxictr.features import fuxictr_pooling
 from fuxictr.preprocess.arrow_types import is_text
 from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
-from fuxictr.preprocess.values import WrongCell, read_values, split_lists, to_arrow, to_series
+from fuxictr.preprocess.values import (
+    WrongCell,
+    read_values,
+    refuse,
+    split_lists,
+    to_arrow,
+    to_series,
+)
 from fuxictr.preprocess.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
 
-MAX_LEN = 10_000
 # Ids up to here need no word of the config: a table of so many rows fits in memory.
 _MAX_OWN_ID = 1 << 26
 
@@ -74,11 +81,8 @@ class TokenColumn(Column):
         read = read_values(values, self.dtype)
         if not self.config.remap:
             bound = self.config.vocab_size or _MAX_OWN_ID
-            wrong = ((read < 0) | (read >= bound)).fill_null(False)
-            if wrong.any():
-                row = int(wrong.to_numpy().argmax())
-                allowed = f"an id 0..{bound - 1} (remap: false; vocab_size sets another bound)"
-                raise WrongCell(row, read[row], allowed)
+            allowed = f"an id 0..{bound - 1} (remap: false; vocab_size sets another bound)"
+            refuse(((read < 0) | (read >= bound)).fill_null(False), read, allowed)
         return read.cast(pl.String)
 
     def _with_ids(self, tokens: pl.Series) -> Vocabulary:
@@ -175,11 +179,9 @@ class SequenceColumn(TokenColumn):
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""
-        pooling = self.config.feature_encoder
-        encoder = POOLINGS.get(pooling, pooling) if pooling else None
         return {
             **super().spec(),
-            "feature_encoder": encoder,
+            "feature_encoder": fuxictr_pooling(self.config.feature_encoder),
             "max_len": self.max_len,
             "padding": self.config.padding,
         }

@@ -29,6 +29,19 @@ class WrongCell(ValueError):
         self.row, self.value, self.allowed = row, value, allowed
 
 
+def refuse(wrong: np.ndarray | pl.Series, cells: pl.Series, allowed: str) -> None:
+    """Raises WrongCell for the first cell that is wrong, if there is one.
+
+    Args:
+        wrong: which cells are, (rows,).
+        cells: the cells as they were found.
+        allowed: what is.
+    """
+    if wrong.any():
+        row = int(np.asarray(wrong).argmax())
+        raise WrongCell(row, cells[row], allowed)
+
+
 @contextlib.contextmanager
 def naming_cell(frame: Frame, column: str) -> Iterator[None]:
     """Turns a WrongCell of a frame into a DataError that names file, row and column."""
@@ -112,11 +125,13 @@ def read_numbers(raw: pl.Series, dtype: str, fill: float) -> np.ndarray:
         WrongCell: a cell is no number, or one that float32 cannot hold.
     """
     values = read_values(raw, dtype).cast(pl.Float64).fill_null(fill).to_numpy()
-    outside = ~(np.abs(values) <= np.finfo(np.float32).max)
-    if outside.any():
-        row = int(outside.argmax())
-        raise WrongCell(row, raw[row], "a finite number that float32 can hold")
+    refuse(exceeds_float32(values), raw, "a finite number that float32 can hold")
     return values
+
+
+def exceeds_float32(values: np.ndarray) -> np.ndarray:
+    """Returns which values float32 cannot hold as finite numbers, NaN among them."""
+    return ~(np.abs(values) <= float(np.finfo(np.float32).max))
 
 
 def read_labels(raw: pl.Series) -> np.ndarray:
@@ -126,10 +141,7 @@ def read_labels(raw: pl.Series) -> np.ndarray:
         WrongCell: a cell is missing, or neither 0 nor 1.
     """
     values = read_values(raw, "float").fill_null(-1).to_numpy()
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise WrongCell(row, raw[row], "0 or 1")
+    refuse((values != 0) & (values != 1), raw, "0 or 1")
     return values.astype(np.float32)
 
 
@@ -141,6 +153,4 @@ def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:
             wrong &= raw.str.to_lowercase() != "nan"
     elif (raw.dtype.is_float() or raw.dtype.is_decimal()) and dtype == "int":
         wrong |= (raw != values.cast(pl.Float64)).fill_null(False)
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise WrongCell(row, raw[row], _ALLOWED[dtype])
+    refuse(wrong, raw, _ALLOWED[dtype])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -78,15 +77,6 @@ def _known_encoders(path: Path) -> str:
         return ""
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{_note_path(path)}: not readable ({error})") from error
-
-
-def file_sha256(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from fuxictr.errors import CheckpointError
-from fuxictr.pytorch.checkpoint import file_sha256, load_weights, save_weights
+from fuxictr.files import file_sha256
+from fuxictr.pytorch.checkpoint import load_weights, save_weights
 
 
 def test_round_trip_and_nothing_else_is_left(tmp_path):
