@@ -25,6 +25,9 @@ from fuxictr.errors import CheckpointError, did_you_mean
 from fuxictr.files import atomic_path
 
 T = TypeVar("T")
+_AS_JSON = ("fields", "cardinalities")
+# What recordings of older versions lack.
+_OPTIONAL = ("cardinalities", "train_seed")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class RecordMeta:
     """What was recorded: the run, its checkpoint and the sample of rows.
 
     ``seed`` is the seed of the sample, ``embedding_dim`` the width D of one field,
-    ``sample_mode`` the model's mode while recording (``eval``: no dropout).
+    ``sample_mode`` the model's mode while recording (``eval``: no dropout), ``cardinalities`` the
+    vocabulary size of each field (0: a numeric field, or unknown; empty in older files),
+    ``train_seed`` the seed that the run was trained with (None in older files).
     """
 
     model: str
@@ -46,11 +51,19 @@ class RecordMeta:
     embedding_dim: int
     checkpoint_sha256: str
     sample_mode: str = "eval"
+    cardinalities: tuple[int, ...] = ()
+    train_seed: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
+        object.__setattr__(self, "cardinalities", tuple(self.cardinalities))
         if self.variant not in ("dis", "gen"):
             raise CheckpointError(f"variant '{self.variant}' of {self.expid}: allowed: dis, gen")
+        if self.cardinalities and len(self.cardinalities) != len(self.fields):
+            raise CheckpointError(
+                f"{self.expid}: {len(self.cardinalities)} cardinalities do not fit "
+                f"{len(self.fields)} fields"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,11 @@ def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Recor
             f"{meta.expid}: the model recorded nothing; let a module append to record_<name> lists "
             f"in forward while self.analyzing is true"
         )
-    attributes = asdict(meta) | {"fields": json.dumps(meta.fields)}
+    attributes = {
+        name: json.dumps(value) if name in _AS_JSON else value
+        for name, value in asdict(meta).items()
+        if value is not None
+    }
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(attributes)
         for key, array in arrays.items():
@@ -111,24 +128,38 @@ def load_records(path: str | Path, model: str = "<Model>") -> Records:
 
 
 def interacting_embeddings(records: Records) -> np.ndarray:
-    """Returns the embeddings whose spectrum is taken (rows, F * D).
+    """Returns the embeddings whose spectrum is taken (rows, F * D); see ``stack_generated``."""
+    return stack_generated(records.arrays, records.meta.expid)
 
-    They are all arrays named ``gen``, layer by layer stacked along the rows.
+
+def stack_generated(arrays: Mapping[str, np.ndarray], expid: str) -> np.ndarray:
+    """Returns all arrays named ``gen``, layer by layer stacked along the rows, (rows, F * D).
+
+    Args:
+        arrays: {"<module path>/<name>": (rows, ...)}.
+        expid: the experiment, for messages.
 
     Raises:
         CheckpointError: there is no such array, or their widths differ.
     """
-    keys = _keys_named(records, "gen")
-    if len(keys) == 1:
-        return _flatten(records.arrays[keys[0]])
-    layers = [_flatten(records.arrays[key]) for key in keys]
-    widths = {layer.shape[1] for layer in layers}
+    layers = interacting_layers(arrays, expid)
+    widths = {layer.shape[1] for layer in layers.values()}
     if len(widths) > 1:
         raise CheckpointError(
-            f"{records.meta.expid}: the layers recorded as 'gen' differ in width "
-            f"({sorted(widths)}), so they cannot be stacked: {', '.join(keys)}"
+            f"{expid}: the layers recorded as 'gen' differ in width "
+            f"({sorted(widths)}), so they cannot be stacked: {', '.join(layers)}"
         )
-    return np.concatenate(layers)
+    stacked = list(layers.values())
+    return stacked[0] if len(stacked) == 1 else np.concatenate(stacked)
+
+
+def interacting_layers(arrays: Mapping[str, np.ndarray], expid: str) -> dict[str, np.ndarray]:
+    """Returns each array named ``gen`` on its own: key -> (rows, F * D), the layers in order.
+
+    Raises:
+        CheckpointError: there is no such array.
+    """
+    return {key: _flatten(arrays[key]) for key in _keys_named(arrays, expid, "gen")}
 
 
 def interacting_sides(records: Records) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +168,8 @@ def interacting_sides(records: Records) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         CheckpointError: a side was not recorded, or the two have different numbers of rows.
     """
-    keys = [_keys_named(records, name)[0] for name in ("left", "right")]
+    arrays, expid = records.arrays, records.meta.expid
+    keys = [_keys_named(arrays, expid, name)[0] for name in ("left", "right")]
     left, right = (_flatten(records.arrays[key]) for key in keys)
     if len(left) != len(right):
         raise CheckpointError(
@@ -178,14 +210,16 @@ def _read(path: Path, command: str, reader: Callable[[h5py.File], T]) -> T:
 
 
 def _read_meta(file: h5py.File) -> RecordMeta:
-    missing = [field.name for field in fields(RecordMeta) if field.name not in file.attrs]
+    required = [field.name for field in fields(RecordMeta) if field.name not in _OPTIONAL]
+    missing = [name for name in required if name not in file.attrs]
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
-    values = {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in ((field.name, file.attrs[field.name]) for field in fields(RecordMeta))
-    }
-    return RecordMeta(**values | {"fields": json.loads(values["fields"])})
+    values = {}
+    for name in [*required, *(name for name in _OPTIONAL if name in file.attrs)]:
+        value = file.attrs[name]
+        value = value.item() if isinstance(value, np.generic) else value
+        values[name] = json.loads(value) if name in _AS_JSON else value
+    return RecordMeta(**values)
 
 
 def _dataset_keys(file: h5py.File) -> list[str]:
@@ -194,13 +228,13 @@ def _dataset_keys(file: h5py.File) -> list[str]:
     return sorted(keys, key=_natural)
 
 
-def _keys_named(records: Records, name: str) -> list[str]:
+def _keys_named(arrays: Mapping[str, np.ndarray], expid: str, name: str) -> list[str]:
     """Returns the keys of the arrays called ``name``, layer 2 before layer 10."""
-    keys = [key for key in records.arrays if key.rpartition("/")[2] == name]
+    keys = [key for key in arrays if key.rpartition("/")[2] == name]
     if not keys:
         raise CheckpointError(
-            f"{records.meta.expid}: no module recorded '{name}'; recorded: "
-            f"{', '.join(sorted(records.arrays, key=_natural)) or 'nothing'}"
+            f"{expid}: no module recorded '{name}'; recorded: "
+            f"{', '.join(sorted(arrays, key=_natural)) or 'nothing'}"
         )
     return sorted(keys, key=_natural)
 

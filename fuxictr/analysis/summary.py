@@ -19,7 +19,8 @@ from fuxictr.analysis.spectrum import (
 class RunSummary:
     """Collapse and redundancy of one run.
 
-    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest.
+    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest;
+    ``seed`` is the sample's, ``train_seed`` the run's, where the recording holds it.
     """
 
     model: str
@@ -33,6 +34,7 @@ class RunSummary:
     num_rows: int
     split: str
     seed: int
+    train_seed: int | None = None
 
 
 def analysis_summary(records: Iterable[Records]) -> list[RunSummary]:
@@ -61,4 +63,5 @@ def _summarize(records: Records) -> RunSummary:
         num_rows=meta.num_rows,
         split=meta.split,
         seed=meta.seed,
+        train_seed=meta.train_seed,
     )

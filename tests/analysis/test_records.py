@@ -11,6 +11,7 @@ from fuxictr.analysis.records import (
     RecordMeta,
     Records,
     interacting_embeddings,
+    interacting_layers,
     interacting_sides,
     load_records,
     records_path,
@@ -58,6 +59,26 @@ def test_round_trip(path, tmp_path):
         np.testing.assert_array_equal(records.arrays[key], array)
         assert records.arrays[key].dtype == np.float32
     assert "model/nothing" not in records.arrays
+
+
+def test_cardinalities_and_training_seed_come_back(tmp_path):
+    meta = dataclasses.replace(META, cardinalities=(24, 0, 10**9), train_seed=2**32 - 1)
+    save_records(tmp_path / "r.h5", make_arrays(), meta)
+    assert load_records(tmp_path / "r.h5").meta == meta
+
+
+def test_files_of_older_versions_have_neither(path):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["cardinalities"]
+        assert "train_seed" not in file.attrs
+    meta = load_records(path).meta
+    assert (meta.cardinalities, meta.train_seed) == ((), None)
+    assert meta == META
+
+
+def test_cardinalities_must_fit_the_fields():
+    with pytest.raises(CheckpointError, match="2 cardinalities do not fit 3 fields"):
+        dataclasses.replace(META, cardinalities=(1, 2))
 
 
 def test_arrays_are_stored_as_float32(tmp_path):
@@ -134,6 +155,9 @@ def test_layers_are_stacked_in_natural_order(path, on_disk):
     records = load_records(path) if on_disk else Records(arrays, META)
     expected = [arrays[f"cross_net.layers.{layer}/gen"].reshape(5, 6) for layer in (0, 2, 10)]
     np.testing.assert_array_equal(interacting_embeddings(records), np.vstack(expected))
+    layers = interacting_layers(records.arrays, records.meta.expid)
+    assert list(layers) == [f"cross_net.layers.{layer}/gen" for layer in (0, 2, 10)]
+    np.testing.assert_array_equal(np.vstack(list(layers.values())), np.vstack(expected))
     left, right = interacting_sides(records)
     np.testing.assert_array_equal(left, arrays["cross_net.layers.0/left"].reshape(5, 6))
     np.testing.assert_array_equal(right, arrays["model/right"])
@@ -165,8 +189,10 @@ def test_summary_by_hand():
         "model/left": corners,
         "model/right": np.column_stack([corners[:, 0], np.zeros(4)]),
     }
-    (summary,) = analysis_summary([Records(arrays, META)])
+    meta = dataclasses.replace(META, train_seed=7)
+    (summary,) = analysis_summary([Records(arrays, meta)])
     assert (summary.model, summary.variant, summary.expid) == ("DeepFM", "gen", "DeepFM_demo_gen")
+    assert (summary.seed, summary.train_seed) == (2019, 7)
     assert summary.rankme == pytest.approx(2.0, rel=1e-5)
     assert summary.information_abundance == pytest.approx(2.0)
     assert (summary.effective_dimensions, summary.num_dimensions) == (2, 2)

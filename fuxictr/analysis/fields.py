@@ -1,0 +1,90 @@
+"""The spectrum of each field's own embedding, and the numbers that it comes down to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fuxictr.analysis.records import RecordMeta, Records, interacting_embeddings
+from fuxictr.analysis.spectrum import (
+    effective_dimensions,
+    field_spectra,
+    information_abundance,
+    rankme,
+)
+from fuxictr.errors import CheckpointError, DataError
+
+
+@dataclass(frozen=True)
+class FieldSummary:
+    """Collapse of one field's embedding.
+
+    ``cardinality`` is the size of the field's vocabulary, 0 for a numeric field or where it is
+    unknown; ``effective_dimensions`` of the D singular values lie above 1e-6 of the largest.
+    """
+
+    field: str
+    cardinality: int
+    rankme: float
+    information_abundance: float
+    effective_dimensions: int
+
+
+def shared_fields(metas: Sequence[RecordMeta]) -> tuple[str, ...]:
+    """Returns the fields that all recordings have.
+
+    Raises:
+        DataError: there are no recordings, or they have different fields.
+    """
+    if not metas:
+        raise DataError("no fields to compare: no runs were given")
+    first = metas[0]
+    for meta in metas:
+        if meta.fields != first.fields:
+            raise DataError(
+                f"the fields of {meta.expid} ({', '.join(meta.fields)}) are not those of "
+                f"{first.expid} ({', '.join(first.fields)})"
+            )
+    return first.fields
+
+
+def record_spectra(records: Records) -> np.ndarray:
+    """Returns the singular values of each field of a recording on its own, (F, D).
+
+    The embeddings are the interacting ones, all layers stacked along the rows.
+
+    Raises:
+        CheckpointError: the recording lacks 'gen', or its width is not F * D.
+    """
+    meta = records.meta
+    embeddings = interacting_embeddings(records)
+    shape = (len(embeddings), len(meta.fields), meta.embedding_dim)
+    if embeddings.size != np.prod(shape):
+        raise CheckpointError(
+            f"{meta.expid}: embeddings of width {embeddings.shape[1]} do not fit "
+            f"{len(meta.fields)} fields of {meta.embedding_dim} dimensions"
+        )
+    return field_spectra(embeddings.reshape(shape))
+
+
+def field_summary(records: Records) -> list[FieldSummary]:
+    """Returns the summary of each field, in the order of the embeddings.
+
+    Raises:
+        CheckpointError: as ``record_spectra``.
+    """
+    meta = records.meta
+    cardinalities = meta.cardinalities or (0,) * len(meta.fields)
+    spectra = record_spectra(records)
+    return [
+        FieldSummary(
+            field,
+            count,
+            rankme(values),
+            information_abundance(values),
+            effective_dimensions(values),
+        )
+        for field, count, values in zip(meta.fields, cardinalities, spectra, strict=True)
+    ]

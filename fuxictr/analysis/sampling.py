@@ -1,0 +1,95 @@
+"""One fixed, shuffled sample of rows, and what a model records on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+
+from fuxictr.analysis.recorder import Recorder
+from fuxictr.pytorch.batch import Batch
+from fuxictr.pytorch.dataloaders import ColumnarData, ParquetRows
+from fuxictr.pytorch.dataloaders.columnar import allocate
+from fuxictr.pytorch.models import BaseModel
+
+NUM_ROWS = 50_000
+SEED = 2019
+# Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
+PASS_ROWS = 10_000
+
+
+def draw_sample(
+    rows: ColumnarData | ParquetRows, num_rows: int = NUM_ROWS, seed: int = SEED
+) -> Batch:
+    """Returns ``num_rows`` rows of a split in a drawn order, or all there are, in host memory.
+
+    Which rows and in which order follows from seed and size of the split alone. Rows on disk stay
+    there but for the sample.
+
+    Args:
+        rows: the split.
+        num_rows: rows of the sample.
+        seed: seed of the sample.
+
+    Raises:
+        DataError: rows on disk that cannot be read.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003)  # as a BatchIterator's first epoch
+    order = torch.randperm(rows.num_rows, generator=generator)[:num_rows]
+    if isinstance(rows, ColumnarData):
+        return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))
+    sample = allocate(rows.layout, len(order))
+    chosen, places = order.sort()
+    first = 0
+    for part in (part for block in rows.blocks for part in rows.read(block)):
+        bounds = torch.tensor([first, first + part.num_rows])
+        start, stop = torch.searchsorted(chosen, bounds).tolist()
+        found = part.rows(chosen[start:stop] - first)
+        sample.ids[places[start:stop]] = found.ids
+        sample.values[places[start:stop]] = found.values_matrix
+        first += part.num_rows
+    return sample.rows(slice(None))
+
+
+def record_sample(
+    model: BaseModel,
+    sample: Batch,
+    device: torch.device,
+    names: Collection[str] | None = None,
+    pass_rows: int = PASS_ROWS,
+) -> dict[str, np.ndarray]:
+    """Returns what a model records of the sample, {"<module path>/<name>": (rows, ...)}.
+
+    The model runs in eval mode without gradients, and is left as it was: weights, mode, and the
+    random number generators.
+
+    Args:
+        model: the model, on ``device``.
+        sample: the rows.
+        device: where it runs.
+        names: the records that are kept; null = all.
+        pass_rows: rows of one forward pass.
+
+    Raises:
+        CheckpointError: a record that the contract does not allow.
+    """
+    was_training = model.training
+    devices = [device] if device.type == "cuda" else []
+    pieces: dict[str, list[np.ndarray]] = {}
+    model.eval()
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.inference_mode(),
+            Recorder(model) as recorder,
+        ):
+            for start in range(0, sample.num_rows, pass_rows):
+                rows = slice(start, start + pass_rows)
+                model(Batch(sample.layout, sample.ids[rows], sample.values_matrix[rows]).to(device))
+                for key, array in recorder.collect().items():
+                    if names is None or key.rpartition("/")[2] in names:
+                        pieces.setdefault(key, []).append(array)
+    finally:
+        model.train(was_training)
+    return {key: np.concatenate(pieces.pop(key)) for key in list(pieces)}
