@@ -78,8 +78,9 @@ def dataclass_annotations(section: type) -> dict[str, Any]:
 def signature_annotations(function: Any) -> dict[str, Any]:
     """Returns the named parameters of a function, or of a class's ``__init__``, with annotations.
 
-    An annotation that cannot be resolved takes any value. A parameter without one whose default is
-    a number takes numbers, also those that YAML left as strings; any other takes any value.
+    ``self`` and ``feature_map``, which no config gives, are left out. An annotation that cannot be
+    resolved takes any value. A parameter without one whose default is a number takes numbers, also
+    those that YAML left as strings; any other takes any value.
     """
     try:
         signature = inspect.signature(function, eval_str=True)
@@ -87,7 +88,9 @@ def signature_annotations(function: Any) -> dict[str, Any]:
         signature = inspect.signature(function)
     found = {}
     for name, parameter in signature.parameters.items():
-        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if name in ("self", "feature_map"):
             continue
         default = parameter.default
         is_number = isinstance(default, (int, float)) and not isinstance(default, bool)

@@ -13,7 +13,7 @@ from fuxictr.features import POOLINGS, parse_pooling
 # The longest sequence: the lists of a frame of rows are then indexed by 32 bits.
 MAX_LEN = 10_000
 # Keys that mean something for columns of some types only.
-_KEYS_OF_TYPES = {
+KEYS_OF_TYPES = {
     "share_embedding": ("categorical", "sequence"),
     "pretrained_emb": ("categorical", "sequence"),
     "category_processor": ("categorical",),
@@ -236,7 +236,7 @@ def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnCon
     if found or not checked.get("active", True):
         return []
     kind = checked.get("type", "categorical")
-    for name, types in _KEYS_OF_TYPES.items():
+    for name, types in KEYS_OF_TYPES.items():
         if checked.get(name) and kind not in types:
             problems.append(
                 f"{where}: key '{name}': its type is {kind}, allowed: {', '.join(types)}"

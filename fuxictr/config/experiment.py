@@ -14,6 +14,7 @@ from fuxictr.config.sections import RunConfig, TrainConfig
 
 # Keys that say where and how loudly a run works, not what it computes.
 _NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
+_NOT_HASHED |= {"analyze_every", "tensorboard"}
 _NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
 
 

@@ -6,6 +6,7 @@ its own ``__init__``. Names and defaults follow FuxiCTR, so that its configs wor
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,25 @@ def _check_metrics(names: list[str]) -> list[str]:
         raise WrongValue(str(error)) from None
 
 
+def parse_interval(value: int | str | None) -> tuple[int, str] | None:
+    """Returns (N, "epochs") or (N, "steps") of ``N``, ``N epochs`` or ``N steps``; None of None.
+
+    Raises:
+        WrongValue: another text, or N < 1.
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+) *(epochs?|steps?)?", str(value).strip())
+    if not match or int(match[1]) < 1:
+        raise WrongValue("allowed: null, or N >= 1 as N (epochs), 'N epochs' or 'N steps'")
+    return int(match[1]), "steps" if (match[2] or "").startswith("step") else "epochs"
+
+
+def _check_interval(value: int | str | None) -> int | str | None:
+    parse_interval(value)
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Section):
     """What is run and where its files go."""
@@ -49,6 +69,12 @@ class RunConfig(Section):
     feature_specs: list[dict] | dict | None = key(
         None, "changes to single fields of the feature map"
     )
+    analyze_every: int | str | None = key(
+        None,
+        "epochs, 'N epochs' or 'N steps' between looks at the embeddings' spectrum; null = none",
+        check=_check_interval,
+    )
+    tensorboard: bool = key(False, "write TensorBoard event files; needs the package tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)

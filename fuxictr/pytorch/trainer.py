@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +62,29 @@ class EarlyStopping:
         return self.num_stalled >= self.patience
 
 
+class Callback:
+    """What may look at a training run from outside; every method does nothing unless overridden.
+
+    It must leave the weights, the optimiser and the random number generators as they are.
+    """
+
+    def before_training(self, steps_per_epoch: int) -> None:
+        """Called once, before the first step."""
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether ``after_step`` is wanted; asked after every step, so it must be cheap."""
+        return False
+
+    def after_step(self, epoch: int, step: int) -> None:
+        """Called after each step that is due; the clock of the training time stands still."""
+
+    def after_evaluation(self, entry: dict[str, Any]) -> None:
+        """Called with each new entry of the history."""
+
+    def close(self) -> None:
+        """Called once at the end, also of a training that failed."""
+
+
 @dataclass
 class FitResult:
     """What a training run gave.
@@ -71,7 +95,7 @@ class FitResult:
         train_seconds: time in training steps, evaluation left out.
         num_rows: rows trained on, all epochs together.
         num_steps: steps done, all epochs together.
-        history: one entry an evaluation: epoch, step, train_loss, metrics, learning_rate.
+        history: one entry an evaluation: epoch, step, rows, train_loss, learning_rate, metrics.
     """
 
     valid: dict[str, float] = field(default_factory=dict)
@@ -102,6 +126,7 @@ class Trainer:
         checkpoint: file of the best weights; null keeps them in memory only.
         verbose: 0 shows no progress bars.
         encoders_hash: of the encoded data, kept beside the checkpoint; empty = unknown.
+        callbacks: what looks at the training.
     """
 
     decay_factor = 0.1
@@ -115,9 +140,11 @@ class Trainer:
         checkpoint: str | Path | None = None,
         verbose: int = 1,
         encoders_hash: str = "",
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model = model.to(device)
         self.encoders_hash = encoders_hash
+        self.callbacks = callbacks
         self.config = config
         self.device = torch.device(device)
         self.checkpoint = Path(checkpoint) if checkpoint else None
@@ -158,18 +185,13 @@ class Trainer:
             len(train),
             self.device,
         )
-        for epoch in range(1, self.config.epochs + 1):
-            result.num_epochs = epoch
-            for _ in self._train_epoch(train, epoch, result):
-                self._evaluate_and_decide(valid, epoch, result)
-                if self.stopping.should_stop:
-                    break
-            if self.stopping.should_stop:
-                logger.info("********* Epoch==%d early stop *********", epoch)
-                break
-            logger.info("************ Epoch=%d end ************", epoch)
-        if not result.history:  # eval_steps is longer than the whole training
-            self._evaluate_and_decide(valid, result.num_epochs, result)
+        try:
+            for callback in self.callbacks:
+                callback.before_training(len(train))
+            self._train(train, valid, result)
+        finally:
+            for callback in self.callbacks:
+                callback.close()
         logger.info("Training finished.")
         self._restore_best(valid, result)
         return result
@@ -201,6 +223,20 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
+    def _train(self, train: EpochIterator, valid: EpochIterator | None, result: FitResult) -> None:
+        for epoch in range(1, self.config.epochs + 1):
+            result.num_epochs = epoch
+            for _ in self._train_epoch(train, epoch, result):
+                self._evaluate_and_decide(valid, epoch, result)
+                if self.stopping.should_stop:
+                    break
+            if self.stopping.should_stop:
+                logger.info("********* Epoch==%d early stop *********", epoch)
+                break
+            logger.info("************ Epoch=%d end ************", epoch)
+        if not result.history:  # eval_steps is longer than the whole training
+            self._evaluate_and_decide(valid, result.num_epochs, result)
+
     def _train_epoch(self, train: EpochIterator, epoch: int, result: FitResult) -> Iterator[None]:
         """Does the steps of one epoch; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
@@ -213,9 +249,14 @@ class Trainer:
                 result.num_steps += 1
                 result.num_rows += batch.num_rows
                 advance(batch.num_rows)
-                if result.num_steps % interval == 0:
+                due = [c for c in self.callbacks if c.is_due(result.num_steps)]
+                is_evaluated = result.num_steps % interval == 0
+                if due or is_evaluated:
                     result.train_seconds += self._seconds_since(start)
-                    yield
+                    for callback in due:
+                        callback.after_step(epoch, result.num_steps)
+                    if is_evaluated:
+                        yield
                     self.model.train()
                     start = time.perf_counter()
         result.train_seconds += self._seconds_since(start)
@@ -244,13 +285,22 @@ class Trainer:
     ) -> None:
         train_loss = self._mean_loss(epoch, result.num_steps)
         logger.info("Train loss: %.6f", train_loss)
-        entry: dict = {"epoch": epoch, "rows": result.num_rows, "train_loss": train_loss}
-        entry["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        entry: dict[str, Any] = {
+            "epoch": epoch,
+            "step": result.num_steps,
+            "rows": result.num_rows,
+            "train_loss": train_loss,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
         result.history.append(entry)
-        if valid is None:
-            return
-        metrics = self.evaluate(valid, "Validate")
-        entry["metrics"] = metrics
+        if valid is not None:
+            entry["metrics"] = self.evaluate(valid, "Validate")
+            self._decide(entry["metrics"], result)
+        for callback in self.callbacks:
+            callback.after_evaluation(entry)
+
+    def _decide(self, metrics: dict[str, float], result: FitResult) -> None:
+        """Keeps the weights if the monitor improved, otherwise lowers the rate."""
         value = self.monitor.get_value(metrics)
         mode = self.config.monitor_mode
         if self.stopping.improved(value):

@@ -63,6 +63,6 @@ def test_parameters_without_annotation_take_numbers_where_the_default_is_one():
         """A signature as users of FuxiCTR write it."""
 
     annotations = signature_annotations(init)
-    assert set(annotations) == {"feature_map", "gamma", "hidden_units", "flag"}
+    assert set(annotations) == {"gamma", "hidden_units", "flag"}
     assert coerce("1e-3", annotations["gamma"]) == 1e-3
     assert coerce("anything", annotations["hidden_units"]) == "anything"

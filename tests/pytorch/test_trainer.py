@@ -1,6 +1,7 @@
 """The training loop against a plain one, and its decisions."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from torch import nn
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch import trainer as trainer_module
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import seed_everything
-from fuxictr.pytorch.trainer import EarlyStopping, NotFiniteError, Trainer
+from fuxictr.pytorch.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
 
 NUM_ROWS = 600
 
@@ -172,9 +174,76 @@ def test_evaluation_every_so_many_steps_counts_over_epochs(feature_map, data):
     trainer = ScriptedTrainer(make(feature_map), config, verbose=0, aucs=[0.3, 0.2, 0.1])
     fitted = trainer.fit(BatchIterator(data, 100), BatchIterator(data, 100))
     assert [entry["rows"] for entry in fitted.history] == [400, 800, 1200]
+    assert [entry["step"] for entry in fitted.history] == [4, 8, 12]
+    assert [entry["epoch"] for entry in fitted.history] == [1, 2, 2]
     config = TrainConfig(batch_size=100, eval_steps=1000, epochs=1)
     trainer = ScriptedTrainer(make(feature_map), config, verbose=0, aucs=[0.3])
     assert len(trainer.fit(BatchIterator(data, 100), BatchIterator(data, 100)).history) == 1
+
+
+class Notes(Callback):
+    """Notes every call; its steps take 100 seconds, and leave the model in eval mode."""
+
+    def __init__(self, model, every, clock):
+        self.model, self.every, self.clock, self.calls = model, every, clock, []
+
+    def before_training(self, steps_per_epoch):
+        self.calls.append(("before", steps_per_epoch))
+
+    def is_due(self, step):
+        return step % self.every == 0
+
+    def after_step(self, epoch, step):
+        self.clock.now += 100
+        self.model.eval()
+        self.calls.append(("step", epoch, step))
+
+    def after_evaluation(self, entry):
+        self.calls.append(("evaluation", entry["epoch"], entry["step"], entry["metrics"]["AUC"]))
+
+    def close(self):
+        self.calls.append(("close",))
+
+
+def test_callbacks_see_the_training_and_are_not_timed(feature_map, data, monkeypatch):
+    model = make(feature_map)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    modes = []
+
+    class Timed(ScriptedTrainer):
+        def train_step(self, batch):
+            clock.now += 1
+            modes.append(model.training)
+            return super().train_step(batch)
+
+    notes = Notes(model, every=4, clock=clock)
+    config = TrainConfig(batch_size=100, epochs=2)
+    trainer = Timed(model, config, verbose=0, callbacks=[notes], aucs=[0.3, 0.2])
+    fitted = trainer.fit(BatchIterator(data, 100), BatchIterator(data, 100))
+    assert notes.calls == [
+        ("before", 6),
+        ("step", 1, 4),
+        ("evaluation", 1, 6, 0.3),
+        ("step", 2, 8),
+        ("step", 2, 12),
+        ("evaluation", 2, 12, 0.2),
+        ("close",),
+    ]
+    assert modes == [True] * 12
+    assert fitted.train_seconds == 12
+
+
+def test_callbacks_are_closed_when_training_fails(feature_map, data):
+    model = make(feature_map)
+    with torch.no_grad():
+        model.head.weight.fill_(float("inf"))
+    notes = Notes(model, every=100, clock=SimpleNamespace(now=0))
+    with pytest.raises(NotFiniteError):
+        Trainer(model, TrainConfig(), verbose=0, callbacks=[notes]).fit(
+            BatchIterator(data, 50), None
+        )
+    assert notes.calls == [("before", 12), ("close",)]
 
 
 def test_last_weights_are_kept_when_asked_or_without_validation(tmp_path, feature_map, data):
