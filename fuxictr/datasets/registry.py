@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr.errors import ConfigError, did_you_mean
@@ -21,6 +22,10 @@ class RawDataset:
         dataset_id: folder under the family, and block of dataset_config.yaml.
         md5: md5 of train.csv, valid.csv and test.csv; empty for generated data.
         aliases: other names that commands take.
+        rows: rows of train, valid and test, where they are known before the data are there.
+        num_features: ids of all fields together (one of a numeric field) after the paper's config,
+            0 where that is not known.
+        vocab_sizes: field -> its part of them, where they are known.
     """
 
     name: str
@@ -28,7 +33,18 @@ class RawDataset:
     dataset_id: str
     md5: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    num_features: int = 0
+    vocab_sizes: Mapping[str, int] = field(default_factory=dict, hash=False)
 
+
+_AVAZU_SIZES = {
+    "hour": 26, "C1": 9, "banner_pos": 9, "site_id": 4051, "site_domain": 5461,
+    "site_category": 27, "app_id": 6545, "app_domain": 400, "app_category": 33,
+    "device_id": 820509, "device_ip": 2903322, "device_model": 7259, "device_type": 7,
+    "device_conn_type": 6, "C14": 2556, "C15": 10, "C16": 11, "C17": 434, "C18": 6, "C19": 70,
+    "C20": 173, "C21": 62, "weekday": 9, "weekend": 4,
+}  # fmt: skip
 
 DATASETS = (
     RawDataset("demo", "Demo", "demo_x1"),
@@ -42,6 +58,9 @@ DATASETS = (
             "3ebb774a9ca74d05919b84a3d402986d",
         ),
         ("avazu",),
+        (32_343_172, 4_042_897, 4_042_898),
+        3_750_999,
+        _AVAZU_SIZES,
     ),
     RawDataset(
         "Criteo_x1",
@@ -53,6 +72,8 @@ DATASETS = (
             "2c48b26e84c04a69b948082edae46f8c",
         ),
         ("criteo",),
+        (33_003_326, 8_250_124, 4_587_167),
+        2_086_329,
     ),
     RawDataset(
         "Avazu_x1",
