@@ -1,0 +1,247 @@
+"""Published figures beside ours: docs/reference/published_results.csv, each with its provenance."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuxictr.datasets import registry
+from fuxictr.errors import DataError
+from fuxictr.experiment.tables.comparisons import Comparison, average, mean_of
+from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
+from fuxictr.experiment.zoo import ROOT, backbones
+from fuxictr.files import write_atomically
+
+PUBLISHED = ROOT / "docs" / "reference" / "published_results.csv"
+COLUMNS = (
+    "backbone",
+    "variant",
+    "metric",
+    "ours_mean",
+    "ours_std",
+    "num_seeds",
+    "published",
+    "difference",
+    "source",
+    "note",
+)
+NOT_PUBLISHED = "not published"
+# Over these two together the paper states its average lifts.
+AVERAGED = ("avazu", "criteo")
+LIFT_COLUMNS = (
+    "average",
+    "metric",
+    *(f"ours_{name}" for name in AVERAGED),
+    "ours",
+    "paper",
+    "difference",
+    "averaged_over",
+    "left_out",
+)
+_NAMES = {"PNN": "IPNN"}  # of backbones, where the publications' differ from ours
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of one side beside a published value of it; ``published`` is None without one."""
+
+    backbone: str
+    variant: str
+    metric: str
+    side: Side
+    published: float | None = None
+    source: str = ""
+    note: str = NOT_PUBLISHED
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published value."""
+        ours = self.side.mean(self.metric)
+        return None if ours is None or self.published is None else ours - self.published
+
+    def record(self) -> dict[str, object]:
+        """Returns the row of published.csv."""
+        ours = (self.side.mean(self.metric), self.side.std(self.metric), len(self.side.seeds))
+        theirs = (self.published, self.difference, self.source, self.note)
+        return dict(zip(COLUMNS, (*_names_of(self), *ours, *theirs), strict=True))
+
+
+def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
+    """Returns the published figures: source, dataset, model, variant, metric, value, note.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file of published figures") from None
+
+
+def published_value(
+    dataset_name: str, model: str, variant: str, metric: str
+) -> list[dict[str, str]]:
+    """Returns the published figures of one metric, one a source; [] where none is published.
+
+    Args:
+        dataset_name: as --dataset, or a name of the file, as avazu_x4 or all.
+        model: our name of the backbone, or the file's.
+        variant: DIS, GEN or an arm of an ablation, as ``source=own``.
+        metric: AUC or logloss.
+    """
+    key = (_file_name(dataset_name), _NAMES.get(model, model), variant, metric)
+    found = ("dataset", "model", "variant", "metric")
+    return [dict(row) for row in _shipped() if tuple(row[name] for name in found) == key]
+
+
+def has_published(dataset: str) -> bool:
+    """Returns whether any figure of the dataset, as --dataset, is published."""
+    return any(row["dataset"] == _file_name(dataset) for row in _shipped())
+
+
+def beside_published(
+    sides: Iterable[tuple[str, str, Side]], dataset: str, metrics: Sequence[str] = METRICS
+) -> list[Figure]:
+    """Returns each side's metrics beside every published value, or beside none.
+
+    Args:
+        sides: backbone, variant (as in published_value) and runs.
+        dataset: as --dataset.
+        metrics: which.
+    """
+    figures = []
+    for backbone, variant, side in sides:
+        for metric in metrics:
+            known = published_value(dataset, backbone, variant, metric)
+            for row in known:
+                value, source, note = float(row["value"]), row["source"], row["note"]
+                figures.append(Figure(backbone, variant, metric, side, value, source, note))
+            if not known:
+                figures.append(Figure(backbone, variant, metric, side))
+    return figures
+
+
+def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> TextTable:
+    """Returns the table of the figures.
+
+    Args:
+        figures: what beside_published returned.
+        is_ablation: whether they are the AUC of the arms of one backbone.
+    """
+    rows = [
+        [
+            *([figure.variant] if is_ablation else _names_of(figure)),
+            figure.source,
+            figure.note if figure.source else "",
+            format_number(figure.side.mean(figure.metric)) or figure.side.status,
+            format_number(figure.published) or NOT_PUBLISHED,
+            format_number(figure.difference, "+.6f"),
+        ]
+        for figure in figures
+    ]
+    names = ["arm"] if is_ablation else ["backbone", "variant", "metric"]
+    head = [*names, "source", "note", "ours", "published", "difference"]
+    title = "Test AUC beside published figures" if is_ablation else "Beside published figures"
+    return TextTable(title, head, rows, num_left=len(names) + 2)
+
+
+def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
+    """Returns the paper's average lifts beside ours, over the datasets that it averages.
+
+    A backbone counts where it is complete on all of them.
+
+    Args:
+        by_dataset: dataset, as --dataset -> what compare_backbones returned.
+
+    Returns:
+        The rows of average_lifts.csv, with the columns LIFT_COLUMNS.
+
+    Raises:
+        DataError: one of the datasets is not there.
+    """
+    found = {registry.alias_of(name): list(value) for name, value in by_dataset.items()}
+    absent = [name for name in AVERAGED if name not in found]
+    if absent:
+        raise DataError(
+            f"the paper's average lifts are over {' and '.join(AVERAGED)}; without runs here: "
+            f"{', '.join(absent)}"
+        )
+    complete = [{c.backbone for c in found[name] if c.is_complete} for name in AVERAGED]
+    shared = set.intersection(*complete)
+    averages = []
+    for name in AVERAGED:
+        known = [*(c.backbone for c in found[name]), *backbones(name)]
+        averages.append(average([c for c in found[name] if c.backbone in shared], known))
+    records = []
+    for ours in zip(*averages, strict=True):
+        model = "average" if ours[0].label == "all" else "explicit_average"
+        names = (" ".join(c.backbone for c in ours[0].over), " ".join(ours[0].left_out))
+        for metric in METRICS:
+            lifts = [a.lift(metric) for a in ours]
+            total = mean_of(lifts)
+            for row in published_value("all", model, "lift", f"{metric}_percent"):
+                paper = float(row["value"])
+                difference = None if total is None else total - paper
+                values = (ours[0].label, metric, *lifts, total, paper, difference, *names)
+                records.append(dict(zip(LIFT_COLUMNS, values, strict=True)))
+    return records
+
+
+def lift_table(records: Sequence[Mapping[str, Any]]) -> TextTable:
+    """Returns the table of what average_lifts returned."""
+    numbers = LIFT_COLUMNS[2:-2]
+    rows = [
+        [record["average"], record["metric"], *(format_number(record[n], "+.3f") for n in numbers)]
+        for record in records
+    ]
+    notes = {
+        f"{record['average']}: average over {record['averaged_over'] or 'no backbone'}; left out "
+        f"for missing runs: {record['left_out'] or 'none'}": None
+        for record in records
+    }
+    head = ["average", "metric", *(name.replace("_", ", ") for name in numbers)]
+    return TextTable("Average relative lift of GEN over DIS, %", head, rows, 2, notes=list(notes))
+
+
+def _names_of(figure: Figure) -> tuple[str, str, str]:
+    return figure.backbone, figure.variant, figure.metric
+
+
+@functools.cache
+def _shipped() -> tuple[dict[str, str], ...]:
+    return tuple(read_published())
+
+
+def _file_name(dataset: str) -> str:
+    return registry.resolve(dataset).name.lower() if registry.is_known(dataset) else dataset
+
+
+def write_average_lifts(
+    by_dataset: Mapping[str, Sequence[Comparison]], folder: Path
+) -> tuple[str, list[Path]]:
+    """Writes average_lifts.md and .csv: ours over Avazu and Criteo beside the paper's.
+
+    Args:
+        by_dataset: dataset, as --dataset -> what compare_backbones returned.
+        folder: where to.
+
+    Returns:
+        The Markdown, and the paths.
+
+    Raises:
+        DataError: one of the two datasets is not there.
+    """
+    records = average_lifts(by_dataset)
+    contents = {
+        "average_lifts.md": lift_table(records).to_markdown(),
+        "average_lifts.csv": to_csv(LIFT_COLUMNS, records),
+    }
+    for file, content in contents.items():
+        write_atomically(folder / file, content)
+    return contents["average_lifts.md"], [folder / file for file in contents]

@@ -1,0 +1,47 @@
+"""Rows of results for tests: made up, of expids that model_zoo has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SEEDS = (2019, 2020, 2021)
+DEMO = "demo_x1"
+
+
+def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **changes: Any) -> dict:
+    """Returns the row of one finished run."""
+    is_gen = "_gen" in expid
+    row = {
+        "expid": expid,
+        "variant": "gen" if is_gen else "dis",
+        "dataset_id": dataset_id,
+        "seed": seed,
+        "config_hash": f"c_{expid}",
+        "data_hash": "data",
+        "code_hash": "code",
+        "test": {"AUC": auc, "logloss": 1.2 - auc},
+        "rows": {"train": 800, "valid": 100, "test": 100},
+        "parameters": 1500 if is_gen else 1000,
+        "train_seconds": 12.0 if is_gen else 10.0,
+        "train_rows_per_second": 80.0 if is_gen else 100.0,
+        "peak_memory_bytes": 3 << 20 if is_gen else 2 << 20,
+        "peak_gpu_bytes": None,
+        "device": "cpu (x86_64, 2 threads)",
+    }
+    return {**row, **changes}
+
+
+def make_failed(expid: str, seed: int, reason: str, dataset_id: str = DEMO) -> dict:
+    """Returns the row of one failed run."""
+    row = make_row(expid, seed, 0.5, dataset_id, failed=reason)
+    return {key: value for key, value in row.items() if key not in ("test", "parameters")}
+
+
+def make_pair(backbone: str, dis: list[float], gen: list[float], alias: str = "demo", **changes):
+    """Returns the rows of DIS and GEN, one AUC a seed."""
+    expids = {f"{backbone}_{alias}": dis, f"{backbone}_{alias}_gen": gen}
+    return [
+        make_row(expid, seed, auc, **changes)
+        for expid, aucs in expids.items()
+        for seed, auc in zip(SEEDS, aucs, strict=False)
+    ]

@@ -1,0 +1,195 @@
+"""DIS beside GEN, averages over backbones, arms of ablations: what counts and what is left out."""
+
+import math
+import statistics
+
+import pytest
+import scipy.stats
+
+from fuxictr.errors import ConfigError
+from fuxictr.experiment.ablation import find_arms
+from fuxictr.experiment.tables.comparisons import (
+    ablation_results,
+    average,
+    compare_backbones,
+)
+from tests.experiment.result_rows import DEMO, SEEDS, make_failed, make_pair, make_row
+
+DIS, GEN = [0.70, 0.72, 0.74], [0.75, 0.76, 0.80]
+
+
+def test_means_deviations_lifts_p_and_overheads():
+    (fm,) = compare_backbones(make_pair("FM", DIS, GEN), ["FM"], "demo")
+    assert (fm.backbone, fm.dis.expid, fm.gen.expid) == ("FM", "FM_demo", "FM_demo_gen")
+    assert fm.gen.seeds == SEEDS
+    assert fm.dis.mean("AUC") == pytest.approx(0.72)
+    assert fm.dis.std("AUC") == pytest.approx(statistics.stdev(DIS))
+    assert fm.lift("AUC") == pytest.approx(100 * (0.77 - 0.72) / 0.72)
+    assert fm.lift("logloss") == pytest.approx(100 * (0.43 - 0.48) / 0.48)
+    assert fm.p_value("AUC") == pytest.approx(scipy.stats.ttest_rel(GEN, DIS).pvalue)
+    assert fm.overhead("parameters") == pytest.approx(50)
+    assert fm.overhead("train_seconds") == pytest.approx(20)
+    assert fm.overhead("seconds_per_row") == pytest.approx(25), "100 / 80 rows a second"
+    assert fm.overhead("peak_memory") == pytest.approx(50)
+    assert fm.notes == fm.cost_notes == []
+
+
+def test_one_seed_has_neither_deviation_nor_p():
+    (fm,) = compare_backbones(make_pair("FM", DIS[:1], GEN[:1]), ["FM"], "demo")
+    assert fm.lift("AUC") is not None
+    assert fm.dis.std("AUC") is None
+    assert fm.p_value("AUC") is None
+
+
+def test_a_missing_run_leaves_no_number_of_its_side():
+    rows = make_pair("FM", DIS, GEN[:2])
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.gen.missing == {2021: "not run"}
+    assert not fm.gen.is_complete
+    assert fm.gen.values("AUC") == []
+    numbers = [fm.gen.mean("AUC"), fm.gen.std("AUC"), fm.lift("AUC"), fm.p_value("AUC")]
+    numbers += [fm.overhead("parameters"), fm.gen.train_seconds, fm.gen.peak_memory]
+    assert numbers == [None] * 7
+    assert fm.dis.mean("AUC") == pytest.approx(0.72), "the other side has all its seeds"
+    assert fm.notes == ["FM GEN: seed 2021 not run"]
+    assert compare_backbones(rows, ["FM"], "demo", SEEDS[:2])[0].is_complete
+
+
+def test_a_failed_run_says_why():
+    rows = make_pair("FM", DIS, GEN[:1])
+    rows += [make_failed("FM_demo_gen", seed, "out\n of \x1b memory") for seed in (2020, 2021)]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.gen.status == "1 of 3 runs"
+    assert fm.notes == ["FM GEN: seeds 2020, 2021 failed: out of memory"]
+    rows += [make_failed("FM_demo_gen", 2021, "x" * 500 + " y" * 500)]
+    assert max(map(len, compare_backbones(rows, ["FM"], "demo")[0].notes)) < 300
+
+
+def test_a_run_that_failed_when_run_again_counts_and_says_so():
+    rows = [*make_pair("FM", DIS, GEN), make_failed("FM_demo", 2020, "disk full")]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.is_complete
+    assert fm.notes == ["FM DIS: seed 2020 failed: disk full, when run again"]
+
+
+def test_runs_of_another_config_do_not_fill_a_gap():
+    rows = [make_row("FM_demo", 2020, 0.1, config_hash="old"), *make_pair("FM", DIS[:1], GEN[:1])]
+    (fm,) = compare_backbones(rows, ["FM"], "demo", SEEDS[:2])
+    assert fm.dis.missing == {2020: "run with another config, data or code"}
+    assert fm.gen.missing == {2020: "not run"}
+    other = make_row("FM_demo", 2020, 0.1, dataset_id="other")
+    (fm,) = compare_backbones([other, *rows[1:]], ["FM"], "demo", SEEDS[:2])
+    assert fm.dis.missing == {2020: "not run"}
+
+
+@pytest.mark.parametrize("test", [None, {"AUC": math.nan, "logloss": 0.5}])
+def test_a_run_without_a_usable_metric_is_missing(test):
+    rows = make_pair("FM", DIS, GEN)
+    rows[1]["test"] = test
+    if test is None:
+        del rows[1]["test"]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.dis.mean("logloss") is None
+    reason = "metrics are missing" if test is None else "AUC is nan"
+    assert fm.notes == [f"FM DIS: seed 2020 failed: test {reason}"]
+
+
+def test_a_metric_that_was_not_asked_for_is_blank_and_named():
+    rows = make_pair("FM", DIS, GEN)
+    del rows[0]["test"]["logloss"]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.lift("AUC") is not None
+    assert fm.lift("logloss") is None
+    assert fm.notes == ["FM DIS: logloss is not among the test metrics of every run"]
+
+
+def test_all_seeds_of_any_expid_are_asked_for_unless_told():
+    rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS[:1], GEN[:1])
+    _, pnn = compare_backbones(rows, ["FM", "PNN"], "demo")
+    assert pnn.dis.seeds == SEEDS
+    assert pnn.notes == [f"PNN {v}: seeds 2020, 2021 not run" for v in ("DIS", "GEN")]
+    (fwfm,) = compare_backbones(rows, ["FwFM"], "demo")
+    assert (fwfm.is_complete, fwfm.dis.status) == (False, "not run")
+    assert fwfm.notes == ["FwFM DIS: not run", "FwFM GEN: not run"]
+
+
+def test_unlike_data_or_code_is_noted():
+    rows = make_pair("FM", DIS, GEN)
+    for row in rows[3:]:
+        row.update(data_hash="other", code_hash="new")
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.notes == [
+        "FM: DIS and GEN ran with different data (data_hash data, other)",
+        "FM: DIS and GEN ran with different code (code_hash code, new)",
+    ]
+
+
+def test_time_and_memory_are_compared_on_one_kind_of_device_alone():
+    gpu = {"peak_gpu_bytes": 1000, "peak_memory_bytes": 7}
+    rows = make_pair("FM", DIS, GEN, **gpu)
+    for number, row in enumerate(rows):
+        row["device"] = f"cuda:{number} (A card)"
+    rows[-1]["peak_gpu_bytes"] = 4000
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.gen.peak_memory == 1000, "the median, of the GPU"
+    assert fm.overhead("train_seconds") == pytest.approx(20)
+    rows[-1]["device"] = "cuda:0 (B card)"
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert (fm.overhead("train_seconds"), fm.overhead("peak_memory")) == (None, None)
+    assert fm.overhead("parameters") == pytest.approx(50)
+    assert fm.cost_notes == [
+        "FM: no overhead, DIS ran on cuda (A card), GEN on cuda (A card), cuda (B card)"
+    ]
+
+
+def test_rows_without_the_newer_keys_have_no_cost():
+    rows = make_pair("FM", DIS, GEN)
+    for row in rows:
+        for key in ("peak_memory_bytes", "peak_gpu_bytes", "rows"):
+            del row[key]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.overhead("peak_memory") is None
+    assert fm.overhead("train_seconds") is not None
+
+
+def test_averages_are_over_complete_backbones_and_name_the_others():
+    rows = make_pair("FM", DIS, GEN) + make_pair("FwFM", [0.8] * 3, [0.82] * 3)
+    rows += make_pair("DeepFM", [0.5] * 3, [0.6] * 3) + make_pair("CrossNet", DIS, GEN[:2])
+    names = ["CrossNet", "DeepFM", "FM", "FwFM"]
+    comparisons = compare_backbones(rows, names, "demo")
+    whole, explicit = average(comparisons, [*names, "xDeepFM"])
+    assert [c.backbone for c in whole.over] == ["DeepFM", "FM", "FwFM"]
+    assert whole.left_out == ("CrossNet", "xDeepFM")
+    lifts = [100 * (0.6 - 0.5) / 0.5, 100 * (0.77 - 0.72) / 0.72, 100 * 0.02 / 0.8]
+    assert whole.lift("AUC") == pytest.approx(sum(lifts) / 3)
+    assert whole.mean("dis", "AUC") == pytest.approx((0.5 + 0.72 + 0.8) / 3)
+    assert whole.overhead("parameters") == pytest.approx(50)
+    assert [c.backbone for c in explicit.over] == ["FM", "FwFM"]
+    assert explicit.lift("AUC") == pytest.approx(sum(lifts[1:]) / 2)
+    assert explicit.left_out == ("CrossNet",)
+    assert "average over FM, FwFM; left out for missing runs: CrossNet" in explicit.describe()
+
+
+def test_averages_of_nothing_are_blank():
+    comparisons = compare_backbones([], ["FM", "DeepFM"], "demo")
+    for found in average(comparisons, ["FM", "DeepFM"]):
+        assert (found.over, found.lift("AUC"), found.mean("gen", "AUC")) == ((), None, None)
+    assert [a.label for a in average(comparisons[1:], ["DeepFM"])] == ["all"]
+
+
+def test_arms_stand_in_order_and_miss_what_they_miss():
+    arms = find_arms("DCNv2", "demo", "source")
+    rows = [make_row(arm.expid, s, 0.7 + n / 100) for n, arm in enumerate(arms) for s in SEEDS]
+    rows = [row for row in rows if (row["expid"], row["seed"]) != (arms[1].expid, 2020)]
+    results = ablation_results(rows, arms, DEMO)
+    assert [r.arm.word for r in results] == ["dis", "own", "high", "low", "full"]
+    assert [r.side.is_complete for r in results] == [True, False, True, True, True]
+    assert results[-1].side.mean("AUC") == pytest.approx(0.74)
+    assert ablation_results(rows, arms, DEMO, [2019])[1].side.is_complete
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ConfigError, match="--model Fm: allowed"):
+        compare_backbones([], ["Fm"], "demo")
+    with pytest.raises(ConfigError, match="--dataset demos: no expid of FM"):
+        compare_backbones([], ["FM"], "demos")

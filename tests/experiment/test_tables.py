@@ -1,0 +1,365 @@
+"""The tables as Markdown, csv and LaTeX, and the command that writes them."""
+
+import csv
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fuxictr.datasets import registry
+from fuxictr.experiment import tables
+from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms
+from fuxictr.experiment.results import append_result
+from fuxictr.experiment.tables import (
+    COLUMNS,
+    ablation_markdown,
+    ablation_results,
+    compare_backbones,
+    find_ceiling,
+    to_markdown,
+    write_ablation_tables,
+    write_tables,
+)
+from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
+from fuxictr.experiment.tables.published import read_published
+from fuxictr.experiment.tables.text import SCREEN, TextTable, escape_latex, format_p
+from fuxictr.experiment.zoo import ROOT, backbones
+from tests.experiment.result_rows import DEMO, SEEDS, make_failed, make_pair, make_row
+
+AVAZU = "avazu_x4_3bbbc4c9"
+DIS, GEN = [0.70, 0.72, 0.74], [0.75, 0.76, 0.80]
+CEILING = {"AUC": 0.9, "logloss": 0.25}
+
+
+def some_rows() -> list[dict]:
+    rows = make_pair("FM", DIS, GEN) + make_pair("DeepFM", GEN, DIS)
+    return rows + make_pair("PNN", DIS, GEN[:2]) + [make_failed("PNN_demo_gen", 2021, "a_b|c 5%")]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def find_line(text: str, start: str) -> list[str]:
+    return next(cells(line) for line in text.splitlines() if line.startswith(f"| {start} "))
+
+
+def test_accuracy_says_what_was_measured_and_what_is_missing():
+    comparisons = compare_backbones(some_rows(), ["FM", "PNN", "DeepFM"], "demo")
+    text = to_markdown(comparisons, "demo", CEILING)
+    # The differences 0.05, 0.04, 0.06 give t = 0.05 / (0.01 / sqrt(3)) = sqrt(75); with 2 degrees
+    # of freedom p = 1 - t / sqrt(t^2 + 2).
+    p = "0.013"
+    assert format_p(1 - (75 / 77) ** 0.5) == p
+    assert find_line(text, "FM") == [
+        *("FM", "0.720000 ± 0.020000", "0.770000 ± 0.026458", "+6.944", p),
+        *("0.480000 ± 0.020000", "0.430000 ± 0.026458", "-10.417", p),
+    ]
+    assert find_line(text, "PNN")[1:5] == ["0.720000 ± 0.020000", "2 of 3 runs", "", ""]
+    assert "- PNN GEN: seed 2021 failed: a_b|c 5%\n" in text
+    assert find_line(text, "all, 2 of 8")[1:4] == ["0.745000", "0.745000", "+0.225"]
+    assert find_line(text, "explicit, 1 of 4")[3] == "+6.944"
+    assert "- explicit: average over FM; left out for missing runs: FwFM, FmFM, CrossNet\n" in text
+    assert find_line(text, "Bayes ceiling")[1:6] == ["0.900000", "0.900000", "", "", "0.250000"]
+    assert "demo_x1 (800 train, 100 valid, 100 test rows); seeds 2019, 2020, 2021." in text
+    assert text.endswith("\nNo figures are published for demo_x1.\n")
+
+
+def test_cost_says_what_gen_needs_more_of():
+    table = cost_table(compare_backbones(some_rows(), ["FM", "PNN"], "demo"), "demo")
+    assert table.rows[0] == [
+        *("FM", "1,000", "1,500", "+50.0", "10.0", "12.0", "+20.0", "+25.0", "2", "3", "+50.0")
+    ]
+    assert table.rows[1] == ["PNN", "1,000", *[""] * 2, "10.0", *[""] * 3, "2", *[""] * 2]
+    assert table.rows[2] == [
+        "all, 1 of 8",
+        "",
+        "",
+        "+50.0",
+        "",
+        "",
+        "+20.0",
+        "+25.0",
+        "",
+        "",
+        "+50.0",
+    ]
+
+
+def test_a_single_seed_shows_the_value_alone():
+    rows = make_pair("FM", DIS[:1], GEN[:1])
+    line = find_line(to_markdown(compare_backbones(rows, ["FM"], "demo"), "demo"), "FM")
+    assert line[1:5] == ["0.700000", "0.750000", "+7.143", ""]
+
+
+def test_a_table_of_nothing_still_prints(tmp_path):
+    comparisons = compare_backbones([], ["FM", "PNN"], "demo")
+    text = to_markdown(comparisons, "demo")
+    assert find_line(text, "FM")[1:5] == ["not run", "not run", "", ""]
+    assert "- FM DIS: not run\n" in text
+    assert find_line(text, "all, 0 of 8")[1:] == [""] * 8
+    assert len(write_tables(comparisons, "demo", tmp_path)) == 4
+
+
+def test_backbones_on_unlike_data_are_named():
+    rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS, GEN, data_hash="other")
+    table = accuracy_table(compare_backbones(rows, ["FM", "PNN"], "demo"), "demo")
+    assert any(
+        "not all backbones ran on the same data (data_hash): FM on data; PNN on other" in note
+        for note in table.notes
+    )
+
+
+def test_accuracy_is_the_same_bits_in_whatever_order_the_runs_were_done():
+    draw = random.Random(7)
+    rows = some_rows()
+    for row in rows:
+        if "test" in row:
+            row["test"] = {"AUC": draw.random(), "logloss": draw.random()}
+    names, texts = ["FM", "PNN", "DeepFM"], set()
+    for _ in range(20):
+        draw.shuffle(rows)
+        for row in rows:
+            row["train_seconds"] = draw.random()
+        comparisons = compare_backbones(rows, names, "demo")
+        table = accuracy_table(comparisons, "demo", CEILING)
+        raw = [(c.lift(m), c.p_value(m), c.dis.std(m)) for c in comparisons for m in CEILING]
+        texts.add((table.to_markdown(), table.to_latex("x", "y"), repr(raw)))
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("dataset", ["demo", "avazu", "criteo", "frappe"])
+def test_all_markdown_is_aligned_and_fits_a_screen(dataset):
+    dataset_id = registry.dataset_id_of(dataset)
+    rows = []
+    for name in backbones(dataset):
+        rows += make_pair(name, DIS, GEN, dataset, dataset_id=dataset_id, parameters=123_456_789)
+    texts = [to_markdown(compare_backbones(rows, backbones(dataset), dataset), dataset)]
+    for group in GROUPS:
+        for name in ablated_backbones(dataset, group):
+            arms = find_arms(name, dataset, group)
+            rows += [make_row(a.expid, s, 0.7, dataset_id) for a in arms[1:-1] for s in SEEDS]
+            results = ablation_results(rows, arms, dataset_id)
+            texts.append(ablation_markdown(name, group, results, dataset))
+    for text in texts:
+        assert max(map(len, text.splitlines())) <= SCREEN
+        blocks = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
+        assert blocks
+        for block in blocks:
+            lines = block.splitlines()
+            assert len({len(line) for line in lines}) == 1
+            assert len({len(cells(line)) for line in lines}) == 1
+
+
+def test_csv_has_all_digits_and_its_columns_stay(tmp_path):
+    comparisons = compare_backbones(some_rows(), ["FM", "PNN"], "demo")
+    write_tables(comparisons, "demo", tmp_path, CEILING)
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert ",".join(COLUMNS) == (
+        "dataset_id,backbone,seeds,"
+        "dis_AUC_mean,dis_AUC_std,gen_AUC_mean,gen_AUC_std,"
+        "dis_logloss_mean,dis_logloss_std,gen_logloss_mean,gen_logloss_std,"
+        "AUC_lift_percent,AUC_p,logloss_lift_percent,logloss_p,"
+        "dis_parameters,gen_parameters,dis_train_seconds,gen_train_seconds,"
+        "dis_seconds_per_row,gen_seconds_per_row,dis_peak_memory_bytes,gen_peak_memory_bytes,"
+        "parameters_overhead_percent,train_seconds_overhead_percent,"
+        "seconds_per_row_overhead_percent,peak_memory_overhead_percent,"
+        "dis_expid,dis_config_hash,dis_data_hash,dis_code_hash,"
+        "gen_expid,gen_config_hash,gen_data_hash,gen_code_hash,averaged_over,left_out,notes"
+    )
+    names = ["FM", "PNN", "average of all", "average of explicit", "Bayes ceiling"]
+    assert [row["backbone"] for row in rows] == names
+    fm, pnn, whole, explicit, ceiling = rows
+    assert {row["dataset_id"] for row in rows} == {DEMO}
+    assert float(fm["AUC_lift_percent"]) == comparisons[0].lift("AUC")
+    assert float(fm["AUC_p"]) == comparisons[0].p_value("AUC")
+    assert float(fm["dis_AUC_std"]) == comparisons[0].dis.std("AUC")
+    assert fm["gen_config_hash"] == "c_FM_demo_gen"
+    assert (pnn["gen_AUC_mean"], pnn["AUC_lift_percent"], pnn["gen_train_seconds"]) == ("", "", "")
+    assert pnn["notes"] == "PNN GEN: seed 2021 failed: a_b|c 5%"
+    assert (whole["averaged_over"], explicit["averaged_over"]) == ("FM", "FM")
+    assert whole["left_out"].split()[0] == "PNN"
+    assert float(ceiling["gen_AUC_mean"]) == 0.9
+
+
+def check_latex(text: str) -> list[int]:
+    """Returns how many columns each table of a LaTeX file has, after a look at its structure."""
+    assert text.startswith("% needs \\usepackage{booktabs,graphicx}")
+    for name in ("table*", "tabular"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
+    body = text.split("\n", 1)[1]
+    assert re.sub(r"\\[{}]", "", body).count("{") == re.sub(r"\\[{}]", "", body).count("}")
+    assert not re.search(r"(?<!\\)[#&%_](?!\n)", re.sub(r"\\label\{.*?\}| & |\{%", "", body))
+    assert body.count("$") % 2 == 0
+    assert body.isascii()
+    widths = []
+    for columns, inside in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end", body, re.DOTALL):
+        lines = [line for line in inside.splitlines() if line.endswith(r"\\")]
+        assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(columns)}
+        assert [inside.count(rf"\{rule}rule") for rule in ("top", "bottom")] == [1, 1]
+        widths.append(len(columns))
+    labels = re.findall(r"\\label\{(.*?)\}", body)
+    assert len(labels) == len(set(labels)) == len(widths)
+    return widths
+
+
+def test_latex_is_escaped_and_whole(tmp_path):
+    comparisons = compare_backbones(some_rows(), ["FM", "PNN"], "demo")
+    write_tables(comparisons, "demo", tmp_path, CEILING)
+    text = (tmp_path / "table.tex").read_text()
+    assert check_latex(text) == [9, 11]
+    assert r"a\_b$|$c 5\%" in text
+    assert r"FM & 0.720000 $\pm$ 0.020000 & 0.770000 $\pm$ 0.026458 & $+$6.944 & 0.013" in text
+    caption = re.search(r"\\caption\{Accuracy on the test split\. (.*)\}", text)[1]
+    assert "800 train, 100 valid, 100 test rows" in caption
+    assert "seeds 2019, 2020, 2021" in caption
+    assert r"FM\_demo, FM\_demo\_gen" in caption
+    assert escape_latex("é→") == "é?"
+    assert escape_latex("{a}\\^~<>#$&µ") == (
+        r"\{a\}\textbackslash{}\textasciicircum{}\textasciitilde{}$<$$>$\#\$\&$\mu$"
+    )
+    below = TextTable("t", "ab", [["x", "1"], ["mean", "-2"]], num_last=1).to_latex("c", "l")
+    assert "x & 1 \\\\\n\\midrule\nmean & $-$2 \\\\\n\\bottomrule" in below
+
+
+def test_markdown_cells_do_not_break_the_table():
+    text = TextTable("t", ["a", "b"], [["x|y", "1"]]).to_markdown()
+    assert text == "**t**\n\n| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |\n"
+
+
+def ablation_rows(dataset_id: str = AVAZU) -> list[dict]:
+    arms = find_arms("DCNv2", "avazu", "source")
+    return [
+        make_row(arm.expid, seed, 0.7 + number / 100 + place * place / 1000, dataset_id)
+        for number, arm in enumerate(arms)
+        for place, seed in enumerate(SEEDS)
+        if (arm.word, seed) != ("high", 2020)
+    ]
+
+
+def test_ablation_tables(tmp_path):
+    arms = find_arms("DCNv2", "avazu", "source")
+    rows = ablation_rows()
+    rows[4]["test"]["AUC"] += 0.002  # own field, the second seed
+    results = ablation_results(rows, arms, AVAZU)
+    paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
+    assert [p.name for p in paths] == [f"DCNv2_ablation_source.{s}" for s in ("md", "csv", "tex")]
+    text = paths[0].read_text()
+    assert text == ablation_markdown("DCNv2", "source", results, "avazu")
+    # Own minus GEN: -0.03, -0.028, -0.03, so t = -0.0293333 / (0.0011547 / sqrt(3)) = -44.
+    assert format_p(1 - 44 / (44**2 + 2) ** 0.5) == "<0.001"
+    assert find_line(text, "own field")[1:5] == [
+        *("0.712333 ± 0.002082", "-0.029333", "<0.001", "+0.010667")
+    ]
+    assert find_line(text, "high-cardinality fields")[1:5] == ["2 of 3 runs", "", "", ""]
+    assert "- high-cardinality fields: seed 2020 not run\n" in text
+    assert find_line(text, "DIS")[2:5] == ["-0.040000", "", ""], "all differences are equal"
+    assert find_line(text, "all fields (GEN)")[2:5] == ["", "", "+0.040000"]
+    own = next(row for row in read_published() if row["variant"] == "source=own")
+    ours = results[1].side.mean("AUC")
+    difference = f"{ours - float(own['value']):+.6f}"
+    assert find_line(text, "source=own")[-3:] == [f"{ours:.6f}", own["value"], difference]
+    assert find_line(text, "source=high_cardinality")[-3] == "2 of 3 runs"
+    assert check_latex(paths[2].read_text()) == [9, 6]
+    records = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert [r["arm"] for r in records] == ["dis", "own", "high", "low", "full"]
+    assert float(records[1]["AUC_minus_gen"]) == ours - results[-1].side.mean("AUC")
+    assert records[1]["published_AUC"] == str(float(own["value"]))
+    assert (records[2]["AUC_mean"], records[2]["published_AUC_difference"]) == ("", "")
+
+
+def test_ceiling_is_of_the_data_that_the_runs_saw(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables.backbones, "ROOT", tmp_path)
+    comparisons = compare_backbones(some_rows(), ["FM"], "demo")
+    assert find_ceiling("demo", comparisons) is None
+    folder = tmp_path / "data" / "Demo" / DEMO
+    folder.mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.csv").write_text("click\n")
+    truth = {"rows": 1000, "splits": {"test": CEILING}}
+    (folder / "ground_truth.json").write_text(json.dumps(truth))
+    assert find_ceiling("demo", comparisons) == CEILING
+    assert find_ceiling("avazu", comparisons) is None
+    (folder / "ground_truth.json").write_text(json.dumps(truth | {"rows": 999}))
+    assert find_ceiling("demo", comparisons) is None, "another log than the runs'"
+
+
+def run_command(*options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "fuxictr.experiment.tables", *map(str, options)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "results.jsonl"
+    rows = some_rows() + ablation_rows()
+    rows += make_pair("FM", [0.8], [0.81], "criteo", dataset_id="criteo_x1_7b681156")
+    rows += [make_row("Mine_x", 1, 0.5, "my_clicks"), {"written": "by another program"}]
+    for row in rows:
+        append_result(path, row)
+    return path
+
+
+def test_command_writes_the_tables_of_all_datasets(store, tmp_path):
+    out = tmp_path / "out"
+    done = run_command("--results", store, "--out", out, "--ablation", "source")
+    assert done.returncode == 0, done.stderr
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    files = ("table.md", "table.csv", "table.tex", "published.csv")
+    expected = {f"{d}/{f}" for d in (DEMO, AVAZU, "criteo_x1_7b681156") for f in files}
+    assert expected | {"average_lifts.md", "average_lifts.csv"} <= found
+    assert f"{AVAZU}/DCNv2_ablation_source.md" in found
+    assert f"{DEMO}/DCNv2_ablation_source.md" not in found
+    assert "No runs of the ablation source on demo.\n" in done.stdout
+    text = (out / DEMO / "table.md").read_text()
+    assert text in done.stdout
+    assert [line for line in ("FM", "DeepFM", "PNN") if f"\n| {line} " not in text] == []
+    assert "\n| xDeepFM " not in text, "it has no row"
+
+
+def test_command_takes_datasets_models_and_seeds(store, tmp_path):
+    options = ("--results", store, "--out", tmp_path / "out", "--dataset", "demo")
+    done = run_command(*options, "--model", "FM,FwFM", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [DEMO]
+    assert find_line(done.stdout, "FM")[1] == "0.710000 ± 0.014142"
+    assert "- FwFM DIS: seeds 2019, 2020 not run\n" in done.stdout
+    done = run_command(*options, "--model", "FM", "--seeds", "2019,7")
+    assert "- FM GEN: seed 7 not run\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--results", "absent.jsonl"), "absent.jsonl: no results yet"),
+        (
+            ("--dataset", "frappe"),
+            "no runs on frappe_x1; run: bash 2.reproduce.sh --dataset frappe",
+        ),
+        (("--model", "FN"), "--model FN: allowed"),
+        (("--ablation", "sauce"), "did you mean 'source'"),
+        (("--seeds", "0"), "--seeds 0: allowed"),
+    ],
+)
+def test_command_refuses_what_it_cannot_use_in_one_line(store, tmp_path, options, text):
+    done = run_command("--results", store, "--out", tmp_path / "out", *options)
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_command_imports_nothing_heavy():
+    code = (
+        "import sys, fuxictr.experiment.tables; "
+        "print({'torch', 'polars', 'matplotlib', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
