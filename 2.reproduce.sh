@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains the DIS and the GEN variant of a backbone and prints the results table. Options: --help
+# Trains DIS and GEN, of one backbone or of the paper's whole table (--paper), and prints the results. Options: --help
 set -euo pipefail
 model_name=DeepFM # the backbone, unless --model names another
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/environment.sh
 use_environment
-"$PYTHON" -m fuxictr.experiment.reproduce --model "$model_name" "$@"
+exec "$PYTHON" -m fuxictr.experiment.reproduce --default-model "$model_name" "$@"

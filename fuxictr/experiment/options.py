@@ -8,10 +8,9 @@ from fuxictr.errors import ConfigError
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, --dataset, --variants, --seeds and --gpu."""
-    parser.add_argument(
-        "--model", default="DeepFM", help="a backbone of model_zoo/, a list a,b, or all"
-    )
+    """Adds --model, --dataset, --variants, --seeds, --ablation and --gpu."""
+    parser.add_argument("--model", help="a backbone of model_zoo/, a list a,b, or all")
+    parser.add_argument("--default-model", default="DeepFM", help=argparse.SUPPRESS)
     parser.add_argument(
         "--dataset",
         help="avazu, criteo, demo or a dataset_id of the configs "
@@ -20,9 +19,11 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", default="dis,gen", help="dis, gen or both (default dis,gen)")
     parser.add_argument(
         "--seeds",
-        default="1",
         help="how many seeds, counted up from the config's own, or a list of them, as 2019,2020 "
         "(a list of one ends in a comma: 7,)",
+    )
+    parser.add_argument(
+        "--ablation", help="the paper's ablations: source, encoder, target, activation, or all"
     )
     add_gpu_option(parser)
 
@@ -81,7 +82,16 @@ def parse_models(text: str) -> list[str]:
     Raises:
         ConfigError: no name.
     """
+    return parse_names(text, "--model")
+
+
+def parse_names(text: str, option: str) -> list[str]:
+    """Returns the names of ``a,b``, each once.
+
+    Raises:
+        ConfigError: no name.
+    """
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise ConfigError("--model: expected a name, or a list a,b")
+        raise ConfigError(f"{option}: expected a name, or a list a,b")
     return names

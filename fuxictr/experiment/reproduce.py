@@ -1,4 +1,4 @@
-"""``bash 2.reproduce.sh``: trains DIS and GEN on a dataset and prints the results table."""
+"""``bash 2.reproduce.sh``: trains DIS and GEN on datasets and prints the results tables."""
 
 from __future__ import annotations
 
@@ -6,41 +6,53 @@ import argparse
 import itertools
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fuxictr.config import ExperimentConfig
 from fuxictr.datasets import registry
-from fuxictr.datasets.demo import load_bayes_ceiling
-from fuxictr.errors import DataError, run_cli
+from fuxictr.errors import ConfigError, DataError, run_cli
+from fuxictr.experiment.ablation import find_arms, parse_groups
 from fuxictr.experiment.options import (
     add_rebuild_option,
     add_sweep_options,
     parse_models,
-    parse_seeds,
+    parse_names,
     parse_variants,
 )
-from fuxictr.experiment.published import compare_published
-from fuxictr.experiment.zoo import ROOT, Choice, backbones, load_experiment, select_expids
+from fuxictr.experiment.sweep import PlannedRun, plan_ablations, plan_backbones, unique_runs
+from fuxictr.experiment.zoo import ROOT
 
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a sweep."""
-
-    choice: Choice
-    seed: int
-    config: ExperimentConfig
-    model_class: type
+PAPER_DATASETS = ("avazu", "criteo")
+PAPER_SEEDS = "5"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs the sweep."""
     parser = argparse.ArgumentParser(
         prog="2.reproduce.sh",
-        description="Train the DIS and the GEN variant of a backbone and compare them.",
+        description="Train the DIS and the GEN variant of backbones and compare them. What is in "
+        "results/results.jsonl already is not run again, so the same command goes on where it was "
+        "cut off.",
+    )
+    parser.add_argument(
+        "--paper",
+        action="store_true",
+        help=f"the whole table: all backbones, datasets {','.join(PAPER_DATASETS)}, {PAPER_SEEDS} "
+        "seeds, each unless another option says otherwise",
     )
     add_sweep_options(parser)
+    parser.add_argument(
+        "--jobs", type=int, help="runs at a time (default: one a GPU, or one on the CPU)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the runs with time and memory; train nothing"
+    )
+    parser.add_argument("--rerun", action="store_true", help="run also what is in the results")
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show what the runs log, also for --paper and --ablation (not with --jobs above 1)",
+    )
     add_rebuild_option(parser)
     args = parser.parse_args(argv)
     run_cli(lambda: _run(args))
@@ -75,70 +87,138 @@ def ensure_prepared(dataset: str) -> None:
         )
 
 
-def plan_runs(models: list[str], dataset: str, variants: list[str], seeds: str) -> list[PlannedRun]:
-    """Returns the runs of a sweep, all configs checked before the first one starts.
+def _run(args: argparse.Namespace) -> int:
+    datasets = _datasets(args)
+    groups = parse_groups(args.ablation) if args.ablation else []
+    plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
+    gpus = _slots(args.gpu, args.jobs)
 
-    The first seed's files are named after the expid; those of other seeds get ``_seed<S>``.
+    from fuxictr.experiment.run import RESULTS
+    from fuxictr.experiment.sweep import Sweep
 
-    Args:
-        models: backbones, or ``all``.
-        dataset: the dataset, as --dataset.
-        variants: among ``dis`` and ``gen``.
-        seeds: as --seeds.
-    """
-    runs = []
-    for model in backbones(dataset) if models == ["all"] else models:
-        for choice in select_expids(model, dataset, variants):
-            config, model_class = load_experiment(choice.expid, choice.folder)
-            numbers = parse_seeds(seeds, config.train.seed)
-            for seed in numbers:
-                suffix = "" if seed == numbers[0] else f"_seed{seed}"
-                seeded = replace(
-                    config,
-                    train=replace(config.train, seed=seed),
-                    run=replace(config.run, model_id=config.run.model_id + suffix),
-                )
-                runs.append(PlannedRun(choice, seed, seeded, model_class))
-    return runs
+    runs = list(itertools.chain.from_iterable(plans.values()))
+    if args.dry_run:
+        _print_plan(runs, gpus, RESULTS, args.rerun)
+        return 0
+    for dataset in datasets:
+        ensure_prepared(dataset)
+    is_quiet = len(gpus) > 1 or ((args.paper or groups) and not args.verbose)
+    sweep = Sweep(runs, gpus, RESULTS, args.rerun, args.rebuild, not is_quiet)
+    try:
+        sweep.run()
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on with the runs that are left.", flush=True)
+        return 130
+    _print_tables(plans, args, groups)
+    print(f"Figures of what was learned: bash 3.analyze.sh --dataset {datasets[0]}")
+    if sweep.failures:
+        lines = [f"  {run.expid}, seed {run.seed}: {reason}" for run, reason in sweep.failures]
+        print(
+            f"\n{len(lines)} of {len(runs)} runs failed; the same command tries them again:\n"
+            + "\n".join(lines),
+            file=sys.stderr,
+        )
+    return 1 if sweep.failures else 0
 
 
-def _run(args: argparse.Namespace) -> None:
-    models, variants = parse_models(args.model), parse_variants(args.variants)
-    dataset = args.dataset or default_dataset()
+def _datasets(args: argparse.Namespace) -> list[str]:
+    if args.dataset:
+        return parse_names(args.dataset, "--dataset")
+    return list(PAPER_DATASETS) if args.paper else [default_dataset()]
 
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.run import RESULTS, run_experiment
-    from fuxictr.experiment.tables import Cell, build_table, to_markdown, write_table
+
+def _plan(args: argparse.Namespace, dataset: str, groups: Sequence[str]) -> list[PlannedRun]:
+    """Returns the runs on one dataset: the backbones', the ablations', or both with --paper."""
+    is_whole = args.paper or groups
+    models = parse_models(args.model or ("all" if is_whole else args.default_model))
+    seeds = args.seeds or (PAPER_SEEDS if args.paper else "1")
+    runs: list[PlannedRun] = []
+    if args.paper or not groups:
+        runs += plan_backbones(models, dataset, parse_variants(args.variants), seeds)
+    if groups:
+        runs += plan_ablations(models, dataset, groups, seeds)
+    return unique_runs(runs)
+
+
+def _slots(gpu: str, jobs: int | None) -> list[str]:
+    """Returns the --gpu of each run that may run at a time."""
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: allowed: >= 1")
+
+    import torch
+
     from fuxictr.pytorch.torch_utils import get_device
 
-    device = get_device(args.gpu)
-    runs = plan_runs(models, dataset, variants, args.seeds)
-    ensure_prepared(dataset)
-    for number, run in enumerate(runs, start=1):
-        title = f"Run {number}/{len(runs)}: {run.choice.expid}, seed {run.seed}, {device}"
-        print(f"\n=== {title} ===", flush=True)
-        csv_file = run.choice.folder / "config.csv"
-        rebuild = args.rebuild and number == 1  # the runs share one dataset
-        run_experiment(run.config, run.model_class, device, csv_file, RESULTS, rebuild)
-    dataset_id = registry.dataset_id_of(dataset)
-    cells = [
-        Cell(choice.backbone, choice.variant, choice.expid, tuple(run.seed for run in group))
-        for choice, group in itertools.groupby(runs, key=lambda run: run.choice)
-    ]
-    table = build_table(read_results(RESULTS), cells, dataset_id, _ceiling(dataset))
-    paths = write_table(table, ROOT / "results" / dataset_id)
-    print(f"\nResults on {dataset_id}:\n\n{to_markdown(table)}")
-    published = compare_published(table, dataset)
-    if published:
-        print("Beside published figures:\n" + "\n".join(f"  {line}" for line in published) + "\n")
-    print("Table: " + ", ".join(str(path.relative_to(ROOT)) for path in paths))
-    print(f"Figures of what was learned: bash 3.analyze.sh --dataset {dataset}")
+    if gpu == "auto":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        devices = [str(index) for index in range(count)] or ["-1"]
+    else:
+        devices = parse_names(gpu, "--gpu")
+        for device in devices:
+            get_device(device)
+    return [devices[i % len(devices)] for i in range(jobs or len(devices))]
 
 
-def _ceiling(dataset: str) -> dict[str, float] | None:
-    if registry.alias_of(dataset) != "demo":
-        return None
-    return load_bayes_ceiling(registry.raw_dir(ROOT, registry.resolve("demo")))
+def _print_plan(
+    runs: Sequence[PlannedRun], gpus: Sequence[str], results_file: Path, rerun: bool
+) -> None:
+    from fuxictr.experiment.estimate import estimate_runs, format_plan
+    from fuxictr.experiment.results import read_results
+    from fuxictr.experiment.sweep import unfinished
+    from fuxictr.pytorch.torch_utils import get_device
+
+    rows = read_results(results_file) if results_file.is_file() else []
+    left = runs if rerun else unfinished(runs, rows)
+    estimates = estimate_runs(runs, rows, get_device(gpus[0]))
+    finished = {(run.expid, run.seed) for run in runs if run not in left}
+    print(format_plan(runs, estimates, finished, len(gpus)))
+
+
+def _print_tables(
+    plans: Mapping[str, Sequence[PlannedRun]], args: argparse.Namespace, groups: Sequence[str]
+) -> None:
+    """Prints the tables of the runs and writes them to results/<dataset_id>/."""
+    from fuxictr.experiment import tables
+    from fuxictr.experiment.results import read_results
+    from fuxictr.experiment.run import RESULTS
+
+    rows = read_results(RESULTS) if RESULTS.is_file() else []
+    compared = {}
+    for dataset, runs in plans.items():
+        dataset_id = registry.dataset_id_of(dataset)
+        folder = ROOT / "results" / dataset_id
+        seeds: dict[str, list[int]] = {}
+        for run in runs:
+            seeds.setdefault(run.backbone, []).append(run.seed)
+        if args.paper or not groups:
+            compared[dataset] = comparisons = [
+                comparison
+                for name in seeds
+                for comparison in tables.compare_backbones(rows, [name], dataset, seeds[name])
+            ]
+            ceiling = tables.find_ceiling(dataset, comparisons)
+            tables.write_tables(comparisons, dataset, folder, ceiling)
+            text = tables.to_markdown(comparisons, dataset, ceiling)
+            print(f"\nResults on {dataset_id}:\n\n{text}")
+        for name, group in _ablated(runs, groups):
+            arms = find_arms(name, dataset, group)
+            results = tables.ablation_results(rows, arms, dataset_id, seeds[name])
+            tables.write_ablation_tables(name, group, results, dataset, folder)
+            text = tables.ablation_markdown(name, group, results, dataset)
+            print(f"\nAblation of {name} on {dataset_id}, {group}:\n\n{text}")
+        print(f"Tables: {folder.relative_to(ROOT)}/", flush=True)
+    if set(compared) >= set(PAPER_DATASETS):
+        print(tables.write_average_lifts(compared, ROOT / "results")[0])
+
+
+def _ablated(runs: Sequence[PlannedRun], groups: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns (backbone, group) of the ablations that are among the runs."""
+    found = []
+    for run in runs:
+        for group in groups:
+            if f"_gen_{group}_" in run.expid:
+                found.append((run.backbone, group))
+    return list(dict.fromkeys(found))
 
 
 def _generate_demo_if_absent() -> None:

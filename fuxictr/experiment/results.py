@@ -6,12 +6,16 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from fuxictr.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+# What two runs of one expid and seed must share for the one to stand for the other.
+IDENTITY = ("config_hash", "data_hash", "code_hash")
 
 
 def append_result(path: str | Path, row: dict[str, Any]) -> None:
@@ -55,3 +59,53 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         except ValueError:
             logger.warning("%s, line %d is torn and was skipped", path, number)
     return rows
+
+
+def is_finished(row: dict[str, Any]) -> bool:
+    """Returns whether the row is of a run that came to its end, not of one that failed."""
+    return "failed" not in row
+
+
+def find_finished(rows: Iterable[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the newest finished row of the same run, or None.
+
+    Args:
+        rows: the results store.
+        wanted: a row's expid, dataset_id, seed and the keys of IDENTITY; null = any value.
+    """
+    keys = [k for k in ("expid", "dataset_id", "seed", *IDENTITY) if wanted[k] is not None]
+    same = [r for r in rows if is_finished(r) and all(r.get(k) == wanted[k] for k in keys)]
+    return same[-1] if same else None
+
+
+def newest_runs(
+    rows: Iterable[dict[str, Any]],
+    expid: str,
+    dataset_id: str,
+    seeds: Collection[int] | None = None,
+) -> dict[int, dict[str, Any]]:
+    """Returns seed -> newest finished run, all of the config, data and code of the newest of them.
+
+    Args:
+        rows: the results store.
+        expid: the experiment.
+        dataset_id: the dataset.
+        seeds: only these; null = all.
+    """
+    runs = [
+        row
+        for row in _of(rows, expid, dataset_id)
+        if is_finished(row) and (seeds is None or row["seed"] in seeds)
+    ]
+    same = [row for row in runs if all(row.get(k) == runs[-1].get(k) for k in IDENTITY)]
+    return {row["seed"]: row for row in sorted(same, key=lambda row: row["seed"])}
+
+
+def last_failures(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> dict[int, str]:
+    """Returns seed -> reason, for the seeds whose newest row is of a failed run."""
+    newest = {row["seed"]: row for row in _of(rows, expid, dataset_id)}
+    return {seed: row["failed"] for seed, row in newest.items() if not is_finished(row)}
+
+
+def _of(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> Iterable[dict[str, Any]]:
+    return (r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import logging
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -19,12 +21,14 @@ import torch
 from fuxictr import __version__
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.results import append_line, append_result
+from fuxictr.experiment.monitoring import collapse_points, make_callbacks
+from fuxictr.experiment.results import append_line, append_result, find_finished, read_results
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
+from fuxictr.files import file_lock, file_sha256
 from fuxictr.metrics import format_metrics
 from fuxictr.preprocess import EncodedDataset, prepare_dataset
-from fuxictr.pytorch.dataloaders import RankDataLoader
+from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import seed_everything
@@ -43,8 +47,11 @@ def run_experiment(
     csv_file: Path | None = None,
     results_file: Path | None = None,
     rebuild: bool = False,
+    skip_finished: bool = False,
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
+
+    Two processes never train into the same files: the second one waits for the first.
 
     Args:
         config: the checked config.
@@ -53,9 +60,11 @@ def run_experiment(
         csv_file: file of FuxiCTR's result lines, null = none.
         results_file: the results store, null = none.
         rebuild: encode the raw data anew in any case.
+        skip_finished: return the row that the results store has of the same expid, seed, config,
+            data and code, where it has one.
 
     Returns:
-        The row that was appended to the results store.
+        The row that was appended to the results store, or found there.
 
     Raises:
         FuxiCTRError: a config, data or checkpoint that cannot be used.
@@ -64,49 +73,42 @@ def run_experiment(
     set_logger({"debug_mode": config.run.debug_mode}, config.log_path)
     shown = {key: value for key, value in config.params().items() if key in config.origins}
     logger.info("Params: %s", print_to_json(shown))
-    seed_everything(config.train.seed)
-    encoded = load_dataset(config, rebuild)
-    feature_map = select_features(config, encoded)
-    model = build_model(config, model_class, feature_map)
-    logger.info("Total number of parameters: %d.", model.count_parameters())
-    loader = RankDataLoader(
-        feature_map,
-        train_data=encoded.paths["train"],
-        valid_data=encoded.paths.get("valid"),
-        test_data=encoded.paths.get("test"),
-        batch_size=config.train.batch_size,
-        shuffle=config.train.shuffle,
-        seed=config.train.seed,
-        device=device,
-        streaming=config.train.streaming,
-        shuffle_window=config.train.shuffle_window,
-        num_workers=config.run.num_workers,
-        group_id=config.train.group_id,
-    )
-    train, valid, test = loader.make_iterator()
-    trainer = Trainer(
-        model,
-        config.train,
-        device,
-        config.checkpoint_path,
-        config.run.verbose,
-        encoded.encoders_hash,
-    )
-    fitted = trainer.fit(train, valid)
-    scores: dict[str, dict[str, float]] = {}
-    if valid is not None:
-        logger.info("****** Validation evaluation ******")
-        scores["valid"] = trainer.evaluate(valid, "Validate")
-    if test is not None:
-        logger.info("******** Test evaluation ********")
-        scores["test"] = trainer.evaluate(test, "Test")
-    row = _result_row(config, encoded, model, fitted, scores, device)
-    row["seconds"] = round(time.perf_counter() - start, 3)
-    if results_file is not None:
-        append_result(results_file, row)
-    if csv_file is not None:
-        append_line(csv_file, _csv_line(config, scores))
+    stem = config.output_stem
+
+    def say() -> None:
+        logger.info("Waiting for another process that trains %s", stem)
+
+    with file_lock(stem.with_name(f".{stem.name}.lock"), say):
+        encoded = load_dataset(config, rebuild)
+        row = identity(config, model_class) | {"data_hash": encoded.data_hash}
+        if skip_finished and results_file is not None and results_file.is_file():
+            found = find_finished(read_results(results_file), row)
+            if found is not None:
+                logger.info("Already in %s, run on %s", results_file, found["time"])
+                return found
+        row = _train(config, model_class, device, encoded, row)
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        if results_file is not None:
+            append_result(results_file, row)
+        if csv_file is not None:
+            append_line(csv_file, _csv_line(config, row))
     return row
+
+
+def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
+    """Returns how a row of results begins: what is run, without what comes of it."""
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": config.run.model,
+        "expid": config.expid,
+        "variant": config.variant,
+        "dataset_id": config.dataset.dataset_id,
+        "seed": config.train.seed,
+        "config_hash": config.config_hash(),
+        "data_hash": None,
+        "code_version": code_version(),
+        "code_hash": code_hash(model_class),
+    }
 
 
 def load_dataset(config: ExperimentConfig, rebuild: bool = False) -> EncodedDataset:
@@ -130,36 +132,72 @@ def build_model(config: ExperimentConfig, model_class: type, feature_map: Featur
     if config.variant == "gen" and not has_generator:
         raise ConfigError(
             f"expid '{config.expid}': the config asks for GEN, but {model_class.__name__} builds "
-            "no generator; see build_generators in CONTRIBUTING.md"
+            "no generator; see docs/add_a_backbone.md"
         )
     return model
 
 
-def _result_row(
+def _train(
     config: ExperimentConfig,
-    encoded: EncodedDataset,
-    model: BaseModel,
-    fitted: FitResult,
-    scores: dict[str, dict[str, float]],
+    model_class: type,
     device: torch.device,
+    encoded: EncodedDataset,
+    row: dict[str, Any],
 ) -> dict[str, Any]:
+    """Returns the row with everything that the training gave."""
+    seed_everything(config.train.seed)
+    feature_map = select_features(config, encoded)
+    model = build_model(config, model_class, feature_map)
+    logger.info("Total number of parameters: %d.", model.count_parameters())
+    loader = RankDataLoader(
+        feature_map,
+        train_data=encoded.paths["train"],
+        valid_data=encoded.paths.get("valid"),
+        test_data=encoded.paths.get("test"),
+        batch_size=config.train.batch_size,
+        shuffle=config.train.shuffle,
+        seed=config.train.seed,
+        device=device,
+        streaming=config.train.streaming,
+        shuffle_window=config.train.shuffle_window,
+        num_workers=config.run.num_workers,
+        group_id=config.train.group_id,
+    )
+    train, valid, test = loader.make_iterator()
+    callbacks = make_callbacks(config, model, valid)
+    trainer = Trainer(
+        model,
+        config.train,
+        device,
+        config.checkpoint_path,
+        config.run.verbose,
+        encoded.encoders_hash,
+        callbacks,
+    )
+    fitted = trainer.fit(train, valid)
+    scores: dict[str, dict[str, float]] = {}
+    if valid is not None:
+        logger.info("****** Validation evaluation ******")
+        scores["valid"] = _validate(trainer, fitted, valid)
+    if test is not None:
+        logger.info("******** Test evaluation ********")
+        scores["test"] = trainer.evaluate(test, "Test")
+    splits = {"train": train, "valid": valid, "test": test}
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": config.run.model,
-        "expid": config.expid,
-        "variant": config.variant,
-        "dataset_id": config.dataset.dataset_id,
-        "seed": config.train.seed,
-        "config_hash": config.config_hash(),
-        "data_hash": encoded.data_hash,
-        "code_version": code_version(),
-        "code_hash": code_hash(),
+        **row,
         **scores,
         "parameters": model.count_parameters(),
         "epochs": fitted.num_epochs,
+        "rows": {name: split.num_rows for name, split in splits.items() if split is not None},
+        "history": fitted.history,
+        "collapse": collapse_points(callbacks),
         "train_rows_per_second": round(fitted.rows_per_second, 1),
         "train_seconds": round(fitted.train_seconds, 3),
-        "device": _device_name(device),
+        "peak_memory_bytes": _peak_memory(),
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated(device)
+        if device.type == "cuda"
+        else None,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
@@ -167,23 +205,36 @@ def _result_row(
             "numpy": np.__version__,
         },
         "checkpoint": str(config.checkpoint_path),
+        "checkpoint_sha256": file_sha256(config.checkpoint_path),
     }
 
 
-def _csv_line(config: ExperimentConfig, scores: dict[str, dict[str, float]]) -> str:
+def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict[str, float]:
+    """Returns the validation metrics of the final weights, measured again only where needed.
+
+    The best weights were restored, and what they were chosen for was measured when they were.
+    """
+    if not trainer.config.save_best_only:
+        return trainer.evaluate(valid, "Validate")
+    logger.info("[Metrics] %s", format_metrics(fitted.valid))
+    return fitted.valid
+
+
+def _csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
     parts = [
         f" {datetime.now().strftime('%Y%m%d-%H%M%S')}",
         f"[command] python {' '.join(sys.argv)}",
         f"[exp_id] {config.expid}",
         f"[dataset_id] {config.dataset.dataset_id}",
         "[train] N.A.",
-        f"[val] {format_metrics(scores.get('valid', {})) or 'N.A.'}",
-        f"[test] {format_metrics(scores.get('test', {})) or 'N.A.'}",
+        f"[val] {format_metrics(row.get('valid', {})) or 'N.A.'}",
+        f"[test] {format_metrics(row.get('test', {})) or 'N.A.'}",
     ]
     return ",".join(parts)
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Returns what a row of results calls a device, as ``cuda:0 (NVIDIA H200)``."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
@@ -206,11 +257,25 @@ def code_version() -> str:
 
 
 @functools.cache
-def code_hash() -> str:
-    """Returns 12 hex digits over the sources of the package and the model zoo."""
+def code_hash(model_class: type) -> str:
+    """Returns 12 hex digits over the sources that a run of the model is computed by.
+
+    They are the package, without what draws, analyses and schedules, and the model's own folder, so
+    that neither a new figure nor another backbone makes finished runs stale.
+    """
+    package = ROOT / "fuxictr"
+    outside = [package / "analysis", package / "plotting", package / "experiment"]
+    files = [f for f in package.rglob("*.py") if not any(o in f.parents for o in outside)]
+    own = Path(inspect.getfile(model_class)).resolve().parent
     digest = hashlib.sha256()
-    for folder in ("fuxictr", "model_zoo"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(str(file.relative_to(ROOT)).encode())
+    for folder, found in ((package, [*files, Path(__file__).resolve()]), (own, own.rglob("*.py"))):
+        for file in sorted(found):
+            digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _peak_memory() -> int:
+    """Returns the largest resident size of this process so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import threading
 from pathlib import Path
 
 from fuxictr.errors import run_cli
@@ -31,7 +34,13 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
         metavar="KEY=VALUE",
         help="overrides any key of the config, checked as in the YAML",
     )
+    # What a sweep gives its runs.
+    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--skip-finished", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     run_cli(lambda: _run(args, Path(zoo_dir).resolve()))
 
 
@@ -39,6 +48,13 @@ def _version() -> str:
     from fuxictr import __version__
 
     return f"GE4Rec {__version__}"
+
+
+def _end_with_stdin() -> None:
+    """Ends this process when the one that started it is gone, also when that one was killed."""
+    while os.read(0, 1 << 16):  # sys.stdin's buffer would still be locked at the end of a run
+        pass
+    os._exit(128 + signal.SIGTERM)
 
 
 def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
@@ -50,4 +66,5 @@ def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
     config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
     folder = find_config_dir(args.config, zoo_dir)
     csv_file = zoo_dir / f"{folder.name}.csv"
-    run_experiment(config, model_class, device, csv_file, RESULTS, args.rebuild)
+    results = args.results or RESULTS
+    run_experiment(config, model_class, device, csv_file, results, args.rebuild, args.skip_finished)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import inspect
 import json
@@ -17,7 +16,7 @@ from types import CodeType
 from typing import Any
 
 from fuxictr.errors import DataError
-from fuxictr.files import file_sha256, write_atomically
+from fuxictr.files import file_lock, file_sha256, write_atomically
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.sources import find_files
 from fuxictr.preprocess.splitting import SPLITS
@@ -185,13 +184,11 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
 @contextlib.contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which ends with the process that holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Waiting for another process that builds %s", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def say() -> None:
+        logger.info("Waiting for another process that builds %s", folder)
+
+    with file_lock(folder / ".lock", say):
         yield
 
 

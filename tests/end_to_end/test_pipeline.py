@@ -12,9 +12,9 @@ from fuxictr.experiment.tables import COLUMNS
 
 FIELDS = {
     "time", "model", "expid", "variant", "dataset_id", "seed", "config_hash", "data_hash",
-    "code_version", "code_hash", "valid", "test", "parameters", "epochs",
-    "train_rows_per_second", "train_seconds", "device", "threads", "versions", "checkpoint",
-    "seconds",
+    "code_version", "code_hash", "valid", "test", "parameters", "epochs", "rows", "history",
+    "collapse", "train_rows_per_second", "train_seconds", "peak_memory_bytes", "peak_gpu_bytes",
+    "device", "threads", "versions", "checkpoint", "checkpoint_sha256", "seconds",
 }  # fmt: skip
 
 
@@ -35,11 +35,10 @@ def test_reproduce_announces_the_dataset_and_prints_the_table(trained):
     with open(clone / "results" / "demo_x1" / "table.csv") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert [(r["model"], r["variant"]) for r in rows[:2]] == [("DeepFM", "DIS"), ("DeepFM", "GEN")]
-    assert rows[2]["model"] == "Bayes ceiling"
+    assert [row["backbone"] for row in rows] == ["DeepFM", "Bayes ceiling"]
     truth = json.loads((clone / "data/Demo/demo_x1/ground_truth.json").read_text())
-    assert float(rows[2]["test AUC"]) == truth["splits"]["test"]["AUC"]
-    assert float(rows[2]["test AUC"]) > float(rows[0]["test AUC"])
+    assert float(rows[1]["dis_AUC_mean"]) == truth["splits"]["test"]["AUC"]
+    assert float(rows[1]["dis_AUC_mean"]) > float(rows[0]["dis_AUC_mean"])
 
 
 def test_table_averages_the_rows_of_the_store(trained):
@@ -49,23 +48,23 @@ def test_table_averages_the_rows_of_the_store(trained):
     assert len(runs) == 4
     assert all(set(r) == FIELDS for r in runs)
     with open(clone / "results" / "demo_x1" / "table.csv") as file:
-        rows = {r["variant"]: r for r in csv.DictReader(file)}
+        row = next(csv.DictReader(file))
     means = {}
     for variant in ("dis", "gen"):
         aucs = [r["test"]["AUC"] for r in runs if r["variant"] == variant]
         means[variant] = sum(aucs) / 2
-        assert float(rows[variant.upper()]["test AUC"]) == pytest.approx(means[variant], abs=1e-12)
+        assert float(row[f"{variant}_AUC_mean"]) == pytest.approx(means[variant], abs=1e-12)
     lift = 100 * (means["gen"] - means["dis"]) / means["dis"]
-    assert float(rows["GEN"]["AUC lift %"]) == pytest.approx(lift, abs=1e-9)
+    assert float(row["AUC_lift_percent"]) == pytest.approx(lift, abs=1e-9)
 
 
 def test_run_files_have_the_forms_that_users_parse(trained):
     _, clone = trained
     folder = clone / "model_zoo" / "DeepFM"
     names = {path.name for path in (folder / "checkpoints" / "demo_x1").iterdir()}
-    for stem in ("DeepFM_demo", "DeepFM_demo_seed6", "DeepFM_demo_gen", "DeepFM_demo_gen_seed6"):
+    for stem in (f"{e}_seed{s}" for e in ("DeepFM_demo", "DeepFM_demo_gen") for s in (5, 6)):
         assert {f"{stem}.model", f"{stem}.log"} <= names
-    log = (folder / "checkpoints" / "demo_x1" / "DeepFM_demo.log").read_text()
+    log = (folder / "checkpoints" / "demo_x1" / "DeepFM_demo_seed5.log").read_text()
     for pattern in (
         r"\[Metrics\] AUC: 0\.\d{6} - logloss: \d\.\d{6}",
         r"Save best model: monitor\(max\)=-?\d\.\d{6}",

@@ -1,0 +1,206 @@
+"""Runs many experiments, each in a process of its own, and goes on where an earlier sweep ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from fuxictr.errors import DataError
+from fuxictr.experiment.results import append_result, find_finished, is_finished, read_results
+from fuxictr.experiment.sweep.plan import PlannedRun
+from fuxictr.experiment.sweep.progress import SweepProgress
+from fuxictr.experiment.zoo import ROOT
+
+_TAIL_BYTES = 20_000
+
+
+class Sweep:
+    """The runs, where they run, and what became of them.
+
+    A run whose row is in the results store, with the same config, data and code, is not run again.
+    A run that fails leaves a row with its reason, and the sweep continues. The processes end with
+    this one, also when it is killed.
+
+    Args:
+        runs: what is run, in this order.
+        gpus: one entry for each run at a time: the ``--gpu`` of its process, as ``-1`` or ``0``.
+        results_file: the results store.
+        rerun: run also what is finished.
+        rebuild: encode each dataset anew before its first run.
+        verbose: show what the runs print; else one line a run and a bar over the sweep.
+
+    Attributes:
+        failures: the runs that failed, with the reason.
+        num_skipped: runs that were finished before.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        gpus: Sequence[str],
+        results_file: Path,
+        rerun: bool = False,
+        rebuild: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.gpus, self.results_file = list(gpus), results_file
+        self.rerun, self.rebuild, self.verbose = rerun, rebuild, verbose
+        self.failures: list[tuple[PlannedRun, str]] = []
+        self.waiting = deque(runs if rerun or rebuild else unfinished(runs, self._rows()))
+        self.num_skipped = len(runs) - len(self.waiting)
+        self._children: set[subprocess.Popen] = set()
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Runs everything that is not finished; returns when all have ended.
+
+        Raises:
+            KeyboardInterrupt: the sweep was interrupted; its processes are ended before.
+        """
+        to_rebuild = {run.dataset for run in self.waiting} if self.rebuild else set()
+        free = list(self.gpus)
+        pending: dict[Future, tuple[PlannedRun, str]] = {}
+        progress = SweepProgress(len(self.waiting), self.num_skipped, len(free), self.verbose)
+        with _sigterm_interrupts(), progress, ThreadPoolExecutor(len(free)) as pool:
+            try:
+                while self.waiting or pending:
+                    while self.waiting and free:
+                        run, gpu = self.waiting.popleft(), free.pop(0)
+                        progress.begin(run, gpu, [run, *self.waiting], self._rows())
+                        task = pool.submit(self._run, run, gpu, run.dataset in to_rebuild)
+                        to_rebuild.discard(run.dataset)
+                        pending[task] = run, gpu
+                    for task in wait(pending, return_when=FIRST_COMPLETED).done:
+                        run, gpu = pending.pop(task)
+                        free.insert(0, gpu)
+                        row = task.result()
+                        if not is_finished(row):
+                            self.failures.append((run, row["failed"]))
+                        progress.end(run, row)
+            except BaseException:
+                self._is_stopping = True
+                for child in list(self._children):
+                    child.terminate()
+                raise
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return read_results(self.results_file) if self.results_file.is_file() else []
+
+    def _run(self, run: PlannedRun, gpu: str, rebuild: bool) -> dict[str, Any]:
+        """Runs one process to its end; returns the row that it, or its failure, left."""
+        command = run_command(run, gpu) + ["--rebuild"] * rebuild
+        options = ["--end-with-stdin", "--results", str(self.results_file)]
+        options += [] if self.rerun or rebuild else ["--skip-finished"]
+        options += [] if self.verbose else ["--set", "verbose=0"]
+        start = time.perf_counter()
+        with subprocess.Popen(
+            command + options,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # the run ends when it does: with this process
+            stdout=None if self.verbose else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"COLUMNS": str(shutil.get_terminal_size().columns)},
+        ) as child:
+            self._children.add(child)
+            if self._is_stopping:
+                child.terminate()
+            assert child.stderr is not None
+            tail = _drain(child.stderr, self.verbose)
+            status = child.wait()
+            self._children.discard(child)
+        row = find_finished(self._rows(), run_identity(run)) if status == 0 else None
+        if row is None:
+            row = run_identity(run) | {
+                "failed": _reason(status, tail),
+                "command": shlex.join(command),
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            if not self._is_stopping:
+                append_result(self.results_file, row)
+        return row
+
+
+def run_command(run: PlannedRun, gpu: str) -> list[str]:
+    """Returns the command of a run, which also works by hand."""
+    script = (run.folder / "run_expid.py").relative_to(ROOT)
+    command = [sys.executable, str(script), "--expid", run.expid, "--gpu", gpu]
+    return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
+
+
+def run_identity(run: PlannedRun) -> dict[str, Any]:
+    """Returns how the row of a run begins; the data hash is null where the data are not encoded."""
+    from fuxictr.experiment.run import identity
+    from fuxictr.preprocess import find_built
+
+    row = identity(run.config, run.model_class)
+    with contextlib.suppress(DataError):
+        row["data_hash"] = find_built(run.config.dataset, run.config.data_dir)[1].data_hash
+    return row
+
+
+def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[PlannedRun]:
+    """Returns the runs that have no row of the same config, data and code.
+
+    Where the data are not encoded yet, all of their runs: each looks again once they are.
+    """
+    known = {(row["expid"], row["seed"]) for row in rows if is_finished(row)}
+    found = []
+    for run in runs:
+        if (run.expid, run.seed) in known:
+            wanted = run_identity(run)
+            if wanted["data_hash"] is not None and find_finished(rows, wanted) is not None:
+                continue
+        found.append(run)
+    return found
+
+
+def _drain(stream: IO[bytes], echo: bool) -> str:
+    """Reads to the end, shows what comes where wanted, and returns the last of it."""
+    tail = b""
+    while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+        tail = (tail + chunk)[-_TAIL_BYTES:]
+        if echo:
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.flush()
+    return tail.decode("utf-8", "replace")
+
+
+def _reason(status: int, tail: str) -> str:
+    """Returns why a process failed: the signal that ended it, or the last line that it wrote."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+        return f"ended by {name}{hint}"
+    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
+    last = lines[-1] if lines else "no message"
+    return last if status else f"ended without a row of results ({last})"
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Context in which SIGTERM ends the sweep as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

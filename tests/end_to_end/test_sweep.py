@@ -1,0 +1,159 @@
+"""The paper's sweep on a small demo log: killed, gone on with, failing, dry."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PAPER = ["bash", "2.reproduce.sh", "--paper", "--dataset", "demo", "--gpu", "-1", "--seeds", "2"]
+
+
+class Repository:
+    """A clone with a small demo log, in which sweeps run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.env = {**os.environ, "PYTHON": sys.executable}
+        for config in path.glob("model_zoo/*/config/model_config.yaml"):
+            config.write_text(config.read_text().replace("epochs: 100", "epochs: 2"))
+
+    def run(self, *command: str, status: int = 0) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command, cwd=self.path, capture_output=True, text=True, env=self.env, check=False
+        )
+        assert done.returncode == status, done.stdout[-2000:] + done.stderr[-3000:]
+        return done
+
+    def rows(self) -> list[dict]:
+        path = self.path / "results" / "results.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def processes(self) -> list[str]:
+        """Returns the command lines of processes that run here."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if Path(os.readlink(process / "cwd")).is_relative_to(self.path):
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return [line for line in found if line]
+
+
+@pytest.fixture(scope="module")
+def repository(clone, tmp_path_factory) -> Repository:
+    target = tmp_path_factory.mktemp("sweep") / "GE4Rec"
+    ignored = shutil.ignore_patterns("results", "checkpoints", "data", "figure", "*.csv")
+    shutil.copytree(clone, target, ignore=ignored)
+    shutil.copytree(clone / "docs", target / "docs", dirs_exist_ok=True)
+    repository = Repository(target)
+    repository.run("bash", "1.prepare.sh", "demo", "--rows", "3000")
+    return repository
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_dry_run_lists_the_runs_and_trains_nothing(repository):
+    done = repository.run(*PAPER, "--model", "FM,DCNv2", "--ablation", "source", "--dry-run")
+    for expid in ("FM_demo", "FM_demo_gen", "DCNv2_demo_gen_source_own"):
+        assert sum(expid in line.split() for line in done.stdout.splitlines()) == 2, "two seeds"
+    assert not repository.rows()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
+def test_killed_sweep_goes_on_to_the_same_numbers(repository):
+    command = [*PAPER, "--model", "FM"]
+    sweep = subprocess.Popen(
+        command,
+        cwd=repository.path,
+        env=repository.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: len(repository.rows()) == 1)
+    wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    wait_for(lambda: not repository.processes())
+    num_before = len(repository.rows())
+    assert 1 <= num_before < 4
+
+    done = repository.run(*command)
+    assert f"{num_before} of 4 runs are in the results already" in done.stdout
+    rows = repository.rows()
+    wanted = {(expid, seed) for expid in ("FM_demo", "FM_demo_gen") for seed in (2019, 2020)}
+    assert len(rows) == 4
+    assert {(row["expid"], row["seed"]) for row in rows} == wanted
+    table = (repository.path / "results/demo_x1/table.csv").read_text()
+
+    repository.run(*command, "--rerun", "--jobs", "2")
+    undisturbed = {(row["expid"], row["seed"]): row for row in repository.rows()[4:]}
+    assert set(undisturbed) == wanted
+    for row in rows:
+        twin = undisturbed[row["expid"], row["seed"]]
+        for key in ("valid", "test", "history", "config_hash", "data_hash", "code_hash"):
+            assert row[key] == twin[key]
+    again = (repository.path / "results/demo_x1/table.csv").read_text()
+    assert accuracy(again) == accuracy(table)
+
+
+def accuracy(table: str) -> list[dict]:
+    rows = list(csv.DictReader(table.splitlines()))
+    kept = [name for name in rows[0] if "AUC" in name or "logloss" in name]
+    assert len(kept) >= 6
+    return [{name: row[name] for name in kept} for row in rows]
+
+
+def test_interrupted_sweep_says_how_to_go_on(repository):
+    sweep = subprocess.Popen(
+        [*PAPER, "--model", "PNN"],
+        cwd=repository.path,
+        env=repository.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
+    sweep.terminate()
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Interrupted. The same command goes on" in output
+    wait_for(lambda: not repository.processes())
+    assert not any(row["model"] == "PNN" and "failed" in row for row in repository.rows())
+
+
+def test_a_failed_run_is_recorded_and_the_sweep_continues(repository):
+    config = repository.path / "model_zoo" / "FwFM" / "config" / "model_config.yaml"
+    whole = config.read_text()
+    before, mark, after = whole.partition("FwFM_demo_gen:\n")
+    assert mark
+    config.write_text(before + mark + "  learning_rate: 1.0e+30\n" + after)
+    command = [*PAPER[:-1], "2", "--model", "FwFM"]
+    done = repository.run(*command, status=1)
+    failed = [row for row in repository.rows() if "failed" in row]
+    assert [(row["expid"], row["seed"]) for row in failed] == [
+        ("FwFM_demo_gen", 2019),
+        ("FwFM_demo_gen", 2020),
+    ]
+    assert failed[0]["failed"].startswith("NotFiniteError: the training loss is")
+    assert "2 of 4 runs failed" in done.stderr
+    assert "NotFiniteError" in (repository.path / "results/demo_x1/table.md").read_text()
+    num_rows = len(repository.rows())
+
+    config.write_text(whole)
+    done = repository.run(*command)
+    assert "2 of 4 runs are in the results already" in done.stdout
+    assert {row["expid"] for row in repository.rows()[num_rows:]} == {"FwFM_demo_gen"}
+    assert "failed" not in (repository.path / "results/demo_x1/table.md").read_text()
