@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,7 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fuxictr.errors import DataError
-from fuxictr.plotting.style import PAGE_WIDTH, add_texts, figure_style, new_figure
+from fuxictr.plotting.style import (
+    PAGE_WIDTH,
+    SMALL,
+    figure_style,
+    finish_figure,
+    new_figure,
+    shorten,
+)
 
 COLOUR_MAP = "RdBu_r"  # diverging, white at zero, red and blue told apart by colour-blind readers
 BORDER = "#9A9A9A"
@@ -58,7 +66,7 @@ def correlation_figure(
         colour_bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=30)
         colour_bar.set_label("Pearson correlation")
         colour_bar.outline.set_linewidth(0.5)
-        add_texts(figure, axes, title, caption)
+        finish_figure(figure, title, caption)
     return figure
 
 
@@ -72,13 +80,15 @@ def correlation_numbers(
 
 
 def _name_fields(axes: Axes, fields: Sequence[str], embedding_dim: int) -> None:
-    """Writes each field's name at the middle of its rows and columns."""
-    centres = (np.arange(len(fields)) + 0.5) * embedding_dim
+    """Writes each field's name at the middle of its rows and columns; every n-th of very many."""
     # A line of text must fit into a field; 5.2 inches is what names and colour bar leave.
     points = 72 * 5.2 / len(fields)
-    size = float(np.clip(0.7 * points, 4.5, 8))
-    axes.set_xticks(centres, fields, rotation=90, fontsize=size)
-    axes.set_yticks(centres, fields, fontsize=size)
+    size = float(np.clip(0.7 * points, SMALL, 8))
+    step = math.ceil(1.2 * size / points)
+    centres = (np.arange(len(fields)) + 0.5)[::step] * embedding_dim
+    names = shorten(fields)[::step]
+    axes.set_xticks(centres, names, rotation=90, fontsize=size)
+    axes.set_yticks(centres, names, fontsize=size)
     axes.tick_params(length=0, pad=2)
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from fuxictr.analysis.records import (
-    RecordMeta,
     Records,
     interacting_embeddings,
     interacting_sides,
@@ -22,11 +21,10 @@ from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.analysis.summary import RunSummary, analysis_summary
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
+from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
 from fuxictr.plotting.tables import summary_table
-
-_VARIANTS = {"dis": "DIS, raw embeddings", "gen": "GEN, generated embeddings"}
 
 
 def load_runs(
@@ -52,13 +50,14 @@ def write_collapse(
         CheckpointError: a recording lacks 'gen'.
         DataError: a run's embeddings do not vary, or are not finite.
     """
+    metas = [run.meta for run in records]
     curves = [
         (label, run.meta.variant, singular_values(interacting_embeddings(run)))
-        for label, run in zip(_labels(records), records, strict=True)
+        for label, run in zip(run_labels(metas), records, strict=True)
     ]
-    metas = [run.meta for run in records]
-    figure = spectrum_figure(curves, f"{_models(metas)}: embedding spectrum", _caption(metas))
-    stem = _stem(root, dataset_id, f"{model}_collapse")
+    title = f"{model_names(metas)}: embedding spectrum"
+    figure = spectrum_figure(curves, title, sample_caption(metas))
+    stem = figure_stem(root, dataset_id, f"{model}_collapse")
     numbers = save_numbers(f"{stem}.csv", *spectrum_numbers(curves))
     return [*save_figure(figure, stem), numbers]
 
@@ -84,9 +83,9 @@ def write_correlation(
         matrix = correlation_matrix(*interacting_sides(run))
         title = f"{meta.model} {meta.variant.upper()}: correlation of the interacting sides"
         layout = (meta.fields, meta.embedding_dim)
-        figure = correlation_figure(matrix, *layout, title, _caption([meta]))
+        figure = correlation_figure(matrix, *layout, title, sample_caption([meta]))
         name = meta.expid if num_runs[meta.variant] > 1 else f"{model}_{meta.variant}"
-        stem = _stem(root, dataset_id, f"{name}_correlation")
+        stem = figure_stem(root, dataset_id, f"{name}_correlation")
         numbers = save_numbers(f"{stem}.csv", *correlation_numbers(matrix, *layout))
         paths += [*save_figure(figure, stem), numbers]
     return paths
@@ -102,37 +101,8 @@ def write_summary(
     """
     summaries = analysis_summary(records)
     path = save_numbers(
-        f"{_stem(root, dataset_id, f'{model}_summary')}.csv",
+        f"{figure_stem(root, dataset_id, f'{model}_summary')}.csv",
         [field.name for field in fields(RunSummary)],
         (list(asdict(summary).values()) for summary in summaries),
     )
     return summary_table(summaries), path
-
-
-def _stem(root: str | Path, dataset_id: str, name: str) -> Path:
-    return Path(root) / "figure" / "final" / dataset_id / name
-
-
-def _labels(records: Sequence[Records]) -> list[str]:
-    """Returns what the variants are, with the expid where a variant has several runs."""
-    num_runs = Counter(run.meta.variant for run in records)
-    return [
-        f"{run.meta.variant.upper()} ({run.meta.expid})"
-        if num_runs[run.meta.variant] > 1
-        else _VARIANTS[run.meta.variant]
-        for run in records
-    ]
-
-
-def _models(metas: Sequence[RecordMeta]) -> str:
-    return ", ".join(dict.fromkeys(meta.model for meta in metas))
-
-
-def _caption(metas: Sequence[RecordMeta]) -> str:
-    """Returns the sample that a figure was computed from; runs with one sample share a sentence."""
-    samples = (
-        f"{meta.dataset_id}, {meta.num_rows:,} rows of the {meta.split} split, seed {meta.seed}, "
-        f"{meta.sample_mode} mode"
-        for meta in metas
-    )
-    return "; ".join(dict.fromkeys(samples))

@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 
 from fuxictr.analysis.spectrum import EFFECTIVE_THRESHOLD, log_spectrum
 from fuxictr.errors import DataError
 from fuxictr.plotting.style import (
-    COLOURS,
     COLUMN_WIDTH,
     GREY,
-    add_texts,
+    GRID,
     figure_style,
+    finish_figure,
+    integer_ticks,
+    line_style,
     new_figure,
 )
 
 Curve = tuple[str, str, np.ndarray]
-LINE_STYLES = ("-", "--", ":", "-.")
-LEGEND_LINE = 0.15  # inches
 
 
 def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "") -> Figure:
@@ -43,26 +41,29 @@ def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "")
     for label, _, values in curves:
         _check_values(label, np.asarray(values))
     with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 2.5 + LEGEND_LINE * (len(curves) + 1))
+        figure = new_figure(COLUMN_WIDTH, 2.5)
         axes = figure.add_subplot()
         seen: Counter[str] = Counter()
-        for label, variant, values in curves:
-            style = _line(variant, seen[variant])
+        for number, (label, variant, values) in enumerate(curves):
+            stride = max(1, len(values) // 8)  # markers at other ranks on each curve
+            axes.plot(
+                np.arange(1, len(values) + 1),
+                log_spectrum(values),
+                label=label,
+                markevery=(number * stride // len(curves), stride),
+                linewidth=1.6 if len(curves) < 4 else 1.1,
+                **line_style(variant, seen[variant]),
+            )
             seen[variant] += 1
-            axes.plot(np.arange(1, len(values) + 1), log_spectrum(values), label=label, **style)
-        axes.axhline(
-            math.log(EFFECTIVE_THRESHOLD),
-            color=GREY,
-            linewidth=0.8,
-            linestyle=(0, (1, 2)),
-            label=r"$10^{-6}$ of the largest",
-        )
+        threshold = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (1, 2))}
+        label = r"$10^{-6}$ of the largest"
+        axes.axhline(math.log(EFFECTIVE_THRESHOLD), label=label, **threshold)
         axes.set(xlabel="Rank of the singular value", xlim=(0, None))
+        axes.xaxis.set_major_locator(integer_ticks())
         axes.set_ylabel("ln (singular value / largest)")
-        axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+        axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
-        _add_legend(figure, axes)
-        add_texts(figure, axes, title, caption)
+        finish_figure(figure, title, caption, axes.lines)
     return figure
 
 
@@ -91,23 +92,3 @@ def _check_values(label: str, values: np.ndarray) -> None:
             f"no spectrum to draw for '{label}': of {values.size} singular values none is positive "
             f"or some are not finite; its embeddings do not vary over the sample, or diverged"
         )
-
-
-def _add_legend(figure: Figure, axes: Axes) -> None:
-    """Puts the legend under the rank axis, where no curve can run through it."""
-    below_axis_label = ScaledTranslation(0, -0.4, figure.dpi_scale_trans)
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=axes.transAxes + below_axis_label,
-        borderaxespad=0,
-        borderpad=0.2,
-        labelspacing=0.3,
-    )
-
-
-def _line(variant: str, index: int) -> dict[str, str]:
-    """Returns colour and line style of the index-th curve of a variant."""
-    colours = COLOURS[variant]
-    cycle, colour = divmod(index, len(colours))
-    return {"color": colours[colour], "linestyle": LINE_STYLES[cycle % len(LINE_STYLES)]}

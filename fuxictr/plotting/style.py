@@ -1,4 +1,4 @@
-"""What all figures share: fonts, colours, and files that appear whole."""
+"""What all figures share: fonts, colours, room for texts, and files that appear whole."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fuxictr.files import atomic_path, write_atomically
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.5, 7.0  # inches: one column and the full page of a paper
 PNG_DPI = 300
-INK, GREY = "#222222", "#666666"
+SMALL = 6.5  # points: the smallest text
+INK, GREY, PALE, GRID = "#222222", "#666666", "#B5B5B5", "#E5E5E5"
 
 # Okabe and Ito's colours, told apart by colour-blind readers; each variant has its own family.
 COLOURS = {
     "dis": ("#0072B2", "#56B4E9", "#009E73"),
     "gen": ("#E69F00", "#D55E00", "#CC79A7"),
 }
+# What tells runs apart in grey print: each variant has its own line styles.
+_LINES = {"dis": ("-", ":"), "gen": ((0, (4, 1.3)), "-.")}
+MARKERS = {"dis": "o", "gen": "s", "arm": "D"}
+MORE_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d", "H", "8")
 
 _RC = {
     "font.family": "sans-serif",
@@ -63,13 +69,92 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def add_texts(figure: Figure, axes: Axes, title: str, caption: str) -> None:
-    """Writes the heading above the axes and small grey lines below the figure, both wrapped."""
-    width = figure.get_figwidth()
-    axes.set_title(textwrap.fill(title, int(width * 11)))
+def line_style(variant: str, index: int) -> dict[str, object]:
+    """Returns colour, line style and marker of the index-th run of a variant.
+
+    The first two runs have no marker, and the next fifteen one each; line style and marker alone
+    tell 30 runs of each variant apart.
+    """
+    colours, lines = COLOURS[variant], _LINES[variant]
+    num_bare = len(lines)
+    marker = "" if index < num_bare else MORE_MARKERS[(index - num_bare) % len(MORE_MARKERS)]
+    return {
+        "color": colours[index % len(colours)],
+        "linestyle": lines[index % len(lines)],
+        "marker": marker,
+        "markersize": 3.5,
+    }
+
+
+def integer_ticks(num_ticks: int = 6) -> MaxNLocator:
+    """Returns a locator of at most so many whole, round numbers."""
+    return MaxNLocator(num_ticks, integer=True, steps=[1, 2, 5, 10])
+
+
+def finish_figure(
+    figure: Figure, title: str = "", caption: str = "", handles: Sequence[Artist] = ()
+) -> None:
+    """Adds the heading above, and below the axes a legend and small grey lines.
+
+    The figure grows by what the legend and the caption need, so that the axes keep their size.
+    Texts are wrapped at the figure's width.
+
+    Args:
+        figure: the figure, with its axes.
+        title: heading.
+        caption: data, sample and seeds.
+        handles: what the legend explains; none: no legend.
+    """
+    width, height = figure.get_size_inches()
+    if title:
+        heading = figure.suptitle(title, fontsize=9, fontweight="bold")
+        wrap_text(heading, width - 0.1)
+    foot = 0.03
     if caption:
-        lines = textwrap.fill(caption, int(width * 19), break_on_hyphens=False)
-        figure.supxlabel(lines, fontsize=6.5, color=GREY)
+        small = {"fontsize": SMALL, "color": GREY, "va": "bottom", "linespacing": 1.15}
+        note = figure.text(0, 0, caption, **small)
+        wrap_text(note, width - 0.1)
+        note.set_in_layout(False)
+        foot += text_size(note)[1]
+    if handles:
+        legend = _legend(figure, handles, width - 0.05)
+        foot += 0.06 + text_size(legend)[1]
+    figure.set_size_inches(width, height + foot)
+    if caption:
+        note.set_position((0.05 / width, 0.03 / (height + foot)))
+    if handles:
+        top = foot / (height + foot)
+        legend.set_bbox_to_anchor((0.5, top), transform=figure.transFigure)
+    figure.get_layout_engine().set(rect=(0, foot / (height + foot), 1, height / (height + foot)))
+
+
+def wrap_text(text: Artist, width: float) -> None:
+    """Breaks a text into lines that are no wider than ``width`` inches."""
+    whole = " ".join(text.get_text().split())
+    num_characters = len(whole)
+    while text_size(text)[0] > width and num_characters > 8:
+        num_characters = min(
+            num_characters - 1, int(num_characters * width / text_size(text)[0]) + 2
+        )
+        text.set_text(textwrap.fill(whole, num_characters, break_on_hyphens=False))
+
+
+def text_size(artist: Artist) -> tuple[float, float]:
+    """Returns width and height in inches."""
+    box = artist.get_window_extent()
+    dpi = artist.get_figure().dpi
+    return box.width / dpi, box.height / dpi
+
+
+def shorten(names: Sequence[str], limit: int = 22) -> list[str]:
+    """Returns names as figures write them: the middle of long ones left out, dollars no formulas.
+
+    Different names stay different.
+    """
+    tail = limit // 3
+    short = [n if len(n) <= limit else f"{n[: limit - tail - 1]}…{n[-tail:]}" for n in names]
+    shown = short if len(set(short)) == len(set(names)) else names
+    return [name.replace("$", r"\$") for name in shown]
 
 
 def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
@@ -95,6 +180,26 @@ def save_numbers(path: str | Path, header: Sequence[str], rows: Iterable[Sequenc
     writer.writerows([_plain(cell) for cell in row] for row in rows)
     write_atomically(path, text.getvalue())
     return Path(path)
+
+
+def _legend(figure: Figure, handles: Sequence[Artist], width: float) -> Artist:
+    """Returns a legend with as many columns as fit into the width; long labels are wrapped."""
+    style = {"labelspacing": 0.3, "columnspacing": 1.2, "handletextpad": 0.5, "borderpad": 0.1}
+    has_lines = any(handle.get_linestyle() not in ("", "None") for handle in handles)
+    style["handlelength"] = 2.6 if has_lines else 1.4  # a whole period of every line style
+    labels = [str(handle.get_label()) for handle in handles]
+    for num_columns in range(min(4, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="upper center", ncols=num_columns, borderaxespad=0, **style
+        )
+        legend.set_in_layout(False)
+        if text_size(legend)[0] <= width:
+            return legend
+        if num_columns > 1:
+            legend.remove()
+    for text in legend.get_texts():
+        wrap_text(text, width - 0.5)
+    return legend
 
 
 def _plain(cell: object) -> object:

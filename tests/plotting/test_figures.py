@@ -6,46 +6,15 @@ import math
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from fuxictr.errors import DataError
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
-from fuxictr.plotting.style import save_figure, save_numbers
+from fuxictr.plotting.style import save_figure, save_numbers, shorten
+from tests.plotting.layout import assert_readable, shown_text
+from tests.plotting.runs import FIELDS
 
-AVAZU = (
-    "hour C1 banner_pos site_id site_domain site_category app_id app_domain app_category device_id "
-    "device_ip device_model device_type device_conn_type C14 C15 C16 C17 C18 C19 C20 C21 weekday "
-    "weekend"
-).split()
-CRITEO = [f"I{i}" for i in range(1, 14)] + [f"C{i}" for i in range(1, 27)]
-LONG = [f"a_rather_long_name_of_field_{i}" for i in range(39)]
 CAPTION = "avazu_x4_3bbbc4c9, 50,000 rows of the valid split, seed 2019, eval mode; " * 2
-
-
-def texts_of(figure):
-    figure.canvas.draw()
-    return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-
-
-def assert_no_text_is_clipped(figure):
-    drawn = figure.get_tightbbox(figure.canvas.get_renderer())
-    width, height = figure.get_size_inches()
-    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, drawn
-
-
-def assert_no_texts_overlap(figure, texts):
-    boxes = [text.get_window_extent(figure.canvas.get_renderer()) for text in texts]
-    for i, box in enumerate(boxes):
-        for other in boxes[i + 1 :]:
-            assert not box.overlaps(other)
-
-
-def agg(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def make_curves(num_runs=2, size=384):
@@ -60,23 +29,29 @@ def make_correlation(size, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, size=(size, size))
 
 
-@pytest.mark.parametrize("num_runs", [1, 2, 7])
+@pytest.mark.parametrize("num_runs", [1, 2, 7, 20])
 def test_spectrum_figure_draws_log_values_against_rank(num_runs):
     curves = make_curves(num_runs)
-    figure = agg(spectrum_figure(curves, "DeepFM: embedding spectrum", CAPTION))
+    figure = spectrum_figure(curves, "DeepFM: embedding spectrum", CAPTION)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 384]
     assert len(lines) == num_runs
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == num_runs
+    assert len({(str(line._dash_pattern), line.get_marker()) for line in lines}) == num_runs
     for line, (label, _, values) in zip(lines, curves, strict=True):
         assert line.get_label() == label
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 385))
         np.testing.assert_allclose(line.get_ydata(), [math.log(v / 3) for v in values], atol=1e-12)
-    shown = " ".join(text.get_text() for text in texts_of(figure)).replace("\n", " ")
+    shown = shown_text(figure)
     assert "DeepFM: embedding spectrum" in shown and "seed 2019" in shown and "run 0" in shown
-    assert_no_text_is_clipped(figure)
-    legend = figure.axes[0].get_legend().get_window_extent(figure.canvas.get_renderer())
-    label = figure.axes[0].xaxis.label.get_window_extent(figure.canvas.get_renderer())
-    assert not legend.overlaps(figure.axes[0].bbox) and not legend.overlaps(label)
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("size", [1, 6, 48])
+def test_short_spectra_and_long_labels_are_readable(size):
+    curves = [
+        (f"GEN (A_long_backbone_avazu_gen_activation_{i}, layer {i})", "gen", values)
+        for i, (_, _, values) in enumerate(make_curves(9, size))
+    ]
+    assert_readable(spectrum_figure(curves, "title", CAPTION))
 
 
 def test_spectrum_numbers_are_the_values_drawn(tmp_path):
@@ -104,23 +79,21 @@ def test_no_curves_are_an_error():
 
 @pytest.mark.parametrize(
     ("fields", "dim"),
-    [(AVAZU, 16), (CRITEO, 10), (LONG, 2), (["only"], 3)],
-    ids=["avazu", "criteo", "long names", "one field"],
+    [(FIELDS["avazu"], 16), (FIELDS["criteo"], 10), (FIELDS["long names"], 2), (["only"], 3)],
+    ids=FIELDS,
 )
 def test_correlation_figure_shows_matrix_borders_and_field_names(fields, dim):
     size = len(fields) * dim
     matrix = make_correlation(size)
-    figure = agg(correlation_figure(matrix, fields, dim, "DeepFM DIS: correlation", CAPTION))
+    figure = correlation_figure(matrix, fields, dim, "DeepFM DIS: correlation", CAPTION)
     axes = figure.axes[0]
-    texts_of(figure)
     (image,) = axes.images
     np.testing.assert_array_equal(image.get_array(), matrix)
     assert image.get_clim() == (-1, 1) and len(figure.axes) == 2
     assert axes.get_xlim() == (0, size) and axes.get_ylim() == (size, 0)
+    assert_readable(figure)
     for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
-        assert [tick.get_text() for tick in ticks] == list(fields)
-        assert all(tick.get_fontsize() >= 4.5 for tick in ticks)
-        assert_no_texts_overlap(figure, ticks)
+        assert [tick.get_text() for tick in ticks] == shorten(fields)
     borders = sorted(
         segment[0][0]
         for lines in axes.collections
@@ -128,7 +101,13 @@ def test_correlation_figure_shows_matrix_borders_and_field_names(fields, dim):
         if segment[0][0] == segment[1][0]
     )
     assert borders == [field * dim for field in range(1, len(fields))]
-    assert_no_text_is_clipped(figure)
+
+
+def test_of_very_many_fields_some_are_named():
+    fields = [f"field_{i}" for i in range(150)]
+    figure = correlation_figure(make_correlation(150), fields, 1, "DeepFM DIS", CAPTION)
+    assert_readable(figure)
+    assert 30 < len(figure.axes[0].get_yticklabels()) < 150
 
 
 def test_correlation_numbers_are_the_matrix(tmp_path):

@@ -1,0 +1,184 @@
+"""Figure of each field's dimensions in use against the size of its vocabulary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fuxictr.analysis.fields import FieldSummary, field_summary, shared_fields
+from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.records import Records
+from fuxictr.errors import DataError
+from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption, signed
+from fuxictr.plotting.point_labels import name_points
+from fuxictr.plotting.style import (
+    COLUMN_WIDTH,
+    GRID,
+    PALE,
+    figure_style,
+    finish_figure,
+    line_style,
+    new_figure,
+    save_figure,
+    save_numbers,
+    shorten,
+)
+
+# Label, variant and fields of a run.
+Run = tuple[str, str, Sequence[FieldSummary]]
+_PANELS = {"rankme": "RankMe", "information_abundance": "Information abundance"}
+
+
+def cardinality_figure(
+    runs: Sequence[Run], embedding_dim: int, title: str = "", caption: str = ""
+) -> Figure:
+    """Draws RankMe and information abundance of each field against its cardinality.
+
+    Fields without one, numeric or unknown, stand apart at the left. A thin line joins a field's
+    points; names stand where there is room.
+
+    Args:
+        runs: the runs, all of the same fields.
+        embedding_dim: D, which both numbers are measured against.
+        title: heading.
+        caption: data, sample and seeds.
+
+    Raises:
+        DataError: there is no run, or no field's cardinality is known.
+    """
+    if not runs or not any(field.cardinality for field in runs[0][2]):
+        raise DataError(
+            "no cardinalities to draw against: no runs, or runs recorded by an earlier version, "
+            "which did not keep them; record them again: bash 3.analyze.sh"
+        )
+    summaries = runs[0][2]
+    x = _places([field.cardinality for field in summaries])
+    with figure_style():
+        figure = new_figure(COLUMN_WIDTH, 4.4)
+        grid = figure.subplots(2, 1, sharex=True)
+        for axes, (name, label) in zip(grid, _PANELS.items(), strict=True):
+            _draw_panel(axes, x, [(v, [getattr(f, name) for f in fs]) for _, v, fs in runs])
+            axes.set_ylabel(f"{label} (of {embedding_dim})")
+        _set_ticks(grid[1], x, summaries)
+        handles = [
+            Line2D([], [], label=label, linestyle="", **marker)
+            for (label, _, _), marker in zip(runs, _markers(runs), strict=True)
+        ]
+        finish_figure(figure, title, caption, handles)
+        names = shorten([field.field for field in summaries], 14)
+        for axes, key in zip(grid, _PANELS, strict=True):
+            heights = np.array([[getattr(f, key) for f in fields] for _, _, fields in runs])
+            name_points(axes, x, heights[::-1], names)
+    return figure
+
+
+def write_cardinality(
+    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
+) -> list[Path]:
+    """Draws the fields' collapse against cardinality: ``<model>_cardinality.{pdf,png,csv}``.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        CheckpointError: a recording lacks 'gen', or its width is not that of its fields.
+        DataError: the recordings have different fields, or do not hold their cardinalities.
+    """
+    metas = [run.meta for run in records]
+    shared_fields(metas)
+    runs = [
+        (label, run.meta.variant, field_summary(run))
+        for label, run in zip(run_labels(metas), records, strict=True)
+    ]
+    caption = f"{sample_caption(metas)}; {cardinality_sentence(runs)}"
+    title = f"{model_names(metas)}: dimensions in use by field"
+    figure = cardinality_figure(
+        runs, max((m.embedding_dim for m in metas), default=0), title, caption
+    )
+    stem = figure_stem(root, dataset_id, f"{model}_cardinality")
+    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *cardinality_numbers(runs))]
+
+
+def cardinality_numbers(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[object]]]:
+    """Returns header and rows of what ``cardinality_figure`` draws, one row a run and field."""
+    rows: Iterator[list[object]] = (
+        [
+            label,
+            field.field,
+            field.cardinality or None,
+            float(np.log10(field.cardinality)) if field.cardinality else None,
+            field.rankme,
+            field.information_abundance,
+            field.effective_dimensions,
+        ]
+        for label, _, fields in runs
+        for field in fields
+    )
+    header = ["run", "field", "cardinality", "log10 cardinality", "rankme"]
+    return [*header, "information_abundance", "effective_dimensions"], rows
+
+
+def cardinality_sentence(runs: Sequence[Run]) -> str:
+    """Returns how RankMe and cardinality rise together in each run, in a sentence."""
+    parts = []
+    for label, _, fields in runs:
+        known = [field for field in fields if field.cardinality]
+        value = spearman([f.cardinality for f in known], [f.rankme for f in known])
+        if value is not None:
+            parts.append(f"{label.partition(',')[0]} {signed(value)}")
+    shown = ", ".join(parts) or "not defined"
+    return f"Spearman correlation of RankMe and cardinality: {shown}"
+
+
+def _places(cardinalities: Sequence[int]) -> np.ndarray:
+    """Returns log10 of the cardinalities; those that are unknown lie side by side at the left."""
+    known = [np.log10(count) for count in cardinalities if count]
+    left = np.floor(min(known) * 2) / 2 - 0.6
+    num_unknown = sum(not count for count in cardinalities)
+    spread = iter(left + np.linspace(-0.35, 0.35, num_unknown) if num_unknown > 1 else [left])
+    return np.array([np.log10(count) if count else next(spread) for count in cardinalities])
+
+
+def _draw_panel(axes: Axes, x: np.ndarray, runs: Sequence[tuple[str, Sequence[float]]]) -> None:
+    heights = np.array([values for _, values in runs])
+    axes.vlines(x, heights.min(axis=0), heights.max(axis=0), colors=PALE, linewidth=0.5, zorder=1)
+    for (_, values), marker in zip(runs, _markers([("", v, ()) for v, _ in runs]), strict=True):
+        axes.plot(x, values, linestyle="", **marker)
+    axes.margins(x=0.08, y=0.12)
+    if heights.min() < 0.5:  # both numbers are about 1 at least, or 0 for a field without variance
+        axes.set_ylim(0, None)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _markers(runs: Sequence[Run]) -> list[dict[str, object]]:
+    """Returns each run's marker: circles for DIS, squares for GEN, hollow from the second on."""
+    seen: Counter[str] = Counter()
+    markers = []
+    for _, variant, _ in runs:
+        style = line_style(variant, seen[variant])
+        face = style["color"] if not seen[variant] else "white"
+        shape = "o" if variant == "dis" else "s"
+        colours = {"markeredgecolor": style["color"], "markerfacecolor": face}
+        markers.append({"marker": shape, "markersize": 4, **colours})
+        seen[variant] += 1
+    return markers
+
+
+def _set_ticks(axes: Axes, x: np.ndarray, fields: Sequence[FieldSummary]) -> None:
+    is_known = np.array([field.cardinality > 0 for field in fields])
+    first, last = np.floor(x[is_known].min()), np.ceil(x[is_known].max())
+    ticks = np.arange(first, last + 1)
+    ticks = ticks[(ticks >= x[is_known].min() - 0.3) & (ticks <= x[is_known].max() + 0.3)]
+    labels = [f"{tick:.0f}" for tick in ticks]
+    if not is_known.all():
+        ticks = np.append(ticks, x[~is_known].mean())
+        labels.append("numeric or\nunknown")
+    axes.set_xticks(ticks, labels)
+    axes.set_xlabel(r"$\log_{10}$ vocabulary size of the field")
