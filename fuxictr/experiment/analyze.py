@@ -1,33 +1,26 @@
-"""analyze.py and 3.analyze.sh: checkpoints -> recorded embeddings -> figures."""
+"""analyze.py and 3.analyze.sh: checkpoints -> recorded embeddings -> figures, and the report."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fuxictr.config import ExperimentConfig
-from fuxictr.errors import CheckpointError, DataError, run_cli
+from fuxictr.datasets import registry
+from fuxictr.errors import ConfigError, run_cli
+from fuxictr.experiment.ablation import ablated_backbones, find_arms, parse_groups
 from fuxictr.experiment.options import (
     add_gpu_option,
     add_sweep_options,
     parse_models,
     parse_variants,
 )
+from fuxictr.experiment.recordings import Sample, TrainedRun, find_checkpoint, record_run
 from fuxictr.experiment.reproduce import default_dataset
+from fuxictr.experiment.results import is_finished, read_results
 from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment, select_expids
-
-if TYPE_CHECKING:
-    import torch
-
-    from fuxictr.features import FeatureMap
-    from fuxictr.pytorch.dataloaders import BatchIterator
-    from fuxictr.pytorch.models import BaseModel
-
-NUM_ROWS = 50_000
-SEED = 2019
-# Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
-_PASS_ROWS = 10_000
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,160 +32,194 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--expid", required=True, help="the trained experiment")
     parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    parser.add_argument(
-        "--rows", type=int, default=NUM_ROWS, help="validation rows (default 50000)"
-    )
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the sample (default 2019)")
+    _add_sample_options(parser)
     add_gpu_option(parser)
     args = parser.parse_args(argv)
 
     def run() -> None:
         folder = find_folder(args.model)
         config, model_class = load_experiment(args.expid, folder, args.config, args.set)
-        path = record_embeddings(config, model_class, args.model, args.gpu, args.rows, args.seed)
-        print(f"Recorded: {path}")
+        trained = TrainedRun(args.model, find_checkpoint(config, _rows()), model_class)
+        print(f"Recorded: {record_run(trained, args.gpu, Sample(args.rows, args.sample_seed))}")
 
     run_cli(run)
 
 
 def main_all(argv: list[str] | None = None) -> None:
-    """Records DIS and GEN, draws the figures and prints the summary (3.analyze.sh)."""
+    """Records trained models and draws their figures, or makes the report (3.analyze.sh)."""
     parser = argparse.ArgumentParser(
         prog="3.analyze.sh",
-        description="Record the embeddings of trained models and draw spectra and correlations.",
+        description="Record the embeddings of trained models and draw spectra, correlations and "
+        "fields; with --report, one page on everything that was run on a dataset.",
     )
     add_sweep_options(parser)
+    _add_sample_options(parser, "--sample-seed")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write results/<dataset_id>/report.html and report.md, from all backbones and seeds "
+        "that have results unless --model and --seeds choose",
+    )
+    parser.add_argument(
+        "--rerecord", action="store_true", help="with --report: also what is recorded already"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="the results store (default: results/results.jsonl)"
+    )
     args = parser.parse_args(argv)
     run_cli(lambda: _analyze_all(args))
 
 
-def record_embeddings(
-    config: ExperimentConfig,
-    model_class: type,
-    backbone: str,
-    gpu: int | str = "auto",
-    num_rows: int = NUM_ROWS,
-    seed: int = SEED,
-) -> Path:
-    """Records one shuffled sample of validation rows in eval mode; returns the HDF5 file.
-
-    Args:
-        config: the checked config of a trained expid.
-        model_class: its model.
-        backbone: the name that figures show.
-        gpu: where to run, as --gpu.
-        num_rows: rows of the sample, or all there are.
-        seed: seed of the sample.
-
-    Raises:
-        CheckpointError: the expid is not trained yet, or its checkpoint does not fit.
-    """
-    if not config.checkpoint_path.is_file():
-        raise CheckpointError(
-            f"{config.checkpoint_path}: no such checkpoint; train first: python "
-            f"model_zoo/{config.run.model}/run_expid.py --expid {config.expid} --gpu {gpu}"
-        )
-    if num_rows < 2:
-        raise DataError(f"--rows {num_rows}: allowed: >= 2")
-
-    from fuxictr.analysis.records import RecordMeta, records_path, save_records
-    from fuxictr.experiment.run import build_model, load_dataset, select_features
-    from fuxictr.files import file_sha256
-    from fuxictr.preprocess import find_built
-    from fuxictr.pytorch.checkpoint import load_weights
-    from fuxictr.pytorch.dataloaders import BatchIterator, read_encoded
-    from fuxictr.pytorch.torch_utils import get_device
-
-    device = get_device(gpu)
-    # The rows that it was trained on, never built anew.
-    encoded = (
-        load_dataset(config)
-        if config.dataset.is_encoded
-        else find_built(config.dataset, config.data_dir)[1]
+def _add_sample_options(parser: argparse.ArgumentParser, seed_option: str = "--seed") -> None:
+    sample = Sample()
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=sample.num_rows,
+        help=f"validation rows (default {sample.num_rows})",
     )
-    if "valid" not in encoded.paths:
-        raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
-    feature_map = select_features(config, encoded)
-    model = build_model(config, model_class, feature_map)
-    load_weights(model, config.checkpoint_path, encoded.encoders_hash)
-    rows = read_encoded(encoded.paths["valid"], feature_map)
-    sample = BatchIterator(rows, min(num_rows, rows.num_rows), shuffle=True, seed=seed)
-    arrays = _record(model.to(device), sample, device)
-    fields, width = _recorded_fields(arrays, feature_map, config.expid)
-    meta = RecordMeta(
-        model=backbone,
-        expid=config.expid,
-        variant=config.variant,
-        dataset_id=config.dataset.dataset_id,
-        split="valid",
-        num_rows=sample.batch_size,
-        seed=seed,
-        fields=fields,
-        embedding_dim=width,
-        checkpoint_sha256=file_sha256(config.checkpoint_path),
+    parser.add_argument(
+        seed_option,
+        dest="sample_seed",
+        type=int,
+        default=sample.seed,
+        help=f"seed of the sample (default {sample.seed})",
     )
-    path = records_path(ROOT, meta.dataset_id, meta.expid)
-    save_records(path, arrays, meta)
-    return path
-
-
-def _recorded_fields(
-    arrays: dict[str, Any], feature_map: FeatureMap, expid: str
-) -> tuple[tuple[str, ...], int]:
-    """Returns the fields and the width of each, as the first record gen or feature_emb has them.
-
-    Fields of different widths were recorded as one long vector: one field of that width.
-    """
-    fields = tuple(feature_map.fields)
-    for key, array in arrays.items():
-        if key.rpartition("/")[2] in ("gen", "feature_emb"):
-            size = int(array[0].size)
-            is_even = array.ndim == 2 or array.shape[1] == len(fields)
-            return (fields, size // len(fields)) if is_even else (("all fields",), size)
-    raise CheckpointError(
-        f"expid '{expid}': its model records neither 'gen' nor 'feature_emb', but "
-        f"{', '.join(arrays) or 'nothing'}; see the record contract in README.md"
-    )
-
-
-def _record(model: BaseModel, sample: BatchIterator, device: torch.device) -> dict[str, Any]:
-    import torch
-
-    from fuxictr.analysis.recorder import Recorder
-    from fuxictr.pytorch.batch import Batch
-
-    batch = next(iter(sample))
-    model.eval()
-    with torch.inference_mode(), Recorder(model) as recorder:
-        for start in range(0, batch.num_rows, _PASS_ROWS):
-            rows = slice(start, start + _PASS_ROWS)
-            model(Batch(batch.layout, batch.ids[rows], batch.values_matrix[rows]).to(device))
-        return recorder.collect()
 
 
 def _analyze_all(args: argparse.Namespace) -> None:
-    models, variants = parse_models(args.model), parse_variants(args.variants)
+    sample = Sample(args.rows, args.sample_seed)
+    if args.report and args.ablation:
+        raise ConfigError("--ablation: not with --report, which shows all ablations that were run")
+    if args.seeds and not args.report:
+        raise ConfigError("--seeds: only with --report; figures show the config's own seed")
+    if args.report:
+        _report(args, sample)
+    elif args.ablation:
+        _analyze_activations(args, sample)
+    else:
+        _analyze_backbones(args, sample)
+
+
+def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
+    """Records DIS and GEN of the backbones and draws their figures."""
+    models, variants = parse_models(args.model or args.default_model), parse_variants(args.variants)
     dataset = args.dataset or default_dataset()
+    rows = _rows(args.results)
     for model in backbones(dataset) if models == ["all"] else models:
         choices = select_expids(model, dataset, variants)
-        for choice in choices:
-            config, model_class = load_experiment(choice.expid, choice.folder)
-            print(f"Recording {choice.expid} ...", flush=True)
-            record_embeddings(config, model_class, model, args.gpu)
-        _draw(model, config.dataset.dataset_id, [choice.expid for choice in choices])
+        runs = [
+            _record(model, choice.expid, choice.folder, rows, args, sample) for choice in choices
+        ]
+        _draw(model, runs)
 
 
-def _draw(model: str, dataset_id: str, expids: list[str]) -> None:
-    from fuxictr.plotting.paper import load_runs, write_collapse, write_correlation, write_summary
+def _analyze_activations(args: argparse.Namespace, sample: Sample) -> None:
+    """Records the activations' arms and draws their spectra."""
+    if parse_groups(args.ablation) != ["activation"]:
+        raise ConfigError(
+            f"--ablation {args.ablation}: allowed: activation, whose arms are recorded; the AUCs "
+            "of every ablation are drawn by plot_paper_ab_*.py and --report"
+        )
+    dataset = args.dataset or default_dataset()
+    models = parse_models(args.model or "all")
+    having = ablated_backbones(dataset, "activation")
+    rows = _rows(args.results)
+    for model in having if models == ["all"] else models:
+        arms = find_arms(model, dataset, "activation")
+        runs = [_record(model, arm.expid, arm.folder, rows, args, sample) for arm in arms]
+        _draw_activations(model, runs)
+    if not having:
+        raise ConfigError(f"--ablation activation: no backbone has such expids on {dataset}")
 
+
+def _report(args: argparse.Namespace, sample: Sample) -> None:
+    if parse_variants(args.variants) != ["dis", "gen"]:
+        raise ConfigError("--variants: --report compares both variants")
+    rows = _rows(args.results)
+    dataset = args.dataset or _dataset_with_results(rows)
+    models = parse_models(args.model or "all")
+    print(f"Report on {registry.dataset_id_of(dataset)}", flush=True)
+
+    from fuxictr.experiment.report.build import make_report
+
+    command = shlex.join(["bash", "3.analyze.sh", "--report", "--dataset", dataset, *_typed(args)])
+    choice = (dataset, models, args.seeds, args.gpu, sample, args.rerecord, command)
+    for path in make_report(rows, *choice):
+        print(path.relative_to(ROOT))
+
+
+def _typed(args: argparse.Namespace) -> list[str]:
+    """Returns the options that say what the report is of."""
+    typed = []
+    for option in ("model", "seeds", "results"):
+        if getattr(args, option) is not None:
+            typed += [f"--{option}", str(getattr(args, option))]
+    default = Sample()
+    if args.rows != default.num_rows:
+        typed += ["--rows", str(args.rows)]
+    if args.sample_seed != default.seed:
+        typed += ["--sample-seed", str(args.sample_seed)]
+    return typed
+
+
+def _dataset_with_results(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns avazu if it is prepared and has results, otherwise demo."""
+    avazu = registry.resolve("avazu")
+    if registry.is_prepared(ROOT, avazu):
+        if any(r.get("dataset_id") == avazu.dataset_id and is_finished(r) for r in rows):
+            return "avazu"
+    return "demo"
+
+
+def _record(
+    model: str,
+    expid: str,
+    folder: Path,
+    rows: Sequence[dict[str, Any]],
+    args: argparse.Namespace,
+    sample: Sample,
+) -> TrainedRun:
+    config, model_class = load_experiment(expid, folder)
+    run = TrainedRun(model, find_checkpoint(config, rows), model_class)
+    print(f"Recording {expid}, seed {run.config.train.seed} ...", flush=True)
+    record_run(run, args.gpu, sample)
+    return run
+
+
+def _draw(model: str, runs: Sequence[TrainedRun]) -> None:
+    from fuxictr.analysis.records import load_records
+    from fuxictr.experiment.report.figures import draw_recorded
+    from fuxictr.plotting.paper import write_summary
+
+    dataset_id = runs[0].config.dataset.dataset_id
     print(f"Drawing {model} on {dataset_id} ...", flush=True)
-    records = load_runs(ROOT, dataset_id, expids, model)
-    paths = write_collapse(ROOT, dataset_id, model, records)
-    paths += write_correlation(ROOT, dataset_id, model, records)
+    records = [load_records(run.path, model) for run in runs]
+    paths = draw_recorded(dataset_id, model, records)
     table, summary_path = write_summary(ROOT, dataset_id, model, records)
     print(f"\n{table}\n")
-    for path in [*paths, summary_path]:
+    _print_paths([*paths, summary_path])
+
+
+def _draw_activations(model: str, runs: Sequence[TrainedRun]) -> None:
+    from fuxictr.analysis.records import load_records
+    from fuxictr.plotting.activation import write_activation_spectra
+
+    records = [load_records(run.path, model) for run in runs]
+    dataset_id = runs[0].config.dataset.dataset_id
+    _print_paths(write_activation_spectra(ROOT, dataset_id, model, records))
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
         print(path.relative_to(ROOT))
+
+
+def _rows(path: Path | None = None) -> list[dict[str, Any]]:
+    """Returns the results store; nothing where the default one is not there yet."""
+    from fuxictr.experiment.run import RESULTS
+
+    return read_results(path or RESULTS) if path or RESULTS.is_file() else []
 
 
 if __name__ == "__main__":

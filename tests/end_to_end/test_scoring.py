@@ -10,7 +10,7 @@ import pytest
 
 from fuxictr.errors import CheckpointError, ConfigError, DataError
 from fuxictr.experiment import predict
-from fuxictr.experiment.analyze import record_embeddings
+from fuxictr.experiment.recordings import Sample, TrainedRun, record_run
 from fuxictr.experiment.scoring import score
 from fuxictr.experiment.zoo import ZOO, load_experiment
 from fuxictr.metrics import auc, logloss
@@ -170,7 +170,7 @@ def test_analysis_never_builds_the_data_anew(trained):
     raw = pl.read_csv(trained.path / "train.csv", infer_schema=False)
     raw.with_columns(user="u" + pl.col("user")).write_csv(trained.path / "train.csv")
     config, model_class = load_experiment("mine_gen", ZOO / "DeepFM", trained.path)
-    records = record_embeddings(config, model_class, "DeepFM", -1, num_rows=50)
+    records = record_run(TrainedRun("DeepFM", config, model_class), -1, Sample(num_rows=50))
     assert records.is_file()
     rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)
     assert from_python(trained, rows)["y_pred"].is_finite().all()

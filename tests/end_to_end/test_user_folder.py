@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fuxictr.analysis.records import load_records
-from fuxictr.experiment.analyze import record_embeddings
+from fuxictr.experiment.recordings import Sample, TrainedRun, record_run
 from fuxictr.experiment.zoo import ZOO, load_experiment
 
 from .conftest import SHARED
@@ -136,11 +136,11 @@ def test_checkpoint_that_does_not_fit(user, train, monkeypatch):
     from fuxictr.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="does not fit the model DeepFM: weight .* shape"):
-        record_embeddings(config, model_class, "DeepFM", gpu=-1)
+        record_run(TrainedRun("DeepFM", config, model_class), -1, Sample())
 
 
 def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_path, monkeypatch):
-    from fuxictr.experiment import analyze
+    from fuxictr.experiment import recordings
 
     user.dataset["feature_cols"][0]["embedding_dim"] = 6
     user.model["Base"]["model"] = "DCNv2"
@@ -148,9 +148,9 @@ def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_pat
         del user.model[block]["hidden_units"]
     user.write_configs()
     assert train(user.path, "mine_gen")[0] == 0
-    monkeypatch.setattr(analyze, "ROOT", tmp_path)
+    monkeypatch.setattr(recordings, "ROOT", tmp_path)
     config, model_class = load_experiment("mine_gen", ZOO / "DCNv2", user.path)
-    records = load_records(record_embeddings(config, model_class, "DCNv2", gpu=-1))
+    records = load_records(record_run(TrainedRun("DCNv2", config, model_class), -1, Sample()))
     assert (records.meta.fields, records.meta.embedding_dim) == (("all fields",), 16)
 
 

@@ -1,0 +1,63 @@
+"""``bash 3.analyze.sh --report``: records, draws and writes the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fuxictr.datasets import registry
+from fuxictr.experiment.recordings import Sample
+from fuxictr.experiment.report.evidence import Rows, gather, record
+from fuxictr.experiment.report.figures import draw_figures
+from fuxictr.experiment.report.page import Page, to_html, to_markdown
+from fuxictr.experiment.report.sections import all_sections
+from fuxictr.experiment.tables import find_ceiling
+from fuxictr.experiment.zoo import ROOT
+from fuxictr.files import write_atomically
+
+
+def make_report(
+    rows: Rows,
+    dataset: str,
+    models: Sequence[str],
+    seeds: str | None,
+    gpu: int | str,
+    sample: Sample,
+    again: bool,
+    command: str,
+) -> list[Path]:
+    """Writes ``results/<dataset_id>/report.html`` and ``report.md``, each whole or not at all.
+
+    Args:
+        rows: the results store.
+        dataset: as --dataset.
+        models: backbones, or ``all`` that have runs.
+        seeds: as --seeds; null = all that there are.
+        gpu: where recordings are made, as --gpu.
+        sample: which rows are recorded.
+        again: make recordings that are up to date again.
+        command: what the user typed.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        DataError: there is no run to report.
+    """
+    evidence = gather(rows, dataset, models, seeds)
+    record(evidence, gpu, sample, again)
+    drawn, problems = draw_figures(evidence)
+    ceiling = find_ceiling(dataset, evidence.comparisons)
+    sections = all_sections(evidence, drawn, problems, ceiling, command)
+    page = Page(
+        f"Supervised feature generation on {evidence.dataset_id}",
+        "What the runs of this dataset say of the generative variant (GEN) of each backbone beside "
+        "its discriminative one (DIS). Every number, sentence and figure is made from the results "
+        "and the checkpoints; none is typed in.",
+        sections,
+    )
+    folder = ROOT / "results" / registry.dataset_id_of(dataset)
+    paths = [folder / "report.html", folder / "report.md"]
+    write_atomically(paths[0], to_html(page))
+    write_atomically(paths[1], to_markdown(page, folder))
+    return paths

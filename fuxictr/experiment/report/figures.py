@@ -1,0 +1,150 @@
+"""Draws every figure that the runs and recordings of a dataset allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fuxictr.errors import FuxiCTRError
+from fuxictr.experiment.report.evidence import Ablation, Evidence
+from fuxictr.experiment.tables.comparisons import Comparison
+from fuxictr.experiment.tables.published import published_value
+from fuxictr.experiment.zoo import ROOT
+from fuxictr.progress import progress_bar
+
+if TYPE_CHECKING:
+    from fuxictr.analysis.records import Records
+    from fuxictr.plotting.runs import RunPoint
+
+Draw = Callable[[], list[Path]]
+
+
+def draw_figures(evidence: Evidence) -> tuple[dict[str, Path], list[str]]:
+    """Draws the figures into ``figure/final/<dataset_id>/``.
+
+    Returns:
+        Name -> path without suffix of what was drawn, and why the others were not.
+    """
+    drawn: dict[str, Path] = {}
+    problems = []
+    jobs = list(_jobs(evidence))
+    with progress_bar(len(jobs), "Drawing", unit="figure") as advance:
+        for what, draw in jobs:
+            try:
+                stems = {path.with_suffix("") for path in draw() if path.suffix == ".png"}
+                drawn.update({stem.name: stem for stem in stems})
+            except FuxiCTRError as error:
+                problems.append(f"{what}: {error}")
+            advance(1)
+    return drawn, problems
+
+
+def draw_recorded(dataset_id: str, backbone: str, records: Sequence[Records]) -> list[Path]:
+    """Draws every figure of the recorded runs of one backbone; returns the paths.
+
+    Raises:
+        FuxiCTRError: a recording that cannot be drawn.
+    """
+    return [path for _, draw in _recorded_jobs(dataset_id, backbone, records) for path in draw()]
+
+
+def run_points(evidence: Evidence) -> list[RunPoint]:
+    """Returns test AUC and redundancy of each recorded run of DIS and GEN."""
+    from fuxictr.plotting.runs import RunPoint
+
+    points = []
+    for comparison in evidence.comparisons:
+        for variant, side in (("dis", comparison.dis), ("gen", comparison.gen)):
+            for seed, row in side.runs.items():
+                numbers, auc = evidence.numbers.get((side.expid, seed)), row["test"].get("AUC")
+                if numbers is not None and auc is not None:
+                    redundancy = numbers.mean_absolute_correlation
+                    points.append(RunPoint(comparison.backbone, variant, seed, auc, redundancy))
+    return points
+
+
+def _jobs(evidence: Evidence) -> Iterator[tuple[str, Draw]]:
+    """Yields what is drawn, for messages, and the call that draws it."""
+    from fuxictr.plotting.runs import write_redundancy
+
+    for comparison in evidence.comparisons:
+        backbone = comparison.backbone
+        records = _open(evidence, backbone, [comparison.dis.expid, comparison.gen.expid])
+        if records:
+            yield from _recorded_jobs(evidence.dataset_id, backbone, records)
+        yield from _curve_jobs(evidence.dataset_id, comparison)
+    for ablation in evidence.ablations:
+        what = f"ablation of {ablation.backbone}, {ablation.group}"
+        yield what, partial(_draw_ablation, evidence, ablation)
+        if ablation.group == "activation":
+            yield f"{what}, spectra", partial(_draw_activation, evidence, ablation)
+    points = run_points(evidence)
+    if points:
+        num_rows = max(numbers.num_rows for numbers in evidence.numbers.values())
+        sample = f"{num_rows:,} rows of the valid split (sample seed {evidence.sample.seed})"
+        draw = partial(write_redundancy, ROOT, evidence.dataset_id, points, sample)
+        yield "AUC against redundancy", draw
+
+
+def _recorded_jobs(
+    dataset_id: str, backbone: str, records: Sequence[Records]
+) -> Iterator[tuple[str, Draw]]:
+    from fuxictr.plotting import cardinality, fields, paper
+
+    writers = [
+        ("spectra", paper.write_collapse),
+        ("correlations", paper.write_correlation),
+        ("fields", fields.write_field_spectra),
+        ("layers", fields.write_layer_spectra),
+    ]
+    if any(any(run.meta.cardinalities) for run in records):
+        writers.append(("cardinality", cardinality.write_cardinality))
+    for what, write in writers:
+        yield f"{backbone}, {what}", partial(write, ROOT, dataset_id, backbone, records)
+
+
+def _curve_jobs(dataset_id: str, comparison: Comparison) -> Iterator[tuple[str, Draw]]:
+    from fuxictr.plotting import runs
+
+    rows = [*comparison.dis.runs.values(), *comparison.gen.runs.values()]
+    for what, write in (
+        ("training curves", runs.write_training_curves),
+        ("collapse while training", runs.write_collapse_curve),
+    ):
+        draw = partial(write, ROOT, dataset_id, comparison.backbone, rows)
+        yield f"{comparison.backbone}, {what}", draw
+
+
+def _draw_ablation(evidence: Evidence, ablation: Ablation) -> list[Path]:
+    from fuxictr.plotting.ablation import METRIC, SOURCE, write_ablation
+
+    published = {
+        result.arm.expid: float(row["value"])
+        for result in ablation.results
+        for row in published_value(
+            evidence.dataset, ablation.backbone, result.arm.published, METRIC
+        )
+        if row["source"] == SOURCE
+    }
+    names = (evidence.dataset_id, ablation.backbone, ablation.group)
+    return write_ablation(ROOT, *names, ablation.results, published)
+
+
+def _draw_activation(evidence: Evidence, ablation: Ablation) -> list[Path]:
+    from fuxictr.plotting.activation import write_activation_spectra
+
+    expids = [result.arm.expid for result in ablation.results]
+    records = _open(evidence, ablation.backbone, expids)
+    if not records:
+        return []
+    return write_activation_spectra(ROOT, evidence.dataset_id, ablation.backbone, records)
+
+
+def _open(evidence: Evidence, backbone: str, expids: Sequence[str]) -> list[Records]:
+    """Opens the recordings of those expids that have one."""
+    from fuxictr.analysis.records import load_records
+
+    runs = [evidence.shown_run(expid) for expid in expids]
+    return [load_records(run.path, backbone) for run in runs if run is not None]

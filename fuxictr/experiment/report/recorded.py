@@ -1,0 +1,182 @@
+"""The sections of the report that come from recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fuxictr.analysis.ranks import spearman
+from fuxictr.experiment.report import sentences as say
+from fuxictr.experiment.report.evidence import Evidence
+from fuxictr.experiment.report.figures import run_points
+from fuxictr.experiment.report.page import Block, Picture, Section, find_pictures, gallery
+from fuxictr.experiment.report.sentences import Pair, join_sentences
+from fuxictr.experiment.tables.comparisons import Comparison
+from fuxictr.experiment.tables.statistics import mean, paired_t_test, sample_std
+from fuxictr.experiment.tables.text import TextTable
+
+if TYPE_CHECKING:
+    from fuxictr.plotting.runs import RunPoint
+
+_ATTRIBUTES = {"RankMe": "rankme", "mean absolute correlation": "mean_absolute_correlation"}
+
+
+def spectra_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
+    """Shows the spectra of the interacting embeddings and what they come down to."""
+    spectra, layers = [], []
+    for c in evidence.comparisons:
+        name = c.backbone
+        dis, gen = (evidence.shown_numbers(side.expid) for side in (c.dis, c.gen))
+        text = f"{name}. {say.spectrum_sentence(dis, gen)}"
+        alt = f"Singular value spectra of the embeddings of {name}, DIS and GEN"
+        spectra += find_pictures(drawn, f"{name}_collapse", alt, text)
+        alt = f"Spectra of the layers of {name}"
+        layers += find_pictures(drawn, f"{name}_layers", alt, f"{name}, layer by layer.")
+    blocks: list[Block] = [
+        "The spectrum is of the covariance of what interacts, the raw embeddings of DIS and the "
+        "generated ones of GEN: a curve that falls off early belongs to embeddings that collapsed "
+        f"into few dimensions. {_shown_seeds(evidence)}",
+        _compare(evidence, "RankMe", 2, higher_is_better=True),
+        *_collapse_table(evidence),
+        *gallery(spectra),
+        *gallery(layers),
+    ]
+    return Section("Spectra", blocks)
+
+
+def correlation_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
+    """Shows the correlations between the two interacting sides."""
+    pictures = []
+    for c in evidence.comparisons:
+        for variant, side in (("dis", c.dis), ("gen", c.gen)):
+            numbers = evidence.shown_numbers(side.expid)
+            if numbers is not None:
+                value = f"{numbers.mean_absolute_correlation:.4f}"
+                caption = f"{c.backbone} {variant.upper()}: mean absolute correlation {value}."
+                alt = f"Correlations between the interacting sides of {c.backbone} {variant}"
+                name = f"{c.backbone}_{variant}_correlation"
+                pictures += find_pictures(drawn, name, alt, caption)
+    first = (
+        "Each map holds the Pearson correlations between the dimensions of the two sides that "
+        "interact; redundancy is the mean of their absolute values. Where both sides are the raw "
+        f"embeddings, as in most of DIS, the diagonal is one. {_shown_seeds(evidence)}"
+    )
+    sentence = _compare(evidence, "mean absolute correlation", 4, higher_is_better=False)
+    return Section("Correlations", [first, sentence, *gallery(pictures)])
+
+
+def fields_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
+    """Shows the fields one by one, and against their cardinalities."""
+    by_field: list[Picture] = []
+    by_cardinality: list[Picture] = []
+    pairs = []
+    for c in evidence.comparisons:
+        dis, gen = (_field_ranks(evidence, side.expid) for side in (c.dis, c.gen))
+        sentence = say.fields_sentence(dis, gen)
+        alt = f"Spectrum of each field of {c.backbone}"
+        by_field += find_pictures(drawn, f"{c.backbone}_fields", alt, f"{c.backbone}. {sentence}")
+        alt = f"RankMe of the fields of {c.backbone} against their cardinalities"
+        by_cardinality += find_pictures(
+            drawn, f"{c.backbone}_cardinality", alt, f"{c.backbone}. {_cardinality(evidence, c)}"
+        )
+        if dis and gen:
+            pairs.append(Pair(c.backbone, mean(list(dis.values())), mean(list(gen.values()))))
+    sentence = say.winners_sentence("mean RankMe of a field", pairs, 2)
+    sentence = join_sentences(sentence, _shown_seeds(evidence))
+    return Section("Field by field", [sentence, *gallery(by_field), *gallery(by_cardinality)])
+
+
+def redundancy_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
+    """Shows AUC against redundancy, one point a run."""
+    points = run_points(evidence)
+    value = spearman([p.redundancy for p in points], [p.auc for p in points])
+    agreeing, num_backbones = 0, 0
+    for c in evidence.comparisons:
+        own = [p for p in points if p.backbone == c.backbone]
+        dis, gen = ([p for p in own if p.variant == variant] for variant in ("dis", "gen"))
+        if dis and gen:
+            auc, redundancy = (
+                _mean_of(gen, name) - _mean_of(dis, name) for name in ("auc", "redundancy")
+            )
+            agreeing += (redundancy < 0) == (auc > 0)
+            num_backbones += 1
+    sentences = [
+        say.redundancy_sentence(agreeing, num_backbones),
+        say.rank_sentence("test AUC", "redundancy", {"": value}, len(points), "run"),
+    ]
+    alt = "Test AUC of each run against the redundancy of its interacting sides"
+    pictures = find_pictures(drawn, "redundancy", alt, "One marker a run.")
+    return Section("AUC and redundancy", [join_sentences(*sentences), *gallery(pictures)])
+
+
+def _cardinality(evidence: Evidence, comparison: Comparison) -> str:
+    values: dict[str, float | None] = {}
+    num_points = 0
+    for variant, side in (("DIS", comparison.dis), ("GEN", comparison.gen)):
+        known = [f for f in evidence.fields.get(side.expid, ()) if f.cardinality]
+        if known:
+            num_points = len(known)
+            values[variant] = spearman([f.cardinality for f in known], [f.rankme for f in known])
+    what, of = "a field's RankMe", "its cardinality"
+    return say.rank_sentence(what, of, values, num_points, "categorical field")
+
+
+def _field_ranks(evidence: Evidence, expid: str) -> dict[str, float]:
+    return {summary.field: summary.rankme for summary in evidence.fields.get(expid, ())}
+
+
+def _compare(evidence: Evidence, what: str, digits: int, higher_is_better: bool) -> str:
+    """Says how DIS and GEN compare in a number of their recordings, over the seeds of both."""
+    pairs, num_seeds = [], 0
+    for c in evidence.comparisons:
+        dis, gen = (
+            [getattr(run, _ATTRIBUTES[what]) for run in side] for side in evidence.paired_numbers(c)
+        )
+        if dis:
+            num_seeds = max(num_seeds, len(dis))
+            pairs.append(Pair(c.backbone, mean(dis), mean(gen), paired_t_test(dis, gen)))
+    return join_sentences(
+        say.winners_sentence(what, pairs, digits),
+        say.noise_sentence(pairs, num_seeds, higher_is_better, "DIS", "GEN"),
+    )
+
+
+def _collapse_table(evidence: Evidence) -> list[TextTable]:
+    """Returns the numbers of the recordings, over the seeds that both sides have."""
+    rows = []
+    for c in evidence.comparisons:
+        for variant, runs in zip(("DIS", "GEN"), evidence.paired_numbers(c), strict=True):
+            if runs:
+                effective = mean([run.effective_dimensions for run in runs])
+                rows.append(
+                    [
+                        c.backbone,
+                        variant,
+                        str(len(runs)),
+                        _with_deviation([run.rankme for run in runs], 2),
+                        _with_deviation([run.information_abundance for run in runs], 2),
+                        f"{effective:.0f} of {runs[0].num_dimensions}",
+                        _with_deviation([run.mean_absolute_correlation for run in runs], 4),
+                    ]
+                )
+    head = ["backbone", "variant", "seeds", "RankMe", "information abundance"]
+    head += ["dimensions > 1e-6", "mean |correlation|"]
+    title = "Collapse and redundancy, mean ± sample standard deviation over the seeds of both"
+    return [TextTable(title, head, rows, 2)] if rows else []
+
+
+def _with_deviation(values: Sequence[float], digits: int) -> str:
+    deviation = sample_std(values)
+    text = f"{mean(values):.{digits}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+
+
+def _shown_seeds(evidence: Evidence) -> str:
+    """Says which seeds the figures show."""
+    seeds = sorted({evidence.shown[s.expid] for s in evidence.sides if s.expid in evidence.shown})
+    return f"The figures show seed {say.list_names([str(seed) for seed in seeds])}." * bool(seeds)
+
+
+def _mean_of(points: Sequence[RunPoint], name: str) -> float:
+    return mean([getattr(point, name) for point in points])

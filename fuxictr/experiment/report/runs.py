@@ -1,0 +1,104 @@
+"""The sections of the report that say what was run and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fuxictr.experiment.report import sentences as say
+from fuxictr.experiment.report.evidence import Evidence
+from fuxictr.experiment.report.page import Block, Commands, Items, Section
+from fuxictr.experiment.tables.text import TextTable
+
+
+def runs_section(evidence: Evidence) -> Section:
+    """Says what was run: data, rows, device, versions, seeds, code, dates."""
+    sides = evidence.sides
+    runs = [run for side in sides for run in side.runs.values()]
+    sizes = _distinct(
+        ", ".join(f"{count:,} {split}" for split, count in (run.get("rows") or {}).items())
+        for run in runs
+    )
+    versions = _distinct(
+        ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
+        for run in runs
+    )
+    dates = sorted(run["time"][:16].replace("T", " ") for run in runs if run.get("time"))
+    recorded = "nothing is recorded"
+    if evidence.numbers:
+        num_rows = max(numbers.num_rows for numbers in evidence.numbers.values())
+        recorded = f"{num_rows:,} validation rows, sample seed {evidence.sample.seed}, eval mode"
+    table = {
+        "data": evidence.dataset_id,
+        "rows": "; ".join(sizes) or "not in the results",
+        "backbones": ", ".join(c.backbone for c in evidence.comparisons),
+        "seeds": ", ".join(str(seed) for seed in sorted({s for side in sides for s in side.seeds})),
+        "finished runs": f"{len(runs)} of {sum(len(side.seeds) for side in sides)}",
+        "device": "; ".join(_distinct(name for side in sides for name in side.devices)),
+        "versions": "; ".join(versions),
+        "code": ", ".join(_distinct(run.get("code_version") for run in runs)),
+        "code hashes": ", ".join(_distinct(run.get("code_hash") for run in runs)),
+        "data hash": ", ".join(_distinct(run.get("data_hash") for run in runs)),
+        "run": f"{dates[0]} to {dates[-1]} UTC" if dates else "",
+        "recorded sample": recorded,
+    }
+    complete = sum(c.is_complete for c in evidence.comparisons)
+    total = len(evidence.comparisons) + len(evidence.untrained)
+    sentence = f"{complete} of {say.count_text(total, 'backbone')} have every run of DIS "
+    sentence += "and GEN; the last section names what is missing and the command that makes it."
+    rows = [[name, value] for name, value in table.items() if value]
+    return Section("What was run", [sentence, TextTable("Runs", ("", ""), rows, num_left=2)])
+
+
+def missing_section(evidence: Evidence, problems: Sequence[str], command: str) -> Section:
+    """Names what is missing and the commands that make it, and this report again."""
+    notes = [f"{name}: not trained" for name in evidence.untrained]
+    notes += [note for c in evidence.comparisons for note in c.notes]
+    for ablation in evidence.ablations:
+        what = f"{ablation.backbone}, {ablation.group}"
+        notes += [n for r in ablation.results for n in r.side.notes(f"{what}, {r.arm.label}")]
+    unrecorded = [
+        f"{expid}, seed {seed}: not recorded: {reason}"
+        for (expid, seed), reason in evidence.unrecorded.items()
+    ]
+    blocks: list[Block] = []
+    listed = [*notes, *unrecorded, *(f"not drawn: {problem}" for problem in problems)]
+    if listed:
+        blocks.append(Items(tuple(listed)))
+    commands = _train_commands(evidence)
+    if commands:
+        blocks += ["To make what is missing:", Commands(tuple(commands))]
+    if not blocks:
+        blocks.append(
+            "Nothing: every run, recording and figure that this report asks for is there."
+        )
+    return Section("What is missing", [*blocks, "To make this report again:", Commands((command,))])
+
+
+def _train_commands(evidence: Evidence) -> list[str]:
+    """Returns the commands that make the missing runs; those that are there are not run again."""
+    commands = []
+    lacking = [c for c in evidence.comparisons if not c.is_complete]
+    names = [*evidence.untrained, *(c.backbone for c in lacking)]
+    if names:
+        seeds = {s for c in evidence.comparisons for s in c.dis.seeds}
+        commands.append(
+            f"bash 2.reproduce.sh --model {','.join(names)} --dataset {evidence.dataset} "
+            f"--seeds {_seed_option(seeds)}"
+        )
+    for a in evidence.ablations:
+        if not all(result.side.is_complete for result in a.results):
+            seeds = set(a.results[0].side.seeds)
+            commands.append(
+                f"bash 2.reproduce.sh --ablation {a.group} --model {a.backbone} "
+                f"--dataset {evidence.dataset} --seeds {_seed_option(seeds)}"
+            )
+    return commands
+
+
+def _seed_option(seeds: Iterable[int]) -> str:
+    text = ",".join(str(seed) for seed in sorted(seeds))
+    return text if "," in text else f"{text},"
+
+
+def _distinct(texts: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,329 @@
+"""The sentences of the report: numbers in, plain English out.
+
+A number is compared as it is shown: two that round to the same digits are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fuxictr.experiment.tables.text import format_p
+
+if TYPE_CHECKING:
+    from fuxictr.analysis.summary import RunSummary
+
+LEVEL = 0.05
+_TESTED = "The p-values are not corrected for the number of tests."
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One number of two sides under one name, and the p of a paired test of them, where defined."""
+
+    name: str
+    dis: float
+    gen: float
+    p_value: float | None = None
+
+
+def metric_text(value: float) -> str:
+    """Returns an AUC or a logloss, six digits."""
+    return f"{value:.6f}"
+
+
+def signed_text(value: float) -> str:
+    """Returns a difference of AUCs or loglosses, with its sign."""
+    return f"{value:+.6f}"
+
+
+def lift_text(value: float) -> str:
+    """Returns a relative lift with its sign, in percent."""
+    return f"{value:+.3f} %"
+
+
+def p_text(value: float) -> str:
+    """Returns ``p = 0.012``, or ``p < 0.001``."""
+    text = format_p(value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Returns ``A, B and C``."""
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def quote_name(name: str) -> str:
+    """Returns a name in quotation marks where it has a comma, so that a list of names is clear."""
+    return f'"{name}"' if "," in name else name
+
+
+def count_text(number: int, noun: str) -> str:
+    """Returns ``1 seed`` or ``3 seeds``."""
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def join_sentences(*sentences: str) -> str:
+    """Returns the sentences as a paragraph, without empty ones."""
+    return " ".join(filter(None, sentences))
+
+
+def winners_sentence(what: str, pairs: Sequence[Pair], digits: int, noun: str = "backbone") -> str:
+    """Says where GEN is higher than, lower than and equal to DIS.
+
+    Args:
+        what: the number's name, e.g. ``test AUC``.
+        pairs: one a name.
+        digits: decimals that the tables show.
+        noun: what a name is.
+    """
+    if not pairs:
+        return f"No {noun} has both variants complete, so no {what} is compared."
+    if len(pairs) == 1:
+        return _one_pair(what, pairs[0], digits)
+    names: dict[str, list[str]] = {"higher": [], "lower": [], "equal": []}
+    for pair in pairs:
+        names[relation(pair.dis, pair.gen, digits)].append(pair.name)
+    texts = [
+        f"the {'same' if word == 'equal' else word} {what} on {_some(found, len(pairs))}"
+        for word, found in names.items()
+        if found
+    ]
+    return f"Over {count_text(len(pairs), noun)}, GEN has {list_names(texts)}."
+
+
+def noise_sentence(
+    pairs: Sequence[Pair], num_seeds: int, higher_is_better: bool, first: str, second: str
+) -> str:
+    """Says which differences between two sides are more than the noise of the seeds.
+
+    Args:
+        pairs: one a name, ``dis`` the first side.
+        num_seeds: seeds behind each number.
+        higher_is_better: whether a higher number is the better one.
+        first: name of the first side.
+        second: name of the second side.
+    """
+    if not pairs:
+        return ""
+    if num_seeds < 2:
+        return "One seed: no test is possible, and any difference may be chance."
+    favours: dict[str, list[str]] = {second: [], first: []}
+    noise: list[str] = []
+    untested: list[str] = []
+    for pair in pairs:
+        if pair.p_value is None:
+            untested.append(pair.name)
+            continue
+        name = f"{pair.name} ({p_text(pair.p_value)})"
+        is_second = (pair.gen > pair.dis) == higher_is_better
+        side = noise if pair.p_value >= LEVEL else favours[second if is_second else first]
+        side.append(name)
+    found = [f"in favour of {side} on {list_names(on)}" for side, on in favours.items() if on]
+    parts = []
+    if found:
+        parts.append(f"a paired t-test gives p < {LEVEL} {list_names(found)}")
+    if noise:
+        parts.append(f"the difference is within the noise of the seeds on {list_names(noise)}")
+    if untested:
+        reason = "one seed, or the same difference for every seed"
+        parts.append(f"no test is defined on {list_names(untested)} ({reason})")
+    text = f"Over {num_seeds} seeds, {'; '.join(parts)}."
+    return f"{text} {_TESTED}" if len(pairs) - len(untested) > 1 else text
+
+
+def average_sentence(
+    metric: str, lift: float | None, group: str, num_backbones: int, published: float | None
+) -> str:
+    """Says what the mean relative lift of a metric over a group of backbones is.
+
+    Args:
+        metric: ``AUC`` or ``logloss``.
+        lift: the mean over the complete ones, in percent; null where there are none.
+        group: e.g. ``explicit``.
+        num_backbones: complete ones.
+        published: the paper's lift over its datasets, null where it has none.
+    """
+    if lift is None:
+        return f"No backbone ({group}) is complete, so there is no mean lift of {metric}."
+    word = relation(0.0, lift, 3)
+    is_better = (word == "higher") == (metric == "AUC")
+    verdict = "as good as DIS" if word == "equal" else ("better" if is_better else "worse")
+    text = (
+        f"Over {count_text(num_backbones, 'backbone')} ({group}) the mean relative lift of "
+        f"{metric} is {lift_text(lift)}: GEN is {verdict} on average"
+    )
+    if published is None:
+        return f"{text}."
+    return f"{text}; the paper states {lift_text(published)} over Avazu and Criteo."
+
+
+def published_sentence(differences: Mapping[str, float], num_unpublished: int) -> str:
+    """Says how our figures lie to the published ones.
+
+    Args:
+        differences: name of a figure -> ours minus the published.
+        num_unpublished: figures of ours that have none published.
+    """
+    if not differences:
+        return "Nothing can be compared: not published, or ours are not complete."
+    words = [relation(0.0, difference, 6) for difference in differences.values()]
+    name, largest = max(differences.items(), key=lambda item: abs(item[1]))
+    text = (
+        f"Ours is higher than {words.count('higher')} and lower than {words.count('lower')} of "
+        f"{count_text(len(differences), 'published figure')}; the largest difference is "
+        f"{signed_text(largest)} ({name})."
+    )
+    if num_unpublished:
+        text += (
+            f" Of ours, {count_text(num_unpublished, 'figure')} cannot be compared: see the table."
+        )
+    return text
+
+
+def spectrum_sentence(dis: RunSummary | None, gen: RunSummary | None) -> str:
+    """Says which of two runs has the flatter spectrum; null = not recorded."""
+    if dis is None or gen is None:
+        known = [(word, run) for word, run in (("DIS", dis), ("GEN", gen)) if run is not None]
+        texts = [f"only {word} is recorded, its RankMe is {run.rankme:.2f}" for word, run in known]
+        return f"{texts[0][0].upper()}{texts[0][1:]}." if texts else "Neither side is recorded."
+    word = relation(dis.rankme, gen.rankme, 2)
+    rank = "the same RankMe" if word == "equal" else f"the {word} RankMe"
+    return (
+        f"GEN has {rank}, {gen.rankme:.2f} against {dis.rankme:.2f}; "
+        f"{gen.effective_dimensions} of {gen.num_dimensions} dimensions lie above 1e-6 of the "
+        f"largest against {dis.effective_dimensions} of {dis.num_dimensions}."
+    )
+
+
+def fields_sentence(dis: Mapping[str, float], gen: Mapping[str, float]) -> str:
+    """Says how DIS and GEN compare field by field (field -> RankMe), and which field is worst."""
+    both = [name for name in dis if name in gen]
+    words = [relation(dis[name], gen[name], 2) for name in both]
+    texts = []
+    if both:
+        texts.append(
+            f"Of {count_text(len(both), 'field')}, GEN has the higher RankMe on "
+            f"{words.count('higher')} and the lower on {words.count('lower')}."
+        )
+    for variant, values in (("DIS", dis), ("GEN", gen)):
+        if values:
+            name = min(values, key=values.__getitem__)
+            texts.append(f"The lowest of {variant} is {values[name]:.2f}, of {name}.")
+    return " ".join(texts) or "Neither side is recorded."
+
+
+def rank_sentence(
+    what: str, of: str, values: Mapping[str, float | None], num_points: int, noun: str
+) -> str:
+    """Says how one number goes with another: Spearman's rank correlation of each group of points.
+
+    Args:
+        what: the one number.
+        of: the other.
+        values: name of a group -> its correlation, null where it is not defined.
+        num_points: points of a group.
+        noun: what a point is.
+    """
+    points = count_text(num_points, noun)
+    known = {name: value for name, value in values.items() if value is not None}
+    if not known:
+        return f"Whether {what} goes with {of} cannot be said from {points}."
+    texts = [f"{value:+.2f} ({name})" if name else f"{value:+.2f}" for name, value in known.items()]
+    text = f"Spearman's rank correlation of {what} with {of} is {list_names(texts)} over {points}."
+    return text
+
+
+def redundancy_sentence(num_agreeing: int, num_backbones: int) -> str:
+    """Says on how many backbones the variant with less redundancy has the higher AUC."""
+    if not num_backbones:
+        return "No backbone has both variants recorded."
+    return (
+        f"The variant with the lower redundancy has the higher mean test AUC on {num_agreeing} of "
+        f"{count_text(num_backbones, 'backbone')}."
+    )
+
+
+def ablation_sentence(full: float | None, arms: Mapping[str, float], missing: Sequence[str]) -> str:
+    """Says which arms of an ablation lie above and below the full GEN.
+
+    Args:
+        full: test AUC of the full GEN, null where runs of it are missing.
+        arms: label -> test AUC of the complete arms, DIS among them.
+        missing: labels of those that are not complete.
+    """
+    rest = f" Not complete: {list_names(missing)}." if missing else ""
+    if full is None:
+        return f"The full GEN is not complete, so no arm is compared with it.{rest}"
+    texts = []
+    for word in ("higher", "lower", "equal"):
+        found = [
+            f"{label} {metric_text(value)}"
+            for label, value in arms.items()
+            if relation(full, value, 6) == word
+        ]
+        texts += [f"; {word}: {', '.join(found)}"] if found else []
+    return f"The full GEN has test AUC {metric_text(full)}{''.join(texts)}.{rest}"
+
+
+def epochs_sentence(best: Mapping[str, Sequence[int]]) -> str:
+    """Says in which epoch the validation AUC was best (variant -> epoch of each run)."""
+    texts = []
+    for variant, epochs in best.items():
+        if epochs:
+            low, high = min(epochs), max(epochs)
+            span = f"{low}" if low == high else f"between {low} and {high}"
+            texts.append(f"{span} for {variant}")
+    if not texts:
+        return "The runs have no history: they were made by an earlier version."
+    return f"By validation AUC the best epoch is {list_names(texts)}."
+
+
+def change_sentence(changes: Mapping[str, tuple[float, float]]) -> str:
+    """Says how RankMe went from the first to the last analysis (variant -> both)."""
+    verbs = {"higher": "rises", "lower": "falls", "equal": "stays"}
+    texts = [
+        f"of {variant} {verbs[relation(first, last, 2)]} from {first:.2f} to {last:.2f}"
+        for variant, (first, last) in changes.items()
+    ]
+    return f"While it trains, RankMe {list_names(texts)}." if texts else ""
+
+
+def cost_sentence(what: str, overheads: Mapping[str, float], mean: float | None) -> str:
+    """Says what GEN needs over DIS, in percent.
+
+    Args:
+        what: e.g. ``parameters``.
+        overheads: backbone -> overhead, where it is known.
+        mean: over all backbones, null where one is not known.
+    """
+    if not overheads:
+        return f"{what}: not compared, because runs are missing or do not say."
+    average = f", {mean:+.1f} % on average" if mean is not None else ""
+    ranked = sorted(overheads.items(), key=lambda item: item[1])
+    (least, low), (most, high) = ranked[0], ranked[-1]
+    if len(overheads) == 1:
+        return f"{what}: {low:+.1f} % ({least})."
+    return f"{what}: between {low:+.1f} % ({least}) and {high:+.1f} % ({most}){average}."
+
+
+def relation(first: float, second: float, digits: int) -> str:
+    """Returns whether the second is ``higher``, ``lower`` or ``equal``, at the digits shown."""
+    shown = [round(value, digits) for value in (first, second)]
+    if shown[0] == shown[1]:
+        return "equal"
+    return "higher" if shown[1] > shown[0] else "lower"
+
+
+def _one_pair(what: str, pair: Pair, digits: int) -> str:
+    word = relation(pair.dis, pair.gen, digits)
+    dis, gen = f"{pair.dis:.{digits}f}", f"{pair.gen:.{digits}f}"
+    if word == "equal":
+        return f"On {pair.name} DIS and GEN have the same {what}, {gen}."
+    return f"On {pair.name} GEN has the {word} {what}: {gen} against {dis}."
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    return f"{len(names)} ({list_names(names)})" if len(names) < total else f"all {total}"

@@ -1,0 +1,164 @@
+"""The sections of the report, from made-up rows of results."""
+
+from pathlib import Path
+
+import pytest
+import scipy.stats
+
+from fuxictr.errors import DataError
+from fuxictr.experiment.report.evidence import gather
+from fuxictr.experiment.report.page import Commands, Gallery, Items, Section
+from fuxictr.experiment.report.runs import missing_section, runs_section
+from fuxictr.experiment.report.sections import (
+    ablation_section,
+    accuracy_section,
+    cost_section,
+    lifts_section,
+    published_section,
+    training_section,
+)
+from fuxictr.experiment.tables.published import published_value
+from fuxictr.experiment.tables.text import TextTable
+from tests.experiment.result_rows import make_failed, make_pair, make_row
+
+AVAZU = "avazu_x4_3bbbc4c9"
+DIS, GEN = [0.790, 0.791, 0.792], [0.793, 0.795, 0.794]
+
+
+def words(section: Section) -> str:
+    texts = [b for b in section.blocks if isinstance(b, str)]
+    texts += [t for b in section.blocks if isinstance(b, Items) for t in b.texts]
+    return "\n".join(texts)
+
+
+def table(section: Section) -> TextTable:
+    return next(block for block in section.blocks if isinstance(block, TextTable))
+
+
+def commands(section: Section) -> list[str]:
+    return [t for block in section.blocks if isinstance(block, Commands) for t in block.lines]
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """FM complete over three seeds, DeepFM with a failed run, PNN without any."""
+    rows = make_pair("FM", DIS, GEN, "avazu", dataset_id=AVAZU)
+    rows += make_pair("DeepFM", DIS, GEN[:2], "avazu", dataset_id=AVAZU)
+    rows.append(make_failed("DeepFM_avazu_gen", 2021, "out of memory", AVAZU))
+    arms = {"": GEN[:2], "_source_own": [0.7905, 0.7906], "_source_high": [0.7930]}
+    for arm, aucs in arms.items():
+        rows += [make_row(f"DCNv2_avazu_gen{arm}", 2019 + i, a, AVAZU) for i, a in enumerate(aucs)]
+    rows += [make_row("DCNv2_avazu", 2019 + i, auc, AVAZU) for i, auc in enumerate(DIS[:2])]
+    return gather(rows, "avazu", ["FM", "DeepFM", "PNN", "DCNv2"], None)
+
+
+def test_what_was_run(evidence):
+    section = runs_section(evidence)
+    cells = dict(table(section).rows)
+    assert cells["data"] == AVAZU
+    assert cells["rows"] == "800 train, 100 valid, 100 test"
+    assert cells["seeds"] == "2019, 2020, 2021"
+    assert cells["finished runs"] == "15 of 18"
+    assert cells["recorded sample"] == "nothing is recorded"
+    assert words(section).startswith("1 of 4 backbones have every run")
+
+
+def test_only_complete_backbones_are_compared(evidence):
+    text = words(accuracy_section(evidence, None))
+    p = scipy.stats.ttest_rel(GEN, DIS).pvalue
+    assert "On FM GEN has the higher test AUC: 0.794000 against 0.791000." in text
+    assert f"(p = {p:.3f})" in text
+    assert "DeepFM" not in text and "DCNv2" not in text
+    rows = {row[0]: row for row in table(accuracy_section(evidence, None)).rows}
+    assert rows["DeepFM"][2] == "2 of 3 runs"
+    assert rows["FM"][1].startswith("0.791000 ±")
+
+
+def test_lifts_beside_the_paper(evidence):
+    text = words(lifts_section(evidence))
+    lift = 100 * (0.794 - 0.791) / 0.791
+    stated = float(published_value("all", "average", "lift", "AUC_percent")[0]["value"])
+    assert f"Over 1 backbone (all) the mean relative lift of AUC is {lift:+.3f} %" in text
+    assert f"the paper states {stated:+.3f} %" in text
+    assert text.count("GEN is better on average") == 4
+
+
+def test_published_figures(evidence):
+    section = published_section(evidence)
+    # The other sides lack a run.
+    complete = [("FM", "DIS", DIS), ("FM", "GEN", GEN), ("DeepFM", "DIS", DIS)]
+    differences = [
+        sum(aucs) / 3 - float(row["value"])
+        for backbone, variant, aucs in complete
+        for row in published_value("avazu", backbone, variant, "AUC")
+    ]
+    differences += [
+        1.2 - sum(aucs) / 3 - float(row["value"])
+        for backbone, variant, aucs in complete
+        for row in published_value("avazu", backbone, variant, "logloss")
+    ]
+    assert (
+        f"Ours is higher than {sum(d > 0 for d in differences)} and lower than "
+        f"{sum(d < 0 for d in differences)} of {len(differences)} published figures"
+    ) in words(section)
+    largest = max(differences, key=abs)
+    assert f"the largest difference is {largest:+.6f} (" in words(section)
+    assert any(f"{largest:+.6f}" in row for row in table(section).rows)
+    demo = gather(make_pair("FM", DIS, GEN), "demo", ["FM"], None)
+    assert words(published_section(demo)) == "No figures are published for demo_x1."
+
+
+def test_what_is_missing(evidence):
+    section = missing_section(evidence, ["a figure: too flat"], "bash 3.analyze.sh --report")
+    text = words(section)
+    assert "PNN: not trained" in text
+    assert "DeepFM GEN: seed 2021 failed: out of memory" in text
+    assert "DCNv2, source, high-cardinality fields: seed 2020 not run" in text
+    assert "not drawn: a figure: too flat" in text
+    assert commands(section) == [
+        "bash 2.reproduce.sh --model PNN,DeepFM,DCNv2 --dataset avazu --seeds 2019,2020,2021",
+        "bash 2.reproduce.sh --ablation source --model DCNv2 --dataset avazu --seeds 2019,2020",
+        "bash 3.analyze.sh --report",
+    ]
+    whole = gather(make_pair("FM", DIS[:1], GEN[:1]), "demo", ["FM"], "7,")
+    assert "--seeds 7,\n" in "\n".join(commands(missing_section(whole, [], "")))
+
+
+def test_ablations_count_the_seeds_that_their_arms_have(evidence):
+    (ablation,) = evidence.ablations
+    assert ablation.results[0].side.seeds == (2019, 2020)
+    text = words(ablation_section(evidence, {}))
+    p = scipy.stats.ttest_rel([0.7905, 0.7906], GEN[:2]).pvalue
+    assert "The full GEN has test AUC 0.794000; lower: DIS 0.790500, own field 0.790550." in text
+    assert "Not complete: high-cardinality fields and low-cardinality fields." in text
+    assert f"own field (p = {p:.3f})" in text
+    demo = gather(make_pair("FM", DIS, GEN), "demo", ["FM"], None)
+    section = ablation_section(demo, {})
+    assert commands(section) == ["bash 2.reproduce.sh --ablation all --dataset demo"]
+
+
+def test_training_and_cost():
+    rows = make_pair("FM", DIS[:1], GEN[:1])
+    for row in rows:
+        row["history"] = [{"epoch": e, "metrics": {"AUC": a}} for e, a in ((1, 0.6), (2, 0.7))]
+    evidence = gather(rows, "demo", ["FM"], None)
+    assert "the best epoch is 2 for DIS and 2 for GEN" in words(training_section(evidence, {}))
+    for row in rows:
+        row["collapse"] = [{"rankme": 9.0}, {"rankme": 3.0}]
+    evidence = gather(rows, "demo", ["FM"], None)
+    evidence.shown = {"FM_demo": 2019, "FM_demo_gen": 2019}
+    section = training_section(evidence, {"FM_collapse_curve": Path("FM_collapse_curve")})
+    (gallery,) = [block for block in section.blocks if isinstance(block, Gallery)]
+    assert gallery.pictures[0].caption == (
+        "FM. While it trains, RankMe of DIS falls from 9.00 to 3.00 and of GEN falls from 9.00 to "
+        "3.00."
+    )
+    text = words(cost_section(evidence))
+    assert "Parameters: +50.0 % (FM)." in text
+    assert "Training time a row: +25.0 % (FM)." in text
+
+
+def test_nothing_to_report():
+    failed = [make_failed("FM_demo", 2019, "out of memory")]
+    with pytest.raises(DataError, match="bash 2.reproduce.sh --model FM,PNN --dataset demo"):
+        gather(failed, "demo", ["FM", "PNN"], None)
