@@ -1,4 +1,6 @@
-"""Draws the method at a glance, docs/assets/method.png and method.svg: DIS beside GEN.
+"""Draws the method at a glance, DIS beside GEN: method.png and method.svg in docs/assets/.
+
+method_narrow.svg has GEN below DIS, for narrow screens.
 
 Usage: python scripts/draw_method.py [--output FOLDER]
 """
@@ -118,8 +120,8 @@ def draw_encoder(ax: Axes) -> None:
     draw_arrow(ax, start, (x, INTERACTION_Y - 0.4), GENERATED, 2.4)
 
 
-def draw_method() -> plt.Figure:
-    """Returns the figure."""
+def draw_method(is_narrow: bool = False) -> plt.Figure:
+    """Returns the figure; the two panels lie side by side, or one below the other."""
     plt.rcParams.update(
         {
             "font.family": "DejaVu Sans",
@@ -128,8 +130,9 @@ def draw_method() -> plt.Figure:
             "text.color": INK,
         }
     )
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.6))
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.99, wspace=0.02)
+    grid, size = ((2, 1), (5.5, 11.2)) if is_narrow else ((1, 2), (11, 5.6))
+    figure, axes = plt.subplots(*grid, figsize=size)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, wspace=0.02, hspace=0.02)
     panels = (
         ("DIS", "discriminative", r"$\langle\mathbf{v}_i, \mathbf{v}_j\rangle$", "raw with raw"),
         (
@@ -159,9 +162,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=root / "docs" / "assets")
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
+    creator = {"Creator": "python scripts/draw_method.py"}
     figure = draw_method()
-    figure.savefig(folder / "method.png", dpi=160, facecolor="white")
-    figure.savefig(folder / "method.svg", facecolor="white", metadata={"Date": None})
+    figure.savefig(folder / "method.png", dpi=160, facecolor="white", metadata=creator)
+    for name, drawn in (("method", figure), ("method_narrow", draw_method(is_narrow=True))):
+        about = {**creator, "Date": None}
+        drawn.savefig(folder / f"{name}.svg", facecolor="white", metadata=about)
 
 
 if __name__ == "__main__":
