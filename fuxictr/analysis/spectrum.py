@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fuxictr.analysis.moments import centred_product
+from fuxictr.errors import DataError
 
 RANKME_EPSILON = 1e-7
 EFFECTIVE_THRESHOLD = 1e-6
@@ -73,3 +74,47 @@ def information_abundance(values: np.ndarray) -> float:
 def effective_dimensions(values: np.ndarray, threshold: float = EFFECTIVE_THRESHOLD) -> int:
     """Returns how many singular values lie above ``threshold`` times the largest."""
     return int(np.count_nonzero(normalized(values) > threshold))
+
+
+def rank_bound(embeddings: np.ndarray, width: int) -> int:
+    """Returns how many dimensions the embeddings can span at most: sum_i min(D, c_i - 1).
+
+    c_i is the number of different vectors of field i in the sample; centred, they span at most
+    c_i - 1 dimensions, and 1 where all are multiples of one vector, as those of a numeric field. A
+    raw field of few values is bounded by it, whatever training does.
+
+    Args:
+        embeddings: (rows, F * D), finite.
+        width: D.
+
+    Raises:
+        DataError: the rows are no whole number of fields of that width.
+    """
+    rows, size = embeddings.shape
+    if size % width:
+        raise DataError(f"embeddings of {size} dimensions are no fields of width {width}")
+    fields = np.ascontiguousarray(np.moveaxis(embeddings.reshape(rows, -1, width), 1, 0))
+    return sum(
+        min(width, 1 if _is_line(field) else width, _count_vectors(field, width + 1) - 1)
+        for field in fields
+    )
+
+
+def _is_line(field: np.ndarray) -> bool:
+    """Returns whether all rows of (rows, D) are multiples of one vector, but for rounding."""
+    norms = np.linalg.norm(field, axis=1)
+    if not norms.any():
+        return True
+    direction = field[norms.argmax()] / norms.max()
+    rest = field - np.outer(field @ direction, direction)
+    return bool(np.abs(rest).max() <= 1e-5 * norms.max())
+
+
+def _count_vectors(field: np.ndarray, enough: int) -> int:
+    """Returns the number of different rows of (rows, D); looks at few where ``enough`` are there."""
+    for part in (field[:1000], field):
+        whole = np.ascontiguousarray(part).view(np.dtype((np.void, part.itemsize * part.shape[1])))
+        count = len(np.unique(whole))
+        if count >= enough:
+            break
+    return count

@@ -10,6 +10,7 @@ from fuxictr.analysis.redundancy import correlation_matrix, mean_absolute_correl
 from fuxictr.analysis.spectrum import (
     effective_dimensions,
     information_abundance,
+    rank_bound,
     rankme,
     singular_values,
 )
@@ -19,7 +20,8 @@ from fuxictr.analysis.spectrum import (
 class RunSummary:
     """Collapse and redundancy of one run.
 
-    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest;
+    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest; no
+    training could give more than ``rank_bound`` of them, which the values in the sample allow.
     ``seed`` is the sample's, ``train_seed`` the run's, where the recording holds it.
     """
 
@@ -30,6 +32,7 @@ class RunSummary:
     information_abundance: float
     effective_dimensions: int
     num_dimensions: int
+    rank_bound: int
     mean_absolute_correlation: float
     num_rows: int
     split: str
@@ -48,7 +51,8 @@ def analysis_summary(records: Iterable[Records]) -> list[RunSummary]:
 
 def _summarize(records: Records) -> RunSummary:
     meta = records.meta
-    values = singular_values(interacting_embeddings(records))
+    embeddings = interacting_embeddings(records)
+    values = singular_values(embeddings)
     return RunSummary(
         model=meta.model,
         variant=meta.variant,
@@ -57,6 +61,7 @@ def _summarize(records: Records) -> RunSummary:
         information_abundance=information_abundance(values),
         effective_dimensions=effective_dimensions(values),
         num_dimensions=values.size,
+        rank_bound=rank_bound(embeddings, meta.embedding_dim),
         mean_absolute_correlation=mean_absolute_correlation(
             correlation_matrix(*interacting_sides(records))
         ),

@@ -13,6 +13,7 @@ _SUMMARY_HEADER = (
     "RankMe",
     "Information abundance",
     "Dimensions > 1e-6",
+    "At most",
     "Mean abs. correlation",
 )
 
@@ -43,6 +44,7 @@ def summary_table(summaries: Iterable[RunSummary]) -> str:
             f"{run.rankme:.2f}",
             f"{run.information_abundance:.2f}",
             f"{run.effective_dimensions} of {run.num_dimensions}",
+            str(run.rank_bound),
             f"{run.mean_absolute_correlation:.4f}",
         )
         for run in summaries

@@ -13,6 +13,7 @@ from fuxictr.analysis.spectrum import (
     information_abundance,
     log_spectrum,
     normalized,
+    rank_bound,
     rankme,
     singular_values,
 )
@@ -124,3 +125,22 @@ def test_values_that_are_not_finite_are_an_error(embeddings, value):
 def test_embeddings_must_be_a_matrix_with_content(shape):
     with pytest.raises(DataError, match="a matrix"):
         singular_values(np.zeros(shape))
+
+
+def test_rank_bound_is_what_the_values_allow():
+    rng = np.random.default_rng(0)
+    width = 4
+    tables = [rng.normal(size=(count, width)) for count in (1, 2, 3, 5, 3000)]
+    ids = [rng.integers(0, len(table), 5000) for table in tables]
+    for table, column in zip(tables, ids, strict=True):
+        column[: len(table)] = np.arange(len(table))  # every value is there
+    number = rng.normal(size=(5000, 1)) * rng.normal(size=(1, width))
+    raw = np.stack([*(t[i] for t, i in zip(tables, ids, strict=True)), number], axis=1)
+    flat = raw.reshape(5000, -1).astype(np.float32)
+    assert rank_bound(flat, width) == 0 + 1 + 2 + 4 + 4 + 1
+    centred = flat.astype(np.float64) - flat.astype(np.float64).mean(axis=0)
+    assert np.linalg.matrix_rank(centred, tol=1e-3) == rank_bound(flat, width)
+    mixed = np.maximum(flat @ rng.normal(size=(24, 24)).astype(np.float32), 0)
+    assert rank_bound(mixed, width) == 24
+    with pytest.raises(DataError, match="24 dimensions are no fields of width 5"):
+        rank_bound(flat, 5)

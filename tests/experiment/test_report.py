@@ -30,7 +30,7 @@ FLAT = Pair("FwFM", 0.5, 0.6, None)
 
 
 def summary(rankme: float, effective: int = 9) -> RunSummary:
-    return RunSummary("FM", "dis", "FM_demo", rankme, 2.0, effective, 16, 0.1, 50, "valid", 1)
+    return RunSummary("FM", "dis", "FM_demo", rankme, 2.0, effective, 16, 15, 0.1, 50, "valid", 1)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,8 @@ def test_published():
 def test_spectrum():
     assert text.spectrum_sentence(summary(3.14159), summary(9.5, 12)) == (
         "GEN has the higher RankMe, 9.50 against 3.14; 12 of 16 dimensions lie above 1e-6 of the "
-        "largest against 9 of 16."
+        "largest against 9 of 16. The values of the fields in the sample allow at most 15 for GEN "
+        "and 15 for DIS."
     )
     assert "the lower RankMe, 3.00 against 9.00" in text.spectrum_sentence(summary(9), summary(3))
     assert "the same RankMe, 3.00" in text.spectrum_sentence(summary(3.001), summary(3.002))

@@ -194,7 +194,8 @@ def spectrum_sentence(dis: RunSummary | None, gen: RunSummary | None) -> str:
     return (
         f"GEN has {rank}, {gen.rankme:.2f} against {dis.rankme:.2f}; "
         f"{gen.effective_dimensions} of {gen.num_dimensions} dimensions lie above 1e-6 of the "
-        f"largest against {dis.effective_dimensions} of {dis.num_dimensions}."
+        f"largest against {dis.effective_dimensions} of {dis.num_dimensions}. The values of the "
+        f"fields in the sample allow at most {gen.rank_bound} for GEN and {dis.rank_bound} for DIS."
     )
 
 
