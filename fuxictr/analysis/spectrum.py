@@ -111,7 +111,7 @@ def _is_line(field: np.ndarray) -> bool:
 
 
 def _count_vectors(field: np.ndarray, enough: int) -> int:
-    """Returns the number of different rows of (rows, D); looks at few where ``enough`` are there."""
+    """Returns the number of different rows of (rows, D); stops early where ``enough`` are there."""
     for part in (field[:1000], field):
         whole = np.ascontiguousarray(part).view(np.dtype((np.void, part.itemsize * part.shape[1])))
         count = len(np.unique(whole))

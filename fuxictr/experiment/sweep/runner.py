@@ -99,6 +99,17 @@ class Sweep:
     def _rows(self) -> list[dict[str, Any]]:
         return read_results(self.results_file) if self.results_file.is_file() else []
 
+    def _environment(self) -> dict[str, str]:
+        """Returns the environment of the runs.
+
+        Runs beside each other keep their number of threads, so that no number depends on --jobs;
+        their threads must not spin while they wait, for others need the cores.
+        """
+        changes = {"COLUMNS": str(shutil.get_terminal_size().columns)}
+        if len(self.gpus) > 1:
+            changes["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+        return os.environ | changes
+
     def _run(self, run: PlannedRun, gpu: str, rebuild: bool) -> dict[str, Any]:
         """Runs one process to its end; returns the row that it, or its failure, left."""
         command = run_command(run, gpu) + ["--rebuild"] * rebuild
@@ -112,7 +123,7 @@ class Sweep:
             stdin=subprocess.PIPE,  # the run ends when it does: with this process
             stdout=None if self.verbose else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=os.environ | {"COLUMNS": str(shutil.get_terminal_size().columns)},
+            env=self._environment(),
         ) as child:
             self._children.add(child)
             if self._is_stopping:
