@@ -27,7 +27,7 @@ from fuxictr.files import atomic_path
 T = TypeVar("T")
 _AS_JSON = ("fields", "cardinalities")
 # What recordings of older versions lack.
-_OPTIONAL = ("cardinalities", "train_seed")
+_OPTIONAL = ("cardinalities", "train_seed", "code_hash")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class RecordMeta:
     ``seed`` is the seed of the sample, ``embedding_dim`` the width D of one field,
     ``sample_mode`` the model's mode while recording (``eval``: no dropout), ``cardinalities`` the
     vocabulary size of each field (0: a numeric field, or unknown; empty in older files),
-    ``train_seed`` the seed that the run was trained with (None in older files).
+    ``train_seed`` the seed that the run was trained with (None in older files, and where it is not
+    known), ``code_hash`` the code that recorded (None in older files).
     """
 
     model: str
@@ -53,6 +54,7 @@ class RecordMeta:
     sample_mode: str = "eval"
     cardinalities: tuple[int, ...] = ()
     train_seed: int | None = None
+    code_hash: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))

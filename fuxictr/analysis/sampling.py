@@ -8,19 +8,18 @@ import numpy as np
 import torch
 
 from fuxictr.analysis.recorder import Recorder
+from fuxictr.analysis.sample import Sample
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import ColumnarData, ParquetRows
 from fuxictr.pytorch.dataloaders.columnar import allocate
 from fuxictr.pytorch.models import BaseModel
 
-NUM_ROWS = 50_000
-SEED = 2019
 # Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
 PASS_ROWS = 10_000
 
 
 def draw_sample(
-    rows: ColumnarData | ParquetRows, num_rows: int = NUM_ROWS, seed: int = SEED
+    rows: ColumnarData | ParquetRows, num_rows: int = Sample.num_rows, seed: int = Sample.seed
 ) -> Batch:
     """Returns ``num_rows`` rows of a split in a drawn order, or all there are, in host memory.
 

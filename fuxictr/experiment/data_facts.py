@@ -57,17 +57,17 @@ def describe_data(config: ExperimentConfig) -> DataFacts | None:
     """
     dataset = config.dataset
     try:
-        if dataset.is_encoded:
-            encoded = load_dataset(config)
-            feature_map = select_features(config, encoded)
-            counts = {n: open_parquet(p, feature_map).num_rows for n, p in encoded.paths.items()}
-            return DataFacts(feature_map, counts, True)
-        encoded = find_built(dataset, config.data_dir)[1]
-        known = read_key(dataset_folder(dataset, config.data_dir))
+        encoded = (
+            load_dataset(config) if dataset.is_encoded else find_built(dataset, config.data_dir)[1]
+        )
     except FuxiCTRError:
         return _stand_in(config)
-    counts = known["rows"] if known is not None else {}
-    return DataFacts(select_features(config, encoded), counts, True)
+    feature_map = select_features(config, encoded)
+    if dataset.is_encoded:
+        counts = {n: open_parquet(p, feature_map).num_rows for n, p in encoded.paths.items()}
+    else:
+        counts = (read_key(dataset_folder(dataset, config.data_dir)) or {}).get("rows", {})
+    return DataFacts(feature_map, counts, True)
 
 
 def _stand_in(config: ExperimentConfig) -> DataFacts | None:

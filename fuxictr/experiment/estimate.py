@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from fuxictr.config import ExperimentConfig
-from fuxictr.errors import ConfigError, FuxiCTRError
+from fuxictr.errors import ConfigError, DataError, FuxiCTRError
 from fuxictr.experiment.cost import MachineRates, ModelCost, count_cost, measure_rates
 from fuxictr.experiment.data_facts import DataFacts, describe_data
 from fuxictr.experiment.results import is_finished
@@ -122,7 +122,12 @@ class _Estimator:
     def rates(self) -> MachineRates:
         """The device's rates."""
         if self._rates is None:
-            self._rates = measure_rates(self.device)
+            try:
+                self._rates = measure_rates(self.device)
+            except torch.cuda.OutOfMemoryError:
+                raise DataError(
+                    f"{self.device} has no room to be measured: other programs use its memory"
+                ) from None
         return self._rates
 
     def estimate(self, config: ExperimentConfig, model_class: type) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class CollapseMonitor(Callback):
         path: the file: a JSON line a point, which holds its singular values, the largest first.
         expid: the experiment, for messages.
         on_point: called with each new point.
+        paused: gives the context in which a point is taken; null = none.
 
     Attributes:
         points: epoch, step, rankme, information_abundance, effective_dimensions, num_dimensions.
@@ -57,6 +59,7 @@ class CollapseMonitor(Callback):
         path: Path,
         expid: str,
         on_point: Callable[[Point], None] | None = None,
+        paused: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
         self.model = model
         self.sample = sample
@@ -64,6 +67,7 @@ class CollapseMonitor(Callback):
         self.path = path
         self.expid = expid
         self.on_point = on_point
+        self.paused = paused
         self.points: list[Point] = []
         self._num_steps = 0
         self._lines: list[str] = []
@@ -90,8 +94,10 @@ class CollapseMonitor(Callback):
 
     def after_step(self, epoch: int, step: int) -> None:
         """Takes a point."""
-        arrays = record_sample(self.model, self.sample, self.model.device, names=("gen",))
-        values = singular_values(stack_generated(arrays, self.expid))
+        with self.paused():
+            arrays = record_sample(self.model, self.sample, self.model.device, names=("gen",))
+            values = singular_values(stack_generated(arrays, self.expid))
+            del arrays
         point: Point = {
             "epoch": epoch,
             "step": step,
@@ -156,7 +162,10 @@ class TensorBoardWriter(Callback):
 
 
 def make_callbacks(
-    config: ExperimentConfig, model: BaseModel, valid: EpochIterator | None
+    config: ExperimentConfig,
+    model: BaseModel,
+    valid: EpochIterator | None,
+    paused: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[Callback]:
     """Returns what watches the training of a config: nothing unless analyze_every or tensorboard.
 
@@ -164,6 +173,7 @@ def make_callbacks(
         config: the config.
         model: the model that is trained.
         valid: the validation rows.
+        paused: gives the context in which the embeddings are looked at, as PeakMemory.paused.
 
     Raises:
         ConfigError: there are no validation rows to analyse, or tensorboard is not installed.
@@ -185,7 +195,9 @@ def make_callbacks(
         on_point = writer.add_collapse
     if every is not None and sample is not None:
         path = spectra_path(config)
-        callbacks.append(CollapseMonitor(model, sample, every, path, config.expid, on_point))
+        callbacks.append(
+            CollapseMonitor(model, sample, every, path, config.expid, on_point, paused)
+        )
     return callbacks
 
 

@@ -8,7 +8,7 @@ from fuxictr.errors import ConfigError
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, --dataset, --variants, --seeds, --ablation and --gpu."""
+    """Adds --model, --dataset, --variants, --seeds and --ablation."""
     parser.add_argument("--model", help="a backbone of model_zoo/, a list a,b, or all")
     parser.add_argument("--default-model", default="DeepFM", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -25,7 +25,6 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ablation", help="the paper's ablations: source, encoder, target, activation, or all"
     )
-    add_gpu_option(parser)
 
 
 def add_gpu_option(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     add_sweep_options(parser)
     parser.add_argument(
+        "--gpu",
+        default="auto",
+        help="auto (a GPU if there is one; all of them with --paper, --ablation or --jobs), -1 "
+        "(CPU), or the GPUs that take runs, as 0,2 (default auto)",
+    )
+    parser.add_argument(
         "--jobs", type=int, help="runs at a time (default: one a GPU, or one on the CPU)"
     )
     parser.add_argument(
@@ -91,10 +97,10 @@ def _run(args: argparse.Namespace) -> int:
     datasets = _datasets(args)
     groups = parse_groups(args.ablation) if args.ablation else []
     plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
-    gpus = _slots(args.gpu, args.jobs)
+    gpus = _slots(args.gpu, args.jobs, bool(args.paper or groups or args.jobs))
 
     from fuxictr.experiment.run import RESULTS
-    from fuxictr.experiment.sweep import Sweep
+    from fuxictr.experiment.sweep import Sweep, encode_datasets
 
     runs = list(itertools.chain.from_iterable(plans.values()))
     if args.dry_run:
@@ -103,7 +109,8 @@ def _run(args: argparse.Namespace) -> int:
     for dataset in datasets:
         ensure_prepared(dataset)
     is_quiet = len(gpus) > 1 or ((args.paper or groups) and not args.verbose)
-    sweep = Sweep(runs, gpus, RESULTS, args.rerun, args.rebuild, not is_quiet)
+    encode_datasets(runs, args.rebuild)
+    sweep = Sweep(runs, gpus, RESULTS, args.rerun, not is_quiet)
     try:
         sweep.run()
     except KeyboardInterrupt:
@@ -140,8 +147,14 @@ def _plan(args: argparse.Namespace, dataset: str, groups: Sequence[str]) -> list
     return unique_runs(runs)
 
 
-def _slots(gpu: str, jobs: int | None) -> list[str]:
-    """Returns the --gpu of each run that may run at a time."""
+def _slots(gpu: str, jobs: int | None, takes_all: bool) -> list[str]:
+    """Returns the --gpu of each run that may run at a time.
+
+    Args:
+        gpu: as --gpu.
+        jobs: as --jobs.
+        takes_all: whether ``auto`` means all GPUs, or the first.
+    """
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: allowed: >= 1")
 
@@ -151,7 +164,7 @@ def _slots(gpu: str, jobs: int | None) -> list[str]:
 
     if gpu == "auto":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        devices = [str(index) for index in range(count)] or ["-1"]
+        devices = [str(index) for index in range(count if takes_all else min(count, 1))] or ["-1"]
     else:
         devices = parse_names(gpu, "--gpu")
         for device in devices:

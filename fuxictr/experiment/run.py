@@ -7,10 +7,10 @@ import hashlib
 import inspect
 import logging
 import platform
-import resource
 import subprocess
 import sys
 import time
+import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ import torch
 from fuxictr import __version__
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
+from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
 from fuxictr.experiment.results import append_line, append_result, find_finished, read_results
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
-from fuxictr.files import file_lock, file_sha256
+from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
 from fuxictr.preprocess import EncodedDataset, prepare_dataset
 from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader
@@ -48,6 +49,8 @@ def run_experiment(
     results_file: Path | None = None,
     rebuild: bool = False,
     skip_finished: bool = False,
+    run_id: str | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
 
@@ -62,6 +65,8 @@ def run_experiment(
         rebuild: encode the raw data anew in any case.
         skip_finished: return the row that the results store has of the same expid, seed, config,
             data and code, where it has one.
+        run_id: name of the run in the results store; null = a random one.
+        jobs: runs that share the device at a time, which its times are to be read with.
 
     Returns:
         The row that was appended to the results store, or found there.
@@ -70,6 +75,7 @@ def run_experiment(
         FuxiCTRError: a config, data or checkpoint that cannot be used.
     """
     start = time.perf_counter()
+    row = identity(config, model_class)  # of the code as it was when it was imported
     set_logger({"debug_mode": config.run.debug_mode}, config.log_path)
     shown = {key: value for key, value in config.params().items() if key in config.origins}
     logger.info("Params: %s", print_to_json(shown))
@@ -79,14 +85,16 @@ def run_experiment(
         logger.info("Waiting for another process that trains %s", stem)
 
     with file_lock(stem.with_name(f".{stem.name}.lock"), say):
+        remove_leftovers(config.checkpoint_path)
         encoded = load_dataset(config, rebuild)
-        row = identity(config, model_class) | {"data_hash": encoded.data_hash}
+        row["data_hash"] = encoded.data_hash
         if skip_finished and results_file is not None and results_file.is_file():
             found = find_finished(read_results(results_file), row)
             if found is not None:
                 logger.info("Already in %s, run on %s", results_file, found["time"])
                 return found
-        row = _train(config, model_class, device, encoded, row)
+        row |= {"run_id": run_id or uuid.uuid4().hex, "jobs": jobs}
+        row |= _train(config, model_class, device, encoded)
         row["seconds"] = round(time.perf_counter() - start, 3)
         if results_file is not None:
             append_result(results_file, row)
@@ -138,33 +146,16 @@ def build_model(config: ExperimentConfig, model_class: type, feature_map: Featur
 
 
 def _train(
-    config: ExperimentConfig,
-    model_class: type,
-    device: torch.device,
-    encoded: EncodedDataset,
-    row: dict[str, Any],
+    config: ExperimentConfig, model_class: type, device: torch.device, encoded: EncodedDataset
 ) -> dict[str, Any]:
-    """Returns the row with everything that the training gave."""
+    """Returns what the training gave: the row of results but for what was run."""
+    peak = PeakMemory(device)
     seed_everything(config.train.seed)
     feature_map = select_features(config, encoded)
     model = build_model(config, model_class, feature_map)
     logger.info("Total number of parameters: %d.", model.count_parameters())
-    loader = RankDataLoader(
-        feature_map,
-        train_data=encoded.paths["train"],
-        valid_data=encoded.paths.get("valid"),
-        test_data=encoded.paths.get("test"),
-        batch_size=config.train.batch_size,
-        shuffle=config.train.shuffle,
-        seed=config.train.seed,
-        device=device,
-        streaming=config.train.streaming,
-        shuffle_window=config.train.shuffle_window,
-        num_workers=config.run.num_workers,
-        group_id=config.train.group_id,
-    )
-    train, valid, test = loader.make_iterator()
-    callbacks = make_callbacks(config, model, valid)
+    train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
+    callbacks = make_callbacks(config, model, valid, peak.paused)
     trainer = Trainer(
         model,
         config.train,
@@ -183,8 +174,8 @@ def _train(
         logger.info("******** Test evaluation ********")
         scores["test"] = trainer.evaluate(test, "Test")
     splits = {"train": train, "valid": valid, "test": test}
+    host_peak, gpu_peak = peak.read()
     return {
-        **row,
         **scores,
         "parameters": model.count_parameters(),
         "epochs": fitted.num_epochs,
@@ -193,10 +184,8 @@ def _train(
         "collapse": collapse_points(callbacks),
         "train_rows_per_second": round(fitted.rows_per_second, 1),
         "train_seconds": round(fitted.train_seconds, 3),
-        "peak_memory_bytes": _peak_memory(),
-        "peak_gpu_bytes": torch.cuda.max_memory_allocated(device)
-        if device.type == "cuda"
-        else None,
+        "peak_memory_bytes": host_peak,
+        "peak_gpu_bytes": gpu_peak,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {
@@ -207,6 +196,25 @@ def _train(
         "checkpoint": str(config.checkpoint_path),
         "checkpoint_sha256": file_sha256(config.checkpoint_path),
     }
+
+
+def _make_loader(
+    config: ExperimentConfig, encoded: EncodedDataset, feature_map: FeatureMap, device: torch.device
+) -> RankDataLoader:
+    return RankDataLoader(
+        feature_map,
+        train_data=encoded.paths["train"],
+        valid_data=encoded.paths.get("valid"),
+        test_data=encoded.paths.get("test"),
+        batch_size=config.train.batch_size,
+        shuffle=config.train.shuffle,
+        seed=config.train.seed,
+        device=device,
+        streaming=config.train.streaming,
+        shuffle_window=config.train.shuffle_window,
+        num_workers=config.run.num_workers,
+        group_id=config.train.group_id,
+    )
 
 
 def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict[str, float]:
@@ -273,9 +281,3 @@ def code_hash(model_class: type) -> str:
             digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _peak_memory() -> int:
-    """Returns the largest resident size of this process so far, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -38,6 +38,8 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--skip-finished", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--run-id", help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -66,5 +68,14 @@ def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
     config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
     folder = find_config_dir(args.config, zoo_dir)
     csv_file = zoo_dir / f"{folder.name}.csv"
-    results = args.results or RESULTS
-    run_experiment(config, model_class, device, csv_file, results, args.rebuild, args.skip_finished)
+    run_experiment(
+        config,
+        model_class,
+        device,
+        csv_file,
+        args.results or RESULTS,
+        args.rebuild,
+        args.skip_finished,
+        args.run_id,
+        args.jobs,
+    )

@@ -1,6 +1,6 @@
 """Raw click logs in, encoded parquet out."""
 
-from fuxictr.preprocess.build import build_dataset, prepare_dataset
+from fuxictr.preprocess.build import build_dataset, find_current, prepare_dataset
 from fuxictr.preprocess.finished import EncodedDataset, find_built, load_encoders
 from fuxictr.preprocess.processor import FeatureProcessor
 
@@ -9,6 +9,7 @@ __all__ = [
     "FeatureProcessor",
     "build_dataset",
     "find_built",
+    "find_current",
     "load_encoders",
     "prepare_dataset",
 ]

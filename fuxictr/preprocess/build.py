@@ -72,6 +72,22 @@ def prepare_dataset(
     return _prepare(processor_class.from_config(config), Path(base_dir), rebuild, verbose)
 
 
+def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDataset | None:
+    """Returns the encoded dataset where ``prepare_dataset`` would reuse it, otherwise None.
+
+    Raises:
+        ConfigError: a key does not fit.
+        DataError: rows that are encoded already and cannot be used.
+    """
+    if config.is_encoded:
+        return _read_existing(config, Path(base_dir))
+    processor = load_processor(config.processor, Path(base_dir)).from_config(config)
+    processor.base_dir = Path(base_dir)
+    folder = dataset_folder(config, Path(base_dir))
+    key = make_key(processor, find_splits(processor, Path(base_dir)))
+    return read_finished(folder, config.dataset_id) if stale_reason(folder, key) is None else None
+
+
 def build_dataset(
     feature_encoder: FeatureProcessor,
     train_data: str | None = None,

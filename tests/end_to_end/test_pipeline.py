@@ -12,6 +12,7 @@ from fuxictr.experiment.tables import COLUMNS
 
 FIELDS = {
     "time", "model", "expid", "variant", "dataset_id", "seed", "config_hash", "data_hash",
+    "run_id", "jobs",
     "code_version", "code_hash", "valid", "test", "parameters", "epochs", "rows", "history",
     "collapse", "train_rows_per_second", "train_seconds", "peak_memory_bytes", "peak_gpu_bytes",
     "device", "threads", "versions", "checkpoint", "checkpoint_sha256", "seconds",
@@ -83,7 +84,7 @@ def test_run_files_have_the_forms_that_users_parse(trained):
 
 def test_encoded_data_is_reused_by_the_second_run(trained):
     done, _ = trained
-    assert done.stderr.count("Reusing the encoded dataset") == 3
+    assert done.stderr.count("Reusing the encoded dataset") == 4
 
 
 def test_same_seed_same_bits_whatever_the_workers(trained, shell):

@@ -116,7 +116,8 @@ def accuracy(table: str) -> list[dict]:
     return [{name: row[name] for name in kept} for row in rows]
 
 
-def test_interrupted_sweep_says_how_to_go_on(repository):
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_sweep_says_how_to_go_on(repository, kind):
     sweep = subprocess.Popen(
         [*PAPER, "--model", "PNN"],
         cwd=repository.path,
@@ -124,14 +125,44 @@ def test_interrupted_sweep_says_how_to_go_on(repository):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
-    sweep.terminate()
+    time.sleep(0.3)
+    if kind == signal.SIGINT:  # as a terminal does it: to the whole group
+        os.killpg(sweep.pid, kind)
+    else:
+        sweep.terminate()
     output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     assert "Interrupted. The same command goes on" in output
     wait_for(lambda: not repository.processes())
     assert not any(row["model"] == "PNN" and "failed" in row for row in repository.rows())
+
+
+def test_two_sweeps_at_once_train_each_run_once(repository):
+    command = [*PAPER[:-1], "1", "--model", "DeepFM", "--variants", "dis"]
+    sweeps = [
+        subprocess.Popen(
+            command,
+            cwd=repository.path,
+            env=repository.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    assert [sweep.wait(timeout=120) for sweep in sweeps] == [0, 0]
+    assert len([row for row in repository.rows() if row["expid"] == "DeepFM_demo"]) == 1
+
+
+def test_changed_raw_data_make_finished_runs_stale(repository):
+    command = [*PAPER[:-1], "1", "--model", "DeepFM", "--variants", "dis"]
+    assert "1 of 1 runs are in the results already" in repository.run(*command).stdout
+    repository.run("bash", "1.prepare.sh", "demo", "--rows", "3200")
+    assert "already" not in repository.run(*command).stdout
+    rows = [row for row in repository.rows() if row["expid"] == "DeepFM_demo"]
+    assert len({row["data_hash"] for row in rows}) == len(rows) == 2
 
 
 def test_a_failed_run_is_recorded_and_the_sweep_continues(repository):

@@ -1,6 +1,7 @@
 """What a sweep plans, what it skips, what it says, and how it names failures."""
 
 import pytest
+import torch
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms, parse_groups
@@ -68,13 +69,20 @@ def test_unknown_ablations():
         find_arms("FM", "demo", "source")
 
 
-def test_slots_take_the_devices_in_turn():
-    assert _slots("-1", None) == ["-1"]
-    assert _slots("-1", 3) == ["-1"] * 3
+def test_slots_take_the_devices_in_turn(monkeypatch):
+    assert _slots("-1", None, True) == ["-1"]
+    assert _slots("-1", 3, True) == ["-1"] * 3
+    assert _slots("auto", None, True) == ["-1"]
     with pytest.raises(ConfigError, match="--jobs 0: allowed: >= 1"):
-        _slots("-1", 0)
+        _slots("-1", 0, True)
     with pytest.raises(ConfigError, match="--gpu 99"):
-        _slots("-1,99", None)
+        _slots("-1,99", None, True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert _slots("auto", None, True) == ["0", "1", "2"]
+    assert _slots("auto", None, False) == ["0"]
+    assert _slots("0,2", None, False) == ["0", "2"]
+    assert _slots("0,2", 3, True) == ["0", "2", "0"]
 
 
 def rows_of(run, **changes) -> dict:
@@ -89,8 +97,7 @@ def run():
 
 @pytest.fixture
 def encoded(monkeypatch):
-    identity_of = runner.run_identity
-    monkeypatch.setattr(runner, "run_identity", lambda run: identity_of(run) | {"data_hash": "d"})
+    monkeypatch.setattr(runner, "current_data_hash", lambda run: "d")
 
 
 def test_a_run_with_the_same_config_data_and_code_is_finished(run, encoded):
@@ -107,9 +114,8 @@ def test_a_failed_run_is_not_finished(run, encoded):
     assert runner.unfinished([run], [rows_of(run), rows_of(run, failed="why")]) == []
 
 
-def test_without_encoded_data_nothing_counts_as_finished(run, monkeypatch):
-    identity_of = runner.run_identity
-    monkeypatch.setattr(runner, "run_identity", lambda run: identity_of(run) | {"data_hash": None})
+def test_data_that_would_be_encoded_anew_finish_nothing(run, monkeypatch):
+    monkeypatch.setattr(runner, "current_data_hash", lambda run: None)
     assert runner.unfinished([run], [rows_of(run)]) == [run]
 
 
@@ -146,6 +152,14 @@ def test_reasons():
     assert runner._reason(1, "bar\r 10%\nDataError: no such file\n\n") == "DataError: no such file"
     assert runner._reason(-9, "anything").startswith("ended by SIGKILL; the machine may have run")
     assert runner._reason(-6, "") == "ended by SIGABRT"
+    cuda = (
+        "Traceback\n  File x\ntorch.AcceleratorError: CUDA error: illegal\nFor debugging, pass 1\n"
+    )
+    assert (
+        runner._reason(1, cuda)
+        == "torch.AcceleratorError: CUDA error: illegal For debugging, pass 1"
+    )
+    assert len(runner._reason(1, "ValueError: " + "x y " * 999)) <= 500
     assert runner._reason(0, "log") == "ended without a row of results (log)"
 
 
@@ -166,7 +180,12 @@ def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):
         code_hash.cache_clear()
         return [code_hash(run.model_class) for run in (fm, other)]
 
-    for name in ("fuxictr/plotting", "fuxictr/analysis", "fuxictr/experiment/tables.py"):
+    for name in (
+        "fuxictr/plotting",
+        "fuxictr/analysis",
+        "fuxictr/experiment/tables",
+        "fuxictr/experiment/sweep",
+    ):
         assert after_a_change_of(name) == before, name
     for name in ("fuxictr/pytorch/trainer.py", "fuxictr/experiment/run.py", "fuxictr/metrics"):
         assert set(after_a_change_of(name)).isdisjoint(before), name

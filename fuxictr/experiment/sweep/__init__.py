@@ -7,11 +7,12 @@ from fuxictr.experiment.sweep.plan import (
     unique_runs,
     with_seed,
 )
-from fuxictr.experiment.sweep.runner import Sweep, unfinished
+from fuxictr.experiment.sweep.runner import Sweep, encode_datasets, unfinished
 
 __all__ = [
     "PlannedRun",
     "Sweep",
+    "encode_datasets",
     "plan_ablations",
     "plan_backbones",
     "unfinished",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,13 +21,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from fuxictr.errors import DataError
+from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.results import append_result, find_finished, is_finished, read_results
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.zoo import ROOT
 
 _TAIL_BYTES = 20_000
+_REASON_LENGTH = 500
+# The line of a traceback, or of run_cli, that names the error; more lines of it may follow.
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b")
 
 
 class Sweep:
@@ -39,7 +45,6 @@ class Sweep:
         gpus: one entry for each run at a time: the ``--gpu`` of its process, as ``-1`` or ``0``.
         results_file: the results store.
         rerun: run also what is finished.
-        rebuild: encode each dataset anew before its first run.
         verbose: show what the runs print; else one line a run and a bar over the sweep.
 
     Attributes:
@@ -53,13 +58,12 @@ class Sweep:
         gpus: Sequence[str],
         results_file: Path,
         rerun: bool = False,
-        rebuild: bool = False,
         verbose: bool = False,
     ) -> None:
         self.gpus, self.results_file = list(gpus), results_file
-        self.rerun, self.rebuild, self.verbose = rerun, rebuild, verbose
+        self.rerun, self.verbose = rerun, verbose
         self.failures: list[tuple[PlannedRun, str]] = []
-        self.waiting = deque(runs if rerun or rebuild else unfinished(runs, self._rows()))
+        self.waiting = deque(runs if rerun else unfinished(runs, self._rows()))
         self.num_skipped = len(runs) - len(self.waiting)
         self._children: set[subprocess.Popen] = set()
         self._is_stopping = False
@@ -70,7 +74,6 @@ class Sweep:
         Raises:
             KeyboardInterrupt: the sweep was interrupted; its processes are ended before.
         """
-        to_rebuild = {run.dataset for run in self.waiting} if self.rebuild else set()
         free = list(self.gpus)
         pending: dict[Future, tuple[PlannedRun, str]] = {}
         progress = SweepProgress(len(self.waiting), self.num_skipped, len(free), self.verbose)
@@ -80,9 +83,7 @@ class Sweep:
                     while self.waiting and free:
                         run, gpu = self.waiting.popleft(), free.pop(0)
                         progress.begin(run, gpu, [run, *self.waiting], self._rows())
-                        task = pool.submit(self._run, run, gpu, run.dataset in to_rebuild)
-                        to_rebuild.discard(run.dataset)
-                        pending[task] = run, gpu
+                        pending[pool.submit(self._run, run, gpu)] = run, gpu
                     for task in wait(pending, return_when=FIRST_COMPLETED).done:
                         run, gpu = pending.pop(task)
                         free.insert(0, gpu)
@@ -110,11 +111,12 @@ class Sweep:
             changes["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
         return os.environ | changes
 
-    def _run(self, run: PlannedRun, gpu: str, rebuild: bool) -> dict[str, Any]:
+    def _run(self, run: PlannedRun, gpu: str) -> dict[str, Any]:
         """Runs one process to its end; returns the row that it, or its failure, left."""
-        command = run_command(run, gpu) + ["--rebuild"] * rebuild
-        options = ["--end-with-stdin", "--results", str(self.results_file)]
-        options += [] if self.rerun or rebuild else ["--skip-finished"]
+        command, run_id = run_command(run, gpu), uuid.uuid4().hex
+        options = ["--end-with-stdin", "--results", str(self.results_file), "--run-id", run_id]
+        options += ["--jobs", str(self.gpus.count(gpu))]
+        options += [] if self.rerun else ["--skip-finished"]
         options += [] if self.verbose else ["--set", "verbose=0"]
         start = time.perf_counter()
         with subprocess.Popen(
@@ -124,6 +126,7 @@ class Sweep:
             stdout=None if self.verbose else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=self._environment(),
+            start_new_session=True,  # Ctrl-C is for this process, which then ends its runs
         ) as child:
             self._children.add(child)
             if self._is_stopping:
@@ -132,9 +135,10 @@ class Sweep:
             tail = _drain(child.stderr, self.verbose)
             status = child.wait()
             self._children.discard(child)
-        row = find_finished(self._rows(), run_identity(run)) if status == 0 else None
+        row = self._find_row(run, run_id) if status == 0 else None
         if row is None:
             row = run_identity(run) | {
+                "run_id": run_id,
                 "failed": _reason(status, tail),
                 "command": shlex.join(command),
                 "seconds": round(time.perf_counter() - start, 3),
@@ -142,6 +146,13 @@ class Sweep:
             if not self._is_stopping:
                 append_result(self.results_file, row)
         return row
+
+    def _find_row(self, run: PlannedRun, run_id: str) -> dict[str, Any] | None:
+        """Returns the row that a run left, or that it found to be there already."""
+        rows = self._rows()
+        own = [row for row in rows if row.get("run_id") == run_id]
+        any_data = run_identity(run) | {"code_hash": None}
+        return own[-1] if own else find_finished(rows, any_data)
 
 
 def run_command(run: PlannedRun, gpu: str) -> list[str]:
@@ -152,30 +163,60 @@ def run_command(run: PlannedRun, gpu: str) -> list[str]:
 
 
 def run_identity(run: PlannedRun) -> dict[str, Any]:
-    """Returns how the row of a run begins; the data hash is null where the data are not encoded."""
+    """Returns how the row of a run begins; what its data are is left open."""
     from fuxictr.experiment.run import identity
-    from fuxictr.preprocess import find_built
 
-    row = identity(run.config, run.model_class)
-    with contextlib.suppress(DataError):
-        row["data_hash"] = find_built(run.config.dataset, run.config.data_dir)[1].data_hash
-    return row
+    return identity(run.config, run.model_class)
 
 
 def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[PlannedRun]:
     """Returns the runs that have no row of the same config, data and code.
 
-    Where the data are not encoded yet, all of their runs: each looks again once they are.
+    Where the data would be encoded anew, all of their runs: each looks again once they are.
     """
     known = {(row["expid"], row["seed"]) for row in rows if is_finished(row)}
+    hashes: dict[str, str | None] = {}
     found = []
     for run in runs:
         if (run.expid, run.seed) in known:
-            wanted = run_identity(run)
-            if wanted["data_hash"] is not None and find_finished(rows, wanted) is not None:
+            key = f"{run.config.data_dir} {run.config.dataset}"
+            if key not in hashes:
+                hashes[key] = current_data_hash(run)
+            wanted = run_identity(run) | {"data_hash": hashes[key]}
+            if hashes[key] is not None and find_finished(rows, wanted) is not None:
                 continue
         found.append(run)
     return found
+
+
+def current_data_hash(run: PlannedRun) -> str | None:
+    """Returns the hash of a run's encoded data, None where they would be encoded first."""
+    from fuxictr.preprocess import find_current
+
+    try:
+        encoded = find_current(run.config.dataset, run.config.data_dir)
+    except FuxiCTRError:  # the run itself will say it
+        return None
+    return encoded.data_hash if encoded is not None else None
+
+
+def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:
+    """Encodes the datasets of the runs where that is due, so that no run waits or pays for it.
+
+    What cannot be encoded is left to the runs, which fail with the reason.
+
+    Args:
+        runs: what will be run.
+        rebuild: encode also what is up to date.
+    """
+    from fuxictr.experiment.run import load_dataset
+
+    first = {f"{run.config.data_dir} {run.config.dataset}": run for run in reversed(runs)}
+    for run in reversed(list(first.values())):
+        try:
+            load_dataset(run.config, rebuild and not run.config.dataset.is_encoded)
+        except FuxiCTRError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def _drain(stream: IO[bytes], echo: bool) -> str:
@@ -190,14 +231,16 @@ def _drain(stream: IO[bytes], echo: bool) -> str:
 
 
 def _reason(status: int, tail: str) -> str:
-    """Returns why a process failed: the signal that ended it, or the last line that it wrote."""
+    """Returns why a process failed: the signal that ended it, or the error that it wrote last."""
     if status < 0:
         name = signal.Signals(-status).name
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return f"ended by {name}{hint}"
     lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
-    last = lines[-1] if lines else "no message"
-    return last if status else f"ended without a row of results ({last})"
+    errors = [i for i, line in enumerate(lines) if _ERROR.match(line)]
+    message = " ".join(lines[errors[-1] :]) if errors else (lines or ["no message"])[-1]
+    message = textwrap.shorten(message, _REASON_LENGTH, placeholder=" ...")
+    return message if status else f"ended without a row of results ({message})"
 
 
 @contextlib.contextmanager
