@@ -27,7 +27,7 @@ def test_a_lock_is_waited_for_and_ends_with_the_process_that_holds_it(tmp_path):
 
     with file_lock(path, on_wait=kill):
         assert len(waited) == 1
-    holder.wait()
+    holder.communicate()
     with file_lock(path, on_wait=kill):
         assert len(waited) == 1, "nobody holds it, so nothing is waited for"
 
