@@ -204,11 +204,8 @@ def _print_tables(
         for run in runs:
             seeds.setdefault(run.backbone, []).append(run.seed)
         if args.paper or not groups:
-            compared[dataset] = comparisons = [
-                comparison
-                for name in seeds
-                for comparison in tables.compare_backbones(rows, [name], dataset, seeds[name])
-            ]
+            comparisons = tables.compare_backbones(rows, list(seeds), dataset, seeds)
+            compared[dataset] = comparisons
             ceiling = tables.find_ceiling(dataset, comparisons)
             tables.write_tables(comparisons, dataset, folder, ceiling)
             text = tables.to_markdown(comparisons, dataset, ceiling)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+from fuxictr.errors import ConfigError
+from fuxictr.experiment.zoo import find_folder, load_experiment
 
 SEEDS = (2019, 2020, 2021)
 DEMO = "demo_x1"
+
+
+@functools.cache
+def config_hash_of(expid: str) -> str:
+    """Returns the hash of the expid's config as it is now; of others than model_zoo's a word."""
+    try:
+        return load_experiment(expid, find_folder(expid.split("_")[0]))[0].config_hash()
+    except ConfigError:
+        return "unknown"
 
 
 def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **changes: Any) -> dict:
@@ -16,7 +29,7 @@ def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **change
         "variant": "gen" if is_gen else "dis",
         "dataset_id": dataset_id,
         "seed": seed,
-        "config_hash": f"c_{expid}",
+        "config_hash": config_hash_of(expid),
         "data_hash": "data",
         "code_hash": "code",
         "test": {"AUC": auc, "logloss": 1.2 - auc},

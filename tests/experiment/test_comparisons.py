@@ -34,6 +34,14 @@ def test_means_deviations_lifts_p_and_overheads():
     assert fm.notes == fm.cost_notes == []
 
 
+def test_runs_that_shared_a_device_have_no_overhead_over_runs_that_did_not():
+    rows = make_pair("FM", DIS, GEN)
+    rows = [row | {"jobs": 2} if row["variant"] == "gen" else row for row in rows]
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.overhead("train_seconds") is None
+    assert "cpu (x86_64, 2 threads), 2 runs at a time" in fm.cost_notes[0]
+
+
 def test_one_seed_has_neither_deviation_nor_p():
     (fm,) = compare_backbones(make_pair("FM", DIS[:1], GEN[:1]), ["FM"], "demo")
     assert fm.lift("AUC") is not None
@@ -43,7 +51,7 @@ def test_one_seed_has_neither_deviation_nor_p():
 
 def test_a_missing_run_leaves_no_number_of_its_side():
     rows = make_pair("FM", DIS, GEN[:2])
-    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    (fm,) = compare_backbones(rows, ["FM"], "demo", SEEDS)
     assert fm.gen.missing == {2021: "not run"}
     assert not fm.gen.is_complete
     assert fm.gen.values("AUC") == []
@@ -103,7 +111,66 @@ def test_a_metric_that_was_not_asked_for_is_blank_and_named():
     assert fm.notes == ["FM DIS: logloss is not among the test metrics of every run"]
 
 
-def test_all_seeds_of_any_expid_are_asked_for_unless_told():
+def test_a_run_by_hand_does_not_take_the_place_of_the_sweeps():
+    sweep = make_pair("FM", DIS, GEN)
+    by_hand = make_row("FM_demo", 2020, 0.1, config_hash="by hand")
+    failed = make_failed("FM_demo_gen", 2020, "by hand") | {"config_hash": "by hand"}
+    rows = [*sweep, by_hand, failed]
+    for seeds in (None, SEEDS):
+        (fm,) = compare_backbones(rows, ["FM"], "demo", seeds)
+        assert fm.dis.values("AUC") == DIS
+        assert fm.notes == []
+    rows = [row for row in rows if (row["expid"], row["seed"]) != ("FM_demo", 2020)] + [by_hand]
+    (fm,) = compare_backbones(rows, ["FM"], "demo", SEEDS)
+    assert fm.dis.missing == {2020: "run with another config, data or code"}
+    (fm,) = compare_backbones([by_hand], ["FM"], "demo")
+    assert fm.notes == [
+        "FM DIS: seed 2020 run with another config, data or code",
+        "FM GEN: seed 2020 not run",
+    ], "there is nothing else to show"
+
+
+@pytest.mark.parametrize("code_hash", ["code", "changed since"])
+@pytest.mark.parametrize("backbones", [["FM"], ["FM", "PNN"]])
+def test_a_seed_of_one_side_alone_is_left_out_and_named(backbones, code_hash):
+    rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS, GEN)
+    rows.append(make_row("FM_demo", 7, 0.1, code_hash=code_hash))
+    for c in compare_backbones(rows, backbones, "demo"):
+        assert (c.is_complete, c.dis.seeds, c.gen.seeds) == (True, SEEDS, SEEDS)
+        assert c.notes == [
+            "FM DIS: seed 7 of FM_demo left out: no run to pair with, of the same data and code"
+        ] * (c.backbone == "FM")
+    (fm,) = compare_backbones(rows, ["FM"], "demo", [2019])
+    assert fm.notes == [], "who names the seeds knows which are left out"
+    rows.append(make_failed("FM_demo_gen", 7, "disk full"))
+    assert compare_backbones(rows, ["FM"], "demo")[0].gen.missing.get(7) == "failed: disk full"
+
+
+def test_seeds_of_stale_runs_are_left_out_and_named():
+    old = make_pair("FM", DIS, GEN, code_hash="old")
+    rows = old + make_pair("FM", DIS[:2], GEN[:2])
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert (fm.is_complete, fm.dis.seeds) == (True, SEEDS[:2])
+    assert [note.partition(" left out")[0] for note in fm.notes] == [
+        "FM DIS: seed 2021 of FM_demo",
+        "FM GEN: seed 2021 of FM_demo_gen",
+    ]
+
+
+def test_one_side_alone_has_its_seeds():
+    (fm,) = compare_backbones(make_pair("FM", DIS, []), ["FM"], "demo")
+    assert fm.dis.mean("AUC") == pytest.approx(0.72)
+    assert fm.notes == ["FM GEN: seeds 2019, 2020, 2021 not run"]
+
+
+def test_each_backbone_may_have_its_own_seeds():
+    rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS, GEN)
+    fm, pnn = compare_backbones(rows, ["FM", "PNN"], "demo", {"FM": [2019], "PNN": [2020, 5]})
+    assert (fm.dis.seeds, pnn.dis.seeds) == ((2019,), (5, 2020))
+    assert (fm.is_complete, pnn.notes[0]) == (True, "PNN DIS: seed 5 not run")
+
+
+def test_all_seeds_of_any_backbone_are_asked_for_unless_told():
     rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS[:1], GEN[:1])
     _, pnn = compare_backbones(rows, ["FM", "PNN"], "demo")
     assert pnn.dis.seeds == SEEDS
@@ -159,7 +226,9 @@ def test_averages_are_over_complete_backbones_and_name_the_others():
     comparisons = compare_backbones(rows, names, "demo")
     whole, explicit = average(comparisons, [*names, "xDeepFM"])
     assert [c.backbone for c in whole.over] == ["DeepFM", "FM", "FwFM"]
+    assert (whole.incomplete, whole.absent) == (("CrossNet",), ("xDeepFM",))
     assert whole.left_out == ("CrossNet", "xDeepFM")
+    assert whole.describe().endswith("missing runs: CrossNet; not in this table: xDeepFM")
     lifts = [100 * (0.6 - 0.5) / 0.5, 100 * (0.77 - 0.72) / 0.72, 100 * 0.02 / 0.8]
     assert whole.lift("AUC") == pytest.approx(sum(lifts) / 3)
     assert whole.mean("dis", "AUC") == pytest.approx((0.5 + 0.72 + 0.8) / 3)
@@ -186,6 +255,24 @@ def test_arms_stand_in_order_and_miss_what_they_miss():
     assert [r.side.is_complete for r in results] == [True, False, True, True, True]
     assert results[-1].side.mean("AUC") == pytest.approx(0.74)
     assert ablation_results(rows, arms, DEMO, [2019])[1].side.is_complete
+
+
+def test_arms_are_asked_for_the_seeds_that_one_of_them_shares_with_gen():
+    arms = find_arms("DCNv2", "demo", "source")
+    seeds = {"dis": (1, 2, 3), "own": (1, 2), "high": (1, 9), "low": (), "full": (1, 2, 3)}
+    rows = [make_row(arm.expid, seed, 0.7) for arm in arms for seed in seeds[arm.word]]
+    rows.append(make_failed(arms[3].expid, 3, "disk full"))
+    results = {r.arm.word: r.side for r in ablation_results(rows, arms, DEMO)}
+    assert {side.seeds for side in results.values()} == {(1, 2, 3)}
+    assert [word for word, side in results.items() if side.is_complete] == ["dis", "full"]
+    assert results["low"].missing == {1: "not run", 2: "not run", 3: "failed: disk full"}
+    assert "seed 9 of DCNv2_demo_gen_source_high left out" in results["high"].notes("high")[0]
+    results = {r.arm.word: r.side for r in ablation_results(rows[:-1], arms, DEMO)}
+    assert results["full"].seeds == (1, 2)
+    assert "seed 3 of DCNv2_demo_gen left out" in results["full"].notes("GEN")[0]
+    without_gen = [row for row in rows if row["expid"] != "DCNv2_demo_gen"]
+    results = {r.arm.word: r.side for r in ablation_results(without_gen, arms, DEMO)}
+    assert results["full"].missing == dict.fromkeys((1, 2, 3, 9), "not run")
 
 
 def test_unknown_names_are_refused():

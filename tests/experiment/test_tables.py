@@ -2,15 +2,15 @@
 
 import csv
 import io
-import json
 import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from fuxictr.datasets import registry
+from fuxictr.datasets import demo, registry
 from fuxictr.experiment import tables
 from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms
 from fuxictr.experiment.results import append_result
@@ -27,8 +27,16 @@ from fuxictr.experiment.tables import (
 from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
 from fuxictr.experiment.tables.published import read_published
 from fuxictr.experiment.tables.text import SCREEN, TextTable, escape_latex, format_p
-from fuxictr.experiment.zoo import ROOT, backbones
-from tests.experiment.result_rows import DEMO, SEEDS, make_failed, make_pair, make_row
+from fuxictr.experiment.zoo import ROOT, backbones, load_experiment
+from fuxictr.preprocess import prepare_dataset
+from tests.experiment.result_rows import (
+    DEMO,
+    SEEDS,
+    config_hash_of,
+    make_failed,
+    make_pair,
+    make_row,
+)
 
 AVAZU = "avazu_x4_3bbbc4c9"
 DIS, GEN = [0.70, 0.72, 0.74], [0.75, 0.76, 0.80]
@@ -63,7 +71,10 @@ def test_accuracy_says_what_was_measured_and_what_is_missing():
     assert "- PNN GEN: seed 2021 failed: a_b|c 5%\n" in text
     assert find_line(text, "all, 2 of 8")[1:4] == ["0.745000", "0.745000", "+0.225"]
     assert find_line(text, "explicit, 1 of 4")[3] == "+6.944"
-    assert "- explicit: average over FM; left out for missing runs: FwFM, FmFM, CrossNet\n" in text
+    left_out = ["left out for missing runs: PNN", "left out for missing runs: none"]
+    assert f"- all: average over FM, DeepFM; {left_out[0]}; not in this table: " in text
+    absent = "FwFM, FmFM, CrossNet"
+    assert f"- explicit: average over FM; {left_out[1]}; not in this table: {absent}\n" in text
     assert find_line(text, "Bayes ceiling")[1:6] == ["0.900000", "0.900000", "", "", "0.250000"]
     assert "demo_x1 (800 train, 100 valid, 100 test rows); seeds 2019, 2020, 2021." in text
     assert text.endswith("\nNo figures are published for demo_x1.\n")
@@ -180,7 +191,7 @@ def test_csv_has_all_digits_and_its_columns_stay(tmp_path):
     assert float(fm["AUC_lift_percent"]) == comparisons[0].lift("AUC")
     assert float(fm["AUC_p"]) == comparisons[0].p_value("AUC")
     assert float(fm["dis_AUC_std"]) == comparisons[0].dis.std("AUC")
-    assert fm["gen_config_hash"] == "c_FM_demo_gen"
+    assert fm["gen_config_hash"] == config_hash_of("FM_demo_gen")
     assert (pnn["gen_AUC_mean"], pnn["AUC_lift_percent"], pnn["gen_train_seconds"]) == ("", "", "")
     assert pnn["notes"] == "PNN GEN: seed 2021 failed: a_b|c 5%"
     assert (whole["averaged_over"], explicit["averaged_over"]) == ("FM", "FM")
@@ -275,19 +286,43 @@ def test_ablation_tables(tmp_path):
 
 
 def test_ceiling_is_of_the_data_that_the_runs_saw(tmp_path, monkeypatch):
+    def load_here(expid, folder):
+        config, model_class = load_experiment(expid, folder)
+        return replace(config, data_dir=tmp_path / "model_zoo" / "FM"), model_class
+
     monkeypatch.setattr(tables.backbones, "ROOT", tmp_path)
-    comparisons = compare_backbones(some_rows(), ["FM"], "demo")
-    assert find_ceiling("demo", comparisons) is None
+    monkeypatch.setattr(tables.backbones, "load_experiment", load_here)
+    none_ran = compare_backbones([], ["FM"], "demo")
+    assert find_ceiling("demo", none_ran) is None, "no data"
     folder = tmp_path / "data" / "Demo" / DEMO
-    folder.mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        (folder / f"{split}.csv").write_text("click\n")
-    truth = {"rows": 1000, "splits": {"test": CEILING}}
-    (folder / "ground_truth.json").write_text(json.dumps(truth))
-    assert find_ceiling("demo", comparisons) == CEILING
-    assert find_ceiling("avazu", comparisons) is None
-    (folder / "ground_truth.json").write_text(json.dumps(truth | {"rows": 999}))
-    assert find_ceiling("demo", comparisons) is None, "another log than the runs'"
+    demo.generate(folder, rows=1000)
+    ceiling = demo.load_bayes_ceiling(folder)
+    assert find_ceiling("demo", none_ran) == ceiling
+    config, _ = load_here("FM_demo", ROOT / "model_zoo" / "FM")
+    encoded = prepare_dataset(config.dataset, config.data_dir)
+
+    def found(data_hash):
+        rows = make_pair("FM", DIS, GEN, data_hash=data_hash)
+        return find_ceiling("demo", compare_backbones(rows, ["FM"], "demo"))
+
+    assert found(encoded.data_hash) == ceiling
+    assert found("other") is None, "as many rows of another log"
+    assert find_ceiling("avazu", none_ran) is None
+    demo.generate(folder, rows=1000, seed=7)
+    assert found(encoded.data_hash) is None, "the ground truth is another log's than the runs'"
+
+
+def test_an_arm_that_ran_with_other_data_or_code_than_gen_says_so(tmp_path):
+    arms = find_arms("DCNv2", "avazu", "source")
+    rows = ablation_rows()
+    for row in rows[3:6]:  # own field
+        row["data_hash"] = "other"
+    results = ablation_results(rows, arms, AVAZU)
+    note = "own field: it and GEN ran with different data (data_hash other, data)"
+    assert ablation_markdown("DCNv2", "source", results, "avazu").count(f"- {note}\n") == 1
+    paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
+    records = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert [r["missing"] for r in records if "different" in r["missing"]] == [note]
 
 
 def run_command(*options: object) -> subprocess.CompletedProcess:

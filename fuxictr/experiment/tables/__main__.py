@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuxictr.config import TrainConfig, list_expids
 from fuxictr.datasets import registry
 from fuxictr.errors import DataError, run_cli
-from fuxictr.experiment.ablation import ablated_backbones, find_arms, parse_groups
-from fuxictr.experiment.options import parse_models, parse_names, parse_seeds
+from fuxictr.experiment.ablation import find_arms, parse_groups
+from fuxictr.experiment.options import parse_models, parse_names
 from fuxictr.experiment.results import read_results
 from fuxictr.experiment.tables import (
     AVERAGED,
@@ -25,7 +24,8 @@ from fuxictr.experiment.tables import (
     write_average_lifts,
     write_tables,
 )
-from fuxictr.experiment.zoo import ROOT, backbones, select_expids
+from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
+from fuxictr.experiment.zoo import ROOT, backbones
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--seeds",
         help="the seeds a mean must be over: how many, counted up from the config's own, or a list "
-        "of them, as 2019,2020 (default: all that the results hold)",
+        "of them, as 2019,2020 (default: all that DIS and GEN of a backbone were both run with)",
     )
     parser.add_argument(
         "--results", type=Path, default=ROOT / "results" / "results.jsonl", help="the results store"
@@ -75,21 +75,23 @@ def _run(args: argparse.Namespace) -> None:
     paths: list[Path] = []
     for dataset in datasets:
         folder = args.out / registry.dataset_id_of(dataset)
-        names = _backbones_of(rows, dataset) if models == ["all"] else models
+        names = with_rows(rows, backbones(dataset), dataset) if models == ["all"] else models
         if not names:
             raise DataError(
                 f"{args.results}: no runs on {registry.dataset_id_of(dataset)}; run: "
                 f"bash 2.reproduce.sh --dataset {dataset}"
             )
-        comparisons = by_dataset[dataset] = _compare(rows, names, dataset, args.seeds)
+        comparisons = by_dataset[dataset] = compare_backbones(
+            rows, names, dataset, _seeds_of(args.seeds, names, dataset)
+        )
         ceiling = find_ceiling(dataset, comparisons)
         texts.append(to_markdown(comparisons, dataset, ceiling))
         paths += write_tables(comparisons, dataset, folder, ceiling)
         for group in groups:
-            names = _ablated_of(rows, dataset, group) if models == ["all"] else models
+            names = ablated_with_rows(rows, dataset, group) if models == ["all"] else models
             for name in names:
                 arms = find_arms(name, dataset, group)
-                seeds = _seeds_of(args.seeds, name, dataset)
+                seeds = None if args.seeds is None else own_seeds(args.seeds, name, dataset)
                 results = ablation_results(rows, arms, registry.dataset_id_of(dataset), seeds)
                 texts.append(ablation_markdown(name, group, results, dataset))
                 paths += write_ablation_tables(name, group, results, dataset, folder)
@@ -108,49 +110,12 @@ def _datasets_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [
         registry.alias_of(name) for name in dict.fromkeys(r.get("dataset_id", "") for r in rows)
     ]
-    return [name for name in names if _backbones_of(rows, name)]
+    return [name for name in names if with_rows(rows, backbones(name), name)]
 
 
-def _backbones_of(rows: Sequence[Mapping[str, Any]], dataset: str) -> list[str]:
-    """Returns the backbones that have a row on the dataset, finished or failed."""
-    dataset_id = registry.dataset_id_of(dataset)
-    ran = {row.get("expid") for row in rows if row.get("dataset_id") == dataset_id}
-    return [
-        name
-        for name in backbones(dataset)
-        if any(choice.expid in ran for choice in select_expids(name, dataset, ["dis", "gen"]))
-    ]
-
-
-def _ablated_of(rows: Sequence[Mapping[str, Any]], dataset: str, group: str) -> list[str]:
-    """Returns the backbones that have a row of an arm of the ablation, finished or failed."""
-    ran = {row.get("expid") for row in rows}
-    return [
-        name
-        for name in ablated_backbones(dataset, group)
-        if any(a.expid in ran and not a.is_reference for a in find_arms(name, dataset, group))
-    ]
-
-
-def _compare(
-    rows: Sequence[dict[str, Any]], names: Sequence[str], dataset: str, seeds: str | None
-) -> list[Comparison]:
-    if seeds is None:
-        return compare_backbones(rows, names, dataset)
-    return [
-        comparison
-        for name in names
-        for comparison in compare_backbones(rows, [name], dataset, _seeds_of(seeds, name, dataset))
-    ]
-
-
-def _seeds_of(text: str | None, backbone: str, dataset: str) -> list[int] | None:
-    """Returns the seeds that --seeds stands for; a count begins at the DIS config's own seed."""
-    if text is None:
-        return None
-    (choice,) = select_expids(backbone, dataset, ["dis"])
-    own = list_expids(choice.folder / "config")[choice.expid].get("seed", TrainConfig.seed)
-    return parse_seeds(text, own)
+def _seeds_of(text: str | None, names: Sequence[str], dataset: str) -> dict[str, list[int]] | None:
+    """Returns the seeds of each backbone, None where --seeds is not given."""
+    return None if text is None else {name: own_seeds(text, name, dataset) for name in names}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from fuxictr.experiment.tables.published import (
     has_published,
     published_table,
 )
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.sides import METRICS, Side, unlike_runs
 from fuxictr.experiment.tables.statistics import paired_t_test
 from fuxictr.experiment.tables.text import (
     LATEX_PREAMBLE,
@@ -112,8 +112,14 @@ def ablation_table(backbone: str, group: str, results: Sequence[ArmResult]) -> T
     columns = ["arm"]
     for metric in METRICS:
         columns += [f"test {metric}", "to GEN", "p", "to DIS"]
-    notes = [note for r in results for note in r.side.notes(r.arm.label)]
+    notes = [note for r in results for note in arm_notes(r, gen)]
     return TextTable(f"Ablation of {backbone}: {group}", columns, rows, notes=notes)
+
+
+def arm_notes(result: ArmResult, gen: Side) -> list[str]:
+    """Returns what a reader must know of an arm: missing runs, unlike data or code."""
+    label, unlike = result.arm.label, unlike_runs(result.side, gen)
+    return result.side.notes(label) + [f"{label}: it and GEN ran with {what}" for what in unlike]
 
 
 def _minus(side: Side, base: Side, metric: str) -> float | None:
@@ -147,7 +153,7 @@ def _record(
         "label": result.arm.label,
         "expid": side.expid,
         "seeds": " ".join(map(str, side.seeds)),
-        "missing": "; ".join(side.notes(result.arm.label)),
+        "missing": "; ".join(arm_notes(result, gen)),
     }
     for metric in METRICS:
         numbers = (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.demo import load_bayes_ceiling
+from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
 from fuxictr.experiment.tables.sides import METRICS, Side
@@ -22,7 +22,7 @@ from fuxictr.experiment.tables.text import (
     to_csv,
     wrap,
 )
-from fuxictr.experiment.zoo import ROOT, backbones
+from fuxictr.experiment.zoo import ROOT, backbones, load_experiment, select_expids
 from fuxictr.files import write_atomically
 
 CEILING = "Bayes ceiling"
@@ -107,18 +107,19 @@ def to_markdown(
 def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> dict[str, float] | None:
     """Returns AUC and logloss of the demo data's true click probabilities on the test split.
 
-    None for other data, and where the demo data at hand are not of the size that the runs saw.
+    None for other data, and unless the runs saw the demo data at hand: their data_hash is that of
+    the encoded dataset, and that is up to date with the raw files, whose ground truth this is.
     """
     if registry.alias_of(dataset) != "demo":
         return None
     raw = registry.resolve(dataset)
-    folder = registry.raw_dir(ROOT, raw)
     if not registry.is_prepared(ROOT, raw):
         return None
-    truth = json.loads((folder / registry.GROUND_TRUTH).read_text(encoding="utf-8"))
-    runs = [run for c in comparisons for side in (c.dis, c.gen) for run in side.runs.values()]
-    sizes = {sum(run["rows"].values()) for run in runs if run.get("rows")}
-    return load_bayes_ceiling(folder) if sizes <= {truth["rows"]} else None
+    sides = [side for side in _sides(comparisons) if side.runs]
+    hashes = {run.get("data_hash") for side in sides for run in side.runs.values()}
+    if hashes and hashes != {_current_data_hash(comparisons[0].backbone, dataset)}:
+        return None
+    return load_bayes_ceiling(registry.raw_dir(ROOT, raw))
 
 
 def accuracy_table(
@@ -128,7 +129,7 @@ def accuracy_table(
 
     It holds no time, so that the same runs in another order give the same bits.
     """
-    averages = _averages(comparisons, dataset)
+    averages = averages_of(comparisons, dataset)
     columns, rows = ["backbone"], [[c.backbone] for c in comparisons]
     last = [[_label(a)] for a in averages]
     for metric in METRICS:
@@ -149,7 +150,7 @@ def accuracy_table(
 
 def cost_table(comparisons: Sequence[Comparison], dataset: str) -> TextTable:
     """Returns parameters, time and memory of each backbone, and the average overheads."""
-    averages = _averages(comparisons, dataset)
+    averages = averages_of(comparisons, dataset)
     mebi = 1 / (1 << 20)
     columns = ["backbone", "parameters DIS", "GEN", "%", "training s DIS", "GEN", "%"]
     columns += ["s per row %", "peak MiB DIS", "GEN", "%"]
@@ -179,9 +180,22 @@ def cost_table(comparisons: Sequence[Comparison], dataset: str) -> TextTable:
     return TextTable("Cost of GEN", columns, rows, 1, len(averages), notes)
 
 
-def _averages(comparisons: Sequence[Comparison], dataset: str) -> list[Average]:
-    """Returns the averages, none over a single backbone."""
+def averages_of(comparisons: Sequence[Comparison], dataset: str) -> list[Average]:
+    """Returns the averages that the tables show, none over a single backbone."""
     return average(comparisons, backbones(dataset)) if len(comparisons) > 1 else []
+
+
+def _current_data_hash(backbone: str, dataset: str) -> str | None:
+    """Returns the hash of the encoded data, None where they are not those of the raw files."""
+    from fuxictr.preprocess import find_current
+
+    (choice,) = select_expids(backbone, dataset, ["dis"])
+    config, _ = load_experiment(choice.expid, choice.folder)
+    try:
+        encoded = find_current(config.dataset, config.data_dir)
+    except FuxiCTRError:
+        return None
+    return None if encoded is None else encoded.data_hash
 
 
 def _label(a: Average) -> str:
@@ -212,7 +226,7 @@ def _records(
     comparisons: Sequence[Comparison], dataset: str, ceiling: Mapping[str, float] | None
 ) -> list[dict[str, Any]]:
     records = [_record(c) for c in comparisons]
-    for a in _averages(comparisons, dataset):
+    for a in averages_of(comparisons, dataset):
         record: dict[str, Any] = {
             "backbone": f"average of {a.label}",
             "averaged_over": " ".join(c.backbone for c in a.over),

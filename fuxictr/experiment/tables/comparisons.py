@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.ablation import Arm
-from fuxictr.experiment.tables.sides import Side, find_sides
+from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
 from fuxictr.experiment.zoo import select_expids
 
@@ -56,13 +56,8 @@ class Comparison:
     def notes(self) -> list[str]:
         """What a reader must know of the row: missing runs, sides of unlike data or code."""
         notes = self.dis.notes(f"{self.backbone} DIS") + self.gen.notes(f"{self.backbone} GEN")
-        for key, word in (("data_hash", "data"), ("code_hash", "code")):
-            dis, gen = self.dis.shared(key), self.gen.shared(key)
-            if self.dis.runs and self.gen.runs and dis != gen:
-                notes.append(
-                    f"{self.backbone}: DIS and GEN ran with different {word} ({key} {dis}, {gen})"
-                )
-        return notes
+        unlike = unlike_runs(self.dis, self.gen)
+        return notes + [f"{self.backbone}: DIS and GEN ran with {what}" for what in unlike]
 
     @property
     def cost_notes(self) -> list[str]:
@@ -83,18 +78,26 @@ class Average:
     Attributes:
         label: ``all`` or ``explicit``.
         over: the complete comparisons.
-        left_out: the other backbones that the label stands for.
+        incomplete: those that were compared and miss a run.
+        absent: the other backbones that the label stands for.
     """
 
     label: str
     over: tuple[Comparison, ...]
-    left_out: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """All that the label stands for and that it is not over."""
+        return (*self.incomplete, *self.absent)
 
     def describe(self) -> str:
         """Returns over which backbones it is, and which it leaves out."""
         over = ", ".join(c.backbone for c in self.over) or "no backbone"
-        out = ", ".join(self.left_out) or "none"
-        return f"{self.label}: average over {over}; left out for missing runs: {out}"
+        text = f"{self.label}: average over {over}"
+        text += f"; left out for missing runs: {', '.join(self.incomplete) or 'none'}"
+        return text + (f"; not in this table: {', '.join(self.absent)}" if self.absent else "")
 
     def mean(self, variant: str, metric: str) -> float | None:
         """Returns the mean of the backbones' means of ``dis`` or ``gen``."""
@@ -121,23 +124,35 @@ def compare_backbones(
     rows: Iterable[dict[str, Any]],
     backbones: Sequence[str],
     dataset: str,
-    seeds: Sequence[int] | None = None,
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
 ) -> list[Comparison]:
-    """Returns DIS and GEN of each backbone.
+    """Returns DIS and GEN of each backbone, run with the configs as they are now.
 
     Args:
         rows: the results store.
         backbones: as --model.
         dataset: as --dataset.
-        seeds: the seeds each side must have; null = all that any of the expids ran or failed with.
+        seeds: the seeds each side must have, or those of each backbone; null = all that any of the
+            backbones was run or failed with on both sides. Other seeds are named in the notes.
 
     Raises:
         ConfigError: a backbone without a DIS and a GEN expid on the dataset.
     """
-    pairs = [select_expids(backbone, dataset, ["dis", "gen"]) for backbone in backbones]
-    expids = [choice.expid for pair in pairs for choice in pair]
-    sides = find_sides(list(rows), expids, registry.dataset_id_of(dataset), seeds)
-    return [Comparison(dis.backbone, sides[dis.expid], sides[gen.expid]) for dis, gen in pairs]
+    rows, dataset_id = list(rows), registry.dataset_id_of(dataset)
+    found = []
+    for backbone in backbones:
+        dis, gen = (
+            find_runs(rows, choice.expid, choice.folder, dataset_id)
+            for choice in select_expids(backbone, dataset, ["dis", "gen"])
+        )
+        found.append((dis, gen))
+    wanted = shared_seeds(found, [f for pair in found for f in pair]) if seeds is None else seeds
+    comparisons = []
+    for backbone, pair in zip(backbones, found, strict=True):
+        own = wanted[backbone] if isinstance(wanted, Mapping) else wanted
+        sides = [runs.side(own, names_left_out=seeds is None) for runs in pair]
+        comparisons.append(Comparison(backbone, *sides))
+    return comparisons
 
 
 def ablation_results(
@@ -146,9 +161,23 @@ def ablation_results(
     dataset_id: str,
     seeds: Sequence[int] | None = None,
 ) -> list[ArmResult]:
-    """Returns the runs of each arm; the arguments are as for compare_backbones."""
-    sides = find_sides(list(rows), [arm.expid for arm in arms], dataset_id, seeds)
-    return [ArmResult(arm, sides[arm.expid]) for arm in arms]
+    """Returns the runs of each arm, run with the configs as they are now.
+
+    Args:
+        rows: the results store.
+        arms: what find_arms returned: DIS, the arms, the full GEN.
+        dataset_id: the dataset.
+        seeds: the seeds each arm must have; null = all that any arm and the full GEN were both run
+            or failed with. Other seeds, those of DIS and GEN included, are named in the notes.
+    """
+    rows = list(rows)
+    found = [find_runs(rows, arm.expid, arm.folder, dataset_id) for arm in arms]
+    own = [runs for arm, runs in zip(arms, found, strict=True) if not arm.is_reference]
+    wanted = shared_seeds([(runs, found[-1]) for runs in own], found) if seeds is None else seeds
+    return [
+        ArmResult(arm, runs.side(wanted, names_left_out=seeds is None))
+        for arm, runs in zip(arms, found, strict=True)
+    ]
 
 
 def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Average]:
@@ -158,14 +187,16 @@ def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Ave
         comparisons: what compare_backbones returned.
         known: the backbones that ``all`` stands for.
     """
-    names = list(dict.fromkeys([c.backbone for c in comparisons] + list(known)))
+    compared = [c.backbone for c in comparisons]
+    names = list(dict.fromkeys([*compared, *known]))
     explicit = [name for name in EXPLICIT if name in names]
     complete = {c.backbone: c for c in comparisons if c.is_complete}
     return [
         Average(
             label,
             tuple(complete[name] for name in members if name in complete),
-            tuple(name for name in members if name not in complete),
+            tuple(name for name in members if name in compared and name not in complete),
+            tuple(name for name in members if name not in compared),
         )
         for label, members in (("all", names), ("explicit", explicit))
         if members

@@ -11,6 +11,7 @@ from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.errors import DataError
+from fuxictr.experiment.ablation import Arm
 from fuxictr.experiment.tables.comparisons import Comparison, average, mean_of
 from fuxictr.experiment.tables.sides import METRICS, Side
 from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
@@ -43,7 +44,9 @@ LIFT_COLUMNS = (
     "averaged_over",
     "left_out",
 )
-_NAMES = {"PNN": "IPNN"}  # of backbones, where the publications' differ from ours
+# The publication that has the ablations.
+_OF_ABLATIONS = "ge4rec_figures"
+PAPER_NAMES = {"PNN": "IPNN"}  # of backbones, where the publications' differ from ours
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,19 @@ def published_value(
         variant: DIS, GEN or an arm of an ablation, as ``source=own``.
         metric: AUC or logloss.
     """
-    key = (_file_name(dataset_name), _NAMES.get(model, model), variant, metric)
+    key = (_file_name(dataset_name), PAPER_NAMES.get(model, model), variant, metric)
     found = ("dataset", "model", "variant", "metric")
     return [dict(row) for row in _shipped() if tuple(row[name] for name in found) == key]
+
+
+def published_arms(dataset: str, backbone: str, arms: Iterable[Arm]) -> dict[str, float]:
+    """Returns expid -> published test AUC, of the arms of an ablation that have one."""
+    return {
+        arm.expid: float(row["value"])
+        for arm in arms
+        for row in published_value(dataset, backbone, arm.published, "AUC")
+        if row["source"] == _OF_ABLATIONS
+    }
 
 
 def has_published(dataset: str) -> bool:
@@ -201,8 +214,8 @@ def lift_table(records: Sequence[Mapping[str, Any]]) -> TextTable:
         for record in records
     ]
     notes = {
-        f"{record['average']}: average over {record['averaged_over'] or 'no backbone'}; left out "
-        f"for missing runs: {record['left_out'] or 'none'}": None
+        f"{record['average']}: average over {record['averaged_over'] or 'no backbone'}; left out, "
+        f"for missing runs or not asked for: {record['left_out'] or 'none'}": None
         for record in records
     }
     head = ["average", "metric", *(name.replace("_", ", ") for name in numbers)]

@@ -11,10 +11,12 @@ import statistics as medians
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fuxictr.experiment.results import is_finished, last_failures, newest_runs
 from fuxictr.experiment.tables.statistics import mean, sample_std
+from fuxictr.experiment.zoo import load_experiment
 
 METRICS = ("AUC", "logloss")
 _REASON = 160  # characters of a failure's reason; the results store has it whole
@@ -29,8 +31,9 @@ class Side:
         seeds: the seeds asked for, ascending.
         runs: seed -> row of results, of the seeds that have one.
         missing: seed -> why it has none: ``not run``, ``failed: <reason>``, or that it was run with
-            another config, data or code than the newest run.
+            another config than the expid has now, or other data or code than the newest run.
         failed_since: seed -> reason, of the seeds that have a run and failed when run again.
+        left_out: seeds that were run or failed and that nobody asked for.
     """
 
     expid: str
@@ -38,6 +41,7 @@ class Side:
     runs: dict[int, dict[str, Any]]
     missing: dict[int, str]
     failed_since: dict[int, str] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -97,9 +101,16 @@ class Side:
 
     @property
     def devices(self) -> list[str]:
-        """The kinds of device that its runs used, sorted; which GPU of several is left out."""
-        names = (str(run.get("device", "unknown")) for run in self.runs.values())
-        return sorted({re.sub(r"^cuda:\d+", "cuda", name) for name in names})
+        """The kinds of device that its runs used, sorted; which GPU of several is left out.
+
+        Where runs shared it, as with --jobs, the name says how many: their times are longer.
+        """
+        names = set()
+        for run in self.runs.values():
+            name = re.sub(r"^cuda:\d+", "cuda", str(run.get("device", "unknown")))
+            jobs = run.get("jobs", 1)
+            names.add(name if jobs == 1 else f"{name}, {jobs} runs at a time")
+        return sorted(names)
 
     def shared(self, key: str) -> Any:
         """Returns the value that all its runs have at a key; None where they differ."""
@@ -116,6 +127,8 @@ class Side:
             return [f"{name}: not run"]
         parts = _by_reason(self.missing)
         parts += _by_reason({s: f"{r}, when run again" for s, r in self.failed_since.items()})
+        why = f"of {self.expid} left out: no run to pair with, of the same data and code"
+        parts += _by_reason(dict.fromkeys(self.left_out, why))
         parts += [
             f"{metric} is not among the test metrics of every run"
             for metric in METRICS
@@ -130,48 +143,102 @@ class Side:
         return medians.median(values)  # type: ignore[type-var]
 
 
-def find_sides(
-    rows: Sequence[dict[str, Any]],
-    expids: Iterable[str],
-    dataset_id: str,
-    seeds: Sequence[int] | None = None,
-) -> dict[str, Side]:
-    """Returns expid -> its runs over the same seeds.
+@dataclass(frozen=True)
+class Found:
+    """What the results store has of one expid.
+
+    Attributes:
+        expid: the experiment.
+        dataset_id: the dataset.
+        rows: of its config as it is now, finished or failed, in the order of writing.
+        ran: the seeds that were run to the end, with whatever config.
+    """
+
+    expid: str
+    dataset_id: str
+    rows: list[dict[str, Any]]
+    ran: set[int]
+
+    @property
+    def seeds(self) -> set[int]:
+        """The seeds that were run with the newest run's data and code, or failed last."""
+        return {*newest_runs(self.rows, self.expid, self.dataset_id), *self.failures}
+
+    @property
+    def tried(self) -> set[int]:
+        """The seeds that were run with its config, or failed."""
+        return {row["seed"] for row in self.rows}
+
+    @property
+    def failures(self) -> dict[int, str]:
+        """Seed -> reason, of the seeds whose newest run failed."""
+        return last_failures(self.rows, self.expid, self.dataset_id)
+
+    def side(self, seeds: Iterable[int], names_left_out: bool = False) -> Side:
+        """Returns its runs over some seeds.
+
+        Args:
+            seeds: the seeds that it must have.
+            names_left_out: whether its other seeds are to be named.
+        """
+        wanted = tuple(sorted(set(seeds)))
+        found = newest_runs(self.rows, self.expid, self.dataset_id, wanted)
+        reasons = dict.fromkeys(self.ran - set(found), "run with another config, data or code")
+        reasons |= {seed: f"failed: {_one_line(why)}" for seed, why in self.failures.items()}
+        missing = {seed: reasons.get(seed, "not run") for seed in wanted if seed not in found}
+        for seed, run in found.items():
+            wrong = [f"{m} is {v}" for m, v in run.get("test", {}).items() if not math.isfinite(v)]
+            if wrong or "test" not in run:
+                missing[seed] = f"failed: test {', '.join(wrong) or 'metrics are missing'}"
+        runs = {seed: run for seed, run in found.items() if seed not in missing}
+        since = {seed: reasons[seed] for seed in runs if seed in reasons}
+        left_out = tuple(sorted(self.tried - set(wanted))) if names_left_out else ()
+        return Side(self.expid, wanted, runs, dict(sorted(missing.items())), since, left_out)
+
+
+def find_runs(rows: Iterable[dict[str, Any]], expid: str, folder: Path, dataset_id: str) -> Found:
+    """Returns what the results store has of an expid with its config as it is now.
 
     Args:
         rows: the results store.
-        expids: the experiments.
+        expid: the experiment.
+        folder: its model folder.
         dataset_id: the dataset.
-        seeds: the seeds each must have; null = all that any of the expids ran or failed with.
+
+    Raises:
+        ConfigError: its config cannot be used.
     """
-    runs = {expid: newest_runs(rows, expid, dataset_id, seeds) for expid in expids}
-    reasons: dict[str, dict[int, str]] = {}
-    for expid in runs:
-        failures = last_failures(rows, expid, dataset_id).items()
-        reasons[expid] = {seed: f"failed: {_one_line(why)}" for seed, why in failures}
-    if seeds is None:
-        seeds = [seed for expid, found in runs.items() for seed in (*found, *reasons[expid])]
-    wanted = tuple(sorted(set(seeds)))
-    finished = [row for row in rows if row.get("dataset_id") == dataset_id and is_finished(row)]
-    sides = {}
-    for expid, found in runs.items():
-        ran = {row["seed"] for row in finished if row.get("expid") == expid}
-        other = dict.fromkeys(ran - set(found), "run with another config, data or code")
-        sides[expid] = _make_side(expid, wanted, found, {**other, **reasons[expid]})
-    return sides
+    own = [r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id]
+    # The config is checked against the model's signature, so this imports torch.
+    config_hash = load_experiment(expid, folder)[0].config_hash() if own else None
+    current = [row for row in own if row.get("config_hash") == config_hash]
+    return Found(expid, dataset_id, current, {row["seed"] for row in own if is_finished(row)})
 
 
-def _make_side(
-    expid: str, seeds: tuple[int, ...], found: dict[int, dict[str, Any]], reasons: dict[int, str]
-) -> Side:
-    missing = {seed: reasons.get(seed, "not run") for seed in seeds if seed not in found}
-    for seed, run in found.items():
-        wrong = [f"{m} is {v}" for m, v in run.get("test", {}).items() if not math.isfinite(v)]
-        if wrong or "test" not in run:
-            missing[seed] = f"failed: test {', '.join(wrong) or 'metrics are missing'}"
-    runs = {seed: run for seed, run in found.items() if seed not in missing}
-    since = {seed: reasons[seed] for seed in runs if seed in reasons}
-    return Side(expid, seeds, runs, dict(sorted(missing.items())), since)
+def shared_seeds(pairs: Sequence[tuple[Found, Found]], found: Sequence[Found]) -> list[int]:
+    """Returns the seeds that a mean must be over where nobody says which.
+
+    They are all that any of the pairs was run or failed with on both sides: data and code of each
+    side's newest run count first, any of its config's where those share no seed. So a run by hand
+    of one side asks no other for its seed. Where no pair shares a seed they are all of ``found``.
+
+    Args:
+        pairs: what is compared.
+        found: all whose means are shown.
+    """
+    shared = {seed for a, b in pairs for seed in (a.seeds & b.seeds or a.tried & b.tried)}
+    tried = {seed for runs in found for seed in runs.tried}
+    ran = {seed for runs in found for seed in runs.ran}
+    return sorted(shared or tried or ran)
+
+
+def unlike_runs(first: Side, second: Side) -> list[str]:
+    """Returns ``different data (data_hash a, b)`` and the like, of what two sides do not share."""
+    return [
+        f"different {word} ({key} {first.shared(key)}, {second.shared(key)})"
+        for key, word in (("data_hash", "data"), ("code_hash", "code"))
+        if first.runs and second.runs and first.shared(key) != second.shared(key)
+    ]
 
 
 def _one_line(text: object) -> str:
