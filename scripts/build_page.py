@@ -33,6 +33,7 @@ from scripts.measured import (  # noqa: E402
     METRICS,
     Figure,
     backbone_rows,
+    describe_seeds,
     find_figures,
     number,
     read_table,
@@ -86,14 +87,14 @@ def results_part(folder: Path) -> str:
     parts = [f"<h3>{escape(name)}</h3>"]
     if not rows:
         return "\n".join([*parts, f"<p>No table of backbones; {link}.</p>"])
-    seeds = seeds_of(rows)
-    parts.append(f"<p>{escape(summary(table, len(seeds)))}</p>")
+    parts.append(f"<p>{escape(summary(table))}</p>")
     others = [row for row in table if row not in rows]
     for metric in METRICS:
         better = "higher" if metric == "AUC" else "lower"
         caption = (
             f"{metric} on the test split of {name} ({better} is better): mean ± sample standard "
-            f"deviation over seeds {', '.join(seeds)}, lift of GEN over DIS, p of a paired t-test."
+            f"deviation over seeds {describe_seeds(rows)}, lift of GEN over DIS, p of a paired "
+            "t-test."
         )
         parts.append(accuracy_table([*rows, *others], metric, caption))
     if cost := cost_table(rows, f"What GEN needs more than DIS on {name}, in percent."):
@@ -101,16 +102,17 @@ def results_part(folder: Path) -> str:
     return "\n".join([*parts, f'<p class="note">{name}: {link}.</p>'])
 
 
-def summary(table: list[dict[str, str]], num_seeds: int) -> str:
+def summary(table: list[dict[str, str]]) -> str:
     """Returns what the numbers say: who wins, whether it is more than noise, the mean lift."""
     pairs = []
     for row in backbone_rows(table):
         dis, gen = number(row, "dis_AUC_mean"), number(row, "gen_AUC_mean")
         if dis is not None and gen is not None:
-            pairs.append(Pair(row["backbone"], dis, gen, number(row, "AUC_p")))
+            num_seeds = len(seeds_of(row))
+            pairs.append(Pair(row["backbone"], dis, gen, number(row, "AUC_p"), num_seeds))
     sentences = [
         winners_sentence("test AUC", pairs, 6),
-        noise_sentence(pairs, num_seeds, True, "DIS", "GEN"),
+        noise_sentence(pairs, True, "DIS", "GEN"),
     ]
     for row in table:
         if row.get("backbone") == "average of all":

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuxictr.errors import DataError
+from fuxictr.experiment.tables.published import PAPER_NAMES
 
-NAMES = {"CrossNet": "CrossNet V2", "DCNv2": "DCN V2", "PNN": "IPNN"}
+NAMES = {"CrossNet": "CrossNet V2", "DCNv2": "DCN V2", **PAPER_NAMES}
 METRICS = ("AUC", "logloss")
 
 
@@ -120,20 +121,27 @@ def find_figures(folder: Path) -> list[Figure]:
     Raises:
         DataError: a PNG is of no known kind.
     """
-    found: list[Figure] = []
-    for path in sorted(folder.glob("*.png")):
-        matches = ((kind, re.fullmatch(kind.pattern, path.stem)) for kind in KINDS)
-        kind, match = next(((k, m) for k, m in matches if m), (None, None))
-        if kind is None or match is None:
-            raise DataError(f"{path}: scripts/measured.py knows no kind of figure of this name")
-        words = match.groupdict()
-        if "model" in words:
-            words["model"] = NAMES.get(words["model"], words["model"])
-        if "variant" in words:
-            words["variant"] = words["variant"].upper()
-        caption = ", ".join(words.values()) or "All backbones"
-        found.append(Figure(path, kind, caption, kind.alt.format(**words)))
+    found = map(figure_of, sorted(folder.glob("*.png")))
     return sorted(found, key=lambda figure: KINDS.index(figure.kind))
+
+
+def figure_of(path: Path) -> Figure:
+    """Returns the figure of a PNG.
+
+    Raises:
+        DataError: it is of no known kind.
+    """
+    matches = ((kind, re.fullmatch(kind.pattern, path.stem)) for kind in KINDS)
+    kind, match = next(((k, m) for k, m in matches if m), (None, None))
+    if kind is None or match is None:
+        raise DataError(f"{path}: scripts/measured.py knows no kind of figure of this name")
+    words = match.groupdict()
+    if "model" in words:
+        words["model"] = NAMES.get(words["model"], words["model"])
+    if "variant" in words:
+        words["variant"] = words["variant"].upper()
+    caption = ", ".join(words.values()) or "All backbones"
+    return Figure(path, kind, caption, kind.alt.format(**words))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -155,6 +163,16 @@ def number(row: dict[str, str], column: str) -> float | None:
     return float(text) if text else None
 
 
-def seeds_of(rows: list[dict[str, str]]) -> list[str]:
-    """Returns the seeds that the rows name, each once."""
-    return sorted({seed for row in rows for seed in (row.get("seeds") or "").split()}, key=int)
+def seeds_of(row: dict[str, str]) -> list[int]:
+    """Returns the seeds that a row is over, ascending."""
+    return sorted(int(seed) for seed in (row.get("seeds") or "").split())
+
+
+def describe_seeds(rows: list[dict[str, str]]) -> str:
+    """Returns ``1, 2``, or ``1, 2 (FM) and 1 (PNN)`` where the rows are over unlike seeds."""
+    by_seeds: dict[str, list[str]] = {}
+    for row in rows:
+        by_seeds.setdefault(", ".join(map(str, seeds_of(row))), []).append(row["backbone"])
+    if len(by_seeds) == 1:
+        return next(iter(by_seeds))
+    return " and ".join(f"{seeds} ({', '.join(names)})" for seeds, names in by_seeds.items())

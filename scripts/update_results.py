@@ -2,14 +2,15 @@
 
     python scripts/update_results.py [--dataset demo]
 
-Run after `bash 2.reproduce.sh --paper --dataset demo --seeds 3 --ablation all` and
-`bash 3.analyze.sh --report --dataset demo`. Everything in docs/results/ is made by this script from
-results/ and figure/; figures are shrunk, and of some kinds only those of a few models are kept.
+Run after `bash 3.analyze.sh --report`, whose report.json says which runs it shows and which figures
+it drew: those go into docs/results/, with the tables of the same runs. Figures are shrunk, and of
+some kinds only those of a few models are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -26,12 +27,14 @@ sys.path.insert(0, str(ROOT))
 from fuxictr.datasets import registry  # noqa: E402
 from fuxictr.datasets.demo import DEFAULT_ROWS  # noqa: E402
 from fuxictr.errors import DataError, run_cli  # noqa: E402
-from fuxictr.experiment.results import is_finished, read_results  # noqa: E402
+from fuxictr.experiment.report import page as report_page  # noqa: E402
 from fuxictr.files import write_atomically  # noqa: E402
 from scripts.build_page import page  # noqa: E402
 from scripts.measured import (  # noqa: E402
     Figure,
     backbone_rows,
+    describe_seeds,
+    figure_of,
     find_figures,
     read_table,
     seeds_of,
@@ -62,27 +65,18 @@ def update(root: Path, dataset: str) -> None:
         DataError: results or figures are missing; names the command that makes them.
     """
     dataset_id = registry.dataset_id_of(dataset)
-    tables = root / "results" / dataset_id
-    figures = root / "figure" / "final" / dataset_id
+    report = read_report(root, dataset)
+    names = check_tables(root, report)
     target = root / "docs" / "results" / dataset_id
-    seeds = seeds_of(backbone_rows(read_table(tables / "table.csv")))
-    commands = commands_of(dataset, len(seeds) or 3, root)
-    for needed in (tables / "table.csv", tables / "table.md", figures):
-        if not needed.exists():
-            raise DataError(f"{needed} is missing; run: {' && '.join(commands[:-1])}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / dataset_id
         made.mkdir()
-        copy_tables(tables, made)
-        for path in (*figures.glob("*_summary.csv"), *figures.glob("redundancy.csv")):
-            shutil.copyfile(path, made / path.name)
-        for figure in find_figures(figures):
-            if is_kept(figure):
-                shrink(figure.path, made / figure.path.name)
-        if not list(made.glob("*.png")):
-            raise DataError(f"{figures} holds no figures; run: {' && '.join(commands[:-1])}")
-        about = [run_of(root, dataset_id), "Made by", "```bash\n" + "\n".join(commands) + "\n```"]
+        for name in names:
+            shutil.copyfile(root / "results" / dataset_id / name, made / name)
+        copy_figures(root, report, made)
+        commands = [*commands_of(report), COMMAND + f" --dataset {dataset}" * (dataset != "demo")]
+        about = [run_of(report), "Made by", "```bash\n" + "\n".join(commands) + "\n```"]
         write_atomically(made / "README.md", "\n\n".join(readme_of(made, about)) + "\n")
         readme = root / "README.md"
         text = with_section(readme, section(made, about)) if dataset == "demo" else ""
@@ -93,43 +87,83 @@ def update(root: Path, dataset: str) -> None:
     write_atomically(root / "docs" / "index.html", page(root))
 
 
-def commands_of(dataset: str, num_seeds: int, root: Path) -> list[str]:
-    """Returns the commands that make the results, the last one this script's."""
-    commands = [
-        f"bash 2.reproduce.sh --paper --dataset {dataset} --seeds {num_seeds} --ablation all",
-        f"bash 3.analyze.sh --report --dataset {dataset}",
-        COMMAND if dataset == "demo" else f"{COMMAND} --dataset {dataset}",
-    ]
-    if dataset == "demo":
-        rows = sum(last_run(root, registry.dataset_id_of(dataset)).get("rows", {}).values())
-        if rows not in (0, DEFAULT_ROWS):
-            commands.insert(0, f"bash 1.prepare.sh demo --rows {rows}")
+def read_report(root: Path, dataset: str) -> dict[str, Any]:
+    """Returns what 3.analyze.sh --report wrote of itself.
+
+    Raises:
+        DataError: there is no report of the dataset, or none that shows a figure.
+    """
+    path = root / "results" / registry.dataset_id_of(dataset) / "report.json"
+    command = f"bash 3.analyze.sh --report --dataset {dataset}"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); run: {command}") from error
+    lost = [name for name in report["figures"] if not (root / name).is_file()]
+    if lost or not report["figures"]:
+        what = f"names figures that are gone, as {lost[0]}" if lost else "names no figures"
+        raise DataError(f"{path} {what}; run: {command}")
+    return report
+
+
+def check_tables(root: Path, report: dict[str, Any]) -> list[str]:
+    """Returns the names of the tables of the runs that the report shows.
+
+    Raises:
+        DataError: a table is missing, or lacks backbones or seeds of the report, as the last
+            2.reproduce.sh was for others; names the commands that write it.
+    """
+    folder = root / "results" / report["dataset_id"]
+    expected = {f"table{suffix}": report["backbones"] for suffix in (".md", ".tex", ".csv")}
+    for a in report["ablations"]:
+        stem = f"{a['backbone']}_ablation_{a['group']}"
+        expected |= {f"{stem}{suffix}": [a] for suffix in (".md", ".tex", ".csv")}
+    for name, shown in expected.items():
+        path = folder / name
+        wrong = "" if path.is_file() else "is missing"
+        if path.suffix == ".csv" and not wrong:
+            found = {row["backbone"]: seeds_of(row) for row in read_table(path)}
+            unlike = [e["backbone"] for e in shown if found.get(e["backbone"]) != e["seeds"]]
+            wrong = (
+                f"has not the seeds of {', '.join(unlike)} that the report shows" if unlike else ""
+            )
+        if wrong:
+            raise DataError(f"{path} {wrong}; run: {' && '.join(report['train_commands'])}")
+    return [*expected, *(["published.csv"] if (folder / "published.csv").is_file() else [])]
+
+
+def copy_figures(root: Path, report: dict[str, Any], target: Path) -> None:
+    """Copies the figures that the report drew, shrunk, and numbers of its recordings."""
+    paths = [root / name for name in report["figures"]]
+    for figure in map(figure_of, paths):
+        if is_kept(figure):
+            shrink(figure.path, target / figure.path.name)
+    numbers = [path.with_suffix(".csv") for path in paths if path.stem == "redundancy"]
+    for path in (*numbers, *(root / name for name in report["summaries"])):
+        shutil.copyfile(path, target / path.name)
+
+
+def commands_of(report: dict[str, Any]) -> list[str]:
+    """Returns the commands that make the results.
+
+    Raises:
+        DataError: the runs are of data of unlike sizes.
+    """
+    commands = [*report["train_commands"], report["command"]]
+    sizes = [sum(size.values()) for size in report["sizes"]]
+    if len(set(sizes)) > 1:
+        raise DataError(f"the runs of the report are of data of unlike sizes, {sizes} rows")
+    if registry.alias_of(report["dataset_id"]) == "demo" and sizes and sizes[0] != DEFAULT_ROWS:
+        commands.insert(0, f"bash 1.prepare.sh demo --rows {sizes[0]}")
     return commands
 
 
-def last_run(root: Path, dataset_id: str) -> dict[str, Any]:
-    """Returns the newest finished run on the dataset, or an empty row."""
-    path = root / "results" / "results.jsonl"
-    rows = read_results(path) if path.is_file() else []
-    found = [row for row in rows if row.get("dataset_id") == dataset_id and is_finished(row)]
-    return found[-1] if found else {}
-
-
-def run_of(root: Path, dataset_id: str) -> str:
+def run_of(report: dict[str, Any]) -> str:
     """Returns what was run where, in words."""
-    run = last_run(root, dataset_id)
-    if not run:
-        raise DataError(f"{root / 'results' / 'results.jsonl'}: no run on '{dataset_id}'")
-    is_demo = registry.alias_of(dataset_id) == "demo"
+    torches = dict.fromkeys(version["torch"] for version in report["versions"])
+    is_demo = registry.alias_of(report["dataset_id"]) == "demo"
     warning = " Synthetic data: a small log that ranks no models." if is_demo else ""
-    return f"Measured on {run['device']} with torch {run['versions']['torch']}.{warning}"
-
-
-def copy_tables(source: Path, target: Path) -> None:
-    """Copies the tables; the report lies beside them and is left out."""
-    for path in sorted(source.iterdir()):
-        if path.suffix in (".md", ".csv", ".tex") and path.stem != "report":
-            shutil.copyfile(path, target / path.name)
+    return f"Measured on {'; '.join(report['devices'])} with torch {', '.join(torches)}.{warning}"
 
 
 def is_kept(figure: Figure) -> bool:
@@ -142,15 +176,12 @@ def shrink(source: Path, target: Path) -> None:
     about = PngInfo()
     about.add_text("Creator", COMMAND)
     with Image.open(source) as image:
-        width = min(WIDTH, image.width)
-        size = (width, round(image.height * width / image.width))
-        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        small.quantize(colors=COLOURS).save(target, optimize=True, pnginfo=about)
+        report_page.shrink(image, WIDTH, COLOURS).save(target, optimize=True, pnginfo=about)
 
 
 def readme_of(folder: Path, about: list[str]) -> list[str]:
     """Returns the parts of docs/results/<dataset_id>/README.md."""
-    parts = [f"# Measured on {folder.name}", *about]
+    parts = [f"# Measured on {folder.name}", *about, seeds_in(folder)]
     parts.append("[figures.md](../../figures.md) says how each number and figure is computed.")
     parts += ["## Tables", (folder / "table.md").read_text(encoding="utf-8").strip()]
     ablations = sorted(folder.glob("*_ablation_*.md"))
@@ -164,6 +195,18 @@ def readme_of(folder: Path, about: list[str]) -> list[str]:
             parts += [f"## {kind.heading}", kind.shows]
         parts.append(f"![{figure.alt}]({figure.path.name})")
     return parts
+
+
+def seeds_in(folder: Path) -> str:
+    """Returns which seeds each table of the folder is over, in words."""
+    parts = [f"main table {describe_seeds(backbone_rows(read_table(folder / 'table.csv')))}"]
+    by_seeds: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*_ablation_*.csv")):
+        row = read_table(path)[0]
+        seeds = ", ".join(map(str, seeds_of(row)))
+        by_seeds.setdefault(seeds, []).append(f"{row['backbone']} {row['group']}")
+    parts += [f"ablations {seeds} ({', '.join(names)})" for seeds, names in by_seeds.items()]
+    return f"Seeds: {'; '.join(parts)}."
 
 
 def section(folder: Path, about: list[str]) -> list[str]:
@@ -183,7 +226,7 @@ def section(folder: Path, about: list[str]) -> list[str]:
         f"Cost, ablations and all figures: [{place}]({place}/README.md) and "
         "[docs/index.html](docs/index.html), a page that opens from disk."
     )
-    return [*about, re.sub(r"\n  +", " ", blocks[0]), tables[0], *shown, rest]
+    return [*about, seeds_in(folder), re.sub(r"\n  +", " ", blocks[0]), tables[0], *shown, rest]
 
 
 def with_section(readme: Path, parts: list[str]) -> str:

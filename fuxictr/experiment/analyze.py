@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
 from fuxictr.errors import ConfigError, run_cli
 from fuxictr.experiment.ablation import ablated_backbones, find_arms, parse_groups
@@ -17,9 +18,10 @@ from fuxictr.experiment.options import (
     parse_models,
     parse_variants,
 )
-from fuxictr.experiment.recordings import Sample, TrainedRun, find_checkpoint, record_run
+from fuxictr.experiment.recordings import record_run
 from fuxictr.experiment.reproduce import default_dataset
 from fuxictr.experiment.results import is_finished, read_results
+from fuxictr.experiment.trained import TrainedRun, find_checkpoint
 from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment, select_expids
 
 
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     def run() -> None:
         folder = find_folder(args.model)
         config, model_class = load_experiment(args.expid, folder, args.config, args.set)
-        trained = TrainedRun(args.model, find_checkpoint(config, _rows()), model_class)
+        trained = find_checkpoint(args.model, config, model_class, _rows())
         print(f"Recorded: {record_run(trained, args.gpu, Sample(args.rows, args.sample_seed))}")
 
     run_cli(run)
@@ -53,6 +55,7 @@ def main_all(argv: list[str] | None = None) -> None:
         "fields; with --report, one page on everything that was run on a dataset.",
     )
     add_sweep_options(parser)
+    add_gpu_option(parser)
     _add_sample_options(parser, "--sample-seed")
     parser.add_argument(
         "--report",
@@ -181,8 +184,9 @@ def _record(
     sample: Sample,
 ) -> TrainedRun:
     config, model_class = load_experiment(expid, folder)
-    run = TrainedRun(model, find_checkpoint(config, rows), model_class)
-    print(f"Recording {expid}, seed {run.config.train.seed} ...", flush=True)
+    run = find_checkpoint(model, config, model_class, rows)
+    seed = "" if run.train_seed is None else f", seed {run.train_seed}"
+    print(f"Recording {expid}{seed} ...", flush=True)
     record_run(run, args.gpu, sample)
     return run
 

@@ -1,4 +1,4 @@
-"""Recordings of trained runs: made from a checkpoint and a sample, kept while both stay the same.
+"""Recordings of trained runs, kept while checkpoint, sample and code stay the same.
 
 The arrays of one run of an expid lie in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. Of its
 other seeds only the numbers are kept, ``seed<S>.json`` beside it: arrays are hundreds of megabytes.
@@ -6,16 +6,18 @@ other seeds only the numbers are kept, ``seed<S>.json`` beside it: arrays are hu
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuxictr.config import ExperimentConfig
+from fuxictr import analysis
+from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
-from fuxictr.experiment.results import newest_runs
-from fuxictr.experiment.zoo import ROOT, load_experiment
+from fuxictr.experiment.trained import TrainedRun, train_command
 from fuxictr.files import file_sha256, write_atomically
 from fuxictr.progress import progress_bar
 
@@ -27,103 +29,10 @@ if TYPE_CHECKING:
     from fuxictr.features import FeatureMap
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Which validation rows are recorded: ``num_rows`` of them, or all there are, shuffled."""
-
-    num_rows: int = 50_000
-    seed: int = 2019
-
-    def __post_init__(self) -> None:
-        if self.num_rows < 2:
-            raise DataError(f"--rows {self.num_rows}: allowed: >= 2")
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """A run that can be recorded.
-
-    Attributes:
-        backbone: the name that figures show.
-        config: its config, whose seed and model_id are the run's.
-        model_class: its model.
-        checkpoint_sha256: of its checkpoint, empty where that was not read yet.
-        num_valid_rows: rows of the validation split, null where that is not known.
-        keeps_arrays: whether its arrays are kept, or only its numbers.
-    """
-
-    backbone: str
-    config: ExperimentConfig
-    model_class: type
-    checkpoint_sha256: str = ""
-    num_valid_rows: int | None = None
-    keeps_arrays: bool = True
-
-    @property
-    def path(self) -> Path:
-        """The file of its arrays, or of its numbers where only they are kept."""
-        from fuxictr.analysis.records import records_path
-
-        arrays = records_path(ROOT, self.config.dataset.dataset_id, self.config.expid)
-        name = f"seed{self.config.train.seed}.json"
-        return arrays if self.keeps_arrays else arrays.with_name(name)
-
-
-def find_trained(
-    backbone: str, expid: str, folder: Path, row: dict[str, Any], keeps_arrays: bool = True
-) -> TrainedRun:
-    """Returns the run of a row of results, with the checkpoint that it left.
-
-    Args:
-        backbone: the name that figures show.
-        expid: the experiment.
-        folder: its model folder.
-        row: of the results store.
-        keeps_arrays: see TrainedRun.
-
-    Raises:
-        CheckpointError: the checkpoint is gone or is another run's, or the config changed since.
-    """
-    config, model_class = load_experiment(expid, folder)
-    config, seed = _of_run(config, row), row["seed"]
-    path = config.checkpoint_path
-    if config.config_hash() != row["config_hash"]:
-        raise CheckpointError(
-            f"expid '{expid}': its config has changed since it was trained with seed {seed}"
-        )
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    digest = file_sha256(path)
-    # Rows of older versions do not say which weights they left.
-    if digest != row.get("checkpoint_sha256", digest):
-        raise CheckpointError(
-            f"{path}: is not what the run of seed {seed} left; it was overwritten"
-        )
-    num_rows = (row.get("rows") or {}).get("valid")
-    return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays)
-
-
-def find_checkpoint(config: ExperimentConfig, rows: Sequence[dict[str, Any]]) -> ExperimentConfig:
-    """Returns the config with the seed and the files of the run whose weights are there.
-
-    They are those that the config names, or where it was not trained with its own seed those of the
-    first seed that the results have of the same config; the config as it is where there are none.
-    """
-    if config.checkpoint_path.is_file():
-        digest = file_sha256(config.checkpoint_path)
-        seeds = [row["seed"] for row in rows if row.get("checkpoint_sha256") == digest]
-        return replace(config, train=replace(config.train, seed=seeds[-1])) if seeds else config
-    for row in newest_runs(rows, config.expid, config.dataset.dataset_id).values():
-        other = _of_run(config, row)
-        if other.checkpoint_path.is_file() and other.config_hash() == row["config_hash"]:
-            return other
-    return config
-
-
 def make_recordings(
     runs: Sequence[TrainedRun], gpu: int | str, sample: Sample, again: bool = False
 ) -> dict[TrainedRun, str]:
-    """Records the runs whose recording is absent or of another checkpoint or sample.
+    """Records the runs whose recording is absent or of another checkpoint, sample or code.
 
     Args:
         runs: what is wanted.
@@ -150,13 +59,29 @@ def make_recordings(
 
 
 def is_recorded(run: TrainedRun, sample: Sample) -> bool:
-    """Returns whether a recording of this checkpoint and this sample is there."""
+    """Returns whether a recording of this checkpoint and sample, by this code, is there."""
     path = run.path
     found = _read_origin(path) if path.is_file() else None
     if found is None or run.num_valid_rows is None:
         return False
     num_rows = min(sample.num_rows, run.num_valid_rows)
-    return found == (num_rows, sample.seed, run.checkpoint_sha256)
+    code = recording_hash(run.model_class)
+    return found == (num_rows, sample.seed, run.checkpoint_sha256, code)
+
+
+@functools.cache
+def recording_hash(model_class: type) -> str:
+    """Returns 12 hex digits over the sources that a recording and its numbers are computed by.
+
+    They are those that a run of the model is computed by, fuxictr/analysis and this file.
+    """
+    from fuxictr.experiment.run import code_hash
+
+    digest = hashlib.sha256(code_hash(model_class).encode())
+    for file in (*sorted(Path(analysis.__file__).parent.glob("*.py")), Path(__file__)):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
@@ -173,7 +98,8 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
         save_records(run.path, arrays, meta)
     else:
         summary = analysis_summary([Records(arrays, meta)])[0]
-        content = {"checkpoint_sha256": meta.checkpoint_sha256, "summary": asdict(summary)}
+        origin = {"checkpoint_sha256": meta.checkpoint_sha256, "code_hash": meta.code_hash}
+        content = {**origin, "summary": asdict(summary)}
         write_atomically(run.path, json.dumps(content, indent=2) + "\n")
     return run.path
 
@@ -211,8 +137,8 @@ def record_arrays(
     config = run.config
     if not config.checkpoint_path.is_file():
         raise CheckpointError(
-            f"{config.checkpoint_path}: no such checkpoint; train first: python "
-            f"model_zoo/{config.run.model}/run_expid.py --expid {config.expid} --gpu {gpu}"
+            f"{config.checkpoint_path}: no such checkpoint; train first: "
+            f"{train_command(config, gpu)}"
         )
 
     from fuxictr.analysis.records import RecordMeta
@@ -251,18 +177,10 @@ def record_arrays(
         embedding_dim=width,
         checkpoint_sha256=file_sha256(config.checkpoint_path),
         cardinalities=_cardinalities(feature_map, fields),
-        train_seed=config.train.seed,
+        train_seed=run.train_seed,
+        code_hash=recording_hash(run.model_class),
     )
     return arrays, meta
-
-
-def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:
-    """Returns the config with the seed and the files of a row of results."""
-    return replace(
-        config,
-        train=replace(config.train, seed=row["seed"]),
-        run=replace(config.run, model_id=Path(row["checkpoint"]).stem),
-    )
 
 
 def _recorded_fields(
@@ -290,18 +208,17 @@ def _cardinalities(feature_map: FeatureMap, fields: Sequence[str]) -> tuple[int,
     return tuple(specs[name].get("vocab_size", 0) if name in specs else 0 for name in fields)
 
 
-def _read_origin(path: Path) -> tuple[int, int, str] | None:
-    """Returns rows, sample seed and checkpoint hash of a recording, None where it is no use."""
+def _read_origin(path: Path) -> tuple[int, int, str, str | None] | None:
+    """Returns rows, sample seed, checkpoint hash and code hash of a recording, None if no use."""
     from fuxictr.analysis.records import load_records
+    from fuxictr.analysis.summary import RunSummary
 
     try:
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))
-            summary = content["summary"]
-            return summary["num_rows"], summary["seed"], content["checkpoint_sha256"]
+            made = RunSummary(**content["summary"])  # what other versions kept does not fit
+            return made.num_rows, made.seed, content["checkpoint_sha256"], content["code_hash"]
         meta = load_records(path).meta
     except (CheckpointError, OSError, ValueError, LookupError, TypeError):
         return None
-    if len(meta.cardinalities) != len(meta.fields):
-        return None  # written by an earlier version
-    return meta.num_rows, meta.seed, meta.checkpoint_sha256
+    return meta.num_rows, meta.seed, meta.checkpoint_sha256, meta.code_hash

@@ -9,6 +9,7 @@ from fuxictr.analysis.records import Records, interacting_embeddings, load_recor
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError
+from fuxictr.plotting.current import check_current, check_one_sample
 from fuxictr.plotting.naming import figure_stem, model_names, sample_caption
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
@@ -23,7 +24,7 @@ def load_activation_runs(root: str | Path, backbone: str, dataset: str) -> list[
         dataset: as --dataset.
 
     Raises:
-        CheckpointError: a run was not recorded; names the expids and the command.
+        CheckpointError: a run was not recorded or was trained since; names expid and command.
         ConfigError: the backbone has no such ablation on the dataset.
     """
     from fuxictr.experiment.ablation import find_arms
@@ -40,7 +41,9 @@ def load_activation_runs(root: str | Path, backbone: str, dataset: str) -> list[
             f"record them run: bash 3.analyze.sh --ablation activation --dataset "
             f"{registry.alias_of(dataset)}"
         )
-    return [load_records(path, backbone) for path in paths.values()]
+    records = [load_records(path, backbone) for path in paths.values()]
+    check_current(root, records)
+    return records
 
 
 def write_activation_spectra(
@@ -52,9 +55,10 @@ def write_activation_spectra(
         The paths written.
 
     Raises:
-        CheckpointError: a recording lacks 'gen'.
+        CheckpointError: a recording lacks 'gen', or they are not of one sample.
         DataError: a run's embeddings do not vary, or are not finite.
     """
+    check_one_sample(records)
     metas = [run.meta for run in records]
     curves = [
         (_label(meta.expid, meta.variant), meta.variant, singular_values(embeddings))

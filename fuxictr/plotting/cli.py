@@ -70,7 +70,7 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
         "--root",
         type=Path,
         default=REPOSITORY,
-        help="folder that holds figure/ (default: %(default)s)",
+        help="folder that holds figure/ and results/ (default: %(default)s)",
     )
 
 

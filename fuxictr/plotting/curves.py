@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fuxictr.analysis.sample import Sample
 from fuxictr.errors import DataError
 from fuxictr.plotting.naming import figure_stem, seeds_text
 from fuxictr.plotting.style import (
@@ -150,10 +151,11 @@ def write_collapse_curve(
         if row.get("collapse")
     ]
     stem = figure_stem(root, dataset_id, f"{model}_collapse_curve")
-    from fuxictr.analysis.sampling import NUM_ROWS, SEED
+    sampled = Sample()
 
     def describe(num_rows: int) -> str:
-        return f"{min(num_rows, NUM_ROWS):,} rows of the valid split (sample seed {SEED})"
+        count = f"{min(num_rows, sampled.num_rows):,}"
+        return f"{count} rows of the valid split (sample seed {sampled.seed})"
 
     data = dataset_id + _sample(rows, describe)
     drawn = ["RankMe", "Information abundance"]

@@ -21,6 +21,7 @@ from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.analysis.summary import RunSummary, analysis_summary
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
+from fuxictr.plotting.current import check_current
 from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
@@ -33,9 +34,11 @@ def load_runs(
     """Opens the recordings of several runs on one dataset.
 
     Raises:
-        CheckpointError: a run was not recorded, or its file is damaged.
+        CheckpointError: a run was not recorded, its file is damaged, or it was trained since.
     """
-    return [load_records(records_path(root, dataset_id, expid), model) for expid in expids]
+    records = [load_records(records_path(root, dataset_id, expid), model) for expid in expids]
+    check_current(root, records)
+    return records
 
 
 def write_collapse(
@@ -100,9 +103,15 @@ def write_summary(
         CheckpointError: a recording lacks 'gen', 'left' or 'right'.
     """
     summaries = analysis_summary(records)
-    path = save_numbers(
+    return summary_table(summaries), save_summaries(root, dataset_id, model, summaries)
+
+
+def save_summaries(
+    root: str | Path, dataset_id: str, model: str, summaries: Iterable[RunSummary]
+) -> Path:
+    """Writes ``<model>_summary.csv``, one row a run; returns the path."""
+    return save_numbers(
         f"{figure_stem(root, dataset_id, f'{model}_summary')}.csv",
         [field.name for field in fields(RunSummary)],
         (list(asdict(summary).values()) for summary in summaries),
     )
-    return summary_table(summaries), path

@@ -25,6 +25,7 @@ FIGURES = {
     *(f"{b}_{f}" for b in ("FM", "DCNv2") for f in ("collapse", "fields", "cardinality")),
     *(f"{b}_{v}_correlation" for b in ("FM", "DCNv2") for v in ("dis", "gen")),
     *("FM_training", "DCNv2_training", "DCNv2_layers", "DCNv2_activation", "redundancy"),
+    "DCNv2_collapse_curve",
 }
 # One process trains all runs, so that torch is imported once; one arm of an ablation is enough.
 TRAIN = """
@@ -39,7 +40,7 @@ for run in [*runs, *(arm for arm in arms if arm.expid.endswith("_tanh"))]:
 """
 
 RECORD = """
-from fuxictr.experiment.recordings import Sample
+from fuxictr.analysis.sample import Sample
 from fuxictr.experiment.report.evidence import gather, record
 from fuxictr.experiment.results import read_results
 
@@ -150,7 +151,7 @@ def test_numbers_are_those_of_the_results(report, small):
     assert "over 8 runs" in markdown
     mean = sum(float(p["redundancy"]) for p in points if p["backbone"] == "FM") / 4
     rows = [r.split("|") for r in markdown.splitlines() if re.match(r"\| FM +\| (DIS|GEN) ", r)]
-    shown = [float(row[7].split("±")[0]) for row in rows]
+    shown = [float(row[8].split("±")[0]) for row in rows]
     assert len(shown) == 2
     assert sum(shown) / 2 == pytest.approx(mean, abs=1e-4)
 

@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, ConfigError, DataError
 from fuxictr.experiment import predict
-from fuxictr.experiment.recordings import Sample, TrainedRun, record_run
+from fuxictr.experiment.recordings import record_run
 from fuxictr.experiment.scoring import score
+from fuxictr.experiment.trained import TrainedRun
 from fuxictr.experiment.zoo import ZOO, load_experiment
 from fuxictr.metrics import auc, logloss
 from fuxictr.preprocess import sources

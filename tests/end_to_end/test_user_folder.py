@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from fuxictr.analysis.records import load_records
-from fuxictr.experiment.recordings import Sample, TrainedRun, record_run
+from fuxictr.analysis.sample import Sample
+from fuxictr.experiment.recordings import record_run
+from fuxictr.experiment.trained import TrainedRun
 from fuxictr.experiment.zoo import ZOO, load_experiment
 
 from .conftest import SHARED
@@ -140,7 +142,7 @@ def test_checkpoint_that_does_not_fit(user, train, monkeypatch):
 
 
 def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_path, monkeypatch):
-    from fuxictr.experiment import recordings
+    from fuxictr.experiment import trained
 
     user.dataset["feature_cols"][0]["embedding_dim"] = 6
     user.model["Base"]["model"] = "DCNv2"
@@ -148,7 +150,7 @@ def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_pat
         del user.model[block]["hidden_units"]
     user.write_configs()
     assert train(user.path, "mine_gen")[0] == 0
-    monkeypatch.setattr(recordings, "ROOT", tmp_path)
+    monkeypatch.setattr(trained, "ROOT", tmp_path)
     config, model_class = load_experiment("mine_gen", ZOO / "DCNv2", user.path)
     records = load_records(record_run(TrainedRun("DCNv2", config, model_class), -1, Sample()))
     assert (records.meta.fields, records.meta.embedding_dim) == (("all fields",), 16)

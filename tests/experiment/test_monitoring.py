@@ -73,7 +73,7 @@ def fit(config, model_class, feature_map, train, valid, watch=True):
 
 
 def test_nothing_is_watched_unless_asked(tmp_path, feature_map, data):
-    config, model_class = load(tmp_path)
+    config, model_class = load(tmp_path, "analyze_every=null")
     model = build_model(config, model_class, feature_map)
     assert make_callbacks(config, model, BatchIterator(data, BATCH)) == []
     assert collapse_points([]) == []

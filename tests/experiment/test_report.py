@@ -23,10 +23,10 @@ from fuxictr.experiment.report.page import (
 from fuxictr.experiment.report.sentences import Pair
 from fuxictr.experiment.tables.text import TextTable
 
-FM = Pair("FM", 0.7, 0.71, 0.0123)
-PNN = Pair("PNN", 0.8, 0.79, 0.0004)
-DCN = Pair("DCNv2", 0.75, 0.7500004, 0.6)
-FLAT = Pair("FwFM", 0.5, 0.6, None)
+FM = Pair("FM", 0.7, 0.71, 0.0123, 3)
+PNN = Pair("PNN", 0.8, 0.79, 0.0004, 3)
+DCN = Pair("DCNv2", 0.75, 0.7500004, 0.6, 3)
+FLAT = Pair("FwFM", 0.5, 0.6, None, 3)
 
 
 def summary(rankme: float, effective: int = 9) -> RunSummary:
@@ -53,11 +53,12 @@ def test_winners(pairs, expected):
 
 
 def test_noise_of_the_seeds():
-    def said(pairs, seeds=3, up=True):
-        return text.noise_sentence(pairs, seeds, up, "DIS", "GEN")
+    def said(pairs, up=True):
+        return text.noise_sentence(pairs, up, "DIS", "GEN")
 
     assert said([]) == ""
-    assert said([FM], 1).startswith("One seed: no test is possible")
+    assert said([Pair("FM", 0.7, 0.71)]).startswith("One seed: no test is possible")
+    assert said([FM, Pair("PNN", 0.8, 0.79)]).startswith("Over 1 to 3 seeds, a paired t-test")
     assert said([FM]) == (
         "Over 3 seeds, a paired t-test gives p < 0.05 in favour of GEN on FM (p = 0.012)."
     )
@@ -132,8 +133,26 @@ def test_rank_correlation():
     )
     assert "is +0.60 (DIS) and -0.10 (GEN) over 16 runs" in said({"DIS": 0.6, "GEN": -0.1})
     assert said({"": None}) == "Whether test AUC goes with redundancy cannot be said from 16 runs."
-    assert "on 2 of 3 backbones" in text.redundancy_sentence(2, 3)
-    assert text.redundancy_sentence(0, 0) == "No backbone has both variants recorded."
+
+
+def test_redundancy_of_pairs():
+    def said(*numbers):
+        return text.redundancy_sentence(
+            [Pair("x", dis, gen) for dis, gen, _, _ in numbers],
+            [Pair("x", dis, gen) for _, _, dis, gen in numbers],
+        )
+
+    both, neither = (0.3, 0.2, 0.70, 0.71), (0.3, 0.2, 0.71, 0.70)
+    worse, tied = (0.2, 0.3, 0.71, 0.70), (0.3, 0.2, 0.7, 0.7000001)
+    assert said(both, worse, neither) == (
+        "Over the seeds of both, the variant with the lower redundancy has the higher mean test "
+        "AUC on 2 of 3 backbones."
+    )
+    assert said(both, tied, (0.3, 0.30001, 0.7, 0.8)).endswith(
+        "on 1 of 1 backbone. On 2 backbones the two are equal in one of them."
+    )
+    assert said(tied) == "On 1 backbone the two are equal in one of them."
+    assert said() == "No backbone has a seed of which both variants are recorded."
 
 
 def test_ablation():

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import scipy.stats
 
+from fuxictr.analysis.summary import RunSummary
 from fuxictr.errors import DataError
 from fuxictr.experiment.report.evidence import gather
 from fuxictr.experiment.report.page import Commands, Gallery, Items, Section
+from fuxictr.experiment.report.recorded import redundancy_section, spectra_section
 from fuxictr.experiment.report.runs import missing_section, runs_section
 from fuxictr.experiment.report.sections import (
     ablation_section,
@@ -19,7 +21,7 @@ from fuxictr.experiment.report.sections import (
 )
 from fuxictr.experiment.tables.published import published_value
 from fuxictr.experiment.tables.text import TextTable
-from tests.experiment.result_rows import make_failed, make_pair, make_row
+from tests.experiment.result_rows import SEEDS, make_failed, make_pair, make_row
 
 AVAZU = "avazu_x4_3bbbc4c9"
 DIS, GEN = [0.790, 0.791, 0.792], [0.793, 0.795, 0.794]
@@ -135,6 +137,57 @@ def test_ablations_count_the_seeds_that_their_arms_have(evidence):
     demo = gather(make_pair("FM", DIS, GEN), "demo", ["FM"], None)
     section = ablation_section(demo, {})
     assert commands(section) == ["bash 2.reproduce.sh --ablation all --dataset demo"]
+
+
+def test_an_ablation_that_failed_says_why():
+    rows = make_pair("DCNv2", DIS, GEN)
+    arms = ["linear", "sigmoid", "silu", "elu", "prelu", "tanh"]
+    expids = [f"DCNv2_demo_gen_activation_{arm}" for arm in arms]
+    rows += [make_failed(expid, 2019, "out of memory") for expid in expids]
+    failed = gather(rows, "demo", ["DCNv2"], None)
+    assert "No ablation was run" not in words(ablation_section(failed, {}))
+    text = words(missing_section(failed, [], ""))
+    assert "DCNv2, activation, tanh: seed 2019 failed: out of memory" in text
+    # On one seed all arms failed.
+    rows += [make_row(expid, 2020, 0.79) for expid in expids]
+    (ablation,) = gather(rows, "demo", ["DCNv2"], None).ablations
+    assert ablation.results[1].side.seeds == (2019, 2020)
+    assert not ablation.results[1].side.is_complete
+
+
+def test_a_backbone_whose_runs_failed_says_why():
+    rows = make_pair("FM", DIS[:1], GEN[:1])
+    rows += [make_failed(expid, 2019, "disk full") for expid in ("PNN_demo", "PNN_demo_gen")]
+    found = gather(rows, "demo", ["FM", "PNN", "DeepFM"], None)
+    assert found.untrained == ["DeepFM"]
+    text = words(missing_section(found, [], ""))
+    assert "PNN GEN: seed 2019 failed: disk full" in text
+    assert "PNN: not trained" not in text
+
+
+def test_an_arm_of_other_code_is_named():
+    rows = make_pair("DCNv2", DIS, GEN)
+    rows += [make_row("DCNv2_demo_gen_source_own", s, 0.7, code_hash="new") for s in SEEDS]
+    text = words(missing_section(gather(rows, "demo", ["DCNv2"], None), [], ""))
+    assert "DCNv2, source, own field: it and GEN ran with different code (code_hash new" in text
+
+
+def number(rankme: float, redundancy: float) -> RunSummary:
+    return RunSummary("FM", "dis", "x", rankme, 2.0, 9, 16, 15, redundancy, 50, "valid", 1)
+
+
+def test_recorded_numbers_are_compared_over_the_seeds_of_both():
+    rows = make_pair("FM", [0.7, 0.9], [0.71, 0.72]) + make_pair("PNN", DIS[:2], GEN[:2])
+    found = gather(rows, "demo", ["FM", "PNN"], None)
+    # Of FM's DIS the second seed is recorded alone: its AUC would turn the order round.
+    ranks = {("FM_demo", 2019): 3.0, ("FM_demo", 2020): 4.0, ("FM_demo_gen", 2019): 5.0}
+    ranks |= {(f"PNN_demo{v}", s): 3.0 + s % 7 for v in ("", "_gen") for s in SEEDS[:2]}
+    found.numbers = {key: number(rank, 1 / rank) for key, rank in ranks.items()}
+    text = words(redundancy_section(found, {}))
+    assert "on 1 of 1 backbone. On 1 backbone the two are equal" in text
+    assert "over 7 runs" in text
+    found.numbers["PNN_demo_gen", 2020] = number(9.0, 0.1)
+    assert "Over 1 to 2 seeds, " in words(spectra_section(found, {}))
 
 
 def test_training_and_cost():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,19 @@ def test_recordings_that_are_missing_are_named(tmp_path, recorded):
     missing = text.partition("embeddings of ")[2].partition(" under")[0].split(", ")
     assert missing == [run.meta.expid for run in recorded[1:3]]
     assert "bash 3.analyze.sh --ablation activation --dataset demo" in text
+
+
+def test_recordings_of_other_weights_or_of_unlike_samples_are_not_drawn(tmp_path, recorded):
+    store = tmp_path / "results" / "results.jsonl"
+    store.parent.mkdir()
+    row = {"expid": "DCNv2_demo_gen", "dataset_id": "demo_x1", "seed": 1, "checkpoint_sha256": "g"}
+    store.write_text(json.dumps(row) + "\n")
+    with pytest.raises(CheckpointError, match="analyze.py --model DCNv2 --expid DCNv2_demo_gen "):
+        load_activation_runs(tmp_path, "DCNv2", "demo")
+    for change in ({"num_rows": 50}, {"seed": 1}):
+        unlike = [*recorded[:-1], make_records("DCNv2_demo_gen", "gen", **change)]
+        with pytest.raises(CheckpointError, match=r"unlike samples .*: DCNv2_demo_gen\)"):
+            write_activation_spectra(tmp_path, "demo_x1", "DCNv2", unlike)
 
 
 def test_the_script_draws_and_fails_in_one_line(tmp_path, recorded):

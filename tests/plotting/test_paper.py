@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,41 @@ def test_runs_of_one_variant_do_not_overwrite_each_other(tmp_path, sides):
 def test_a_run_that_was_not_recorded_is_named(tmp_path, sides):
     with pytest.raises(CheckpointError, match="python analyze.py --model DeepFM --expid DeepFM_x"):
         load_runs(tmp_path, "demo_x1", ["DeepFM_demo", "DeepFM_x"], "DeepFM")
+
+
+def write_results(root, *rows):
+    path = root / "results" / "results.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    base = {"expid": "DeepFM_demo", "dataset_id": "demo_x1", "seed": 1}
+    path.write_text("".join(json.dumps(base | row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_stale"),
+    [
+        ([], False),
+        ([{}], False),  # of a version that did not keep the hash
+        ([{"checkpoint_sha256": "f"}], False),
+        ([{"checkpoint_sha256": "f"}, {"checkpoint_sha256": "g"}], True),  # trained again
+        ([{"checkpoint_sha256": "f"}, {"checkpoint_sha256": "g", "seed": 2}], False),
+        ([{"checkpoint_sha256": "f"}, {"failed": "no memory"}], False),
+        ([{"checkpoint_sha256": "g"}], True),
+        ([{"checkpoint_sha256": "g", "dataset_id": "other"}], False),
+        ([{"checkpoint_sha256": "g", "expid": "DeepFM_demo_gen_x"}], False),
+    ],
+)
+def test_recordings_of_other_weights_than_the_results_are_not_drawn(
+    tmp_path, sides, rows, is_stale
+):
+    write_results(tmp_path, *rows)
+    if not is_stale:
+        assert len(load_runs(tmp_path, "demo_x1", EXPIDS, "DeepFM")) == 2
+        return
+    with pytest.raises(
+        CheckpointError, match="other weights .* --expid DeepFM_demo --gpu"
+    ) as error:
+        load_runs(tmp_path, "demo_x1", EXPIDS, "DeepFM")
+    assert "python analyze.py --model DeepFM" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
-from fuxictr.experiment.recordings import Sample
-from fuxictr.experiment.report.evidence import Rows, gather, record
+from fuxictr.experiment.report.evidence import Evidence, Rows, gather, record
 from fuxictr.experiment.report.figures import draw_figures
+from fuxictr.experiment.report.manifest import describe
 from fuxictr.experiment.report.page import Page, to_html, to_markdown
 from fuxictr.experiment.report.sections import all_sections
 from fuxictr.experiment.tables import find_ceiling
@@ -26,7 +28,9 @@ def make_report(
     again: bool,
     command: str,
 ) -> list[Path]:
-    """Writes ``results/<dataset_id>/report.html`` and ``report.md``, each whole or not at all.
+    """Writes ``results/<dataset_id>/report.html``, ``.md`` and ``.json``, each whole or not at all.
+
+    report.json says what the report was made from and which files it drew.
 
     Args:
         rows: the results store.
@@ -39,7 +43,7 @@ def make_report(
         command: what the user typed.
 
     Returns:
-        The two paths.
+        The three paths.
 
     Raises:
         DataError: there is no run to report.
@@ -57,7 +61,25 @@ def make_report(
         sections,
     )
     folder = ROOT / "results" / registry.dataset_id_of(dataset)
-    paths = [folder / "report.html", folder / "report.md"]
-    write_atomically(paths[0], to_html(page))
-    write_atomically(paths[1], to_markdown(page, folder))
+    about = describe(evidence, drawn, _write_summaries(evidence), command)
+    contents = {
+        "report.html": to_html(page),
+        "report.md": to_markdown(page, folder),
+        "report.json": json.dumps(about, indent=1) + "\n",
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _write_summaries(evidence: Evidence) -> list[Path]:
+    """Writes the numbers of all recorded seeds of DIS and GEN, one csv a backbone."""
+    from fuxictr.plotting.paper import save_summaries
+
+    paths = []
+    for c in evidence.comparisons:
+        keys = [(side.expid, seed) for side in (c.dis, c.gen) for seed in side.seeds]
+        found = [evidence.numbers[key] for key in keys if key in evidence.numbers]
+        if found:
+            paths.append(save_summaries(ROOT, evidence.dataset_id, c.backbone, found))
     return paths

@@ -7,18 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
-from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms
-from fuxictr.experiment.options import parse_seeds
-from fuxictr.experiment.recordings import (
-    Sample,
-    TrainedRun,
-    find_trained,
-    load_numbers,
-    make_recordings,
-)
-from fuxictr.experiment.results import is_finished, newest_runs
+from fuxictr.experiment.ablation import GROUPS, find_arms
+from fuxictr.experiment.recordings import load_numbers, make_recordings
+from fuxictr.experiment.results import is_finished
+from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.tables.comparisons import (
     ArmResult,
     Comparison,
@@ -26,7 +21,8 @@ from fuxictr.experiment.tables.comparisons import (
     compare_backbones,
 )
 from fuxictr.experiment.tables.sides import Side
-from fuxictr.experiment.zoo import backbones, find_folder, load_experiment, select_expids
+from fuxictr.experiment.trained import TrainedRun, find_trained
+from fuxictr.experiment.zoo import backbones, find_folder
 from fuxictr.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -52,9 +48,9 @@ class Evidence:
 
     Attributes:
         dataset: as --dataset.
-        comparisons: DIS and GEN of each backbone that has runs.
+        comparisons: DIS and GEN of each backbone that has runs, finished or failed.
         ablations: those that have runs of their own.
-        untrained: backbones without any run.
+        untrained: backbones without any run, also without one that failed.
         sample: the rows that are recorded.
         shown: expid -> the seed whose arrays the figures show.
         recorded: the runs that are recorded.
@@ -105,7 +101,7 @@ class Evidence:
 
 
 def find_backbones(rows: Rows, dataset: str, models: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the backbones that have a finished run of DIS or GEN, and those that have none.
+    """Returns the backbones that have a run of DIS or GEN, finished or failed, and the others.
 
     Args:
         rows: the results store.
@@ -113,22 +109,15 @@ def find_backbones(rows: Rows, dataset: str, models: Sequence[str]) -> tuple[lis
         models: backbones, or ``all``.
 
     Raises:
-        DataError: there is no run at all; names the command that makes them.
+        DataError: no run is finished; names the command that makes them.
     """
     names = backbones(dataset) if list(models) == ["all"] else list(models)
-    dataset_id = registry.dataset_id_of(dataset)
-    ran = {r.get("expid") for r in rows if r.get("dataset_id") == dataset_id and is_finished(r)}
-    expids = {
-        name: {choice.expid for choice in select_expids(name, dataset, ["dis", "gen"])}
-        for name in names
-    }
-    trained = [name for name in names if expids[name] & ran]
-    if not trained:
-        wanted = ",".join(models)
+    if not with_rows([row for row in rows if is_finished(row)], names, dataset):
         raise DataError(
-            f"no finished run on {dataset_id} to report; train first: bash 2.reproduce.sh "
-            f"--model {wanted} --dataset {dataset}"
+            f"no finished run on {registry.dataset_id_of(dataset)} to report; train first: "
+            f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
         )
+    trained = with_rows(rows, names, dataset)
     return trained, [name for name in names if name not in trained]
 
 
@@ -139,26 +128,23 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
         rows: the results store.
         dataset: as --dataset.
         models: backbones, or ``all``.
-        seeds: as --seeds; null = all that there are.
+        seeds: as --seeds; null = as ``compare_backbones`` and ``ablation_results`` choose.
 
     Raises:
         DataError: as ``find_backbones``.
     """
     names, untrained = find_backbones(rows, dataset, models)
-    wanted = {name: _own_seeds(name, dataset, seeds) for name in names}
-    if seeds is None:
-        comparisons = compare_backbones(rows, names, dataset)
-    else:
-        comparisons = [
-            comparison
-            for name in names
-            for comparison in compare_backbones(rows, [name], dataset, wanted[name])
-        ]
+    wanted = None
+    if seeds is not None:
+        wanted = {name: own_seeds(seeds, name, dataset) for name in names}
+    comparisons = compare_backbones(rows, names, dataset, wanted)
     ablations = []
     for group in GROUPS:
-        for name in ablated_backbones(dataset, group):
+        for name in ablated_with_rows(rows, dataset, group):
             if name in names:
-                ablations += _find_ablation(rows, name, dataset, group, wanted[name])
+                arms, own = find_arms(name, dataset, group), wanted[name] if wanted else None
+                results = ablation_results(rows, arms, registry.dataset_id_of(dataset), own)
+                ablations.append(Ablation(name, group, results))
     return Evidence(dataset, comparisons, ablations, untrained)
 
 
@@ -229,29 +215,3 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, 
 def _first_seed(comparison: Comparison) -> int | None:
     """Returns the first seed that both sides have, so that one figure shows one seed."""
     return min(set(comparison.dis.runs) & set(comparison.gen.runs), default=None)
-
-
-def _find_ablation(
-    rows: Rows, backbone: str, dataset: str, group: str, seeds: list[int] | None
-) -> list[Ablation]:
-    """Returns the ablation if one of its own arms has a run, over the seeds that its arms have."""
-    arms = find_arms(backbone, dataset, group)
-    dataset_id = registry.dataset_id_of(dataset)
-    own = [
-        seed
-        for arm in arms
-        if not arm.is_reference
-        for seed in newest_runs(rows, arm.expid, dataset_id, seeds)
-    ]
-    if not own:
-        return []
-    results = ablation_results(rows, arms, dataset_id, seeds or sorted(set(own)))
-    return [Ablation(backbone, group, results)]
-
-
-def _own_seeds(backbone: str, dataset: str, seeds: str | None) -> list[int] | None:
-    if seeds is None:
-        return None
-    (choice,) = select_expids(backbone, dataset, ["dis"])
-    config, _ = load_experiment(choice.expid, choice.folder)
-    return parse_seeds(seeds, config.train.seed)

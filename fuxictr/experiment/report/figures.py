@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence
 from fuxictr.experiment.tables.comparisons import Comparison
-from fuxictr.experiment.tables.published import published_value
+from fuxictr.experiment.tables.published import published_arms
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.progress import progress_bar
 
@@ -118,16 +118,10 @@ def _curve_jobs(dataset_id: str, comparison: Comparison) -> Iterator[tuple[str, 
 
 
 def _draw_ablation(evidence: Evidence, ablation: Ablation) -> list[Path]:
-    from fuxictr.plotting.ablation import METRIC, SOURCE, write_ablation
+    from fuxictr.plotting.ablation import write_ablation
 
-    published = {
-        result.arm.expid: float(row["value"])
-        for result in ablation.results
-        for row in published_value(
-            evidence.dataset, ablation.backbone, result.arm.published, METRIC
-        )
-        if row["source"] == SOURCE
-    }
+    arms = [result.arm for result in ablation.results]
+    published = published_arms(evidence.dataset, ablation.backbone, arms)
     names = (evidence.dataset_id, ablation.backbone, ablation.group)
     return write_ablation(ROOT, *names, ablation.results, published)
 

@@ -13,8 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fuxictr.experiment.tables.text import TextTable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Pixels of an embedded picture; the files beside the page have the full size.
 MAX_WIDTH = 1120
@@ -179,23 +183,38 @@ def _list_html(texts: Sequence[str], kind: str) -> str:
     return f'<ul class="{kind}">\n{items}</ul>\n' if items else ""
 
 
+def shrink(
+    image: Image.Image, width: int, num_colours: int = 256, refine: bool = True
+) -> Image.Image:
+    """Returns a picture of that width or less, with a palette that keeps its colour bar.
+
+    Args:
+        image: the picture.
+        width: pixels.
+        num_colours: size of the palette.
+        refine: whether the palette's colours become the means of what they stand for.
+    """
+    from PIL import Image
+
+    small = image.convert("RGB")
+    if width < image.width:
+        size = (width, round(image.height * width / image.width))
+        small = small.resize(size, Image.Resampling.LANCZOS)
+    # The median cut, which is the default, takes the rare colours from a colour bar.
+    return small.quantize(num_colours, Image.Quantize.MAXCOVERAGE, kmeans=int(refine))
+
+
 def _embed(path: Path) -> tuple[str, bool]:
     """Returns the attributes of an image that holds the picture, and whether it is a wide one."""
     from PIL import Image
 
+    buffer = io.BytesIO()
     with Image.open(path) as image:
         is_wide = image.width >= WIDE
-        width = min(image.width, MAX_WIDTH)
-        height = round(image.height * width / image.width)
-        small = image.convert("RGB")
-        if width < image.width:
-            small = small.resize((width, height), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        # The median cut, which is the default, takes the rare colours from a colour bar.
-        few = small.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=int(is_wide))
-        few.save(buffer, "png", optimize=True)
+        few = shrink(image, MAX_WIDTH, refine=is_wide)
+    few.save(buffer, "png", optimize=True)
     content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    source = f'src="data:image/png;base64,{content}" width="{width}" height="{height}"'
+    source = f'src="data:image/png;base64,{content}" width="{few.width}" height="{few.height}"'
     return source, is_wide
 
 

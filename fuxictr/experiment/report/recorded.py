@@ -91,18 +91,8 @@ def redundancy_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section
     """Shows AUC against redundancy, one point a run."""
     points = run_points(evidence)
     value = spearman([p.redundancy for p in points], [p.auc for p in points])
-    agreeing, num_backbones = 0, 0
-    for c in evidence.comparisons:
-        own = [p for p in points if p.backbone == c.backbone]
-        dis, gen = ([p for p in own if p.variant == variant] for variant in ("dis", "gen"))
-        if dis and gen:
-            auc, redundancy = (
-                _mean_of(gen, name) - _mean_of(dis, name) for name in ("auc", "redundancy")
-            )
-            agreeing += (redundancy < 0) == (auc > 0)
-            num_backbones += 1
     sentences = [
-        say.redundancy_sentence(agreeing, num_backbones),
+        say.redundancy_sentence(*(_point_pairs(points, name) for name in ("redundancy", "auc"))),
         say.rank_sentence("test AUC", "redundancy", {"": value}, len(points), "run"),
     ]
     alt = "Test AUC of each run against the redundancy of its interacting sides"
@@ -128,17 +118,17 @@ def _field_ranks(evidence: Evidence, expid: str) -> dict[str, float]:
 
 def _compare(evidence: Evidence, what: str, digits: int, higher_is_better: bool) -> str:
     """Says how DIS and GEN compare in a number of their recordings, over the seeds of both."""
-    pairs, num_seeds = [], 0
+    pairs = []
     for c in evidence.comparisons:
         dis, gen = (
             [getattr(run, _ATTRIBUTES[what]) for run in side] for side in evidence.paired_numbers(c)
         )
         if dis:
-            num_seeds = max(num_seeds, len(dis))
-            pairs.append(Pair(c.backbone, mean(dis), mean(gen), paired_t_test(dis, gen)))
+            p = paired_t_test(dis, gen)
+            pairs.append(Pair(c.backbone, mean(dis), mean(gen), p, len(dis)))
     return join_sentences(
         say.winners_sentence(what, pairs, digits),
-        say.noise_sentence(pairs, num_seeds, higher_is_better, "DIS", "GEN"),
+        say.noise_sentence(pairs, higher_is_better, "DIS", "GEN"),
     )
 
 
@@ -179,5 +169,14 @@ def _shown_seeds(evidence: Evidence) -> str:
     return f"The figures show seed {say.list_names([str(seed) for seed in seeds])}." * bool(seeds)
 
 
-def _mean_of(points: Sequence[RunPoint], name: str) -> float:
-    return mean([getattr(point, name) for point in points])
+def _point_pairs(points: Sequence[RunPoint], name: str) -> list[Pair]:
+    """Returns the means of a number of the points, over the seeds that both sides have."""
+    values = {(p.backbone, p.variant, p.seed): getattr(p, name) for p in points}
+    pairs = []
+    for backbone in dict.fromkeys(p.backbone for p in points):
+        seeds = [s for b, v, s in values if (b, v) == (backbone, "dis")]
+        both = [seed for seed in seeds if (backbone, "gen", seed) in values]
+        if both:
+            dis, gen = (mean([values[backbone, v, s] for s in both]) for v in ("dis", "gen"))
+            pairs.append(Pair(backbone, dis, gen, num_seeds=len(both)))
+    return pairs

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.report.page import Block, Commands, Items, Section
+from fuxictr.experiment.tables.ablations import arm_notes
 from fuxictr.experiment.tables.text import TextTable
 
 
@@ -55,7 +56,8 @@ def missing_section(evidence: Evidence, problems: Sequence[str], command: str) -
     notes += [note for c in evidence.comparisons for note in c.notes]
     for ablation in evidence.ablations:
         what = f"{ablation.backbone}, {ablation.group}"
-        notes += [n for r in ablation.results for n in r.side.notes(f"{what}, {r.arm.label}")]
+        gen = ablation.results[-1].side
+        notes += [f"{what}, {note}" for r in ablation.results for note in arm_notes(r, gen)]
     unrecorded = [
         f"{expid}, seed {seed}: not recorded: {reason}"
         for (expid, seed), reason in evidence.unrecorded.items()

@@ -25,8 +25,8 @@ from fuxictr.experiment.report.recorded import (
 from fuxictr.experiment.report.runs import missing_section, runs_section
 from fuxictr.experiment.report.sentences import Pair, join_sentences
 from fuxictr.experiment.tables.ablations import ablation_table
-from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
-from fuxictr.experiment.tables.comparisons import Average, Comparison, average
+from fuxictr.experiment.tables.backbones import accuracy_table, averages_of, cost_table
+from fuxictr.experiment.tables.comparisons import Comparison
 from fuxictr.experiment.tables.published import (
     beside_published,
     has_published,
@@ -35,7 +35,6 @@ from fuxictr.experiment.tables.published import (
 )
 from fuxictr.experiment.tables.sides import METRICS, Side
 from fuxictr.experiment.tables.statistics import paired_t_test
-from fuxictr.experiment.zoo import backbones
 
 _COSTS = {
     "parameters": "Parameters",
@@ -86,7 +85,7 @@ def accuracy_section(evidence: Evidence, ceiling: Mapping[str, float] | None) ->
         blocks.append(
             join_sentences(
                 say.winners_sentence(f"test {metric}", pairs, 6),
-                say.noise_sentence(pairs, _num_seeds(comparisons), metric == "AUC", "DIS", "GEN"),
+                say.noise_sentence(pairs, metric == "AUC", "DIS", "GEN"),
             )
         )
     blocks.append(accuracy_table(comparisons, evidence.dataset, ceiling))
@@ -96,7 +95,7 @@ def accuracy_section(evidence: Evidence, ceiling: Mapping[str, float] | None) ->
 def lifts_section(evidence: Evidence) -> Section:
     """Says what the average lifts are, beside those that the paper states."""
     texts = []
-    for over in _averages(evidence):
+    for over in averages_of(evidence.comparisons, evidence.dataset):
         name = {"all": "average", "explicit": "explicit_average"}[over.label]
         for metric in METRICS:
             stated = published_value("all", name, "lift", f"{metric}_percent")
@@ -171,7 +170,7 @@ def training_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
 def cost_section(evidence: Evidence) -> Section:
     """Shows what GEN costs."""
     comparisons = evidence.comparisons
-    averages = _averages(evidence)
+    averages = averages_of(comparisons, evidence.dataset)
     over_all = next((a for a in averages if a.label == "all"), None)
     texts = []
     for cost, what in _COSTS.items():
@@ -189,7 +188,7 @@ def metric_pairs(comparisons: Iterable[Comparison], metric: str) -> list[Pair]:
     for c in comparisons:
         dis, gen = c.dis.mean(metric), c.gen.mean(metric)
         if dis is not None and gen is not None:
-            pairs.append(Pair(c.backbone, dis, gen, c.p_value(metric)))
+            pairs.append(Pair(c.backbone, dis, gen, c.p_value(metric), len(c.dis.seeds)))
     return pairs
 
 
@@ -209,9 +208,9 @@ def _ablation_blocks(
         arms[label] = mean
         if full is not None:
             p = paired_t_test(gen.values("AUC"), result.side.values("AUC"))
-            pairs.append(Pair(label, full, mean, p))
+            pairs.append(Pair(label, full, mean, p, len(gen.seeds)))
     sentence = say.ablation_sentence(full, arms, missing)
-    noise = say.noise_sentence(pairs, len(gen.seeds), True, "the full GEN", "the arm")
+    noise = say.noise_sentence(pairs, True, "the full GEN", "the arm")
     alt = f"Test AUC of the arms of the ablation {ablation.group} of {ablation.backbone}"
     pictures = find_pictures(drawn, name, alt, f"{ablation.backbone}, {ablation.group}.")
     if ablation.group == "activation":
@@ -245,13 +244,3 @@ def _changes(evidence: Evidence, comparison: Comparison) -> dict[str, tuple[floa
         if curve:
             changes[variant] = (curve[0]["rankme"], curve[-1]["rankme"])
     return changes
-
-
-def _num_seeds(comparisons: Sequence[Comparison]) -> int:
-    return max((len(c.dis.seeds) for c in comparisons), default=0)
-
-
-def _averages(evidence: Evidence) -> list[Average]:
-    """Returns the averages that the accuracy table shows."""
-    comparisons = evidence.comparisons
-    return average(comparisons, backbones(evidence.dataset)) if len(comparisons) > 1 else []

@@ -20,12 +20,21 @@ _TESTED = "The p-values are not corrected for the number of tests."
 
 @dataclass(frozen=True)
 class Pair:
-    """One number of two sides under one name, and the p of a paired test of them, where defined."""
+    """One number of two sides under one name, and the p of a paired test of them, where defined.
+
+    Attributes:
+        name: e.g. the backbone.
+        dis: mean of the first side.
+        gen: mean of the second.
+        p_value: of the test, null where it is not defined.
+        num_seeds: seeds behind the means.
+    """
 
     name: str
     dis: float
     gen: float
     p_value: float | None = None
+    num_seeds: int = 1
 
 
 def metric_text(value: float) -> str:
@@ -94,21 +103,19 @@ def winners_sentence(what: str, pairs: Sequence[Pair], digits: int, noun: str = 
     return f"Over {count_text(len(pairs), noun)}, GEN has {list_names(texts)}."
 
 
-def noise_sentence(
-    pairs: Sequence[Pair], num_seeds: int, higher_is_better: bool, first: str, second: str
-) -> str:
+def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, second: str) -> str:
     """Says which differences between two sides are more than the noise of the seeds.
 
     Args:
         pairs: one a name, ``dis`` the first side.
-        num_seeds: seeds behind each number.
         higher_is_better: whether a higher number is the better one.
         first: name of the first side.
         second: name of the second side.
     """
     if not pairs:
         return ""
-    if num_seeds < 2:
+    least, most = (pick(pair.num_seeds for pair in pairs) for pick in (min, max))
+    if most < 2:
         return "One seed: no test is possible, and any difference may be chance."
     favours: dict[str, list[str]] = {second: [], first: []}
     noise: list[str] = []
@@ -130,7 +137,8 @@ def noise_sentence(
     if untested:
         reason = "one seed, or the same difference for every seed"
         parts.append(f"no test is defined on {list_names(untested)} ({reason})")
-    text = f"Over {num_seeds} seeds, {'; '.join(parts)}."
+    seeds = f"{most}" if least == most else f"{least} to {most}"
+    text = f"Over {seeds} seeds, {'; '.join(parts)}."
     return f"{text} {_TESTED}" if len(pairs) - len(untested) > 1 else text
 
 
@@ -237,14 +245,31 @@ def rank_sentence(
     return text
 
 
-def redundancy_sentence(num_agreeing: int, num_backbones: int) -> str:
-    """Says on how many backbones the variant with less redundancy has the higher AUC."""
-    if not num_backbones:
-        return "No backbone has both variants recorded."
-    return (
-        f"The variant with the lower redundancy has the higher mean test AUC on {num_agreeing} of "
-        f"{count_text(num_backbones, 'backbone')}."
-    )
+def redundancy_sentence(redundancy: Sequence[Pair], auc: Sequence[Pair]) -> str:
+    """Says on how many backbones the variant with less redundancy has the higher AUC.
+
+    Args:
+        redundancy: one pair a backbone, over the seeds that both sides have.
+        auc: their test AUC, over the same seeds.
+    """
+    if not redundancy:
+        return "No backbone has a seed of which both variants are recorded."
+    words = [
+        (relation(low.dis, low.gen, 4), relation(high.dis, high.gen, 6))
+        for low, high in zip(redundancy, auc, strict=True)
+    ]
+    clear = [pair for pair in words if "equal" not in pair]
+    texts = []
+    if clear:
+        agreeing = sum(less != more for less, more in clear)
+        texts.append(
+            f"Over the seeds of both, the variant with the lower redundancy has the higher mean "
+            f"test AUC on {agreeing} of {count_text(len(clear), 'backbone')}."
+        )
+    if len(clear) < len(words):
+        tied = count_text(len(words) - len(clear), "backbone")
+        texts.append(f"On {tied} the two are equal in one of them.")
+    return " ".join(texts)
 
 
 def ablation_sentence(full: float | None, arms: Mapping[str, float], missing: Sequence[str]) -> str:

@@ -1,0 +1,138 @@
+"""report.json: what a report was made from and which files it drew, for scripts that copy them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fuxictr.config import TrainConfig, list_expids
+from fuxictr.experiment.ablation import GROUPS, ablated_backbones
+from fuxictr.experiment.options import parse_seeds
+from fuxictr.experiment.report.evidence import Evidence
+from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.zoo import ROOT, backbones, select_expids
+
+TABLES = "python -m fuxictr.experiment.tables"
+
+
+def describe(
+    evidence: Evidence, drawn: Mapping[str, Path], summaries: Iterable[Path], command: str
+) -> dict[str, Any]:
+    """Returns the content of report.json.
+
+    Args:
+        evidence: what the report is made from.
+        drawn: name -> path without suffix of its figures.
+        summaries: csv files of the recordings' numbers.
+        command: what the user typed.
+    """
+    ablations = [
+        {
+            "backbone": a.backbone,
+            "group": a.group,
+            "expids": [result.side.expid for result in a.results],
+            "seeds": list(a.results[0].side.seeds),
+        }
+        for a in evidence.ablations
+    ]
+    compared = [
+        {
+            "backbone": c.backbone,
+            "expids": [c.dis.expid, c.gen.expid],
+            "seeds": list(c.dis.seeds),
+        }
+        for c in evidence.comparisons
+    ]
+    sides = [*evidence.sides, *(r.side for a in evidence.ablations for r in a.results)]
+    rows = [row for side in sides for row in side.runs.values()]
+    return {
+        "command": command,
+        "train_commands": train_commands(evidence.dataset, compared, ablations),
+        "dataset_id": evidence.dataset_id,
+        "backbones": compared,
+        "ablations": ablations,
+        "figures": sorted(_relative(stem.with_name(f"{stem.name}.png")) for stem in drawn.values()),
+        "summaries": [_relative(path) for path in summaries],
+        "sizes": _distinct(row.get("rows") for row in rows),
+        "devices": sorted({name for side in sides for name in side.devices}),
+        "versions": _distinct(row.get("versions") for row in rows),
+        "code_versions": _distinct(row.get("code_version") for row in rows),
+        "code_hashes": _distinct(row.get("code_hash") for row in rows),
+        "runs": _runs(sides),
+    }
+
+
+def train_commands(
+    dataset: str, compared: Sequence[Mapping[str, Any]], ablations: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Returns the commands that make the runs and their tables: backbones, then ablations.
+
+    Args:
+        dataset: as --dataset.
+        compared: backbone and seeds of each comparison.
+        ablations: backbone, group and seeds of each ablation.
+    """
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for entry in compared:
+        by_seeds.setdefault(tuple(entry["seeds"]), []).append(entry["backbone"])
+    commands = []
+    for seeds, names in by_seeds.items():
+        chosen = "--paper" if set(names) == set(backbones(dataset)) else _models(names)
+        commands.append(_command(chosen, dataset, names, seeds))
+    if len(commands) > 1:  # each of which leaves the table of its own backbones
+        models = ",".join(entry["backbone"] for entry in compared)
+        commands.append(f"{TABLES} --dataset {dataset} --model {models}")
+    groups: dict[tuple[int, ...], dict[str, list[str]]] = {}
+    for entry in ablations:
+        found = groups.setdefault(tuple(entry["seeds"]), {})
+        found.setdefault(entry["backbone"], []).append(entry["group"])
+    there_are = {(n, group) for group in GROUPS for n in ablated_backbones(dataset, group)}
+    for seeds, by_backbone in groups.items():
+        if {(name, group) for name, some in by_backbone.items() for group in some} == there_are:
+            commands.append(_command("--ablation all", dataset, list(by_backbone), seeds))
+            continue
+        for name, some in by_backbone.items():
+            chosen = f"--ablation {','.join(some)} {_models([name])}"
+            commands.append(_command(chosen, dataset, [name], seeds))
+    return commands
+
+
+def _command(chosen: str, dataset: str, names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Returns the command; its seeds are a count where they begin at the configs' own seed."""
+    text = "".join(f"{seed}," for seed in seeds)
+    text = text if len(seeds) == 1 else text.rstrip(",")
+    if all(parse_seeds(str(len(seeds)), _own_seed(name, dataset)) == list(seeds) for name in names):
+        text = str(len(seeds))
+    return f"bash 2.reproduce.sh {chosen} --dataset {dataset} --seeds {text}"
+
+
+def _own_seed(backbone: str, dataset: str) -> int:
+    (choice,) = select_expids(backbone, dataset, ["dis"])
+    return list_expids(choice.folder / "config")[choice.expid].get("seed", TrainConfig.seed)
+
+
+def _models(names: Sequence[str]) -> str:
+    return f"--model {','.join(names)}"
+
+
+def _runs(sides: Iterable[Side]) -> list[dict[str, Any]]:
+    """Returns the rows that were used, each once, without what they measured."""
+    keys = ("run_id", "time", "config_hash", "data_hash", "code_hash", "checkpoint_sha256")
+    found = {(side.expid, seed): row for side in sides for seed, row in side.runs.items()}
+    return [
+        {"expid": expid, "seed": seed, **{key: row.get(key) for key in keys}}
+        for (expid, seed), row in found.items()
+    ]
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value and value not in found:
+            found.append(value)
+    return found

@@ -1,0 +1,108 @@
+"""Which run left the weights that are recorded, and which recordings are current."""
+
+import dataclasses
+import json
+
+import h5py
+import pytest
+
+from fuxictr.analysis.sample import Sample
+from fuxictr.errors import CheckpointError
+from fuxictr.experiment import recordings, run, trained
+from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
+from fuxictr.experiment.results import read_results
+from fuxictr.experiment.trained import find_checkpoint
+from fuxictr.experiment.zoo import ZOO, load_experiment
+
+SAMPLE = Sample(num_rows=100)
+
+
+@pytest.fixture
+def mine(user, train, tmp_path, monkeypatch):
+    """A trained expid of a user's folder; returns a loader of its config and its row of results."""
+    monkeypatch.setattr(trained, "ROOT", tmp_path)
+    assert train(user.path, "mine", "--seed", "7", "--set", "epochs=1")[0] == 0
+    user.model["mine"]["epochs"] = 1
+    user.write_configs()
+
+    def load():
+        config, model_class = load_experiment("mine", ZOO / "DeepFM", user.path)
+        return "DeepFM", config, model_class
+
+    (row,) = read_results(run.RESULTS)
+    return load, row
+
+
+def test_weights_belong_to_the_run_with_their_hash_and_config(mine, user):
+    load, row = mine
+    others = [
+        row | {"seed": 8, "checkpoint_sha256": "0" * 64},
+        row | {"seed": 9, "config_hash": "another"},
+    ]
+    found = find_checkpoint(*load(), [row, *others])
+    assert (found.train_seed, found.checkpoint_sha256) == (7, row["checkpoint_sha256"])
+    user.model["mine"]["learning_rate"] = 0.1
+    user.write_configs()
+    with pytest.raises(CheckpointError, match="another config .*run_expid.py --expid mine"):
+        find_checkpoint(*load(), [row])
+
+
+def test_weights_of_no_finished_run_have_no_seed(mine, capsys):
+    load, row = mine
+    for rows in ([], [row | {"checkpoint_sha256": "0" * 64}]):
+        found = find_checkpoint(*load(), rows)
+        assert found.train_seed is None
+        assert capsys.readouterr().out.count("\n") == 1
+    with h5py.File(record_run(found, -1, SAMPLE)) as file:
+        assert "train_seed" not in file.attrs
+
+
+def test_weights_that_are_absent_are_left_to_the_recording(mine):
+    load, row = mine
+    found = find_checkpoint(*load(), [row])
+    found.config.checkpoint_path.unlink()
+    with pytest.raises(CheckpointError, match="no such checkpoint; train first: python model_zoo"):
+        record_run(find_checkpoint(*load(), [row]), -1, SAMPLE)
+
+
+@pytest.mark.parametrize("keeps_arrays", [True, False])
+def test_what_another_version_recorded_is_recorded_again(mine, monkeypatch, keeps_arrays):
+    load, row = mine
+    found = find_checkpoint(*load(), [row])
+    made = dataclasses.replace(found, num_valid_rows=300, keeps_arrays=keeps_arrays)
+
+    def is_current():
+        return is_recorded(made, SAMPLE)
+
+    path = record_run(made, -1, SAMPLE)
+    assert is_current() and load_numbers(made).train_seed == 7
+    if keeps_arrays:
+        with h5py.File(path, "a") as file:
+            del file.attrs["code_hash"]
+    else:
+        content = json.loads(path.read_text())
+        del content["summary"]["rank_bound"]
+        path.write_text(json.dumps(content))
+    assert not is_current()
+    record_run(made, -1, SAMPLE)
+    assert is_current()
+    # A formula of the analysis, or the model, is another one.
+    monkeypatch.setattr(recordings, "recording_hash", lambda model_class: "another")
+    assert not is_current()
+    record_run(made, -1, SAMPLE)
+    assert is_current()
+
+
+def test_the_hash_of_the_code_covers_analyses_and_model(mine, tmp_path, monkeypatch):
+    load, _ = mine
+    model_class = load()[2]
+    compute = recordings.recording_hash.__wrapped__
+    before = compute(model_class)
+    assert before == compute(model_class)
+    monkeypatch.setattr(run, "code_hash", lambda model_class: "another model")
+    assert compute(model_class) != before
+    monkeypatch.undo()
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "ranks.py").write_text("# another formula\n")
+    monkeypatch.setattr(recordings.analysis, "__file__", str(tmp_path / "__init__.py"))
+    assert compute(model_class) != before
