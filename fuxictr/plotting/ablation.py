@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fuxictr.experiment.tables.comparisons import ArmResult
 
 METRIC = "AUC"
-# The publication whose figures these are; other sources have no ablations.
-SOURCE = "ge4rec_figures"
 _TITLES = {
     "source": "which fields predict",
     "encoder": "structure of the encoder",
@@ -142,16 +140,11 @@ def load_ablation(
     from fuxictr.experiment.ablation import find_arms
     from fuxictr.experiment.results import read_results
     from fuxictr.experiment.tables.comparisons import ablation_results
-    from fuxictr.experiment.tables.published import published_value
+    from fuxictr.experiment.tables.published import published_arms
 
     arms = find_arms(backbone, dataset, group)
     dataset_id = registry.dataset_id_of(dataset)
-    published = {
-        arm.expid: float(row["value"])
-        for arm in arms
-        for row in published_value(dataset, backbone, arm.published, METRIC)
-        if row["source"] == SOURCE
-    }
+    published = published_arms(dataset, backbone, arms)
     return ablation_results(read_results(results), arms, dataset_id, seeds), published
 
 
