@@ -9,6 +9,7 @@ from pathlib import Path
 from fuxictr.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
+PAPER_DATASETS = ("avazu", "criteo")  # what the paper trains on, as --dataset
 GROUND_TRUTH = "ground_truth.json"
 
 

@@ -223,7 +223,7 @@ def _rows(path: Path | None = None) -> list[dict[str, Any]]:
     """Returns the results store; nothing where the default one is not there yet."""
     from fuxictr.experiment.run import RESULTS
 
-    return read_results(path or RESULTS) if path or RESULTS.is_file() else []
+    return read_results(path or RESULTS, missing_ok=path is None)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fuxictr.datasets import registry
+from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import ConfigError, DataError, run_cli
 from fuxictr.experiment.ablation import find_arms, parse_groups
 from fuxictr.experiment.options import (
@@ -22,7 +23,6 @@ from fuxictr.experiment.options import (
 from fuxictr.experiment.sweep import PlannedRun, plan_ablations, plan_backbones, unique_runs
 from fuxictr.experiment.zoo import ROOT
 
-PAPER_DATASETS = ("avazu", "criteo")
 PAPER_SEEDS = "5"
 
 
@@ -180,7 +180,7 @@ def _print_plan(
     from fuxictr.experiment.sweep import unfinished
     from fuxictr.pytorch.torch_utils import get_device
 
-    rows = read_results(results_file) if results_file.is_file() else []
+    rows = read_results(results_file, missing_ok=True)
     left = runs if rerun else unfinished(runs, rows)
     estimates = estimate_runs(runs, rows, get_device(gpus[0]))
     finished = {(run.expid, run.seed) for run in runs if run not in left}
@@ -195,7 +195,7 @@ def _print_tables(
     from fuxictr.experiment.results import read_results
     from fuxictr.experiment.run import RESULTS
 
-    rows = read_results(RESULTS) if RESULTS.is_file() else []
+    rows = read_results(RESULTS, missing_ok=True)
     compared = {}
     for dataset, runs in plans.items():
         dataset_id = registry.dataset_id_of(dataset)

@@ -39,15 +39,21 @@ def append_line(path: str | Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def read_results(path: str | Path) -> list[dict[str, Any]]:
+def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, Any]]:
     """Returns all rows in the order of writing.
 
     A line that a killed process left torn is skipped with a warning.
+
+    Args:
+        path: the results store.
+        missing_ok: whether a store that is not there yet has no rows; else it is an error.
 
     Raises:
         DataError: the file is missing.
     """
     path = Path(path)
+    if missing_ok and not path.is_file():
+        return []
     if not path.is_file():
         raise DataError(f"{path}: no results yet; run `bash 2.reproduce.sh` first")
     rows = []

@@ -88,8 +88,8 @@ def run_experiment(
         remove_leftovers(config.checkpoint_path)
         encoded = load_dataset(config, rebuild)
         row["data_hash"] = encoded.data_hash
-        if skip_finished and results_file is not None and results_file.is_file():
-            found = find_finished(read_results(results_file), row)
+        if skip_finished and results_file is not None:
+            found = find_finished(read_results(results_file, missing_ok=True), row)
             if found is not None:
                 logger.info("Already in %s, run on %s", results_file, found["time"])
                 return found

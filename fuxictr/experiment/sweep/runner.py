@@ -98,7 +98,7 @@ class Sweep:
                 raise
 
     def _rows(self) -> list[dict[str, Any]]:
-        return read_results(self.results_file) if self.results_file.is_file() else []
+        return read_results(self.results_file, missing_ok=True)
 
     def _environment(self) -> dict[str, str]:
         """Returns the environment of the runs.

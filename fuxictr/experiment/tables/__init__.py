@@ -8,11 +8,10 @@ from fuxictr.experiment.tables.comparisons import (
     ablation_results,
     compare_backbones,
 )
-from fuxictr.experiment.tables.published import AVERAGED, write_average_lifts
+from fuxictr.experiment.tables.published import write_average_lifts
 from fuxictr.experiment.tables.sides import Side
 
 __all__ = [
-    "AVERAGED",
     "COLUMNS",
     "ArmResult",
     "Comparison",

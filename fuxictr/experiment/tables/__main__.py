@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.datasets import registry
+from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError, run_cli
 from fuxictr.experiment.ablation import find_arms, parse_groups
 from fuxictr.experiment.options import parse_models, parse_names
 from fuxictr.experiment.results import read_results
 from fuxictr.experiment.tables import (
-    AVERAGED,
     Comparison,
     ablation_markdown,
     ablation_results,
@@ -97,7 +97,7 @@ def _run(args: argparse.Namespace) -> None:
                 paths += write_ablation_tables(name, group, results, dataset, folder)
             if not names:
                 texts.append(f"No runs of the ablation {group} on {dataset}.\n")
-    if {registry.alias_of(dataset) for dataset in datasets}.issuperset(AVERAGED):
+    if {registry.alias_of(dataset) for dataset in datasets}.issuperset(PAPER_DATASETS):
         text, files = write_average_lifts(by_dataset, args.out)
         texts.append(text)
         paths += files

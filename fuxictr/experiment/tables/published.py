@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.datasets import registry
+from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.ablation import Arm
 from fuxictr.experiment.tables.comparisons import Comparison, average, mean_of
@@ -32,12 +33,10 @@ COLUMNS = (
     "note",
 )
 NOT_PUBLISHED = "not published"
-# Over these two together the paper states its average lifts.
-AVERAGED = ("avazu", "criteo")
 LIFT_COLUMNS = (
     "average",
     "metric",
-    *(f"ours_{name}" for name in AVERAGED),
+    *(f"ours_{name}" for name in PAPER_DATASETS),
     "ours",
     "paper",
     "difference",
@@ -179,16 +178,16 @@ def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[s
         DataError: one of the datasets is not there.
     """
     found = {registry.alias_of(name): list(value) for name, value in by_dataset.items()}
-    absent = [name for name in AVERAGED if name not in found]
+    absent = [name for name in PAPER_DATASETS if name not in found]
     if absent:
         raise DataError(
-            f"the paper's average lifts are over {' and '.join(AVERAGED)}; without runs here: "
-            f"{', '.join(absent)}"
+            f"the paper's average lifts are over {' and '.join(PAPER_DATASETS)}; without runs "
+            f"here: {', '.join(absent)}"
         )
-    complete = [{c.backbone for c in found[name] if c.is_complete} for name in AVERAGED]
+    complete = [{c.backbone for c in found[name] if c.is_complete} for name in PAPER_DATASETS]
     shared = set.intersection(*complete)
     averages = []
-    for name in AVERAGED:
+    for name in PAPER_DATASETS:
         known = [*(c.backbone for c in found[name]), *backbones(name)]
         averages.append(average([c for c in found[name] if c.backbone in shared], known))
     records = []
