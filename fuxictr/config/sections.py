@@ -116,3 +116,25 @@ class TrainConfig(Section):
         "penalty on all weights, where the two above are unset",
         check=check_regularizer,
     )
+    amp: Literal["none", "bf16"] | None = key(
+        "none", "bf16: matrix products of the model in bfloat16, weights and loss in float32"
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = key(
+        "highest",
+        "float32 matrix products: high is TF32 on CUDA, medium bfloat16 (on some CPUs too)",
+    )
+    compile: bool | Literal["auto"] = key(
+        False,
+        "true: torch.compile of forward pass and loss; auto: on CUDA the whole training step as a "
+        "CUDA graph where it can be one; not yet measured on a GPU",
+    )
+
+    table_updates: Literal["auto", "dense"] = key(
+        "auto",
+        "auto: on the CPU Adam updates only the rows of large embedding tables that a batch reads, "
+        "with the numbers of Adam on all rows but for rounding; dense: all rows in every step",
+    )
+
+    def __post_init__(self) -> None:
+        if self.amp is None:  # none in YAML is a word, but null is likely meant by the same
+            object.__setattr__(self, "amp", "none")

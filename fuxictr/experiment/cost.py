@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +19,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import make_layout
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.trainer import cross_entropy
 
@@ -205,8 +205,8 @@ def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
     weight = torch.ones(8, device=device, requires_grad=True)
     chain = 20
 
-    def look_up() -> None:
-        torch.autograd.grad(F.embedding(ids, table), table, gradient)
+    def read_rows() -> None:
+        torch.autograd.grad(look_up(table, ids), table, gradient)
 
     def small_operations() -> None:
         value = weight
@@ -220,7 +220,7 @@ def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
     return MachineRates(
         flops=2 * size**3 / best(lambda: torch.mm(matrix, matrix, out=out)),
         bytes=2 * _BYTES * num_numbers / best(lambda: target.copy_(source)),
-        lookups=len(ids) / best(look_up),
+        lookups=len(ids) / best(read_rows),
         operations=TRAINING_FACTOR * chain / best(small_operations),
     )
 

@@ -33,6 +33,7 @@ from fuxictr.preprocess.sources import (
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.checkpoint import load_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
+from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.torch_utils import get_device
 
 if TYPE_CHECKING:
@@ -201,7 +202,12 @@ class Scorer:
 
         columns = {name: _to_numpy(encoded.column(name)) for name in self.feature_map.fields}
         data = from_arrays(columns, self.feature_map, labels=False)
-        with torch.inference_mode():
+        train = self.config.train
+        with (
+            torch.inference_mode(),
+            matmul_precision(train.matmul_precision),
+            autocast(train.amp, self.device),
+        ):
             scores = [
                 self.model(batch)["y_pred"].reshape(-1)
                 for batch in BatchIterator(data, self.batch_size, device=self.device)

@@ -1,4 +1,4 @@
-"""Metrics of click predictions: exact, in float64, on numpy arrays.
+"""Metrics of click predictions: exact, in float64, on numpy arrays or on a GPU's tensors.
 
 AUC and logloss judge all rows together. gAUC, avgAUC, MRR and NDCG(k=N) judge how the rows of one
 group (a user, a query, an impression) are ranked among themselves. No result depends on the order

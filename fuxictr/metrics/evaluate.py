@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, did_you_mean, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
-from fuxictr.metrics.rows import auc, logloss
+from fuxictr.metrics.rows import auc, check_finite, logloss
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"AUC": auc, "logloss": logloss}
+if TYPE_CHECKING:
+    import torch
+
+METRICS: dict[str, Callable[..., float]] = {"AUC": auc, "logloss": logloss}
 GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
     "gAUC": gauc,
     "avgAUC": avg_auc,
@@ -77,12 +81,15 @@ def check_groups(metrics: Iterable[str], group_ids: np.ndarray | None) -> None:
 
 
 def evaluate_metrics(
-    y_true: np.ndarray,
-    y_pred: np.ndarray,
+    y_true: np.ndarray | torch.Tensor,
+    y_pred: np.ndarray | torch.Tensor,
     metrics: Iterable[str],
     group_ids: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Returns metric name -> value, in the order asked, named as ``find_metric`` spells them.
+
+    Tensors on a GPU are judged there: AUC and logloss are computed by torch, and rows come to the
+    host for group metrics only. On the host numpy computes all, which is the faster one there.
 
     Args:
         y_true: labels in {0, 1}, (rows,).
@@ -97,21 +104,43 @@ def evaluate_metrics(
     """
     names = list(metrics)
     check_groups(names, group_ids)
-    if np.size(y_true) != np.size(y_pred) or not np.size(y_true):
-        raise DataError(f"found {np.size(y_true)} labels and {np.size(y_pred)} predictions")
-    if not np.isfinite(y_pred).all():
-        row = int(np.flatnonzero(~np.isfinite(np.asarray(y_pred).reshape(-1)))[0])
-        raise DataError(f"the prediction of row {row + 1} is not finite")
     found = [find_metric(name) for name in names]
+    compute: dict[str, Callable[..., float]] = METRICS
+    check: Callable[[Any], None] = check_finite
+    if _is_on_gpu(y_pred):
+        from fuxictr.metrics import device
+
+        compute, check = device.METRICS, device.check_finite
+        y_true = device.like(y_true, y_pred)
+    else:
+        y_true, y_pred = _on_host(y_true), _on_host(y_pred)
+    num_labels, num_rows = (int(np.prod(values.shape)) for values in (y_true, y_pred))
+    if num_labels != num_rows or not num_rows:
+        raise DataError(f"found {num_labels} labels and {num_rows} predictions")
+    check(y_pred)
     ranking = None
     if group_ids is not None and any(metric.needs_groups for metric in found):
-        ranking = GroupRanking(y_true, y_pred, group_ids)
+        ranking = GroupRanking(_on_host(y_true), _on_host(y_pred), group_ids)
     return {
         metric.name: metric.compute(ranking)
         if metric.needs_groups
-        else metric.compute(y_true, y_pred)
+        else compute[metric.name](y_true, y_pred)
         for metric in found
     }
+
+
+def _is_tensor(values: Any) -> bool:
+    # Where torch was not imported, nothing is a tensor: importing it takes seconds.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def _is_on_gpu(values: Any) -> bool:
+    return _is_tensor(values) and values.device.type != "cpu"
+
+
+def _on_host(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if _is_tensor(values) else np.asarray(values)
 
 
 def format_metrics(results: Mapping[str, float]) -> str:

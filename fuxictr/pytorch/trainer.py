@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.config import TrainConfig
@@ -20,9 +19,12 @@ from fuxictr.metrics import Monitor, check_groups, evaluate_metrics, find_metric
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.compiled import CompiledLoss, CudaGraphs, Step, make_graphed_step
 from fuxictr.pytorch.dataloaders import EpochIterator
+from fuxictr.pytorch.lazy_adam import flush, make_optimizer, touched
+from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.torch_utils import get_optimizer
+from fuxictr.pytorch.precision import autocast, matmul_precision
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +153,10 @@ class Trainer:
         self.show_bar = verbose > 0
         self.monitor = Monitor(config.monitor)
         self.stopping = EarlyStopping(config.monitor_mode, config.early_stop_patience)
-        self.optimizer = get_optimizer(config.optimizer, model.parameters(), config.learning_rate)
+        self.optimizer = make_optimizer(model, config, self.device)
+        self._parameters = list(model.parameters())
         self._penalties = list(model.penalized_parameters())
+        self._compiled_loss: Step | None = None
         self._best_state: dict[str, torch.Tensor] | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._num_summed = 0
@@ -169,7 +173,8 @@ class Trainer:
             valid: validation batches; null trains for all epochs and keeps the last weights.
 
         Raises:
-            ConfigError: a metric needs groups and the validation batches have no group ids.
+            ConfigError: a metric needs groups and the validation batches have no group ids, or
+                ``compile: true`` without a compiler.
             DataError: a split has no rows.
             NotFiniteError: the loss became NaN or infinite.
         """
@@ -178,7 +183,7 @@ class Trainer:
                 raise DataError(f"the {name} split has no rows")
         if valid is not None:
             check_groups(self.config.metrics, valid.group_ids)
-        result = FitResult()
+        step, result = self._make_step(), FitResult()
         logger.info(
             "Start training: %d rows, %d batches/epoch on %s",
             train.num_rows,
@@ -188,7 +193,8 @@ class Trainer:
         try:
             for callback in self.callbacks:
                 callback.before_training(len(train))
-            self._train(train, valid, result)
+            with matmul_precision(self.config.matmul_precision):
+                self._train(train, valid, step, result)
         finally:
             for callback in self.callbacks:
                 callback.close()
@@ -211,22 +217,39 @@ class Trainer:
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
         """Returns the click probability of every row, float32 (rows,), in the rows' order."""
-        return self._scores(batches, description, with_labels=False)[0]
+        return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
 
     def train_step(self, batch: Batch) -> torch.Tensor:
         """Does one step and returns the batch's mean cross-entropy, still on the device."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = cross_entropy(self.model(batch), self.model.get_labels(batch))
+        loss = (self._compiled_loss or self._plain_loss)(batch)
         loss.backward()
         add_penalty_gradients(self._penalties)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        weights = [*self._parameters, *touched(self.optimizer)]
+        nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
         self.optimizer.step()
         return loss.detach()
 
-    def _train(self, train: EpochIterator, valid: EpochIterator | None, result: FitResult) -> None:
+    def _plain_loss(self, batch: Batch) -> torch.Tensor:
+        with autocast(self.config.amp, self.device):
+            outputs = self.model(batch)
+        return cross_entropy(outputs, self.model.get_labels(batch))
+
+    def _make_step(self) -> Step:
+        """Returns the training step as key ``compile`` asks for it."""
+        if self.config.compile is True:
+            self._compiled_loss = CompiledLoss(self._plain_loss, self.model, self.device)
+        if self.config.compile == "auto" and self.device.type == "cuda":
+            graphs = CudaGraphs(self.device)
+            return make_graphed_step(self.train_step, self.model, self.optimizer, graphs)
+        return self.train_step
+
+    def _train(
+        self, train: EpochIterator, valid: EpochIterator | None, step: Step, result: FitResult
+    ) -> None:
         for epoch in range(1, self.config.epochs + 1):
             result.num_epochs = epoch
-            for _ in self._train_epoch(train, epoch, result):
+            for _ in self._train_epoch(train, epoch, step, result):
                 self._evaluate_and_decide(valid, epoch, result)
                 if self.stopping.should_stop:
                     break
@@ -237,14 +260,16 @@ class Trainer:
         if not result.history:  # eval_steps is longer than the whole training
             self._evaluate_and_decide(valid, result.num_epochs, result)
 
-    def _train_epoch(self, train: EpochIterator, epoch: int, result: FitResult) -> Iterator[None]:
+    def _train_epoch(
+        self, train: EpochIterator, epoch: int, step: Step, result: FitResult
+    ) -> Iterator[None]:
         """Does the steps of one epoch; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
         self.model.train()
         start = time.perf_counter()
         with progress_bar(train.num_rows, f"Epoch {epoch}", self.show_bar) as advance:
             for batch in train:
-                self._loss_sum += self.train_step(batch)
+                self._loss_sum += step(batch)
                 self._num_summed += 1
                 result.num_steps += 1
                 result.num_rows += batch.num_rows
@@ -283,6 +308,7 @@ class Trainer:
     def _evaluate_and_decide(
         self, valid: EpochIterator | None, epoch: int, result: FitResult
     ) -> None:
+        flush(self.optimizer)
         train_loss = self._mean_loss(epoch, result.num_steps)
         logger.info("Train loss: %.6f", train_loss)
         entry: dict[str, Any] = {
@@ -338,12 +364,17 @@ class Trainer:
     @torch.inference_mode()
     def _scores(
         self, batches: EpochIterator, description: str, with_labels: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns probabilities and labels, float32 (rows,), where the model is."""
         self.model.eval()
         y_pred = torch.empty(batches.num_rows, dtype=torch.float32, device=self.device)
         y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
         start = 0
-        with progress_bar(batches.num_rows, description, self.show_bar) as advance:
+        with (
+            matmul_precision(self.config.matmul_precision),
+            autocast(self.config.amp, self.device),
+            progress_bar(batches.num_rows, description, self.show_bar) as advance,
+        ):
             for batch in batches:
                 stop = start + batch.num_rows
                 y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
@@ -351,23 +382,4 @@ class Trainer:
                     y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
                 start = stop
                 advance(batch.num_rows)
-        return y_pred.cpu().numpy(), y_true.cpu().numpy()
-
-
-def cross_entropy(outputs: dict[str, torch.Tensor], y_true: torch.Tensor) -> torch.Tensor:
-    """Returns the mean binary cross-entropy, from the logit where the model gives one."""
-    if "logit" in outputs:
-        return F.binary_cross_entropy_with_logits(outputs["logit"], y_true)
-    return F.binary_cross_entropy(outputs["y_pred"], y_true)
-
-
-@torch.no_grad()
-def add_penalty_gradients(penalties: list[tuple[nn.Parameter, int, float]]) -> None:
-    """Adds the gradient of (lambda / p) ||w||_p^p to each weight's gradient.
-
-    It is lambda * w for p = 2 and lambda * sign(w) for p = 1, which is what autograd would give,
-    without a pass over whole tables for a loss value in every step.
-    """
-    for weight, p, factor in penalties:
-        if weight.grad is not None:
-            weight.grad.add_(weight if p == 2 else weight.sign(), alpha=factor)
+        return y_pred, y_true

@@ -131,7 +131,8 @@ def test_a_pandas_table_keeps_its_index(trained):
     shuffled = rows.sample(frac=0.5, random_state=1)
     found = from_python(trained, shuffled)
     assert list(found.index) == list(shuffled.index)
-    np.testing.assert_array_equal(found["y_pred"], expected[shuffled.index])
+    # Not to the bit: matrix products of fewer rows may round otherwise.
+    np.testing.assert_allclose(found["y_pred"], expected[shuffled.index], rtol=1e-6)
 
 
 def test_a_csv_of_another_separator_is_scored_with_set(trained, command, tmp_path):

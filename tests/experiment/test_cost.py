@@ -86,9 +86,9 @@ def test_bytes_of_fm_are_those_counted_by_hand(feature_map):
     assert cost.dense_parameters == D + 1 + 1  # of the numeric field, and the bias
     assert cost.num_lookups == 2 * 3
     assert cost.lookup_bytes == 4 * 3 * (D + 1)
-    # Ids with their offsets (int32) of both tables; both factors of the pairs' products; the values
-    # twice, and the label, as columns of the batch; the logit.
-    kept = 2 * 3 * 4 + 4 * (F * D + (F - 1) * D) + 4 * 2 + 4 * 1
+    # Ids with their offsets (int32) of both tables; the embeddings and their sum; the values twice,
+    # and the label, as columns of the batch; the logit.
+    kept = 2 * 3 * 4 + 4 * (F * D + D) + 4 * 2 + 4 * 1
     assert cost.activation_bytes == pytest.approx(B * kept, rel=0.05)
     weights, penalized = cost.parameters, cost.parameters - 1  # the bias is no embedding
     assert cost.step_bytes == 4 * (11 * weights + 3 * penalized)
@@ -97,12 +97,14 @@ def test_bytes_of_fm_are_those_counted_by_hand(feature_map):
 
 def test_numbers_moved_by_fm_are_those_counted_by_hand(feature_map):
     del feature_map.features["x"]
-    fields, pairs = 3, (3 - 1) * D
+    fields, numbers = 3, 3 * D
     moved = [
         2 * 2 * fields,  # ids + offsets, for both tables
         fields + 2 * fields * D,  # the lookups of embeddings
         fields + 2 * fields,  # and of first-order weights
-        2 * pairs + 3 * pairs + pairs + D,  # running sums, their products with v_j, the sum over j
+        numbers + D + 2 * D,  # the sum of the embeddings, and its square
+        2 * numbers + numbers + D,  # their squares, and the sum of these
+        3 * D + 2 * D,  # half the difference
         D + 1,  # the sum over D
         fields + 1 + 2,  # the sum of the first-order weights, plus the bias
         3 + 2 + 2,  # the sum of both, the sigmoid, the loss

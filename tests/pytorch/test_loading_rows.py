@@ -1,5 +1,8 @@
 """Encoded rows: matrices, batches, order, errors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,6 +99,21 @@ def test_rank_dataloader_stages(tmp_path, feature_map):
     assert test.num_rows == 25
     with pytest.raises(ConfigError, match="stage 'fit'"):
         RankDataLoader(feature_map, "fit")
+
+
+def test_loading_does_not_import_pandas(tmp_path, feature_map):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({**columns(), "click": columns()["click"] > 0}), path)
+    feature_map.save(tmp_path / "feature_map.json")
+    code = (
+        "import sys\n"
+        "from fuxictr.features import FeatureMap\n"
+        "from fuxictr.pytorch.dataloaders import read_parquet\n"
+        f"feature_map = FeatureMap.load({str(tmp_path / 'feature_map.json')!r})\n"
+        f"assert read_parquet({str(path)!r}, feature_map).num_rows == 25\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_errors_name_file_column_and_row(tmp_path, feature_map):

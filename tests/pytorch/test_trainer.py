@@ -7,34 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch import trainer as trainer_module
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression
-from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.pytorch.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
-
-NUM_ROWS = 600
-
-
-class TinyModel(BaseModel):
-    """LR(x) + Linear(v): a table, a linear layer and a bias to regularise."""
-
-    def __init__(self, feature_map, embedding_dim=4, **params):
-        super().__init__(feature_map, **params)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
-        self.lr_layer = LogisticRegression(feature_map)
-        self.head = nn.Linear(feature_map.sum_emb_out_dim(embedding_dim), 1)
-        self.reset_parameters()
-
-    def forward(self, inputs):
-        X = self.get_inputs(inputs)
-        return self.output(self.lr_layer(X) + self.head(self.embedding_layer(X).flatten(1)))
+from tests.pytorch.tiny import NUM_ROWS, TinyModel, make, tiny_data, tiny_map
 
 
 class FuxiCTRStyleModel(TinyModel):
@@ -52,26 +32,12 @@ class FuxiCTRStyleModel(TinyModel):
 
 @pytest.fixture
 def feature_map() -> FeatureMap:
-    feature_map = FeatureMap("d")
-    feature_map.features = {
-        "a": {"type": "categorical", "vocab_size": 20},
-        "x": {"type": "numeric"},
-    }
-    feature_map.labels = ["click"]
-    return feature_map
+    return tiny_map()
 
 
 @pytest.fixture
 def data(feature_map):
-    rng = np.random.default_rng(0)
-    a, x = rng.integers(1, 20, NUM_ROWS), rng.normal(size=NUM_ROWS)
-    chance = 1 / (1 + np.exp(-(np.sin(a) + x)))
-    return from_arrays({"a": a, "x": x, "click": rng.random(NUM_ROWS) < chance}, feature_map)
-
-
-def make(feature_map, seed=1, kind=TinyModel, **params):
-    seed_everything(seed)
-    return kind(feature_map, **params)
+    return tiny_data(feature_map)
 
 
 def test_steps_equal_a_plain_loop(feature_map, data):

@@ -216,7 +216,10 @@ def _to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) -
     kind = cells.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
-    array = cells.to_numpy(zero_copy_only=False)
+    # Array.to_numpy would import pandas; a boolean is one bit, which numpy cannot view.
+    is_bits = pa.types.is_boolean(kind)
+    array: np.ndarray = np.from_dlpack(cells.cast(pa.uint8()) if is_bits else cells)
+    array = array.view(np.bool_) if is_bits else array
     return array if width is None else array.reshape(-1, width)
 
 
@@ -226,7 +229,7 @@ def _elements(column: pa.Array, width: int, where: str, first_row: int) -> pa.Ar
     if pa.types.is_fixed_size_list(column.type):
         lengths = np.full(len(column), column.type.list_size)
     elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = np.diff(column.offsets.to_numpy())
+        lengths = np.diff(np.from_dlpack(column.offsets))
     else:
         raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
     wrong = lengths != width

@@ -99,7 +99,7 @@ class GEN(nn.Module):
             return None
         fields = self.top_fields
         if self.training:
-            fields = torch.randperm(len(fields)).to(fields.device)
+            fields = torch.randperm(len(fields)).to(fields.device, non_blocking=True)
         indicator = feature_emb.new_zeros(len(fields))
         return indicator.index_fill(0, fields[: self.num_targets], 1.0)
 

@@ -13,6 +13,7 @@ from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
 _COMMON_KEYS = {"gpu"}.union(
@@ -75,13 +76,15 @@ class BaseModel(Recordable, nn.Module):
     def output(self, logit: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}.
 
-        The loss is computed from the logit, where it loses no digits.
+        The loss is computed from the logit, where it loses no digits. Both are float32 under
+        autocast too.
         """
+        logit = at_least_float32(logit)
         return {"y_pred": torch.sigmoid(logit), "logit": logit}
 
     def output_activation(self, logit: torch.Tensor) -> torch.Tensor:
         """Returns the click probability, for models that return {"y_pred": ...} themselves."""
-        return torch.sigmoid(logit)
+        return torch.sigmoid(at_least_float32(logit))
 
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""

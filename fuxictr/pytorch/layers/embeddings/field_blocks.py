@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import nn
 from fuxictr.errors import DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import stack_columns
+from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.layers.embeddings.own_table import (
     INIT_STD,
     OwnTable,
@@ -26,6 +27,19 @@ class Place(NamedTuple):
     block: int
     start: int
     stop: int
+
+
+class RowReader(Protocol):
+    """What may stand between a lookup and the table, such as an optimiser that updates lazily."""
+
+    def look_up(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the vectors (..., D) of rows (...)."""
+
+    def narrow(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns rows and a table in which these have the vectors that are looked for."""
+
+    def flush(self) -> None:
+        """Brings the whole table up to date."""
 
 
 class FieldBlocks(nn.Module):
@@ -51,6 +65,9 @@ class FieldBlocks(nn.Module):
         use_pretrain: false takes no notice of vectors given for tokens.
         use_sharing: false gives every field a table of its own.
 
+    Attributes:
+        reader: reads the table; null looks up in it. A copy of the layer has none.
+
     Raises:
         ConfigError: no such field, or a share_embedding leads nowhere; see FeatureMap.
         DataError: the given vectors cannot be read.
@@ -66,6 +83,7 @@ class FieldBlocks(nn.Module):
         use_sharing: bool = True,
     ) -> None:
         super().__init__()
+        self.reader: RowReader | None = None
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
         required = feature_map.select(required_feature_columns).features
@@ -138,8 +156,10 @@ class FieldBlocks(nn.Module):
         if ids.shape[1] != len(self.offsets):
             self._reject_lengths(X, names)
         rows = ids + self.offsets
-        if not self.sequences:
-            return F.embedding(rows, table)  # (B, F_cat, D)
+        if not self.sequences:  # (B, F_cat, D)
+            return look_up(table, rows) if self.reader is None else self.reader.look_up(rows)
+        if self.reader is not None:
+            rows, table = self.reader.narrow(rows)
         start = len(self.categorical)
         weights = [table.new_ones(len(ids), start)]
         for name in self.sequences:
@@ -155,6 +175,22 @@ class FieldBlocks(nn.Module):
             per_sample_weights=torch.cat(weights, dim=1).reshape(-1),
         )
         return sums.view(len(ids), len(self.sum_starts), table.shape[1])  # (B, n, D)
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._flush()
+        super()._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._flush()
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._flush()
+        return {**self.__dict__, "reader": None}
+
+    def _flush(self) -> None:
+        if self.reader is not None:
+            self.reader.flush()
 
     def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         layer = self.own[_key(self.table_owners[name])]

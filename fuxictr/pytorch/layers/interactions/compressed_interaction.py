@@ -12,6 +12,7 @@ from fuxictr.config import GeneratorConfig
 from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.generation import build_generators
+from fuxictr.pytorch.precision import autocast_dtype
 from fuxictr.pytorch.recording import Recordable
 
 # How many numbers of the outer product are formed at once: 2 MB, which stay in cache.
@@ -24,7 +25,8 @@ class _OuterProductMap(torch.autograd.Function):
     """out_rh = sum_{i,j} z_ri x_rj W_(ij)h without the whole outer product in memory.
 
     The products z_i x_j of a chunk of rows are formed, mapped by one matrix product, and dropped;
-    the backward pass forms them again.
+    the backward pass forms them again. Where z and x are bfloat16, so are the products and the
+    output; the gradient of the weight is summed over the chunks in the weight's own dtype.
 
     Shape:
         z: (R, F); x: (R, J); weight: (F * J, H).
@@ -35,8 +37,9 @@ class _OuterProductMap(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(z, x, weight)
         out = z.new_empty(len(z), weight.shape[1])
+        factor = weight.to(z.dtype)
         for rows in _chunks(z, len(weight)):
-            torch.mm(_outer(z[rows], x[rows]), weight, out=out[rows])
+            torch.mm(_outer(z[rows], x[rows]), factor, out=out[rows])
         return out
 
     @staticmethod
@@ -45,13 +48,19 @@ class _OuterProductMap(torch.autograd.Function):
         z, x, weight = ctx.saved_tensors
         grad = grads[0]
         grad_z, grad_x = torch.empty_like(z), torch.empty_like(x)
-        grad_weight = torch.zeros_like(weight)
+        is_mixed = z.dtype != weight.dtype
+        grad_weight = weight.new_zeros(weight.shape[::-1]) if is_mixed else torch.zeros_like(weight)
+        factor = weight.to(z.dtype).t()
         for rows in _chunks(z, len(weight)):
-            grad_weight.addmm_(_outer(z[rows], x[rows]).t(), grad[rows])
-            grad_outer = (grad[rows] @ weight.t()).view(-1, z.shape[1], x.shape[1])
+            outer = _outer(z[rows], x[rows])
+            if is_mixed:
+                grad_weight += grad[rows].t() @ outer
+            else:
+                grad_weight.addmm_(outer.t(), grad[rows])
+            grad_outer = (grad[rows] @ factor).view(-1, z.shape[1], x.shape[1])
             torch.bmm(grad_outer, x[rows].unsqueeze(2), out=grad_z[rows].unsqueeze(2))
             torch.bmm(z[rows].unsqueeze(1), grad_outer, out=grad_x[rows].unsqueeze(1))
-        return grad_z, grad_x, grad_weight
+        return grad_z, grad_x, grad_weight.t() if is_mixed else grad_weight
 
 
 def _outer(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -59,7 +68,10 @@ def _outer(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(z: torch.Tensor, width: int) -> Iterator[slice]:
-    size = max(1, (_CHUNK_NUMBERS_GPU if z.is_cuda else _CHUNK_NUMBERS) // width)
+    numbers = _CHUNK_NUMBERS_GPU if z.is_cuda else _CHUNK_NUMBERS
+    if z.element_size() == 2:  # as many bytes
+        numbers *= 2
+    size = max(1, numbers // width)
     return (slice(start, start + size) for start in range(0, len(z), size))
 
 
@@ -72,6 +84,8 @@ class CINLayer(Recordable, nn.Module):
         first: X_0 (B, F, D); current: X_l (B, H_l, D).
         output: X_{l+1} (B, H_{l+1}, D).
     """
+
+    compiles = False  # torch.compile would unroll the loop over the chunks
 
     def __init__(self, num_fields: int, width: int, out_width: int, generator: nn.Module) -> None:
         super().__init__()
@@ -86,6 +100,8 @@ class CINLayer(Recordable, nn.Module):
         gen = self.generator(first)
         self.record_all(X_0=first, gen=gen, left=gen, right=current)
         batch_size, _, width = first.shape
+        dtype = autocast_dtype(first)
+        gen, current = gen.to(dtype), current.to(dtype)
         z = gen.transpose(1, 2).flatten(0, 1)  # (B, F, D) -> (B*D, F)
         x = current.transpose(1, 2).flatten(0, 1)  # (B, H_l, D) -> (B*D, H_l)
         weight = self.weight.transpose(1, 2).flatten(0, 1)  # (F, H_{l+1}, H_l) -> (F*H_l, H_{l+1})

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from fuxictr.pytorch.precision import autocast_dtype
+
+# An upper triangle of S strips costs (S + 1) / 2S of the square; thinner products are slower.
+_NUM_STRIPS = 6
 
 
 def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -11,7 +18,8 @@ def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
     A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, keeps it at O(F * D) a row;
     the F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
-    sum_{i<j} <left_i, right_j>, with the lower index on the left.
+    sum_{i<j} <left_i, right_j>, with the lower index on the left. Where both sides are one tensor
+    it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2) / 2.
 
     Args:
         left: (B, F, D).
@@ -20,8 +28,48 @@ def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, D).
     """
-    prefix = left[:, :-1].cumsum(dim=1)  # (B, F-1, D): prefix_j = sum_{i<j} left_i
-    return (prefix * right[:, 1:]).sum(dim=1)
+    if left is right:
+        return _SelfPairSum.apply(left)
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    return _PairSum.apply(left.to(dtype), right.to(dtype))
+
+
+class _PairSum(torch.autograd.Function):
+    """pair_sum; the gradients are g * sum_{j>i} right_j on the left, g * sum_{i<j} left_i right."""
+
+    @staticmethod
+    def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        prefix = left.cumsum(dim=1)  # (B, F, D): prefix_j = sum_{i<=j} left_i
+        ctx.save_for_backward(prefix, right)
+        return (prefix[:, :-1] * right[:, 1:]).sum(dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        prefix, right = ctx.saved_tensors
+        grad = grads[0].unsqueeze(1)
+        grad_right = torch.empty_like(right)
+        grad_right[:, 0] = 0
+        torch.mul(prefix[:, :-1], grad, out=grad_right[:, 1:])
+        sums = right.cumsum(dim=1)
+        suffix = torch.sub(sums[:, -1:].clone(), sums, out=sums)  # sum_{j>i} right_j
+        return suffix.mul_(grad), grad_right
+
+
+class _SelfPairSum(torch.autograd.Function):
+    """pair_sum(v, v); the gradient is g * (sum_j v_j - v_i)."""
+
+    @staticmethod
+    def forward(ctx: Any, v: torch.Tensor) -> torch.Tensor:
+        total = v.sum(dim=1)
+        ctx.save_for_backward(v, total)
+        return (total.square() - v.square().sum(dim=1)).mul_(0.5)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        v, total = ctx.saved_tensors
+        return (total.unsqueeze(1) - v).mul_(grads[0].unsqueeze(1))
 
 
 def pair_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -102,5 +150,37 @@ class MatrixPairSum(nn.Module):
             blocks = self.weight.new_zeros(*size, *[self.embedding_dim] * 2)
             blocks = blocks.index_put((lower, upper), self.weight)  # (F, F, D, D): M_ij
             matrix = blocks.transpose(1, 2).flatten(2, 3).flatten(0, 1)  # (F*D, F*D)
-            mapped = (left.flatten(start_dim=1) @ matrix).view_as(right)
+            dtype = autocast_dtype(left)
+            flat = left.flatten(start_dim=1).to(dtype)
+            mapped = _TriangularMap.apply(flat, matrix.to(dtype)).view_as(right)
         return (mapped * right).sum(dim=1)
+
+
+class _TriangularMap(torch.autograd.Function):
+    """x M without the products with most of the zeros: columns a..b of M have b rows at most."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, matrix)
+        out = torch.empty_like(x)
+        for columns, rows in _triangle(len(matrix)):
+            torch.mm(x[:, rows], matrix[rows, columns], out=out[:, columns])
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, matrix = ctx.saved_tensors
+        grad_x, grad_matrix = torch.zeros_like(x), torch.zeros_like(matrix)
+        for columns, rows in _triangle(len(matrix)):
+            grad = grads[0][:, columns]
+            grad_x[:, rows].addmm_(grad, matrix[rows, columns].t())
+            torch.mm(x[:, rows].t(), grad, out=grad_matrix[rows, columns])
+        return grad_x, grad_matrix
+
+
+def _triangle(size: int) -> list[tuple[slice, slice]]:
+    """Returns (columns, rows down to the diagonal) of an upper triangle cut into strips."""
+    step = -(-size // _NUM_STRIPS)
+    ends = [(start, min(start + step, size)) for start in range(0, size, step)]
+    return [(slice(start, stop), slice(0, stop)) for start, stop in ends]

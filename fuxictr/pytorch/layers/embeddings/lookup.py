@@ -1,0 +1,81 @@
+"""Rows of a table by number, with a gradient that costs little on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+
+class RowGroups(NamedTuple):
+    """Which positions read which row of a table.
+
+    Attributes:
+        rows: the rows that are read, each once, rising (U,).
+        positions: the positions in order of their row, those of one row rising (P,).
+        starts: where the positions of each row begin (U,).
+    """
+
+    rows: torch.Tensor
+    positions: torch.Tensor
+    starts: torch.Tensor
+
+
+def group_rows(rows: torch.Tensor) -> RowGroups:
+    """Groups positions by the row that they read.
+
+    Args:
+        rows: numbers of rows, of any shape; its elements in order are the positions.
+    """
+    # torch sorts int64 on the CPU by radix, some 30 times as fast as int32.
+    ordered, positions = torch.sort(rows.reshape(-1).long(), stable=True)
+    found, counts = torch.unique_consecutive(ordered, return_counts=True)
+    return RowGroups(found, positions, counts.cumsum(0) - counts)
+
+
+def sum_by_row(groups: RowGroups, values: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of the values (P, D) of each row's positions, in their order: (U, D)."""
+    return F.embedding_bag(groups.positions, values, groups.starts, mode="sum")
+
+
+def look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Returns table[rows], F.embedding with the same values and gradients to the bit.
+
+    On the CPU torch adds up the gradient of an embedding one position after another, at a cost that
+    hardly depends on D. Here the positions are grouped by row first and each group is one sum; for
+    D = 1 the gradient is a plain scatter.
+
+    Args:
+        table: (N, D).
+        rows: (B, F), or of any shape.
+
+    Returns:
+        (B, F, D).
+    """
+    needs_gradient = torch.is_grad_enabled() and table.requires_grad
+    if table.is_cpu and needs_gradient and not torch.compiler.is_compiling():
+        return _LookUp.apply(table, rows)
+    return F.embedding(rows, table)
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_rows = len(table)
+        return F.embedding(rows, table)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        width = grads[0].shape[-1]
+        values = grads[0].reshape(-1, width)
+        table_grad = values.new_zeros(ctx.num_rows, width)
+        if width == 1:
+            table_grad.view(-1).index_add_(0, rows.reshape(-1), values.view(-1))
+        else:
+            groups = group_rows(rows)
+            table_grad[groups.rows] = sum_by_row(groups, values)
+        return table_grad, None
