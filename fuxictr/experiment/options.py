@@ -6,6 +6,9 @@ import argparse
 
 from fuxictr.errors import ConfigError
 
+# The --seeds of --paper.
+PAPER_SEEDS = "5"
+
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """Adds --model, --dataset, --variants, --seeds and --ablation."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fuxictr.errors import run_cli
 from fuxictr.experiment.options import add_gpu_option
-from fuxictr.experiment.zoo import find_folder, load_experiment
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def run() -> None:
         from fuxictr.experiment.scoring import Scorer  # not before --help: it needs torch
+        from fuxictr.experiment.zoo import find_folder, load_experiment
 
         config, model_class = load_experiment(
             args.expid, find_folder(args.model), args.config, args.set

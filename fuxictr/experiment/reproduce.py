@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
-from fuxictr.errors import ConfigError, DataError, run_cli
-from fuxictr.experiment.ablation import find_arms, parse_groups
-from fuxictr.experiment.options import (
-    add_rebuild_option,
-    add_sweep_options,
-    parse_models,
-    parse_names,
-    parse_variants,
-)
-from fuxictr.experiment.sweep import PlannedRun, plan_ablations, plan_backbones, unique_runs
-from fuxictr.experiment.zoo import ROOT
-
-PAPER_SEEDS = "5"
+from fuxictr.errors import run_cli
+from fuxictr.experiment.options import PAPER_SEEDS, add_rebuild_option, add_sweep_options
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,183 +44,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     add_rebuild_option(parser)
     args = parser.parse_args(argv)
-    run_cli(lambda: _run(args))
 
+    def run() -> int:
+        from fuxictr.experiment.reproduction import reproduce  # not before --help: it needs numpy
 
-def default_dataset() -> str:
-    """Returns ``avazu`` if it is prepared, otherwise ``demo``, and prints which."""
-    if registry.is_prepared(ROOT, registry.resolve("avazu")):
-        print("Dataset: Avazu, which is prepared.", flush=True)
-        return "avazu"
-    print(
-        "Dataset: the embedded demo data (synthetic clicks), because Avazu is not prepared.\n"
-        "         To prepare Avazu: bash 1.prepare.sh avazu",
-        flush=True,
-    )
-    return "demo"
+        return reproduce(args)
 
-
-def ensure_prepared(dataset: str) -> None:
-    """Generates the demo data where it is needed and absent; other data must be there.
-
-    Raises:
-        DataError: the dataset's raw files are not prepared; names the command that prepares it.
-    """
-    if registry.alias_of(dataset) == "demo":
-        _generate_demo_if_absent()
-    elif registry.is_known(dataset) and not registry.is_prepared(ROOT, registry.resolve(dataset)):
-        raw = registry.resolve(dataset)
-        raise DataError(
-            f"dataset '{dataset}' is not prepared: no train.csv, valid.csv and test.csv in "
-            f"{registry.raw_dir(ROOT, raw)}; run: bash 1.prepare.sh {dataset}"
-        )
-
-
-def _run(args: argparse.Namespace) -> int:
-    datasets = _datasets(args)
-    groups = parse_groups(args.ablation) if args.ablation else []
-    plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
-    gpus = _slots(args.gpu, args.jobs, bool(args.paper or groups or args.jobs))
-
-    from fuxictr.experiment.run import RESULTS
-    from fuxictr.experiment.sweep import Sweep, encode_datasets
-
-    runs = list(itertools.chain.from_iterable(plans.values()))
-    if args.dry_run:
-        _print_plan(runs, gpus, RESULTS, args.rerun)
-        return 0
-    for dataset in datasets:
-        ensure_prepared(dataset)
-    is_quiet = len(gpus) > 1 or ((args.paper or groups) and not args.verbose)
-    encode_datasets(runs, args.rebuild)
-    sweep = Sweep(runs, gpus, RESULTS, args.rerun, not is_quiet)
-    try:
-        sweep.run()
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on with the runs that are left.", flush=True)
-        return 130
-    _print_tables(plans, args, groups)
-    print(f"Figures of what was learned: bash 3.analyze.sh --dataset {datasets[0]}")
-    if sweep.failures:
-        lines = [f"  {run.expid}, seed {run.seed}: {reason}" for run, reason in sweep.failures]
-        print(
-            f"\n{len(lines)} of {len(runs)} runs failed; the same command tries them again:\n"
-            + "\n".join(lines),
-            file=sys.stderr,
-        )
-    return 1 if sweep.failures else 0
-
-
-def _datasets(args: argparse.Namespace) -> list[str]:
-    if args.dataset:
-        return parse_names(args.dataset, "--dataset")
-    return list(PAPER_DATASETS) if args.paper else [default_dataset()]
-
-
-def _plan(args: argparse.Namespace, dataset: str, groups: Sequence[str]) -> list[PlannedRun]:
-    """Returns the runs on one dataset: the backbones', the ablations', or both with --paper."""
-    is_whole = args.paper or groups
-    models = parse_models(args.model or ("all" if is_whole else args.default_model))
-    seeds = args.seeds or (PAPER_SEEDS if args.paper else "1")
-    runs: list[PlannedRun] = []
-    if args.paper or not groups:
-        runs += plan_backbones(models, dataset, parse_variants(args.variants), seeds)
-    if groups:
-        runs += plan_ablations(models, dataset, groups, seeds)
-    return unique_runs(runs)
-
-
-def _slots(gpu: str, jobs: int | None, takes_all: bool) -> list[str]:
-    """Returns the --gpu of each run that may run at a time.
-
-    Args:
-        gpu: as --gpu.
-        jobs: as --jobs.
-        takes_all: whether ``auto`` means all GPUs, or the first.
-    """
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: allowed: >= 1")
-
-    import torch
-
-    from fuxictr.pytorch.torch_utils import get_device
-
-    if gpu == "auto":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        devices = [str(index) for index in range(count if takes_all else min(count, 1))] or ["-1"]
-    else:
-        devices = parse_names(gpu, "--gpu")
-        for device in devices:
-            get_device(device)
-    return [devices[i % len(devices)] for i in range(jobs or len(devices))]
-
-
-def _print_plan(
-    runs: Sequence[PlannedRun], gpus: Sequence[str], results_file: Path, rerun: bool
-) -> None:
-    from fuxictr.experiment.estimate import estimate_runs, format_plan
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.sweep import unfinished
-    from fuxictr.pytorch.torch_utils import get_device
-
-    rows = read_results(results_file, missing_ok=True)
-    left = runs if rerun else unfinished(runs, rows)
-    estimates = estimate_runs(runs, rows, get_device(gpus[0]))
-    finished = {(run.expid, run.seed) for run in runs if run not in left}
-    print(format_plan(runs, estimates, finished, len(gpus)))
-
-
-def _print_tables(
-    plans: Mapping[str, Sequence[PlannedRun]], args: argparse.Namespace, groups: Sequence[str]
-) -> None:
-    """Prints the tables of the runs and writes them to results/<dataset_id>/."""
-    from fuxictr.experiment import tables
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.run import RESULTS
-
-    rows = read_results(RESULTS, missing_ok=True)
-    compared = {}
-    for dataset, runs in plans.items():
-        dataset_id = registry.dataset_id_of(dataset)
-        folder = ROOT / "results" / dataset_id
-        seeds: dict[str, list[int]] = {}
-        for run in runs:
-            seeds.setdefault(run.backbone, []).append(run.seed)
-        if args.paper or not groups:
-            comparisons = tables.compare_backbones(rows, list(seeds), dataset, seeds)
-            compared[dataset] = comparisons
-            ceiling = tables.find_ceiling(dataset, comparisons)
-            tables.write_tables(comparisons, dataset, folder, ceiling)
-            text = tables.to_markdown(comparisons, dataset, ceiling)
-            print(f"\nResults on {dataset_id}:\n\n{text}")
-        for name, group in _ablated(runs, groups):
-            arms = find_arms(name, dataset, group)
-            results = tables.ablation_results(rows, arms, dataset_id, seeds[name])
-            tables.write_ablation_tables(name, group, results, dataset, folder)
-            text = tables.ablation_markdown(name, group, results, dataset)
-            print(f"\nAblation of {name} on {dataset_id}, {group}:\n\n{text}")
-        print(f"Tables: {folder.relative_to(ROOT)}/", flush=True)
-    if set(compared) >= set(PAPER_DATASETS):
-        print(tables.write_average_lifts(compared, ROOT / "results")[0])
-
-
-def _ablated(runs: Sequence[PlannedRun], groups: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns (backbone, group) of the ablations that are among the runs."""
-    found = []
-    for run in runs:
-        for group in groups:
-            if f"_gen_{group}_" in run.expid:
-                found.append((run.backbone, group))
-    return list(dict.fromkeys(found))
-
-
-def _generate_demo_if_absent() -> None:
-    if not registry.is_prepared(ROOT, registry.resolve("demo")):
-        print("Generating the demo data: bash 1.prepare.sh demo", flush=True)
-        command = [sys.executable, "-m", "fuxictr.datasets.prepare", "demo"]
-        completed = subprocess.run(command, cwd=Path(ROOT), check=False)
-        if completed.returncode:
-            raise DataError("the demo data could not be generated; see the line above")
+    run_cli(run)
 
 
 if __name__ == "__main__":

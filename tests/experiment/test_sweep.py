@@ -5,7 +5,7 @@ import torch
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms, parse_groups
-from fuxictr.experiment.reproduce import _slots
+from fuxictr.experiment.reproduction import _slots
 from fuxictr.experiment.results import find_finished, last_failures, newest_runs
 from fuxictr.experiment.run import code_hash, identity
 from fuxictr.experiment.sweep import runner

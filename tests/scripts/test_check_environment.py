@@ -46,6 +46,8 @@ def test_unmet(installed: None, line: str, expected: str | None) -> None:
     assert unmet(line) == expected
 
 
+# torch's compiler, where another test has used it, imports distutils before setuptools does.
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
 def test_pip_stands_in_for_packaging(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     assert unmet("torch>=2.4") is None
