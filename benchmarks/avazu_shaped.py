@@ -99,6 +99,26 @@ def write_splits(
 def _chunks(
     sizes: dict[str, int], rows: int, seed: list[int], is_train: bool
 ) -> Iterator[pa.Table]:
+    start = 0
+    for values, click in draw(sizes, rows, seed, is_covered=is_train):
+        row = np.arange(start, start + len(click))
+        start += len(click)
+        columns = {"id": pa.array(10**18 * (seed[-1] + 1) + row), "click": pa.array(click * 1)}
+        columns |= {name: _cells(name, column) for name, column in values.items()}
+        yield pa.table(columns)
+
+
+def draw(
+    sizes: dict[str, int], rows: int, seed: list[int], is_covered: bool = False
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Yields rows in chunks: column -> values 0..size-1, the most frequent first, and the clicks.
+
+    Args:
+        sizes: column -> number of values.
+        rows: how many.
+        seed: of every draw.
+        is_covered: show every value at least twice, where the rows suffice.
+    """
     for number, start in enumerate(range(0, rows, CHUNK_ROWS)):
         rng = np.random.default_rng([*seed, number])
         row = np.arange(start, min(start + CHUNK_ROWS, rows))
@@ -106,12 +126,9 @@ def _chunks(
         for name, size in sizes.items():
             drawn = (size + 1) ** rng.random(len(row)) - 1
             values[name] = drawn.astype(np.int64).clip(0, size - 1)
-            if is_train:
+            if is_covered:
                 _cover(values[name], row, size, rows)
-        click = rng.random(len(row)) < 1 / (1 + np.exp(-_logits(values)))
-        columns = {"id": pa.array(10**18 * (seed[-1] + 1) + row), "click": pa.array(click * 1)}
-        columns |= {name: _cells(name, column) for name, column in values.items()}
-        yield pa.table(columns)
+        yield values, rng.random(len(row)) < 1 / (1 + np.exp(-_logits(values)))
 
 
 def _cover(values: np.ndarray, row: np.ndarray, size: int, rows: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "numpy", "polars", "pyarrow", "pandas")
+PEER_VERSION = "2.3.10"
 _STDERR_LINES = 20
 _SAMPLE_SECONDS = 0.5
 
@@ -163,6 +164,20 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def peer_versions(python: str) -> dict[str, str]:
+    """Returns the versions of the environment that ``--peer`` names.
+
+    Raises:
+        ChildError: it has no FuxiCTR, or another one than PEER_VERSION.
+    """
+    found: dict[str, str] = run_child([python, "-I", __file__]).output
+    if found.get("fuxictr") != PEER_VERSION:
+        raise ChildError(
+            f"--peer {python}: found fuxictr {found.get('fuxictr')}, not {PEER_VERSION}"
+        )
+    return found
+
+
 def machine() -> dict[str, Any]:
     """Returns the processor's name, the cores that may be used, the memory and the system."""
     cpu = platform.processor() or platform.machine()
@@ -235,3 +250,7 @@ def _commit() -> str:
 
 def _text(value: dict[str, Any]) -> str:
     return json.dumps(value, default=str)
+
+
+if __name__ == "__main__":  # run by peer_versions, in that environment
+    print(_text(versions(("fuxictr", *PACKAGES))))

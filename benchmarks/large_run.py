@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -46,8 +47,18 @@ def generate(folder: str, rows: int, vocab_rows: int | None) -> dict[str, Any]:
     return {"values": sum(made["values"].values())}
 
 
-def write_config(work: str, model: str, expid: str, sizes: list[int]) -> dict[str, Any]:
-    """Writes a config folder: a dataset a size, an expid a size and mode, after a shipped expid."""
+def write_config(
+    work: str, model: str, expid: str, sizes: list[int], trained_rows: int = 0
+) -> dict[str, Any]:
+    """Writes a config folder: a dataset a size, an expid a size and mode, after a shipped expid.
+
+    Args:
+        work: folder for everything.
+        model: a folder of model_zoo/.
+        expid: whose keys to use.
+        sizes: numbers of rows.
+        trained_rows: train as many epochs as cover this many rows, one at least.
+    """
     _import_package()
     import yaml
 
@@ -62,9 +73,11 @@ def write_config(work: str, model: str, expid: str, sizes: list[int]) -> dict[st
     for rows in sizes:
         files = {f"{s}_data": str(folder / f"csv_{rows}" / f"{s}.csv") for s in SPLITS}
         datasets[f"rows_{rows}"] = {**blocks[DATASET], **files, "data_root": f"{folder}/encoded/"}
+        epochs = max(1, math.ceil(trained_rows / rows))
         for mode, streaming in MODES.items():
             kept = {key: v for key, v in shipped.items() if key not in blocks[DATASET]}
-            changed = {"dataset_id": f"rows_{rows}", "epochs": 1, "streaming": streaming}
+            changed = {"dataset_id": f"rows_{rows}", "streaming": streaming}
+            changed |= {"epochs": epochs, "early_stop_patience": epochs}
             paths = {"model_root": f"{folder}/checkpoints/", "verbose": 0}
             experiments[f"{mode}_{rows}"] = {**kept, **changed, **paths}
             experiments[f"{mode}_{rows}"].pop("model_id", None)
@@ -142,15 +155,14 @@ def measure(args: argparse.Namespace, work: Path, sizes: list[int]) -> list[dict
     return records
 
 
-def growth(records: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Returns step -> bytes of peak memory that each row added from one size to the next."""
+def growth(records: list[dict[str, Any]], key: str = "peak_mb") -> dict[str, list[float]]:
+    """Returns step -> bytes of ``key`` that each row added from one size to the next."""
     steps = dict.fromkeys(record["step"] for record in records)
     found = {}
     for step in steps:
         runs = [record for record in records if record["step"] == step]
         found[step] = [
-            round((b["peak_mb"] - a["peak_mb"]) * 1e6 / (b["rows"] - a["rows"]), 1)
-            for a, b in pairwise(runs)
+            round((b[key] - a[key]) * 1e6 / (b["rows"] - a["rows"]), 1) for a, b in pairwise(runs)
         ]
     return found
 

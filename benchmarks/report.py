@@ -16,12 +16,34 @@ import common
 
 PAGE = common.ROOT / "docs" / "performance.md"
 KEPT = common.ROOT / "docs" / "performance"
-HEAD = """# Performance, measured
-
-Made by `python benchmarks/report.py` from [docs/performance](performance); benchmarks/README.md
-says how each figure is taken. Medians; memory in MB of 10^6 bytes. Machines are shared and noisy:
-compare within a table, not across.
-"""
+_TITLES = {"ours": "this project", "peer": "FuxiCTR 2.3.10"}
+_SIDES = {
+    "dis": "DIS",
+    "dis_bf16": "DIS, bf16",
+    "dis_dense": "DIS, dense Adam",
+    "gen": "GEN",
+    "gen_bf16": "GEN, bf16",
+    "peer": "FuxiCTR",
+}
+# Of the ratio to the peer on two CPU cores: side -> backbone -> (training, evaluation) at least.
+TARGETS = {
+    "dis": {
+        "FM": (4, 15),
+        "FmFM": (70, 50),
+        "xDeepFM": (2.5, 2.5),
+        "DeepFM": (1.4, 2.3),
+        "PNN": (1.45, 2.8),
+        "DCNv2": (1.25, 1.9),
+    },
+    "dis_bf16": {
+        "FmFM": (90, None),
+        "xDeepFM": (3, None),
+        "DeepFM": (2, None),
+        "PNN": (2, None),
+        "DCNv2": (1.9, None),
+    },
+}
+HEAD = common.ROOT / "benchmarks" / "performance_head.md"
 
 
 def keep_newest() -> None:
@@ -35,16 +57,92 @@ def keep_newest() -> None:
 def page() -> str:
     """Returns the page of the kept results."""
     sections = {
+        "train_throughput": throughput_section,
+        "train_throughput_full": throughput_section,
+        "train_throughput_cuda": throughput_section,
+        "small_experiment": experiment_section,
+        "startup": startup_section,
         "build_throughput": build_section,
+        "load_rows": load_section,
         "large_run": growth_section,
         "large_run_full": growth_section,
     }
-    parts = [HEAD]
+    parts = [HEAD.read_text()]
     for name, section in sections.items():
         path = KEPT / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text())))
     return "\n".join(parts)
+
+
+def experiment_section(found: dict[str, Any]) -> str:
+    """Returns the section of small_experiment.py."""
+    names = [name for name in ("ours", "peer") if name in found]
+    lines = [
+        f"\n## A whole experiment: {found['rows']:,} rows, FM until early stop\n",
+        "From the start of the command to its end, imports included; batch "
+        f"{found['batch_size']:,}; the median of the repeats, one seed each.\n",
+        _row(["", "from csv, s", "encoded already, s", "epochs", "test AUC", "peak MB"]),
+        _row(["---", *["---:"] * 5]),
+    ]
+    for name in names:
+        side = found[name]
+        epochs = ", ".join(map(str, side["epochs_each"]))
+        cells = [_number(side["whole_seconds"]), _number(side["encoded_seconds"]), epochs]
+        cells += [f"{side['test_auc']:.5f}", _number(side["tree_peak_mb"])]
+        lines.append(_row([_TITLES[name], *cells]))
+    if "peer" in found:
+        lines.append(
+            f"\nRatio from csv {found['whole_ratio']}, encoded already {found['encoded_ratio']} "
+            "(each >= 4)."
+        )
+    return "\n".join([*lines, _taken(found)])
+
+
+def startup_section(found: dict[str, Any]) -> str:
+    """Returns the section of startup.py: imports, and the slowest --help."""
+    commands = found["commands"]
+    helps = [c for c in commands if c["side"] == "ours" and "--help" in c["name"]]
+    slowest = max(helps, key=lambda command: command["seconds"])
+    shown = [c for c in commands if c not in helps]
+    lines = [
+        "\n## Start-up\n",
+        _row(["", "seconds"]),
+        _row(["---", "---:"]),
+        *(_row([f"{_TITLES[c['side']]}: {c['name']}", f"{c['seconds']:.2f}"]) for c in shown),
+        _row([f"{len(helps)} command lines, the slowest: {slowest['name']}",
+              f"{slowest['seconds']:.2f}"]),
+        f"\n`import fuxictr` and each `--help` are meant to stay below {found['limit_seconds']} s.",
+    ]  # fmt: skip
+    return "\n".join([*lines, _taken(found)])
+
+
+def load_section(found: dict[str, Any]) -> str:
+    """Returns the section of load_rows.py: how time and memory grow with the rows."""
+    lines = [
+        f"\n## Loading and training as the rows grow, {found['columns']} columns\n",
+        "Memory that the process grew by, beside the 4 bytes of each cell; the rest is Arrow's and "
+        "does not grow. Training is one epoch of FM.\n",
+        _row(["step", "rows", "rows/s", "microseconds a row", "grown MB", "of the cells"]),
+        _row(["---", *["---:"] * 5]),
+    ]
+    titles = {"load": "load and first pass", "peer_load": "FuxiCTR, the same", "train": "train"}
+    for run in found["runs"]:
+        is_own = run["step"] == "load"
+        cells = [_number(run["rows"]), _number(run["rows_per_second"])]
+        cells.append(f"{1e6 / run['rows_per_second']:.2f}")
+        cells += [_number(run["grown_mb"]), f"{run['grown_ratio']:.2f}"] if is_own else ["", ""]
+        lines.append(_row([titles[run["step"]], *cells]))
+    added = found["bytes_per_added_row"]
+    for step in (step for step in titles if step in added):
+        each = ", ".join(map(str, added[step]))
+        lines.append(f"\nBytes of memory that an added row cost, {titles[step]}: {each}.")
+    for ratio in found["ratios"]:
+        lines.append(
+            f"\nRatio at {ratio['rows']:,} rows: load and first pass {ratio['ratio']}, a further "
+            f"pass {ratio['pass_ratio']}."
+        )
+    return "\n".join([*lines, _taken(found)])
 
 
 def build_section(found: dict[str, Any]) -> str:
@@ -56,10 +154,9 @@ def build_section(found: dict[str, Any]) -> str:
         ("peak memory with descendants, MB", "tree_peak_mb"),
     ]
     names = [name for name in ("ours", "peer") if name in found]
-    titles = {"ours": "this project", "peer": "FuxiCTR 2.3.10"}
     lines = [
         f"\n## csv to parquet, {found['rows']:,} rows, {found['fields']} categorical fields\n",
-        _row(["", *(titles[name] for name in names)]),
+        _row(["", *(_TITLES[name] for name in names)]),
         _row(["---", *["---:"] * len(names)]),
         *(_row([text, *(_number(found[name][key]) for name in names)]) for text, key in rows),
     ]
@@ -71,6 +168,55 @@ def build_section(found: dict[str, Any]) -> str:
             + ("differ." if found["vocabularies"]["differing"] else "have equal sizes.")
         )
     return "\n".join([*lines, _taken(found)])
+
+
+def throughput_section(found: dict[str, Any]) -> str:
+    """Returns the section of train_throughput.py: speed beside the peer, and what bounds it."""
+    size = "the paper's Avazu widths" if found["paper"] else "3 x 400, three cross layers, CIN [32]"
+    vocabulary = "3,750,999 ids" if found["full_vocab"] else "vocabularies scaled to the rows"
+    epochs = "one epoch" if found["epochs"] == 1 else f"{found['epochs']} epochs"
+    ratios = ("train_rows_per_second", "evaluate_rows_per_second", "peak_mb")
+    titles = ("train rows/s", "ratio", "evaluate rows/s", "ratio", "peak MB", "ratio")
+    lines = [
+        f"\n## Training and evaluation on the {found['device'].upper()}\n",
+        f"{found['rows']:,} rows, 24 fields, {vocabulary}, batch {found['batch_size']:,}, d 16, "
+        f"{size}, {epochs}. Ratios are to FuxiCTR 2.3.10 in the same repeat, in brackets what they "
+        "were meant to reach; the test AUC is the mean over the repeats, one seed each, beside the "
+        "range.\n",
+        _row(["model", "side", *titles, "test AUC", "range"]),
+        _row(["---", "---", *["---:"] * 8]),
+    ]
+    for row in found["summary"]:
+        cells = [row["model"], _SIDES.get(row["side"], row["side"])]
+        targets = TARGETS.get(row["side"], {}).get(row["model"], (None, None))
+        for name, target in zip(ratios, (*targets, None), strict=True):
+            ratio = row.get(f"{name}_ratio")
+            shown = "" if ratio is None else f"{ratio:.2f}"
+            has_target = shown and target is not None and found["device"] == "cpu"
+            cells += [_number(row[name]), f"{shown} (>= {target})" if has_target else shown]
+        lines.append(_row([*cells, f"{row['test_auc']:.5f}", f"{row['test_auc_range']:.5f}"]))
+    if found["costs"]:
+        lines += roofline(found["costs"])
+    return "\n".join([*lines, _taken(found)])
+
+
+def roofline(costs: list[dict[str, Any]]) -> list[str]:
+    """Returns the lines of what a row costs, and of the share of the machine's peak reached."""
+    products, memory = costs[0]["flops_per_second"] / 1e9, costs[0]["bytes_per_second"] / 1e9
+    lines = [
+        "\nWhat a row costs in training, counted from the model, and the share reached of what "
+        f"this machine does at best (measured then: {products:,.0f} GFLOP/s of float32 products, "
+        f"{memory:,.1f} GB/s of copies). Every operation's bytes count as read from memory, also "
+        "where they lie in cache.\n",
+        _row(["model", "side", "MFLOP", "of the products", "KB", "of the memory"]),
+        _row(["---", "---", *["---:"] * 4]),
+    ]
+    for cost in costs:
+        flops, size = cost["training_flops"] / 1e6, cost["training_bytes"] / 1e3
+        cells = [f"{flops:.2f}", f"{cost['share_of_products']:.0%}"]
+        cells += [f"{size:.1f}", f"{cost['share_of_memory']:.0%}"]
+        lines.append(_row([cost["model"], _SIDES.get(cost["side"], cost["side"]), *cells]))
+    return lines
 
 
 def growth_section(found: dict[str, Any]) -> str:
