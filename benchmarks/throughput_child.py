@@ -46,9 +46,10 @@ def run_ours(folder, model, gpu, params, rows):
     from fuxictr.experiment.zoo import load_model_class
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import RankDataLoader
-    from fuxictr.pytorch.torch_utils import get_device, seed_everything
+    from fuxictr.pytorch.torch_utils import get_device, keep_freed_memory, seed_everything
     from fuxictr.pytorch.trainer import Trainer
 
+    keep_freed_memory()
     device = get_device(gpu)
     seed_everything(params["seed"])
     feature_map = FeatureMap.load(folder / "feature_map.json")

@@ -32,7 +32,7 @@ from fuxictr.preprocess import EncodedDataset, prepare_dataset
 from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.torch_utils import seed_everything
+from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.trainer import FitResult, Trainer
 from fuxictr.utils import print_to_json, set_logger
 
@@ -150,6 +150,7 @@ def _train(
 ) -> dict[str, Any]:
     """Returns what the training gave: the row of results but for what was run."""
     peak = PeakMemory(device)
+    keep_freed_memory()
     seed_everything(config.train.seed)
     feature_map = select_features(config, encoded)
     model = build_model(config, model_class, feature_map)

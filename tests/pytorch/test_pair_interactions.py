@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fuxictr.pytorch.layers import MatrixPairSum, pair_sum
+from fuxictr.pytorch.layers import MatrixPairSum, pair_products, pair_sum
 from fuxictr.pytorch.layers.interactions.pair_interactions import _triangle
 
 
@@ -53,6 +53,18 @@ def test_pair_sum_of_two_precisions_is_in_the_higher_one():
     found = pair_sum(left.bfloat16(), right.float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, pair_sum(left.bfloat16().float(), right.float()))
+
+
+@pytest.mark.parametrize("num_fields", [1, 2, 5])
+def test_pair_products_are_the_inner_products_in_order(num_fields):
+    left, right = random_sides(num_fields=num_fields)
+    ordered = [(i, j) for i in range(num_fields) for j in range(i + 1, num_fields)]
+    found = pair_products(left, right)
+    assert found.shape == (3, len(ordered))
+    zero = (left * right).sum() * 0
+    products = [(left[:, i] * right[:, j]).sum(dim=1) for i, j in ordered]
+    expected = torch.stack(products, dim=1) if products else zero.expand(3, 0)
+    check(found, expected + zero, [left, right])
 
 
 @pytest.mark.parametrize("num_fields", [2, 3, 7, 13])

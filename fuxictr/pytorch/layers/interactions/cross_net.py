@@ -36,7 +36,7 @@ class CrossLayer(Recordable, nn.Module):
         gen = self.generator(source)
         right = target_side(self.generator, gen, current, self._decode)
         self.record_all(X_0=first, gen=gen, left=gen, right=right)
-        return self.dropout(current + gen * right)
+        return self.dropout(torch.addcmul(current, gen, right))
 
     def _decode(self, side: torch.Tensor) -> torch.Tensor:
         """W_l X_l, (B, F, D) -> (B, F, D)."""

@@ -83,9 +83,30 @@ def pair_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
     """
     num_fields = left.shape[1]
-    rows, columns = torch.triu_indices(num_fields, num_fields, offset=1, device=left.device)
-    products = torch.bmm(left, right.transpose(1, 2))  # (B, F, F)
-    return products.flatten(start_dim=1)[:, rows * num_fields + columns]
+    lower, upper = torch.triu_indices(num_fields, num_fields, offset=1, device=left.device)
+    dtype = autocast_dtype(left)
+    return _PairProducts.apply(left.to(dtype), right.to(dtype), lower * num_fields + upper)
+
+
+class _PairProducts(torch.autograd.Function):
+    """pair_products; the gradient of the pairs goes back into the square that they are cut from."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, left: torch.Tensor, right: torch.Tensor, pairs: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(left, right, pairs)
+        products = torch.bmm(left, right.transpose(1, 2))  # (B, F, F)
+        return products.flatten(start_dim=1).index_select(1, pairs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        left, right, pairs = ctx.saved_tensors
+        batch_size, num_fields, _ = left.shape
+        square = grads[0].new_zeros(batch_size, num_fields * num_fields)
+        square = square.index_copy_(1, pairs, grads[0]).view(-1, num_fields, num_fields)
+        return torch.bmm(square, right), torch.bmm(square.transpose(1, 2), left), None
 
 
 class WeightedPairSum(nn.Module):
