@@ -14,7 +14,6 @@ from fuxictr.pytorch.torch_utils import (
     get_activation,
     get_device,
     get_optimizer,
-    keep_freed_memory,
     seed_everything,
 )
 
@@ -56,12 +55,14 @@ from fuxictr.pytorch.torch_utils import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 sizes = [4_000_000, 2_000_000] * 10  # 16 and 8 MB: glibc learns of one size by itself
-for size in sizes[:2]:
-    torch.empty(size).fill_(1)
+def use(size):
+    held = [torch.empty(size).fill_(1) for _ in range(3)]
+
+for size in sizes[:4]:
+    use(size)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for size in sizes:
-    held = [torch.empty(size).fill_(1) for _ in range(3)]
-    del held
+    use(size)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
