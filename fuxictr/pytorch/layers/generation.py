@@ -79,7 +79,9 @@ class GEN(nn.Module):
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
         """Returns the generated embeddings (B, F, D)."""
         self._targets = self._choose_targets(feature_emb)
-        gen = self.gamma * self.activation(self.encoder(self._source(feature_emb)))
+        gen = self.activation(self.encoder(self._source(feature_emb)))
+        if self.gamma != 1:
+            gen = self.gamma * gen
         if self.config.gen_residual:
             kept = feature_emb if self.generated is None else feature_emb[:, self.generated]
             gen = gen + kept
