@@ -43,7 +43,7 @@ TARGETS = {
         "DCNv2": (1.9, None),
     },
 }
-HEAD = common.ROOT / "benchmarks" / "performance_head.md"
+HEAD = common.ROOT / "benchmarks" / "performance_head.txt"
 
 
 def keep_newest() -> None:
@@ -181,8 +181,9 @@ def throughput_section(found: dict[str, Any]) -> str:
     memory = "tree_peak_mb" if is_tree else "peak_mb"
     ratios = ("train_rows_per_second", "evaluate_rows_per_second", memory)
     titles = ("train rows/s", "ratio", "evaluate rows/s", "ratio", "peak MB", "ratio")
+    scale = f"{found['rows']:,} rows, {epochs}" + (", all ids" if found["full_vocab"] else "")
     lines = [
-        f"\n## Training and evaluation on the {found['device'].upper()}\n",
+        f"\n## Training and evaluation on the {found['device'].upper()}, {scale}\n",
         f"{found['rows']:,} rows, 24 fields, {vocabulary}, batch {found['batch_size']:,}, d 16, "
         f"{size}, {epochs}. Ratios are to FuxiCTR 2.3.10 in the same repeat, in brackets what they "
         "were meant to reach; the test AUC is the mean over the repeats, one seed each, beside the "
@@ -199,7 +200,7 @@ def throughput_section(found: dict[str, Any]) -> str:
             has_target = shown and target is not None and found["device"] == "cpu"
             cells += [_number(row[name]), f"{shown} (>= {target})" if has_target else shown]
         lines.append(_row([*cells, f"{row['test_auc']:.5f}", f"{row['test_auc_range']:.5f}"]))
-    if found["costs"]:
+    if found["costs"] and not found["full_vocab"]:  # the count has every step go over the tables
         lines += roofline(found["costs"])
     return "\n".join([*lines, _taken(found)])
 
