@@ -206,6 +206,31 @@ def warn_if_busy(found: dict[str, Any]) -> None:
         )
 
 
+def peak_rates(costs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Returns the machine's operations and bytes a second, the best of those measured.
+
+    Other work on the machine only slows a measurement down.
+    """
+    flops, size = (max(c[key] for c in costs) for key in ("flops_per_second", "bytes_per_second"))
+    return flops, size
+
+
+def shares_of_peak(costs: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Returns which share of the machine's peaks, products and memory, each training reached.
+
+    Args:
+        costs: what a row costs, at how many rows a second, on a machine of which rates.
+    """
+    flops, size = peak_rates(costs) if costs else (1.0, 1.0)
+    return [
+        (
+            cost["rows_per_second"] * cost["training_flops"] / flops,
+            cost["rows_per_second"] * cost["training_bytes"] / size,
+        )
+        for cost in costs
+    ]
+
+
 def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Path:
     """Writes a record as <folder>/<name>_<date>.json, with command, date and code version added.
 

@@ -207,9 +207,7 @@ def throughput_section(found: dict[str, Any]) -> str:
 
 def roofline(costs: list[dict[str, Any]]) -> list[str]:
     """Returns the lines of what a row costs, and of the share of the machine's peak reached."""
-    # Other work on the machine only slows a measurement down: the best one counts for all.
-    products = max(cost["flops_per_second"] for cost in costs)
-    memory = max(cost["bytes_per_second"] for cost in costs)
+    products, memory = common.peak_rates(costs)
     peaks = f"{products / 1e9:,.0f} GFLOP/s of float32 products, {memory / 1e9:,.1f} GB/s of copies"
     lines = [
         "\nWhat a row costs in training, counted from the model, and the share reached of what "
@@ -218,12 +216,9 @@ def roofline(costs: list[dict[str, Any]]) -> list[str]:
         _row(["model", "side", "MFLOP", "of the products", "KB", "of the memory"]),
         _row(["---", "---", *["---:"] * 4]),
     ]
-    for cost in costs:
-        flops, size, speed = (
-            cost[name] for name in ("training_flops", "training_bytes", "rows_per_second")
-        )
-        cells = [f"{flops / 1e6:.2f}", f"{speed * flops / products:.0%}"]
-        cells += [f"{size / 1e3:.1f}", f"{speed * size / memory:.0%}"]
+    for cost, (of_products, of_memory) in zip(costs, common.shares_of_peak(costs), strict=True):
+        cells = [f"{cost['training_flops'] / 1e6:.2f}", f"{of_products:.0%}"]
+        cells += [f"{cost['training_bytes'] / 1e3:.1f}", f"{of_memory:.0%}"]
         lines.append(_row([cost["model"], _SIDES.get(cost["side"], cost["side"]), *cells]))
     return lines
 

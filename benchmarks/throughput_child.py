@@ -12,7 +12,6 @@ metrics. This file imports nothing else of ours, as it also runs beside FuxiCTR 
 import json
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 SPLITS = ("train", "valid", "test")
@@ -132,16 +131,7 @@ def main() -> None:
     sys.path.insert(0, sys.argv[2] if len(sys.argv) > 2 else str(Path(__file__).parent))
     run = run_ours if len(sys.argv) > 2 else run_peer
     found = run(folder, model, gpu, params["params"], params["rows"])
-    import fuxictr
-
-    packages = {}
-    for name in ("numpy", "pandas", "polars", "pyarrow", "torch"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    packages |= {"fuxictr": fuxictr.__version__, "python": sys.version.split()[0]}
-    print("\n" + json.dumps({**found, "versions": packages}))
+    print("\n" + json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "xDeepFM": {"dnn_hidden_units": UNITS, "cin_hidden_units": [32]},
 }
 # tree_peak_mb counts all processes: the peer reads rows in workers of its own.
-PEAKS = ("flops_per_second", "bytes_per_second")
 FIGURES = ("train_rows_per_second", "evaluate_rows_per_second", "tree_peak_mb")
 PAPER_UNITS = {"PNN": [1000] * 3, "DeepFM": [2000] * 4, "DCNv2": [2000] * 4, "xDeepFM": [500] * 3}
 
@@ -159,7 +158,7 @@ def run_side(
         "wall_seconds": round(found.wall_seconds, 2),
         "peak_mb": round(found.peak_mb, 1),
         "tree_peak_mb": round(found.tree_peak_mb or found.peak_mb, 1),
-        **{key: output[key] for key in ("gpu_peak_mb", "parameters", "test", "versions")},
+        **{key: output[key] for key in ("gpu_peak_mb", "parameters", "test")},
     }
 
 
@@ -186,7 +185,7 @@ def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def measure_costs(
     args: argparse.Namespace, work: Path, rows: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Returns one record a backbone and side of ours: operations, bytes, and shares of the peak."""
+    """Returns one record a backbone and side of ours: operations, bytes, and the device's rates."""
     found = []
     for row in rows:
         if row["side"] == "peer" or "bf16" in row["side"]:
@@ -200,14 +199,6 @@ def measure_costs(
         record = {"model": row["model"], "side": row["side"]}
         record |= {name: round(value) for name, value in output.items()}
         found.append({**record, "rows_per_second": row["train_rows_per_second"]})
-    # Other work on the machine only slows a measurement down: the best one counts for all.
-    peaks = {key: max((c[key] for c in found), default=0) for key in PEAKS}
-    for record in found:
-        speed = record["rows_per_second"]
-        record |= peaks
-        flops, size = record["training_flops"], record["training_bytes"]
-        record["share_of_products"] = round(speed * flops / peaks["flops_per_second"], 3)
-        record["share_of_memory"] = round(speed * size / peaks["bytes_per_second"], 3)
     return found
 
 
@@ -223,17 +214,15 @@ def report(rows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
             f"{ratios[2]:>7}{row['test_auc']:>10.6f}{row['test_auc_range']:>9.6f}"
         )
     if costs:
-        first = costs[0]
+        flops, size = common.peak_rates(costs)
         print(
-            f"\nThis machine: {first['flops_per_second'] / 1e9:,.0f} GFLOP/s of float32 products, "
-            f"{first['bytes_per_second'] / 1e9:,.1f} GB/s"
+            f"\nThis machine: {flops / 1e9:,.0f} GFLOP/s of float32 products, {size / 1e9:,.1f} GB/s"
         )
-    for line in costs:
+    for line, (of_products, of_memory) in zip(costs, common.shares_of_peak(costs), strict=True):
         print(
             f"{line['model']:9}{line['side']:10} {line['training_flops'] / 1e6:8.2f} MFLOP and "
             f"{line['training_bytes'] / 1e3:8.1f} KB a row in training; reached "
-            f"{line['share_of_products']:6.1%} of the products' peak, "
-            f"{line['share_of_memory']:6.1%} of the memory's"
+            f"{of_products:6.1%} of the products' peak, {of_memory:6.1%} of the memory's"
         )
 
 
@@ -263,6 +252,8 @@ def main() -> None:
             parser.error(f"--{key}: {', '.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
     machine = common.machine()
     common.warn_if_busy(machine)
+    if args.peer:
+        peer_versions = common.peer_versions(args.peer)
     if args.work:
         Path(args.work).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
@@ -275,7 +266,9 @@ def main() -> None:
         key: getattr(args, key)
         for key in ("rows", "epochs", "batch_size", "full_vocab", "paper", "device", "note")
     }
-    record = {**settings, "machine": machine, "versions": records[0]["versions"]}
+    record = {**settings, "machine": machine, "versions": common.versions()}
+    if args.peer:
+        record["peer_versions"] = peer_versions
     record |= {"summary": rows, "costs": costs, "runs": records}
     print(f"wrote {common.store(args.name, record)}")
 

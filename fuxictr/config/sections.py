@@ -128,7 +128,6 @@ class TrainConfig(Section):
         "true: torch.compile of forward pass and loss; auto: on CUDA the whole training step as a "
         "CUDA graph where it can be one; not yet measured on a GPU",
     )
-
     table_updates: Literal["auto", "dense"] = key(
         "auto",
         "auto: on the CPU Adam updates only the rows of large embedding tables that a batch reads, "

@@ -56,8 +56,8 @@ class MLP_Block(nn.Module):
             if batch_norm:
                 layers.append(nn.BatchNorm1d(unit))
             layers.append(get_activation(activation))
-            if activation == "relu" or activation == "ReLU":
-                layers[-1] = nn.ReLU(inplace=True)  # what it overwrites is not needed again
+            if isinstance(layers[-1], nn.ReLU):
+                layers[-1].inplace = True  # what it overwrites is not needed again
             if rate > 0:
                 layers.append(nn.Dropout(p=rate))
             width = unit
