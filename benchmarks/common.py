@@ -33,7 +33,7 @@ class Child:
     """What a child process gave.
 
     Attributes:
-        output: the JSON object of its last line.
+        output: the JSON object of the last line that begins one.
         wall_seconds: from its start to its end, interpreter and imports included.
         peak_mb: largest resident set in MB (10^6 bytes) of it, or of a process that it waited for.
         tree_peak_mb: largest sum over it and all its descendants, sampled every half second with
@@ -49,7 +49,7 @@ class Child:
 def run_child(
     command: list[str | Path], cwd: str | Path | None = None, sample_tree: bool = False
 ) -> Child:
-    """Runs a command that prints one JSON object as its last line.
+    """Runs a command that prints one JSON object as a line; after it libraries may say more.
 
     Linux counts the resident set of the process that forks into the child's, so the caller must
     be small: a benchmark loads no data and no libraries beside children whose memory it measures.
@@ -61,7 +61,7 @@ def run_child(
             workers) are in no peak_mb.
 
     Raises:
-        ChildError: it failed, or its last line is no JSON object.
+        ChildError: it failed, or no line begins a JSON object, or the last such line is none.
     """
     shown = shlex.join(map(str, command))
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -80,10 +80,10 @@ def run_child(
     if process.returncode:
         raise ChildError("\n".join([f"exit status {process.returncode}: {shown}", *complaints]))
     try:
-        output = json.loads(lines[-1])
+        output = json.loads([line for line in lines if line.startswith("{")][-1])
     except (IndexError, ValueError):
         found = lines[-1] if lines else "nothing"
-        raise ChildError(f"no JSON in the last line: found {found}: {shown}") from None
+        raise ChildError(f"no line of JSON: found last {found}: {shown}") from None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
     return Child(output, wall_seconds, usage.ru_maxrss * unit / 1e6, tree_peak_mb)
 

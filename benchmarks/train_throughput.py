@@ -215,9 +215,8 @@ def report(rows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
         )
     if costs:
         flops, size = common.peak_rates(costs)
-        print(
-            f"\nThis machine: {flops / 1e9:,.0f} GFLOP/s of float32 products, {size / 1e9:,.1f} GB/s"
-        )
+        rates = f"{flops / 1e9:,.0f} GFLOP/s of float32 products, {size / 1e9:,.1f} GB/s of copies"
+        print(f"\nThis machine: {rates}")
     for line, (of_products, of_memory) in zip(costs, common.shares_of_peak(costs), strict=True):
         print(
             f"{line['model']:9}{line['side']:10} {line['training_flops'] / 1e6:8.2f} MFLOP and "
