@@ -28,6 +28,19 @@ class DownloadError(FuxiCTRError, RuntimeError):
     """A dataset that cannot be fetched, verified or unpacked."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The command was asked to end by a signal; its work is saved.
+
+    Args:
+        text: what is saved, and how to go on.
+        signal: number of the signal.
+    """
+
+    def __init__(self, text: str, signal: int) -> None:
+        super().__init__(text)
+        self.signal = signal
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """Returns the allowed word that looks most like ``word``, or None when none is close.
 
@@ -47,17 +60,34 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 def run_cli(main: Callable[[], int | None]) -> None:
     """Runs a command's ``main`` and exits: 0 on success, 1 with one clear line on a user error.
 
-    Only errors that speak to the user are shortened to a line; any other exception is a defect of
-    this project and keeps its traceback.
+    Only errors that speak to the user, and those of the disk and of rights, are shortened to a
+    line; any other exception is a defect of this project and keeps its traceback.
     """
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        sys.stdout.flush()  # a full disk under it is noticed here, not by the interpreter's end
+        sys.exit(status)
     except FuxiCTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # as of `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        from fuxictr.files import explain, is_explained
+
+        if not is_explained(error):
+            raise
+        problem = explain(error)
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is the output that failed: it is not to be tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

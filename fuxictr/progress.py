@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress_bar(
-    total: int, description: str, enabled: bool = True, unit: str = "row"
+    total: int, description: str, enabled: bool = True, unit: str = "row", initial: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """Yields ``advance(n)``, which moves a tqdm bar by n units.
+    """Yields ``advance(n)``, which moves a tqdm bar by n units; it begins at ``initial``.
 
     tqdm is only needed where bars are shown, so that a model trains where it is absent.
     """
@@ -24,6 +24,7 @@ def progress_bar(
         logging_redirect_tqdm(),
         tqdm(
             total=total,
+            initial=initial,
             desc=description,
             unit=unit,
             unit_scale=True,

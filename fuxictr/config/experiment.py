@@ -14,7 +14,7 @@ from fuxictr.config.sections import RunConfig, TrainConfig
 
 # Keys that say where and how loudly a run works, not what it computes.
 _NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
-_NOT_HASHED |= {"analyze_every", "tensorboard"}
+_NOT_HASHED |= {"analyze_every", "tensorboard", "save_state", "save_steps", "save_minutes"}
 _NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
 
 
@@ -78,8 +78,11 @@ class ExperimentConfig:
             flat.update(asdict(section))
         return {**flat, **self.model_params}
 
+    def hashed_params(self) -> dict[str, Any]:
+        """Returns the keys that change what is computed, but for the seed."""
+        return {k: v for k, v in self.params().items() if k not in _NOT_HASHED}
+
     def config_hash(self) -> str:
-        """Returns 12 hex digits over everything that changes what is computed, but for the seed."""
-        hashed = {k: v for k, v in self.params().items() if k not in _NOT_HASHED}
-        text = json.dumps(hashed, sort_keys=True, default=str)
+        """Returns 12 hex digits over ``hashed_params``."""
+        text = json.dumps(self.hashed_params(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

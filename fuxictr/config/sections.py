@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fuxictr.config.coercion import WrongValue
-from fuxictr.config.section import Regularizer, Section, check_regularizer, key
+from fuxictr.config.section import (
+    Regularizer,
+    Section,
+    check_name,
+    check_path,
+    check_regularizer,
+    key,
+)
 from fuxictr.errors import ConfigError
 from fuxictr.metrics import find_metric
 
@@ -35,6 +42,12 @@ def _check_metrics(names: list[str]) -> list[str]:
         raise WrongValue(str(error)) from None
 
 
+def _check_class_name(text: str) -> str:
+    if not text.isidentifier():
+        raise WrongValue("allowed: the name of a class")
+    return text
+
+
 def parse_interval(value: int | str | None) -> tuple[int, str] | None:
     """Returns (N, "epochs") or (N, "steps") of ``N``, ``N epochs`` or ``N steps``; None of None.
 
@@ -43,7 +56,7 @@ def parse_interval(value: int | str | None) -> tuple[int, str] | None:
     """
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+) *(epochs?|steps?)?", str(value).strip())
+    match = re.fullmatch(r"(\d{1,18}) *(epochs?|steps?)?", str(value).strip())
     if not match or int(match[1]) < 1:
         raise WrongValue("allowed: null, or N >= 1 as N (epochs), 'N epochs' or 'N steps'")
     return int(match[1]), "steps" if (match[2] or "").startswith("step") else "epochs"
@@ -58,11 +71,13 @@ def _check_interval(value: int | str | None) -> int | str | None:
 class RunConfig(Section):
     """What is run and where its files go."""
 
-    model: str = key("", "name of the model class, a folder of model_zoo/")
-    model_id: str = key("", "name of the run's files; the expid unless set")
+    model: str = key("", "name of the model class, a folder of model_zoo/", _check_class_name)
+    model_id: str = key("", "name of the run's files; the expid unless set", check_name)
     dataset_id: str = key("", "block of dataset_config.yaml")
-    model_root: str = key("./checkpoints/", "folder of checkpoints and logs")
-    num_workers: int = key(1, "threads that decode rows while streaming; never changes them", ge=0)
+    model_root: str = key("./checkpoints/", "folder of checkpoints and logs", check_path)
+    num_workers: int = key(
+        1, "threads that decode rows while streaming; never changes them", ge=0, le=1024
+    )
     verbose: int = key(1, "0: no progress bars", ge=0)
     debug_mode: bool = key(False, "log at level DEBUG")
     use_features: list[str] | None = key(None, "names of the fields to use; null = all")
@@ -75,6 +90,13 @@ class RunConfig(Section):
         check=_check_interval,
     )
     tensorboard: bool = key(False, "write TensorBoard event files; needs the package tensorboard")
+    save_state: bool = key(
+        True, "keep a state that --resume goes on from, saved after each evaluation"
+    )
+    save_steps: int | None = key(None, "steps between two states; null = no such count", ge=1)
+    save_minutes: float | None = key(
+        15.0, "minutes between two states; null = at evaluations and save_steps only", gt=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import make_layout
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
+from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.trainer import cross_entropy
 
 # The backward pass multiplies twice as much as the forward pass: by the inputs, and by the weights.
 TRAINING_FACTOR = 3

@@ -25,6 +25,8 @@ _PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 2_500_000_000}
 # The start of its process, which rows of results leave out, and how fast it reads the data.
 _START_SECONDS = 3.0
 _READ_BYTES_PER_SECOND = 2e8
+# A state holds the weights and Adam's two moments.
+_NUM_COPIES = 3
 # A backward pass holds gradients of activations beside the activations.
 _GRADIENT_SHARE = 1.5
 
@@ -290,7 +292,10 @@ def _total(waiting: Sequence[Estimate], num_runs: int, jobs: int) -> str:
         text += f" About {_time(_makespan(known, jobs))}; {_size(host)} of host memory"
         gpu = max((e.gpu_bytes or 0 for e in known), default=0)
         text += f", {_size(gpu)} of GPU memory a run" if gpu else ""
-        text += f"; {_size(sum(e.disk_bytes or 0 for e in known))} of disk for checkpoints."
+        disk = [e.disk_bytes or 0 for e in known]
+        states = _NUM_COPIES * sum(sorted(disk, reverse=True)[:jobs])
+        text += f"; {_size(sum(disk))} of disk for checkpoints, {_size(states)} for what a run "
+        text += "keeps to be gone on with until it ends."
     left_out = [f"{len(waiting) - len(known)} of unknown cost"] * (len(known) < len(waiting))
     left_out += ["encoding the data"] * (not all(estimate.is_encoded for estimate in waiting))
     return text + (f" Not counted: {', '.join(left_out)}." if left_out else "")

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ class CollapseMonitor(Callback):
         """
         number, unit = self.every
         self._num_steps = number * (steps_per_epoch if unit == "epochs" else 1)
+        if self.points:  # of a run that goes on
+            return
         try:
             self.after_step(0, 0)
         except CheckpointError as error:
@@ -119,6 +122,15 @@ class CollapseMonitor(Callback):
         if self.on_point is not None:
             self.on_point(point)
 
+    def state(self) -> dict[str, Any]:
+        """Returns the points and their spectra."""
+        return {"points": self.points, "lines": self._lines}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state`` returned."""
+        self.points[:], self._lines = state["points"], state["lines"]
+        write_atomically(self.path, "".join(self._lines))
+
 
 class TensorBoardWriter(Callback):
     """Writes training loss, learning rate, validation metrics and collapse by step, as scalars.
@@ -138,7 +150,13 @@ class TensorBoardWriter(Callback):
                 f"key 'tensorboard': found true, but tensorboard cannot be imported ({error}); "
                 "run: pip install tensorboard, or set false"
             ) from error
-        self.writer = SummaryWriter(str(folder), purge_step=0)
+        self._open = partial(SummaryWriter, str(folder))
+        self.writer: Any = None
+        self._last_step = -1
+
+    def before_training(self, steps_per_epoch: int) -> None:
+        """Starts the file; what earlier files hold of later steps is shown no more."""
+        self.writer = self._open(purge_step=self._last_step + 1)
 
     def after_evaluation(self, entry: dict[str, Any]) -> None:
         """Writes an entry of the history."""
@@ -151,11 +169,21 @@ class TensorBoardWriter(Callback):
         names = ("rankme", "information_abundance", "effective_dimensions")
         self._write({f"collapse/{name}": point[name] for name in names}, point["step"])
 
+    def state(self) -> dict[str, Any]:
+        """Returns the last step that was written."""
+        return {"last_step": self._last_step}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state`` returned."""
+        self._last_step = state["last_step"]
+
     def close(self) -> None:
         """Ends the file."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def _write(self, scalars: dict[str, float], step: int) -> None:
+        self._last_step = step
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()

@@ -7,10 +7,8 @@ import hashlib
 import inspect
 import logging
 import platform
-import subprocess
 import sys
 import time
-import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from fuxictr import __version__
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
+from fuxictr.experiment.environment import code_version, device_record, environment_record
 from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
+from fuxictr.experiment.recorded_config import config_record
 from fuxictr.experiment.results import append_line, append_result, find_finished, read_results
+from fuxictr.experiment.resuming import RunLife, state_files, what_is_trained
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
-from fuxictr.preprocess import EncodedDataset, prepare_dataset
+from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
 from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.trainer import FitResult, Trainer
+from fuxictr.pytorch.training_state import TrainingState
 from fuxictr.utils import print_to_json, set_logger
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def run_experiment(
     skip_finished: bool = False,
     run_id: str | None = None,
     jobs: int = 1,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
 
@@ -67,6 +69,9 @@ def run_experiment(
             data and code, where it has one.
         run_id: name of the run in the results store; null = a random one.
         jobs: runs that share the device at a time, which its times are to be read with.
+        resume: go on from the state that an interrupted run of the same config, data and code left,
+            where there is one; where it was finished after all, return its row. With
+            ``skip_finished`` a state that does not fit is passed over, else it is an error.
 
     Returns:
         The row that was appended to the results store, or found there.
@@ -88,18 +93,25 @@ def run_experiment(
         remove_leftovers(config.checkpoint_path)
         encoded = load_dataset(config, rebuild)
         row["data_hash"] = encoded.data_hash
-        if skip_finished and results_file is not None:
-            found = find_finished(read_results(results_file, missing_ok=True), row)
-            if found is not None:
-                logger.info("Already in %s, run on %s", results_file, found["time"])
-                return found
-        row |= {"run_id": run_id or uuid.uuid4().hex, "jobs": jobs}
-        row |= _train(config, model_class, device, encoded)
-        row["seconds"] = round(time.perf_counter() - start, 3)
+        row["encoded"] = {name: str(path) for name, path in encoded.paths.items()}
+        row["environment"]["device"] = device_record(device)
+        files = state_files(config)
+        found = _find_finished(config, row, results_file, skip_finished, resume)
+        if found is not None:
+            logger.info("Already in %s, run on %s", results_file, found["time"])
+            files.remove()
+            return found
+        life = RunLife(what_is_trained(config, row), device_name(device), start)
+        life.run_id = run_id or life.run_id
+        state = life.find_state(files, anew_otherwise=skip_finished) if resume else None
+        row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
+        row |= _train(config, model_class, device, encoded, life, state)
+        row["seconds"] = round(life.total_seconds(), 3)
         if results_file is not None:
             append_result(results_file, row)
         if csv_file is not None:
             append_line(csv_file, _csv_line(config, row))
+        files.remove()
     return row
 
 
@@ -116,6 +128,8 @@ def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
         "data_hash": None,
         "code_version": code_version(),
         "code_hash": code_hash(model_class),
+        "config": config_record(config, model_class),
+        "environment": environment_record(),
     }
 
 
@@ -145,8 +159,34 @@ def build_model(config: ExperimentConfig, model_class: type, feature_map: Featur
     return model
 
 
+def _find_finished(
+    config: ExperimentConfig,
+    row: dict[str, Any],
+    results_file: Path | None,
+    skip_finished: bool,
+    resume: bool,
+) -> dict[str, Any] | None:
+    """Returns the row of the same run where the results store has it, and it is to stand for it.
+
+    One that was to be gone on with stands for itself only if its weights are still there.
+    """
+    if results_file is None or not (skip_finished or resume):
+        return None
+    found = find_finished(read_results(results_file, missing_ok=True), row)
+    if found is None or skip_finished:
+        return found
+    path = config.checkpoint_path
+    is_there = path.is_file() and file_sha256(path) == found.get("checkpoint_sha256")
+    return found if is_there else None
+
+
 def _train(
-    config: ExperimentConfig, model_class: type, device: torch.device, encoded: EncodedDataset
+    config: ExperimentConfig,
+    model_class: type,
+    device: torch.device,
+    encoded: EncodedDataset,
+    life: RunLife,
+    state: TrainingState | None,
 ) -> dict[str, Any]:
     """Returns what the training gave: the row of results but for what was run."""
     peak = PeakMemory(device)
@@ -156,6 +196,7 @@ def _train(
     model = build_model(config, model_class, feature_map)
     logger.info("Total number of parameters: %d.", model.count_parameters())
     train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
+    check_current(encoded, config.dataset, config.data_dir)
     callbacks = make_callbacks(config, model, valid, peak.paused)
     trainer = Trainer(
         model,
@@ -166,14 +207,15 @@ def _train(
         encoded.encoders_hash,
         callbacks,
     )
-    fitted = trainer.fit(train, valid)
     scores: dict[str, dict[str, float]] = {}
-    if valid is not None:
-        logger.info("****** Validation evaluation ******")
-        scores["valid"] = _validate(trainer, fitted, valid)
-    if test is not None:
-        logger.info("******** Test evaluation ********")
-        scores["test"] = trainer.evaluate(test, "Test")
+    with life.saving(trainer, config):
+        fitted = trainer.fit(train, valid, state)
+        if valid is not None:
+            logger.info("****** Validation evaluation ******")
+            scores["valid"] = _validate(trainer, fitted, valid)
+        if test is not None:
+            logger.info("******** Test evaluation ********")
+            scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
     splits = {"train": train, "valid": valid, "test": test}
     host_peak, gpu_peak = peak.read()
     return {
@@ -247,22 +289,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-@functools.cache
-def code_version() -> str:
-    """Returns the package's version with the git commit, where there is one, and +dirty."""
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-    return f"{__version__}-{described.stdout.strip()}"
 
 
 @functools.cache

@@ -6,10 +6,13 @@ import argparse
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 from fuxictr.errors import run_cli
 from fuxictr.experiment.options import add_gpu_option, add_rebuild_option
+
+_SECONDS_TO_SAVE = 30  # for a run whose sweep is gone
 
 
 def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
@@ -25,6 +28,11 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     parser.add_argument("--expid", required=True, help="the experiment of the config to run")
     add_gpu_option(parser)
     add_rebuild_option(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run, to the same result; starts where there is none",
+    )
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
     parser.add_argument(
         "--set",
@@ -56,6 +64,8 @@ def _end_with_stdin() -> None:
     """Ends this process when the one that started it is gone, also when that one was killed."""
     while os.read(0, 1 << 16):  # sys.stdin's buffer would still be locked at the end of a run
         pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SECONDS_TO_SAVE)
     os._exit(128 + signal.SIGTERM)
 
 
@@ -78,4 +88,5 @@ def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
         args.skip_finished,
         args.run_id,
         args.jobs,
+        args.resume,
     )

@@ -1,9 +1,11 @@
-"""Weights on disk: whole or not at all, and never unpickled."""
+"""Weights on disk: whole or not at all, checked when they are read, and never unpickled."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,12 +22,42 @@ def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
         path: the file.
         encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
     """
-    note = _note_path(Path(path))
+    note = note_path(Path(path))
     with atomic_path(path) as temporary:
-        torch.save(model.state_dict(), temporary)
+        _write(model.state_dict(), temporary)
         note.unlink(missing_ok=True)  # cut off here, the weights are of unknown encoders
     if encoders_hash:
         write_atomically(note, json.dumps({"encoders_hash": encoders_hash}) + "\n")
+
+
+def write_tensors(content: dict[str, Any], path: str | Path) -> None:
+    """Writes tensors, numbers and texts, in dicts and lists, whole or not at all.
+
+    Equal content gives equal bytes.
+    """
+    with atomic_path(path) as temporary:
+        _write(content, temporary)
+
+
+def read_tensors(path: str | Path) -> Any:
+    """Returns what ``write_tensors`` wrote, on the CPU.
+
+    Every byte is checked against the checksums that torch.save writes, no object but tensors and
+    plain values is made, and no more is read than the file is long.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; train the model first")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(archive, path.stat().st_size)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line})") from error
 
 
 def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
@@ -50,11 +82,7 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{path}: was trained on data that were encoded in another way (encoders {known}, now "
             f"{encoders_hash}); train again"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line})") from error
+    state = read_tensors(path)
     problems = _mismatches(model.state_dict(), state)
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
@@ -65,18 +93,40 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
     model.load_state_dict(state)
 
 
-def _note_path(path: Path) -> Path:
+def _write(content: Any, path: Path) -> None:
+    with open(path, "wb") as file:  # given a path, torch.save would write its name into the file
+        torch.save(content, file)
+
+
+def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
+    """Checks what torch.load does not look at.
+
+    Raises:
+        ValueError: the archive is not as torch.save writes it.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("its members are compressed, which torch.save does not do")
+    if sum(member.file_size for member in members) > num_bytes:
+        raise ValueError("it declares more bytes than it has")
+    damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+
+
+def note_path(path: Path) -> Path:
+    """Returns the file beside a checkpoint that says which encoders its data had."""
     return path.with_name(path.name + ".json")
 
 
 def _known_encoders(path: Path) -> str:
     try:
-        content = json.loads(_note_path(path).read_text(encoding="utf-8"))
+        content = json.loads(note_path(path).read_text(encoding="utf-8"))
         return str(content.get("encoders_hash", ""))
     except FileNotFoundError:
         return ""
     except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{_note_path(path)}: not readable ({error})") from error
+        raise CheckpointError(f"{note_path(path)}: not readable ({error})") from error
 
 
 def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
@@ -84,9 +134,15 @@ def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
         return [f"expected a mapping of weights, found {type(found).__name__}"]
     problems = [f"weight '{name}' is missing" for name in expected if name not in found]
     problems += [f"unexpected weight '{name}'" for name in found if name not in expected]
-    for name, tensor in expected.items():
-        other = found.get(name)
-        if isinstance(other, torch.Tensor) and other.shape != tensor.shape:
-            shapes = f"{tuple(other.shape)}, the model has {tuple(tensor.shape)}"
-            problems.append(f"weight '{name}' has shape {shapes}")
+    for name in expected.keys() & found.keys():
+        kinds = [_kind(tensor) for tensor in (found[name], expected[name])]
+        if kinds[0] != kinds[1]:
+            problems.append(f"weight '{name}' has {kinds[0]}, the model has {kinds[1]}")
     return problems
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, torch.Tensor):
+        return f"type {type(value).__name__}"
+    dtype, layout = (str(kind).removeprefix("torch.") for kind in (value.dtype, value.layout))
+    return f"shape {tuple(value.shape)} of {dtype}" + f" ({layout})" * (layout != "strided")

@@ -22,7 +22,7 @@ Step = Callable[[Batch], torch.Tensor]
 
 
 class CompiledLoss:
-    """A model's loss, compiled by torch for the size of the first batch.
+    """A model's loss, compiled by torch for batches of one size.
 
     A batch of another size, as the last one of an epoch, is computed without the compiler, which
     would compile anew for it. So are modules with ``compiles = False``.
@@ -31,24 +31,23 @@ class CompiledLoss:
         loss: computes the loss of a batch by the model.
         model: the model.
         device: where it runs.
+        num_rows: rows of a batch.
 
     Raises:
         ConfigError: torch cannot compile here, for want of a C++ compiler or of triton.
     """
 
-    def __init__(self, loss: Step, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, loss: Step, model: nn.Module, device: torch.device, num_rows: int) -> None:
         check_compiler(device)
         for module in model.modules():
             if not getattr(module, "compiles", True):
                 module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
         self.loss = loss
         self._compiled: Step = torch.compile(loss, dynamic=False)
-        self._num_rows: int | None = None
+        self._num_rows = num_rows
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Returns the loss of a batch."""
-        if self._num_rows is None:
-            self._num_rows = batch.num_rows
         return (self._compiled if batch.num_rows == self._num_rows else self.loss)(batch)
 
 
@@ -129,7 +128,7 @@ class CudaGraphs:
 
 
 class GraphedStep:
-    """A training step that a graph replays for all batches of the first batch's size.
+    """A training step that a graph replays for all batches of one size.
 
     Every batch is trained on once: the first ``num_warmup`` ones without the graph; then the step
     is captured, which computes nothing, and replayed for each batch, which is copied to where the
@@ -141,15 +140,22 @@ class GraphedStep:
         step: does one training step and returns the loss, on the device and without waiting for it.
         optimizer: the step's optimiser.
         graphs: records steps.
+        num_rows: rows of a batch.
         num_warmup: batches before the capture.
     """
 
     def __init__(
-        self, step: Step, optimizer: torch.optim.Optimizer, graphs: Graphs, num_warmup: int = 3
+        self,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
+        graphs: Graphs,
+        num_rows: int,
+        num_warmup: int = 3,
     ) -> None:
         self.step = step
         self.optimizer = optimizer
         self.graphs = graphs
+        self.num_rows = num_rows
         self.num_warmup = num_warmup
         self._held: Batch | None = None  # what the graph reads
         self._replay: Callable[[], torch.Tensor] | None = None
@@ -181,20 +187,20 @@ class GraphedStep:
 
     def _hold(self, batch: Batch) -> bool:
         """Copies the batch to where the graph reads; returns whether its size is the graph's."""
+        if batch.num_rows != self.num_rows:
+            return False
         new = (batch.ids, batch.values_matrix)
         if self._held is None:
             self._held = Batch(batch.layout, *(matrix.clone() for matrix in new))
             return True
         held = (self._held.ids, self._held.values_matrix)
-        if any(old.shape != matrix.shape for old, matrix in zip(held, new, strict=True)):
-            return False
         for old, matrix in zip(held, new, strict=True):
             old.copy_(matrix, non_blocking=True)
         return True
 
 
 def make_graphed_step(
-    step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, graphs: Graphs
+    step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, graphs: Graphs, num_rows: int
 ) -> Step:
     """Returns the training step as a GraphedStep, or as it is where it cannot be a graph.
 
@@ -202,7 +208,7 @@ def make_graphed_step(
     """
     reason = why_no_graph(model, optimizer)
     if reason is None:
-        return GraphedStep(step, optimizer, graphs)
+        return GraphedStep(step, optimizer, graphs, num_rows)
     logger.info("compile: auto trains without a CUDA graph: %s", reason)
     return step
 

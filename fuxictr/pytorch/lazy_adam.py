@@ -111,6 +111,23 @@ class LazyAdam(torch.optim.Adam):
             if table.num_steps:
                 self.state[table.table] = table.state()
 
+    def raw_state(self) -> dict[str, Any]:
+        """Returns the state as it is, with how far behind each row of each table is.
+
+        Unlike ``state_dict`` it brings nothing up to date, so that it may be taken at any time
+        without a change of bits.
+        """
+        tables = [table.raw_state() for table in self._lazy_tables()]
+        return {"adam": super().state_dict(), "tables": tables}
+
+    def load_raw_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``raw_state`` of an optimiser of the same model returned."""
+        super().load_state_dict(state["adam"])
+        for table, raw in zip(self._lazy_tables(), state["tables"], strict=True):
+            table.load_raw_state(raw)
+            if table.num_steps:
+                self.state[table.table] = table.state()
+
     def _attach(
         self, block: FieldBlocks, rows: nn.Parameter, finder: RowFinder, penalties: list[Penalty]
     ) -> None:

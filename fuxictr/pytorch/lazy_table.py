@@ -121,6 +121,23 @@ class LazyTable(TableReader):
         self._start(int(self._step.item()))
         self._last.fill_(self.num_steps)
 
+    def raw_state(self) -> dict[str, Any]:
+        """Returns the state as it is, with the step up to which each row is up to date.
+
+        Nothing is brought up to date for it, which would round; the weights are not part of it.
+        """
+        behind = {"last": self._last, "flushed": self._flushed, "skipped": self._skipped.state()}
+        return {**self.state(), **behind}
+
+    @torch.no_grad()
+    def load_raw_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``raw_state`` returned; the weights of that moment are in the table."""
+        self.forget_gradients()
+        for name, held in {**self.state(), "last": self._last}.items():
+            held.copy_(state[name])
+        self._start(int(state["flushed"]))
+        self._skipped.load_state(state["skipped"])
+
     def _start(self, step: int) -> None:
         """Counts from a step at which all rows are up to date."""
         self._flushed = step

@@ -1,6 +1,9 @@
-"""The training loss: cross-entropy, and the gradients of penalties."""
+"""The training loss: cross-entropy, its mean over steps, and the gradients of penalties."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,69 @@ def cross_entropy(outputs: dict[str, torch.Tensor], y_true: torch.Tensor) -> tor
     """Returns the mean binary cross-entropy, from the logit where the model gives one."""
     if "logit" in outputs:
         return F.binary_cross_entropy_with_logits(at_least_float32(outputs["logit"]), y_true)
-    return F.binary_cross_entropy(at_least_float32(outputs["y_pred"]), y_true)
+    y_pred = at_least_float32(outputs["y_pred"])
+    is_nan = y_pred.isnan()  # of which torch would say no more than that it is not in [0, 1]
+    loss = F.binary_cross_entropy(y_pred.masked_fill(is_nan, 0.5), y_true)
+    return loss.masked_fill(is_nan.any(), math.nan)
+
+
+class LossMean:
+    """The mean of the losses of steps, none of which may be NaN or infinite.
+
+    On a CPU each loss is looked at as it comes; from another device they are fetched a hundred at a
+    time, so that no step waits for one.
+
+    Args:
+        device: where the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        num_kept = 1 if device.type == "cpu" else 100
+        self._kept = torch.zeros(num_kept, dtype=torch.float64, device=device)
+        self._num_kept = 0
+        self._sum = 0.0
+        self._num_steps = 0
+
+    @property
+    def mean(self) -> float:
+        """The mean of what was collected."""
+        return self._sum / max(self._num_steps, 1)
+
+    def add(self, loss: torch.Tensor) -> int | None:
+        """Takes in the loss of a step; returns what ``collect`` does where it collects."""
+        self._kept[self._num_kept] = loss
+        self._num_kept += 1
+        return self.collect() if self._num_kept == len(self._kept) else None
+
+    def collect(self) -> int | None:
+        """Adds up what is still on the device.
+
+        Returns:
+            How many steps ago the first loss among it was that is not finite, 0 = the last step;
+            None where all are finite.
+        """
+        losses = self._kept[: self._num_kept].tolist()
+        for loss in losses:
+            self._sum += loss
+        self._num_steps += len(losses)
+        self._num_kept = 0
+        bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
+        return len(losses) - 1 - bad[0] if bad else None
+
+    def reset(self) -> None:
+        """Forgets all losses."""
+        self._sum, self._num_steps, self._num_kept = 0.0, 0, 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what was added since it was reset, in plain values."""
+        kept = self._kept[: self._num_kept].tolist()
+        return {"sum": self._sum, "num_steps": self._num_steps, "kept": kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state`` returned, also from another device."""
+        self._sum, self._num_steps, self._num_kept = state["sum"], state["num_steps"], 0
+        for loss in state["kept"]:
+            self.add(torch.tensor(loss, dtype=torch.float64))
 
 
 @torch.no_grad()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ _CENTRE = 8  # steps ahead: the scale there is a good middle of those that count
 _YOUNG = 100  # rows of earlier steps need more terms, since the bias corrections still move
 _NUM_TERMS = {torch.float32: (5, 12), torch.float64: (10, 20)}  # of old rows, of young ones
 _NEGLIGIBLE = 1e-2  # of the precision: what all later steps together may add to a sum
+_ARRAYS, _TENSORS = ("_sums", "_centres"), ("_old", "_young", "_powers")
 
 
 class SkippedSteps:
@@ -102,6 +105,19 @@ class SkippedSteps:
         powers = self._powers.index_select(0, (self.step - self._first) - at)
         exp_avg.mul_(powers[:, :1])
         exp_avg_sq.mul_(powers[:, 1:])
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that the steps since the first one have left, in tensors and a number."""
+        arrays = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
+        return {"step": self.step, **arrays, **{name: getattr(self, name) for name in _TENSORS}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over a state of one that began at the same step."""
+        self.step = int(state["step"])
+        for name in _ARRAYS:
+            setattr(self, name, state[name].numpy().copy())
+        for name in _TENSORS:
+            setattr(self, name, state[name].to(getattr(self, name), copy=True))
 
     def _evaluate(self, scale: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
         """Returns the sums (U, D) of scales x (U, D) with the rows' terms (U, 1 + terms).

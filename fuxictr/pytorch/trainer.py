@@ -3,88 +3,52 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fuxictr.config import TrainConfig
-from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.metrics import Monitor, check_groups, evaluate_metrics, find_metric, format_metrics
+from fuxictr.errors import CheckpointError, ConfigError, DataError
+from fuxictr.metrics import (
+    Monitor,
+    check_groups,
+    evaluate_defined,
+    evaluate_metrics,
+    find_metric,
+    format_metrics,
+)
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
+from fuxictr.pytorch.callback import Callback
 from fuxictr.pytorch.checkpoint import load_weights, save_weights
-from fuxictr.pytorch.compiled import CompiledLoss, CudaGraphs, Step, make_graphed_step
+from fuxictr.pytorch.compiled import Step
 from fuxictr.pytorch.dataloaders import EpochIterator
-from fuxictr.pytorch.lazy_adam import flush, make_optimizer, touched
-from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
+from fuxictr.pytorch.early_stopping import EarlyStopping
+from fuxictr.pytorch.lazy_adam import flush
+from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.precision import autocast, matmul_precision
+from fuxictr.pytorch.split_checks import check_splits
+from fuxictr.pytorch.training_state import (
+    TrainingState,
+    load_optimizer_state,
+    load_random_state,
+    load_raw_weights,
+    optimizer_state,
+    random_state,
+    raw_weights,
+)
+from fuxictr.pytorch.training_step import NotFiniteError as NotFiniteError
+from fuxictr.pytorch.training_step import TrainingStep
 
 logger = logging.getLogger(__name__)
-
-
-class NotFiniteError(FuxiCTRError, ArithmeticError):
-    """The loss became NaN or infinite."""
-
-
-@dataclass
-class EarlyStopping:
-    """Follows the monitor: says when it improved, when to lower the rate, when to stop.
-
-    Attributes:
-        mode: ``max`` or ``min``.
-        patience: evaluations without improvement before stopping.
-        min_delta: the least improvement that counts.
-    """
-
-    mode: str = "max"
-    patience: int = 2
-    min_delta: float = 1e-6
-    best: float | None = None
-    num_stalled: int = 0
-
-    def improved(self, value: float) -> bool:
-        """Takes in one evaluation; returns whether it is the best so far."""
-        sign = 1.0 if self.mode == "max" else -1.0
-        if self.best is None or sign * (value - self.best) > self.min_delta:
-            self.best, self.num_stalled = value, 0
-            return True
-        self.num_stalled += 1
-        return False
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether patience is used up."""
-        return self.num_stalled >= self.patience
-
-
-class Callback:
-    """What may look at a training run from outside; every method does nothing unless overridden.
-
-    It must leave the weights, the optimiser and the random number generators as they are.
-    """
-
-    def before_training(self, steps_per_epoch: int) -> None:
-        """Called once, before the first step."""
-
-    def is_due(self, step: int) -> bool:
-        """Returns whether ``after_step`` is wanted; asked after every step, so it must be cheap."""
-        return False
-
-    def after_step(self, epoch: int, step: int) -> None:
-        """Called after each step that is due; the clock of the training time stands still."""
-
-    def after_evaluation(self, entry: dict[str, Any]) -> None:
-        """Called with each new entry of the history."""
-
-    def close(self) -> None:
-        """Called once at the end, also of a training that failed."""
 
 
 @dataclass
@@ -146,46 +110,55 @@ class Trainer:
     ) -> None:
         self.model = model.to(device)
         self.encoders_hash = encoders_hash
-        self.callbacks = callbacks
+        self.callbacks = list(callbacks)
         self.config = config
         self.device = torch.device(device)
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.show_bar = verbose > 0
         self.monitor = Monitor(config.monitor)
         self.stopping = EarlyStopping(config.monitor_mode, config.early_stop_patience)
-        self.optimizer = make_optimizer(model, config, self.device)
-        self._parameters = list(model.parameters())
-        self._penalties = list(model.penalized_parameters())
-        self._compiled_loss: Step | None = None
+        self._step = TrainingStep(model, config, self.device, self._where)
+        self.optimizer = self._step.optimizer
         self._best_state: dict[str, torch.Tensor] | None = None
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._num_summed = 0
+        self._losses = LossMean(self.device)
+        self._batch: Batch | None = None  # of the last step
+        self._result = FitResult()
+        self._num_epoch_batches = 0  # done in the present epoch
+        self._loader_epoch = 0
         metrics = [find_metric(name).name for name in config.metrics]
         missing = [m for m in self.monitor.get_metrics() if m not in metrics]
         if missing:
             raise ConfigError(f"key 'monitor': {missing[0]} is not among the metrics {metrics}")
 
-    def fit(self, train: EpochIterator, valid: EpochIterator | None) -> FitResult:
+    def fit(
+        self,
+        train: EpochIterator,
+        valid: EpochIterator | None,
+        state: TrainingState | None = None,
+    ) -> FitResult:
         """Trains until early stopping or the last epoch, and restores the best weights.
 
         Args:
             train: training batches.
             valid: validation batches; null trains for all epochs and keeps the last weights.
+            state: of an earlier run, to go on from: the same model, config and batches. On a CPU
+                weights and metrics are those of an undisturbed run, bit for bit.
 
         Raises:
-            ConfigError: a metric needs groups and the validation batches have no group ids, or
-                ``compile: true`` without a compiler.
-            DataError: a split has no rows.
-            NotFiniteError: the loss became NaN or infinite.
+            CheckpointError: the state does not fit.
+            ConfigError: as ``check_splits``, or ``compile: true`` without a compiler.
+            DataError: as ``check_splits``.
+            NotFiniteError: the loss or a gradient became NaN or infinite.
         """
-        for name, split in (("training", train), ("validation", valid)):
-            if split is not None and split.num_rows == 0:
-                raise DataError(f"the {name} split has no rows")
-        if valid is not None:
-            check_groups(self.config.metrics, valid.group_ids)
-        step, result = self._make_step(), FitResult()
+        check_splits(self.model, self.config.metrics, train, valid)
+        step = self._make_step(train)
+        self._result, self._num_epoch_batches = FitResult(), 0
+        if state is not None:
+            with _naming_the_state():
+                self._load_state(state, train)
         logger.info(
-            "Start training: %d rows, %d batches/epoch on %s",
+            "%s training: %d rows, %d batches/epoch on %s",
+            "Start" if state is None else "Resume",
             train.num_rows,
             len(train),
             self.device,
@@ -194,16 +167,62 @@ class Trainer:
             for callback in self.callbacks:
                 callback.before_training(len(train))
             with matmul_precision(self.config.matmul_precision):
-                self._train(train, valid, step, result)
+                self._train(train, valid, step)
         finally:
             for callback in self.callbacks:
                 callback.close()
         logger.info("Training finished.")
-        self._restore_best(valid, result)
-        return result
+        self._restore_best(valid)
+        return self._result
 
-    def evaluate(self, batches: EpochIterator, description: str = "Evaluate") -> dict[str, float]:
+    def state(self) -> TrainingState:
+        """Returns all that decides how the training goes on; its tensors are the ones in use.
+
+        It may be asked for between two steps, after a step before its evaluation, and after that.
+        """
+        progress = {
+            "result": asdict(self._result),
+            "num_epoch_batches": self._num_epoch_batches,
+            "loader_epoch": self._loader_epoch,
+            "stopping": asdict(self.stopping),
+            "losses": self._losses.state(),
+            "callbacks": {type(c).__name__: c.state() for c in self.callbacks},
+        }
+        tensors = {
+            "weights": raw_weights(self.model),
+            "optimizer": optimizer_state(self.optimizer),
+            "random": random_state(self.device),
+        }
+        if self._best_state is not None:
+            tensors["best"] = self._best_state
+        return TrainingState(progress, tensors)
+
+    def _load_state(self, state: TrainingState, train: EpochIterator) -> None:
+        progress, tensors = state.progress, state.tensors
+        load_raw_weights(self.model, tensors["weights"])
+        load_optimizer_state(self.optimizer, tensors["optimizer"])
+        self._best_state = tensors.get("best")
+        self._result = FitResult(**progress["result"])
+        self.stopping = EarlyStopping(**progress["stopping"])
+        self._losses.load_state(progress["losses"])
+        for callback in self.callbacks:
+            known = progress["callbacks"].get(type(callback).__name__)
+            if known is not None:
+                callback.load_state(known)
+        self._num_epoch_batches = progress["num_epoch_batches"]
+        train.go_on(progress["loader_epoch"], self._num_epoch_batches)
+        load_random_state(tensors["random"], self.device)
+
+    def evaluate(
+        self, batches: EpochIterator, description: str = "Evaluate", skip_undefined: bool = False
+    ) -> dict[str, float]:
         """Returns the config's metrics over all rows, and logs them.
+
+        Args:
+            batches: the rows.
+            description: what messages call them.
+            skip_undefined: leave a metric out, with a warning, that is not defined for these labels
+                or groups.
 
         Raises:
             ConfigError: a metric needs groups and the batches have no group ids.
@@ -211,7 +230,16 @@ class Trainer:
         """
         check_groups(self.config.metrics, batches.group_ids)
         y_pred, y_true = self._scores(batches, description, with_labels=True)
-        results = evaluate_metrics(y_true, y_pred, self.config.metrics, batches.group_ids)
+        rows = (y_true, y_pred, self.config.metrics, batches.group_ids)
+        try:
+            if skip_undefined:
+                results, undefined = evaluate_defined(*rows)
+                for reason in undefined.values():
+                    logger.warning("%s: %s; the results go without it", description, reason)
+            else:
+                results = evaluate_metrics(*rows)
+        except DataError as error:
+            raise type(error)(f"{description}: {error}") from error
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 
@@ -220,37 +248,32 @@ class Trainer:
         return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
 
     def train_step(self, batch: Batch) -> torch.Tensor:
-        """Does one step and returns the batch's mean cross-entropy, still on the device."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = (self._compiled_loss or self._plain_loss)(batch)
-        loss.backward()
-        add_penalty_gradients(self._penalties)
-        weights = [*self._parameters, *touched(self.optimizer)]
-        nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
-        self.optimizer.step()
-        return loss.detach()
+        """Does one step and returns the batch's mean cross-entropy, still on the device.
 
-    def _plain_loss(self, batch: Batch) -> torch.Tensor:
-        with autocast(self.config.amp, self.device):
-            outputs = self.model(batch)
-        return cross_entropy(outputs, self.model.get_labels(batch))
+        Raises:
+            NotFiniteError: on a CPU, where the loss or a gradient is NaN or infinite; the weights
+                are as they were.
+        """
+        return self._step(batch)
 
-    def _make_step(self) -> Step:
-        """Returns the training step as key ``compile`` asks for it."""
-        if self.config.compile is True:
-            self._compiled_loss = CompiledLoss(self._plain_loss, self.model, self.device)
-        if self.config.compile == "auto" and self.device.type == "cuda":
-            graphs = CudaGraphs(self.device)
-            return make_graphed_step(self.train_step, self.model, self.optimizer, graphs)
-        return self.train_step
+    def _make_step(self, train: EpochIterator) -> Step:
+        first, stop = train.bounds()[0]
+        return self._step.prepare(self.train_step, stop - first)
 
-    def _train(
-        self, train: EpochIterator, valid: EpochIterator | None, step: Step, result: FitResult
-    ) -> None:
-        for epoch in range(1, self.config.epochs + 1):
-            result.num_epochs = epoch
-            for _ in self._train_epoch(train, epoch, step, result):
-                self._evaluate_and_decide(valid, epoch, result)
+    def _where(self, num_steps_ago: int = 0) -> str:
+        """Returns the place of the present step, or of an earlier one, in the training."""
+        result = self._result
+        return f"epoch {max(result.num_epochs, 1)}, step {result.num_steps + 1 - num_steps_ago}"
+
+    def _train(self, train: EpochIterator, valid: EpochIterator | None, step: Step) -> None:
+        result = self._result
+        for epoch in range(max(result.num_epochs, 1), self.config.epochs + 1):
+            if self.stopping.should_stop:  # so it had been decided when the state was saved
+                break
+            if epoch > result.num_epochs:  # else it goes on in the middle
+                result.num_epochs, self._num_epoch_batches = epoch, 0
+            for _ in self._train_epoch(train, epoch, step):
+                self._evaluate_and_decide(valid, epoch)
                 if self.stopping.should_stop:
                     break
             if self.stopping.should_stop:
@@ -258,19 +281,25 @@ class Trainer:
                 break
             logger.info("************ Epoch=%d end ************", epoch)
         if not result.history:  # eval_steps is longer than the whole training
-            self._evaluate_and_decide(valid, result.num_epochs, result)
+            self._evaluate_and_decide(valid, result.num_epochs)
 
-    def _train_epoch(
-        self, train: EpochIterator, epoch: int, step: Step, result: FitResult
-    ) -> Iterator[None]:
-        """Does the steps of one epoch; yields where an evaluation is due."""
+    def _train_epoch(self, train: EpochIterator, epoch: int, step: Step) -> Iterator[None]:
+        """Does the steps of one epoch that are left; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
+        result = self._result
+        if self._owes_evaluation(interval):
+            yield
         self.model.train()
+        done = train.bounds()[: self._num_epoch_batches]
+        num_rows_done = done[-1][1] if done else 0
         start = time.perf_counter()
-        with progress_bar(train.num_rows, f"Epoch {epoch}", self.show_bar) as advance:
+        with progress_bar(
+            train.num_rows, f"Epoch {epoch}", self.show_bar, initial=num_rows_done
+        ) as advance:
             for batch in train:
-                self._loss_sum += step(batch)
-                self._num_summed += 1
+                self._loader_epoch = train.epoch
+                self._add_loss(step(batch), batch)
+                self._num_epoch_batches += 1
                 result.num_steps += 1
                 result.num_rows += batch.num_rows
                 advance(batch.num_rows)
@@ -286,30 +315,38 @@ class Trainer:
                     start = time.perf_counter()
         result.train_seconds += self._seconds_since(start)
 
+    def _owes_evaluation(self, interval: int) -> bool:
+        """Returns whether the state that was loaded is of after a step, before its evaluation."""
+        num_steps, history = self._result.num_steps, self._result.history
+        is_due = num_steps > 0 and num_steps % interval == 0
+        return is_due and (not history or history[-1]["step"] < num_steps)
+
+    def _add_loss(self, loss: torch.Tensor, batch: Batch) -> None:
+        self._batch = batch
+        num_steps_ago = self._losses.add(loss)
+        if num_steps_ago is not None:
+            raise self._step.not_finite(math.nan, batch, self._where(num_steps_ago))
+
     def _seconds_since(self, start: float) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
 
-    def _mean_loss(self, epoch: int, step: int) -> float:
-        """Returns the mean loss of the steps since it was asked last, penalties included."""
+    def _mean_loss(self) -> float:
+        """Returns the mean loss of the steps since the last evaluation, penalties included."""
         with torch.no_grad():
             penalty = self.model.regularization_loss().item()
-        loss = self._loss_sum.item() / max(self._num_summed, 1) + penalty
-        self._loss_sum.zero_()
-        self._num_summed = 0
-        if not np.isfinite(loss):
-            raise NotFiniteError(
-                f"the training loss is {loss} in epoch {epoch}, at or before step {step}; "
-                "lower learning_rate or gamma"
-            )
+        num_steps_ago = self._losses.collect()
+        loss = self._losses.mean + penalty
+        if num_steps_ago is not None or not math.isfinite(loss):
+            assert self._batch is not None, "an evaluation comes after a step"
+            raise self._step.not_finite(loss, self._batch, self._where(1 + (num_steps_ago or 0)))
         return loss
 
-    def _evaluate_and_decide(
-        self, valid: EpochIterator | None, epoch: int, result: FitResult
-    ) -> None:
+    def _evaluate_and_decide(self, valid: EpochIterator | None, epoch: int) -> None:
+        result = self._result
         flush(self.optimizer)
-        train_loss = self._mean_loss(epoch, result.num_steps)
+        train_loss = self._mean_loss()
         logger.info("Train loss: %.6f", train_loss)
         entry: dict[str, Any] = {
             "epoch": epoch,
@@ -318,20 +355,23 @@ class Trainer:
             "train_loss": train_loss,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
-        result.history.append(entry)
         if valid is not None:
             entry["metrics"] = self.evaluate(valid, "Validate")
-            self._decide(entry["metrics"], result)
+        # Up to here the run could have been cut off: it would evaluate again when it goes on.
+        self._losses.reset()
+        result.history.append(entry)
+        if valid is not None:
+            self._decide(entry["metrics"])
         for callback in self.callbacks:
             callback.after_evaluation(entry)
 
-    def _decide(self, metrics: dict[str, float], result: FitResult) -> None:
+    def _decide(self, metrics: dict[str, float]) -> None:
         """Keeps the weights if the monitor improved, otherwise lowers the rate."""
         value = self.monitor.get_value(metrics)
         mode = self.config.monitor_mode
         if self.stopping.improved(value):
             logger.info("Save best model: monitor(%s)=%.6f", mode, value)
-            result.valid = metrics
+            self._result.valid = metrics
             self._keep_best()
         else:
             logger.info("Monitor(%s)=%.6f STOP!", mode, value)
@@ -350,7 +390,8 @@ class Trainer:
             state = self.model.state_dict()
             self._best_state = {name: tensor.clone() for name, tensor in state.items()}
 
-    def _restore_best(self, valid: EpochIterator | None, result: FitResult) -> None:
+    def _restore_best(self, valid: EpochIterator | None) -> None:
+        result = self._result
         if valid is None or not self.config.save_best_only:
             self._keep_best()
             if result.history:
@@ -382,4 +423,20 @@ class Trainer:
                     y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
                 start = stop
                 advance(batch.num_rows)
+                for callback in self.callbacks:
+                    callback.after_batch()
         return y_pred, y_true
+
+
+@contextmanager
+def _naming_the_state() -> Iterator[None]:
+    """Turns what a state raises that does not hold what it should into a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the state of the training run does not fit the model or the config ({error!r}); "
+            "train without --resume"
+        ) from error

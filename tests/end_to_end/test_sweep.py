@@ -178,7 +178,7 @@ def test_a_failed_run_is_recorded_and_the_sweep_continues(repository):
         ("FwFM_demo_gen", 2019),
         ("FwFM_demo_gen", 2020),
     ]
-    assert failed[0]["failed"].startswith("NotFiniteError: the training loss is")
+    assert failed[0]["failed"].startswith("NotFiniteError: epoch 1, step ")
     assert "2 of 4 runs failed" in done.stderr
     assert "NotFiniteError" in (repository.path / "results/demo_x1/table.md").read_text()
     num_rows = len(repository.rows())

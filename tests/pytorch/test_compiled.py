@@ -8,7 +8,7 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
-from fuxictr.pytorch import trainer as trainer_module
+from fuxictr.pytorch import training_step
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.compiled import (
     CompiledLoss,
@@ -65,11 +65,13 @@ class GraphedTrainer(Trainer):
     error = None
     has_graphs = True
 
-    def _make_step(self):
+    def _make_step(self, train):
         if not self.has_graphs:
             return self.train_step
         self.graphs = FakeGraphs(self.optimizer, self.error)
-        self.step = make_graphed_step(self.train_step, self.model, self.optimizer, self.graphs)
+        self.step = make_graphed_step(
+            self.train_step, self.model, self.optimizer, self.graphs, train.batch_size
+        )
         return self.step
 
     def evaluate(self, batches, description="Evaluate"):
@@ -140,7 +142,7 @@ def test_a_graph_reads_each_batch_from_one_place():
         seen.append((batch.ids.data_ptr(), batch.values_matrix.data_ptr(), batch.num_rows))
         return batch.values_matrix.sum()
 
-    graphed = GraphedStep(step, optimizer, FakeGraphs(optimizer), num_warmup=1)
+    graphed = GraphedStep(step, optimizer, FakeGraphs(optimizer), BATCH_SIZE, num_warmup=1)
     found = [graphed(batch).item() for batch in batches]
     assert found == [batch.values_matrix.sum().item() for batch in batches]
     assert len(set(seen[:-1])) == 1
@@ -160,7 +162,7 @@ def test_what_cannot_be_a_graph_trains_without_one_and_says_why(caplog):
     def step(batch):
         raise AssertionError
 
-    assert make_graphed_step(step, model, adam, None) is step
+    assert make_graphed_step(step, model, adam, None, BATCH_SIZE) is step
     adagrad = get_optimizer("adagrad", model.parameters(), 0.1)
     assert "Adagrad has no fused form" in why_no_graph(make(feature_map), adagrad)
     assert caplog.messages == [
@@ -176,14 +178,13 @@ def test_auto_does_nothing_on_the_cpu(config):
 
 def test_auto_asks_for_cuda_graphs_on_cuda(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(trainer_module, "CudaGraphs", asked.append)
+    monkeypatch.setattr(training_step, "CudaGraphs", asked.append)
     auto = TrainConfig(**{**vars(config), "compile": "auto"})
     for settings, device in ((auto, "cuda:1"), (config, "cuda:1"), (auto, "cpu")):
         trainer = Trainer(make(tiny_map()), settings, verbose=0)
-        trainer.device = torch.device(device)
-        assert isinstance(trainer._make_step(), GraphedStep) == (
-            settings is auto and "cuda" in device
-        )
+        trainer._step.device = torch.device(device)
+        step = trainer._make_step(BatchIterator(tiny_data(tiny_map()), BATCH_SIZE))
+        assert isinstance(step, GraphedStep) == (settings is auto and "cuda" in device)
     assert asked == [torch.device("cuda:1")]
 
 
@@ -206,7 +207,7 @@ def test_batches_of_another_size_are_not_compiled(monkeypatch):
     feature_map = tiny_map()
     model = make(feature_map)
     model.cin = CompressedInteractionNet(feature_map, 4, [3], generator_config({}))
-    loss = CompiledLoss(lambda batch: "plain", model, torch.device("cpu"))
+    loss = CompiledLoss(lambda batch: "plain", model, torch.device("cpu"), BATCH_SIZE)
     found = [loss(batch) for batch in BatchIterator(tiny_data(feature_map), BATCH_SIZE)]
     assert found == ["compiled"] * 6 + ["plain"]
     assert [layer.forward for layer in model.cin.layers] == ["disabled"]

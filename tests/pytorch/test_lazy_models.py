@@ -17,8 +17,9 @@ from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.pytorch.trainer import Trainer
 
 
-def make_model(name: str, **changes):
-    config, model_class = load_experiment(name, ZOO / name.split("_")[0])
+def make_model(name: str, *overrides: str):
+    folder = ZOO / name.split("_")[0]
+    config, model_class = load_experiment(name, folder, overrides=list(overrides))
     feature_map = FeatureMap("d")
     feature_map.features = {
         field: {"type": "categorical", "vocab_size": size}

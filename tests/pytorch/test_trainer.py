@@ -74,7 +74,7 @@ def test_penalty_gradient_is_that_of_the_penalty_loss(feature_map):
     expected = [p.grad.clone() for p in model.parameters()]
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    from fuxictr.pytorch.trainer import add_penalty_gradients
+    from fuxictr.pytorch.losses import add_penalty_gradients
 
     add_penalty_gradients(list(model.penalized_parameters()))
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
@@ -258,7 +258,7 @@ def test_errors(feature_map, data):
         Trainer(model, TrainConfig(), verbose=0).fit(empty, None)
     with torch.no_grad():
         model.head.weight.fill_(float("inf"))
-    with pytest.raises(NotFiniteError, match="loss is .* in epoch 1"):
+    with pytest.raises(NotFiniteError, match="epoch 1, step 1: the training loss is nan"):
         Trainer(model, TrainConfig(), verbose=0).fit(BatchIterator(data, 50), None)
 
 

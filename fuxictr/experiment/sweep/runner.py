@@ -116,7 +116,7 @@ class Sweep:
         command, run_id = run_command(run, gpu), uuid.uuid4().hex
         options = ["--end-with-stdin", "--results", str(self.results_file), "--run-id", run_id]
         options += ["--jobs", str(self.gpus.count(gpu))]
-        options += [] if self.rerun else ["--skip-finished"]
+        options += [] if self.rerun else ["--skip-finished", "--resume"]
         options += [] if self.verbose else ["--set", "verbose=0"]
         start = time.perf_counter()
         with subprocess.Popen(

@@ -52,6 +52,7 @@ class EpochIterator(ABC):
         self.device = torch.device(device)
         self.group_ids = group_ids
         self.epoch = 0
+        self._num_passed_over = 0
 
     def __len__(self) -> int:
         return len(self.bounds())
@@ -68,11 +69,27 @@ class EpochIterator(ABC):
             starts.pop()
         return list(zip(starts, [*starts[1:], self.num_rows], strict=True)) if starts else []
 
-    def begin_epoch(self) -> torch.Generator:
-        """Counts an epoch; returns the source of its order, seeded with seed * 1000003 + epoch."""
+    def go_on(self, epoch: int, num_batches: int) -> None:
+        """Makes the next pass go on in the middle of an epoch.
+
+        Args:
+            epoch: which one, as attribute ``epoch`` counted it when it had begun.
+            num_batches: batches of it that are passed over.
+        """
+        self.epoch = max(epoch - 1, 0)
+        self._num_passed_over = num_batches
+
+    def begin_epoch(self) -> tuple[torch.Generator, int]:
+        """Counts an epoch.
+
+        Returns:
+            The source of its order, seeded with seed * 1000003 + epoch, and how many of its first
+            batches are not wanted: 0 unless ``go_on`` was called.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
-        return generator
+        num_passed_over, self._num_passed_over = self._num_passed_over, 0
+        return generator, num_passed_over
 
     def deliver(self, batch: Batch) -> Batch:
         """Returns the batch on the device; from the host it goes there asynchronously."""
@@ -108,11 +125,11 @@ class BatchIterator(EpochIterator):
         self.data = self._place(data)
 
     def __iter__(self) -> Iterator[Batch]:
-        generator = self.begin_epoch()
+        generator, num_passed_over = self.begin_epoch()
         order = None
         if self.shuffle:
             order = torch.randperm(self.num_rows, generator=generator).to(self.data.ids.device)
-        for start, stop in self.bounds():
+        for start, stop in self.bounds()[num_passed_over:]:
             index = slice(start, stop) if order is None else order[start:stop]
             yield self.deliver(self.data.rows(index))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 
 import torch
 
@@ -52,7 +53,7 @@ class StreamingIterator(EpochIterator):
         self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[Batch]:
-        generator = self.begin_epoch()
+        generator, num_passed_over = self.begin_epoch()
         blocks = self.rows.blocks
         if self.shuffle:
             order = torch.randperm(len(blocks), generator=generator)
@@ -61,7 +62,7 @@ class StreamingIterator(EpochIterator):
         depth = 1 + ahead // (self.rows.slice_rows * max(self.num_workers, 1))
         with closing(read_ahead(self.rows.read, blocks, self.num_workers, depth)) as slices:
             windows = self._windows(slices, generator) if self.shuffle else _as_they_are(slices)
-            for batch in self._batches(windows):
+            for batch in islice(self._batches(windows), num_passed_over, None):
                 yield self.deliver(batch)
 
     def _windows(

@@ -10,7 +10,7 @@ from torch import nn
 
 from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
 from fuxictr.config.section import Regularizer, parse_regularizer
-from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.precision import at_least_float32
@@ -70,8 +70,16 @@ class BaseModel(Recordable, nn.Module):
         return inputs
 
     def get_labels(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the labels (B, 1), float32."""
-        return inputs[self.feature_map.labels[0]].float().view(-1, 1)
+        """Returns the labels (B, 1), float32.
+
+        Raises:
+            DataError: the batch has none.
+        """
+        names = self.feature_map.labels
+        if not names or names[0] not in inputs:
+            where = f"the batch has no column '{names[0]}'" if names else "the feature map has none"
+            raise DataError(f"training and evaluation need a label: {where}; predictions need none")
+        return inputs[names[0]].float().view(-1, 1)
 
     def output(self, logit: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}.

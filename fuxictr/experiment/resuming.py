@@ -1,0 +1,170 @@
+"""Going on with an interrupted run: which state fits it, and what its row says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from fuxictr.config import ExperimentConfig
+from fuxictr.errors import CheckpointError, ConfigError, Interrupted
+from fuxictr.experiment.recorded_config import plain
+from fuxictr.experiment.signals import StopRequest, stop_requests
+from fuxictr.pytorch.resume import StateFiles, StateSaver
+from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_CHARACTERS = 60  # of a value in a message
+
+
+def state_files(config: ExperimentConfig) -> StateFiles:
+    """Returns where a run's state lies, <output stem>.state."""
+    return StateFiles(config.output_stem, config.checkpoint_path)
+
+
+def what_is_trained(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, Any]:
+    """Returns all that a run that goes on must share with the one that was interrupted.
+
+    Args:
+        config: the config.
+        row: how the run's row of results begins.
+    """
+    params = {**config.hashed_params(), "analyze_every": config.run.analyze_every}
+    keys = {f"key '{name}'": plain(value) for name, value in params.items()}
+    return {"seed": row["seed"], **keys, "data": row["data_hash"], "code": row["code_hash"]}
+
+
+class RunLife:
+    """A run from its start, or from where it was interrupted, to its end or the next interruption.
+
+    Args:
+        what: what is trained.
+        device_name: where.
+        start: when it began, of time.perf_counter.
+
+    Attributes:
+        run_id: its name in the results store, the same in all lives.
+        resumes: one entry for each time that it went on: epoch, step, time.
+    """
+
+    def __init__(self, what: dict[str, Any], device_name: str, start: float) -> None:
+        self.what = what
+        # What the last digits depend on beside it.
+        self.made_on = {"device": device_name, "torch": str(torch.__version__)}
+        self.run_id = uuid.uuid4().hex
+        self.resumes: list[dict[str, Any]] = []
+        self._start = start
+        self._earlier_seconds = 0.0
+
+    def total_seconds(self) -> float:
+        """Returns how long all lives took up to now, up to their last states."""
+        return self._earlier_seconds + time.perf_counter() - self._start
+
+    def find_state(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
+        """Returns the state to go on from, None where there is none.
+
+        Args:
+            files: where it lies.
+            anew_otherwise: return None, with a warning, where the state cannot be used.
+
+        Raises:
+            CheckpointError: it is damaged.
+            ConfigError: it is of another config, data or code; names what differs.
+        """
+        try:
+            state = files.load()
+            if state is not None:
+                self._check(state, files)
+                files.restore_best(state)
+                self._continue(state)
+            return state
+        except (CheckpointError, ConfigError) as error:
+            if not anew_otherwise:
+                raise
+            logger.warning("%s; training anew", error)
+            return None
+
+    @contextlib.contextmanager
+    def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
+        """Context in which the state is saved as the config says, and when a signal ends the run.
+
+        Raises:
+            Interrupted: a signal came; says how to go on.
+        """
+        if not config.run.save_state:
+            yield
+            return
+        files = state_files(config)
+        with stop_requests() as request:
+            saver = StateSaver(
+                trainer,
+                files,
+                self._identify,
+                config.run.save_steps,
+                config.run.save_minutes,
+                lambda: bool(request),
+                lambda: _stop(request, files),
+            )
+            trainer.callbacks.append(saver)
+            yield
+
+    def _check(self, state: TrainingState, files: StateFiles) -> None:
+        if not all(isinstance(state.identity.get(k), dict) for k in ("what", "made_on", "run")):
+            raise CheckpointError(f"{files.path}: does not say which run it is of")
+        differing = _differences(state.identity["what"], self.what)
+        if differing:
+            raise ConfigError(
+                f"{files.path}: the interrupted run was another one: {', '.join(differing)}; set "
+                "back what differs, or train without --resume"
+            )
+
+    def _continue(self, state: TrainingState) -> None:
+        before = state.identity["made_on"]
+        changed = _differences(before, self.made_on)
+        if changed:
+            logger.warning(
+                "The last digits may differ from an undisturbed run: %s", ", ".join(changed)
+            )
+        known, position = state.identity["run"], state.progress["result"]
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        entry = {"epoch": position["num_epochs"], "step": position["num_steps"], "time": now}
+        logger.info("Going on after epoch %(epoch)d, step %(step)d", entry)
+        self.run_id, self._earlier_seconds = known["run_id"], known["seconds"]
+        self.resumes = [*known["resumes"], entry]
+
+    def _identify(self) -> dict[str, Any]:
+        run = {"run_id": self.run_id, "resumes": self.resumes, "seconds": self.total_seconds()}
+        return {"what": self.what, "made_on": self.made_on, "run": run}
+
+
+def _stop(request: StopRequest, files: StateFiles) -> None:
+    command = ["python", *sys.argv]
+    command += ["--resume"] if "--resume" not in command else []
+    assert request.signal is not None
+    raise Interrupted(
+        f"{request.name}: the state is in {files.path}; go on with: {shlex.join(command)}",
+        request.signal,
+    )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} (was {_short(before.get(name))}, is {_short(now.get(name))})"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."

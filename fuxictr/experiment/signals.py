@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM as a wish: the run finishes its step and saves its state before it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether a signal asked this process to end.
+
+    Attributes:
+        signal: the signal; None = none came.
+    """
+
+    signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def name(self) -> str:
+        """What came, in words."""
+        if self.signal is None:
+            return ""
+        return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Context in which the first SIGINT or SIGTERM is noted; the second one ends the process.
+
+    Outside the main thread, where Python delivers no signals, it changes nothing.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request:
+            raise KeyboardInterrupt
+        request.signal = signal.Signals(number)
+        # Unlike print and logging this may be called in the middle of print and logging.
+        text = f"\n{request.name}: finishing the step and saving the state; again to end at once\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
