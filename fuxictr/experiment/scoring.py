@@ -194,8 +194,12 @@ class Scorer:
 
         fields = list(self.feature_map.fields)
         for encoded in self.processor.encode(noted(), "Score", fields=fields):
-            kept = waiting.popleft().table.select(plan.keep)
-            yield kept.append_column(SCORE, pa.array(self._probabilities(encoded)))
+            frame = waiting.popleft()
+            scores = self._probabilities(encoded)
+            bad = np.flatnonzero(~np.isfinite(scores))
+            if bad.size:
+                raise DataError(f"{frame.locate(int(bad[0]))}: the model's score is not finite")
+            yield frame.table.select(plan.keep).append_column(SCORE, pa.array(scores))
 
     def _probabilities(self, encoded: pa.Table) -> np.ndarray:
         import torch

@@ -10,13 +10,16 @@ from fuxictr.metrics.evaluate import (
     METRICS,
     Metric,
     Monitor,
+    check_defined,
     check_groups,
+    evaluate_defined,
     evaluate_metrics,
     find_metric,
+    find_undefined,
     format_metrics,
 )
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
-from fuxictr.metrics.rows import auc, logloss
+from fuxictr.metrics.rows import UndefinedMetricError, auc, logloss
 
 __all__ = [
     "GROUP_METRICS",
@@ -24,11 +27,15 @@ __all__ = [
     "GroupRanking",
     "Metric",
     "Monitor",
+    "UndefinedMetricError",
     "auc",
     "avg_auc",
+    "check_defined",
     "check_groups",
+    "evaluate_defined",
     "evaluate_metrics",
     "find_metric",
+    "find_undefined",
     "format_metrics",
     "gauc",
     "logloss",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from fuxictr.metrics.rows import EPSILON, not_finite, only_one_class
+from fuxictr.metrics.rows import EPSILON, no_label, no_probability, not_finite, only_one_class
 
 
 def auc(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
@@ -18,7 +18,7 @@ def auc(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
         y_pred: scores, (rows,).
 
     Raises:
-        DataError: all labels are equal, for which AUC is not defined.
+        UndefinedMetricError: all labels are equal.
     """
     labels = y_true.reshape(-1) > 0.5
     scores = y_pred.reshape(-1)
@@ -34,21 +34,36 @@ def auc(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
 
 
 def logloss(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
-    """Returns the mean binary cross-entropy in nats, see ``fuxictr.metrics.logloss``."""
+    """Returns the mean binary cross-entropy in nats, see ``fuxictr.metrics.logloss``.
+
+    Raises:
+        DataError: a prediction is no probability; names the first such row.
+    """
     labels = y_true.reshape(-1).double()
-    chance = y_pred.reshape(-1).double().clamp(EPSILON, 1 - EPSILON)
+    chance = y_pred.reshape(-1).double()
+    is_probability = (chance >= 0) & (chance <= 1)
+    if not is_probability.all():
+        row = int((~is_probability).nonzero()[0])
+        raise no_probability(row, chance[row].item())
+    chance = chance.clamp(EPSILON, 1 - EPSILON)
     return -(labels * chance.log() + (1 - labels) * torch.log1p(-chance)).mean().item()
 
 
-def check_finite(y_pred: torch.Tensor) -> None:
-    """Checks the predictions.
+def check_rows(y_true: torch.Tensor, y_pred: torch.Tensor) -> None:
+    """Checks labels and predictions, see ``fuxictr.metrics.rows.check_rows``.
 
     Raises:
-        DataError: one is not finite; names the first such row.
+        DataError: a label is not 0 or 1, or a prediction is not finite; names the first such row.
     """
+    labels = y_true.reshape(-1)
+    is_label = (labels == 0) | (labels == 1)
+    if not is_label.all():
+        row = int((~is_label).nonzero()[0])
+        raise no_label(row, labels[row].item())
     is_finite = y_pred.reshape(-1).isfinite()
     if not is_finite.all():
-        raise not_finite(int((~is_finite).nonzero()[0]))
+        rows = (~is_finite).nonzero()
+        raise not_finite(int(rows[0]), len(rows), len(is_finite))
 
 
 def like(values: np.ndarray | torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, did_you_mean, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
-from fuxictr.metrics.rows import auc, check_finite, logloss
+from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, logloss
 
 if TYPE_CHECKING:
     import torch
@@ -99,34 +99,122 @@ def evaluate_metrics(
 
     Raises:
         ConfigError: an unknown metric, or a group metric without ``group_ids``.
-        DataError: predictions that are not finite, labels of one class for AUC, no group for which
-            a group metric is defined.
+        DataError: labels other than 0 and 1, or predictions that are not finite.
+        UndefinedMetricError: labels of one class for AUC, no group for which a group metric is
+            defined.
+    """
+    results, undefined = evaluate_defined(y_true, y_pred, metrics, group_ids)
+    for reason in undefined.values():
+        raise UndefinedMetricError(reason)
+    return results
+
+
+def evaluate_defined(
+    y_true: np.ndarray | torch.Tensor,
+    y_pred: np.ndarray | torch.Tensor,
+    metrics: Iterable[str],
+    group_ids: np.ndarray | None = None,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Returns the metrics that are defined for the rows, and why the others are not, by name.
+
+    Arguments and errors are those of ``evaluate_metrics``, but for UndefinedMetricError.
     """
     names = list(metrics)
     check_groups(names, group_ids)
     found = [find_metric(name) for name in names]
     compute: dict[str, Callable[..., float]] = METRICS
-    check: Callable[[Any], None] = check_finite
+    check: Callable[[Any, Any], None] = check_rows
     if _is_on_gpu(y_pred):
         from fuxictr.metrics import device
 
-        compute, check = device.METRICS, device.check_finite
+        compute, check = device.METRICS, device.check_rows
         y_true = device.like(y_true, y_pred)
     else:
         y_true, y_pred = _on_host(y_true), _on_host(y_pred)
     num_labels, num_rows = (int(np.prod(values.shape)) for values in (y_true, y_pred))
     if num_labels != num_rows or not num_rows:
         raise DataError(f"found {num_labels} labels and {num_rows} predictions")
-    check(y_pred)
+    check(y_true, y_pred)
     ranking = None
     if group_ids is not None and any(metric.needs_groups for metric in found):
         ranking = GroupRanking(_on_host(y_true), _on_host(y_pred), group_ids)
-    return {
-        metric.name: metric.compute(ranking)
-        if metric.needs_groups
-        else compute[metric.name](y_true, y_pred)
-        for metric in found
-    }
+    results, undefined = {}, {}
+    for metric in found:
+        try:
+            results[metric.name] = (
+                metric.compute(ranking)
+                if metric.needs_groups
+                else compute[metric.name](y_true, y_pred)
+            )
+        except UndefinedMetricError as error:
+            undefined[metric.name] = str(error)
+    return results, undefined
+
+
+def find_undefined(
+    metrics: Iterable[str],
+    labels: Iterable[np.ndarray | torch.Tensor],
+    group_ids: np.ndarray | None = None,
+) -> dict[str, str]:
+    """Returns which metrics are not defined for the labels of a split, and why, by name.
+
+    A metric that is defined for some of the rows is so for all, so no more parts are read than it
+    takes: most often the first one.
+
+    Args:
+        metrics: names, see ``find_metric``.
+        labels: the labels, part after part.
+        group_ids: of all rows, see ``evaluate_metrics``.
+
+    Raises:
+        ConfigError: an unknown metric, or a group metric without ``group_ids``.
+        DataError: labels other than 0 and 1, or none.
+    """
+    names = list(metrics)
+    parts: list[np.ndarray] = []
+    num_rows = num_seen = 0
+
+    def look() -> dict[str, str]:
+        known = np.concatenate(parts or [np.empty(0)])
+        groups = None if group_ids is None else group_ids[: known.size]
+        return evaluate_defined(known, np.zeros(known.size), names, groups)[1]
+
+    for part in labels:
+        parts.append(_on_host(part).reshape(-1))
+        num_rows += parts[-1].size
+        if num_rows and num_rows >= 2 * num_seen:  # so that all looks together take no longer
+            num_seen = num_rows
+            if not look():
+                return {}
+    return look()
+
+
+def check_defined(
+    metrics: Iterable[str],
+    labels: Iterable[np.ndarray | torch.Tensor],
+    group_ids: np.ndarray | None,
+    where: str,
+) -> None:
+    """Checks that all metrics are defined for the labels of a split, see ``find_undefined``.
+
+    Args:
+        metrics: see ``find_undefined``.
+        labels: see ``find_undefined``.
+        group_ids: see ``find_undefined``.
+        where: what the split is called, for messages.
+
+    Raises:
+        ConfigError: as ``find_undefined``.
+        DataError: as ``find_undefined``.
+        UndefinedMetricError: a metric is not defined; says what to do.
+    """
+    undefined = find_undefined(metrics, labels, group_ids)
+    if undefined:
+        name, reason = next(iter(undefined.items()))
+        raise UndefinedMetricError(
+            f"{where}: {reason}; give it other rows, or leave '{name}' out of the keys 'metrics' "
+            "and 'monitor' (metrics: [logloss], monitor: logloss, monitor_mode: min always work)"
+        )
 
 
 def _is_tensor(values: Any) -> bool:
@@ -140,7 +228,11 @@ def _is_on_gpu(values: Any) -> bool:
 
 
 def _on_host(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if _is_tensor(values) else np.asarray(values)
+    if not _is_tensor(values):
+        return np.asarray(values)
+    # numpy has no bfloat16; float32 holds the same numbers.
+    is_unknown = values.dtype.is_floating_point and values.element_size() == 2
+    return (values.float() if is_unknown else values).detach().cpu().numpy()
 
 
 def format_metrics(results: Mapping[str, float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fuxictr.errors import DataError
-from fuxictr.metrics.rows import starts_run
+from fuxictr.metrics.rows import UndefinedMetricError, starts_run
 
 
 class GroupRanking:
@@ -24,7 +24,7 @@ class GroupRanking:
         clicks: clicks of each group, int64 (G,).
 
     Raises:
-        DataError: no rows, or group_ids of another length than the labels.
+        DataError: no rows, group_ids of another length than the labels, or one that is NaN.
     """
 
     def __init__(self, y_true: np.ndarray, y_pred: np.ndarray, group_ids: np.ndarray) -> None:
@@ -36,6 +36,9 @@ class GroupRanking:
                 f"group metrics need one group id a row: found {groups.size} group ids "
                 f"and {labels.size} rows"
             )
+        if groups.dtype.kind == "f" and np.isnan(groups).any():
+            row = int(np.isnan(groups).argmax())
+            raise DataError(f"the group id of row {row + 1} is nan")
         order = np.lexsort((-scores, groups))
         starts_group = starts_run(groups[order])
         starts_tie = starts_group | starts_run(scores[order])
@@ -78,7 +81,7 @@ def gauc(ranking: GroupRanking) -> float:
     Groups without both a click and a non-click are left out; a tied pair counts 1/2.
 
     Raises:
-        DataError: no group has both.
+        UndefinedMetricError: no group has both.
     """
     aucs, sizes = _defined_aucs(ranking, "gAUC")
     return float((aucs * sizes).sum() / sizes.sum())
@@ -88,7 +91,7 @@ def avg_auc(ranking: GroupRanking) -> float:
     """Returns avgAUC, the mean of AUC_g over the groups with both a click and a non-click.
 
     Raises:
-        DataError: no group has both.
+        UndefinedMetricError: no group has both.
     """
     return float(_defined_aucs(ranking, "avgAUC")[0].mean())
 
@@ -100,7 +103,7 @@ def mrr(ranking: GroupRanking) -> float:
     counts as 0, both as in FuxiCTR. A tied row counts the mean of 1 / rank over the tie's ranks.
 
     Raises:
-        DataError: no group has a click.
+        UndefinedMetricError: no group has a click.
     """
     _check_clicks(ranking, "MRR")
     sums = ranking.click_sums(1 / np.arange(1, ranking.sizes.max() + 1))
@@ -115,7 +118,7 @@ def ndcg(ranking: GroupRanking, k: int) -> float:
     of the tied rows, as in scikit-learn.
 
     Raises:
-        DataError: no group has a click.
+        UndefinedMetricError: no group has a click.
     """
     _check_clicks(ranking, f"NDCG(k={k})")
     discounts = 1 / np.log2(np.arange(2, ranking.sizes.max() + 2))
@@ -129,7 +132,7 @@ def _defined_aucs(ranking: GroupRanking, name: str) -> tuple[np.ndarray, np.ndar
     aucs = ranking.aucs()
     defined = ~np.isnan(aucs)
     if not defined.any():
-        raise DataError(
+        raise UndefinedMetricError(
             f"{name} needs a group with labels 0 and 1; each of the {aucs.size} groups has one only"
         )
     return aucs[defined], ranking.sizes[defined]
@@ -137,7 +140,7 @@ def _defined_aucs(ranking: GroupRanking, name: str) -> tuple[np.ndarray, np.ndar
 
 def _check_clicks(ranking: GroupRanking, name: str) -> None:
     if not ranking.clicks.any():
-        raise DataError(
+        raise UndefinedMetricError(
             f"{name} needs a group with a click; all labels of the {ranking.sizes.size} groups "
             "are 0"
         )

@@ -6,6 +6,11 @@ import numpy as np
 
 from fuxictr.errors import DataError
 
+
+class UndefinedMetricError(DataError):
+    """A metric that is not defined for the labels or groups of the rows."""
+
+
 # log(0) is never taken: probabilities are kept this far from 0 and 1, as in FuxiCTR.
 EPSILON = 1e-7
 
@@ -21,7 +26,7 @@ def auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
         y_pred: scores, (rows,).
 
     Raises:
-        DataError: all labels are equal, for which AUC is not defined.
+        UndefinedMetricError: all labels are equal.
     """
     labels = np.asarray(y_true).reshape(-1) > 0.5
     scores = np.asarray(y_pred).reshape(-1)
@@ -38,32 +43,60 @@ def auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def logloss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Returns the mean binary cross-entropy, -mean(y log p + (1 - y) log(1 - p)), in nats."""
+    """Returns the mean binary cross-entropy, -mean(y log p + (1 - y) log(1 - p)), in nats.
+
+    Raises:
+        DataError: a prediction is no probability; names the first such row.
+    """
     labels = np.asarray(y_true, dtype=np.float64).reshape(-1)
-    chance = np.clip(np.asarray(y_pred, dtype=np.float64).reshape(-1), EPSILON, 1 - EPSILON)
+    chance = np.asarray(y_pred, dtype=np.float64).reshape(-1)
+    if not (chance.min() >= 0 and chance.max() <= 1):
+        row = int(np.flatnonzero(~((chance >= 0) & (chance <= 1)))[0])
+        raise no_probability(row, chance[row])
+    chance = np.clip(chance, EPSILON, 1 - EPSILON)
     return float(-np.mean(labels * np.log(chance) + (1 - labels) * np.log1p(-chance)))
 
 
-def check_finite(y_pred: np.ndarray) -> None:
-    """Checks the predictions.
+def check_rows(y_true: np.ndarray, y_pred: np.ndarray) -> None:
+    """Checks labels and predictions.
 
     Raises:
-        DataError: one is not finite; names the first such row.
+        DataError: a label is not 0 or 1, or a prediction is not finite; names the first such row.
     """
+    labels = np.asarray(y_true).reshape(-1)
+    is_label = (labels == 0) | (labels == 1)
+    if not is_label.all():
+        row = int(np.flatnonzero(~is_label)[0])
+        raise no_label(row, labels[row])
     is_finite = np.isfinite(y_pred).reshape(-1)
     if not is_finite.all():
-        raise not_finite(int(np.flatnonzero(~is_finite)[0]))
+        rows = np.flatnonzero(~is_finite)
+        raise not_finite(int(rows[0]), rows.size, is_finite.size)
 
 
-def not_finite(row: int) -> DataError:
-    """Returns the error of a prediction that is not finite, in row 0, 1, ..."""
-    return DataError(f"the prediction of row {row + 1} is not finite")
+def no_label(row: int, found: object) -> DataError:
+    """Returns the error of a label, in row 0, 1, ..., that is none."""
+    return DataError(f"the label of row {row + 1} is {found}, expected 0 or 1")
 
 
-def only_one_class(num_clicks: int, num_others: int) -> DataError:
+def not_finite(row: int, num_bad: int, num_rows: int) -> DataError:
+    """Returns the error of predictions that are not finite, the first of them in row 0, 1, ..."""
+    count = f"; {num_bad:,} of {num_rows:,} predictions are NaN or infinite"
+    return DataError(f"the prediction of row {row + 1} is not finite{count}")
+
+
+def no_probability(row: int, found: object) -> DataError:
+    """Returns the error of a prediction, in row 0, 1, ..., of which no logarithm can be taken."""
+    return DataError(
+        f"logloss needs probabilities: the prediction of row {row + 1} is {found}, expected 0 to 1"
+    )
+
+
+def only_one_class(num_clicks: int, num_others: int) -> UndefinedMetricError:
     """Returns the error of an AUC where clicks or non-clicks are absent."""
-    only = "0" if num_clicks == 0 else "1"
-    return DataError(f"AUC needs labels 0 and 1; all {num_clicks + num_others} labels are {only}")
+    only, count = ("0", num_others) if num_clicks == 0 else ("1", num_clicks)
+    text = f"all {count:,} labels are {only}" if count > 1 else f"the only label is {only}"
+    return UndefinedMetricError(f"AUC needs labels 0 and 1; {text}")
 
 
 def starts_run(ordered: np.ndarray) -> np.ndarray:

@@ -85,6 +85,20 @@ def find_built(
     return processor, read_finished(folder, config.dataset_id)
 
 
+def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str | Path) -> None:
+    """Checks that a dataset is still the one that was found, once its rows have been opened.
+
+    Raises:
+        DataError: another process built it anew meanwhile, so that the rows may be others.
+    """
+    if config.is_encoded:
+        return
+    folder = dataset_folder(config, Path(base_dir))
+    key = read_key(folder)
+    if key is None or key["data_hash"] != encoded.data_hash:
+        raise DataError(f"{folder}: another process built the dataset anew meanwhile; start again")
+
+
 def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
     """Returns the folder of a dataset's encoded files, <data_root>/<dataset_id>."""
     return (base_dir / Path(config.data_root).expanduser() / config.dataset_id).resolve()
