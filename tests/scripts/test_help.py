@@ -15,7 +15,7 @@ COMMANDS = [
     *([path.name] for path in sorted(ROOT.glob("*.py"))),
     *([str(path.relative_to(ROOT))] for path in sorted(ROOT.glob("model_zoo/*/run_expid.py"))),
     *(["-m", f"fuxictr.{name}"] for name in ("datasets.prepare", "experiment.reproduce")),
-    ["-m", "fuxictr.experiment.analyze"],
+    *(["-m", f"fuxictr.experiment.{name}"] for name in ("analyze", "show")),
 ]
 
 
