@@ -1,46 +1,175 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and one clear line where a disk does not take them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import glob
 import hashlib
+import logging
 import os
+import re
+import secrets
+import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from fuxictr.errors import FuxiCTRError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What says that a disk takes no more, whatever is written to it.
+_TAKES_NO_MORE = (*_FULL, errno.EROFS, errno.EFBIG)
+# What else a user can mend: rights, a folder in a file's place, a name that is too long.
+_USERS = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
+_PROBE_BYTES = 1 << 20
+_ATTEMPTS = 30  # to mark a folder, 10 ms apart
+_NAME_BYTES = 200  # of the 255 that a name may have; the rest is for what temporary names add
+
+
+class WriteError(FuxiCTRError, RuntimeError):
+    """A file that cannot be written; what was there before is as it was."""
+
+
+class DiskFullError(WriteError):
+    """The disk of a file or folder takes no more.
+
+    Args:
+        path: what was to be written.
+        needed: bytes, where that is known.
+        is_quota: whether it is the user's quota that is used up.
+    """
+
+    def __init__(self, path: str | Path, needed: int | None = None, is_quota: bool = False) -> None:
+        folder = _nearest_folder(Path(path))
+        found = f"{shutil.disk_usage(folder).free / 1e9:.2f} GB free"
+        if is_quota:
+            found += ", but the quota is used up"
+        elif needed:
+            found += f"; {needed / 1e9:.2f} GB are needed"
+        elif os.statvfs(folder).f_files and not os.statvfs(folder).f_favail:
+            found += ", but it has no room for another file's name (no free inodes)"
+        super().__init__(
+            f"{path}: the disk is full ({found}); free some space and run the command again"
+        )
+
+
+def explain(
+    error: OSError, path: str | Path | None = None, kind: type[FuxiCTRError] = WriteError
+) -> FuxiCTRError:
+    """Returns what an error of the disk says to a user, in one line.
+
+    Args:
+        error: what was raised.
+        path: what was written; null = what the error names.
+        kind: the class where the disk is not full.
+    """
+    named = error.filename2 or error.filename
+    if named is None or _is_temporary(named):
+        named = path or "a file, or the output"
+    if error.errno in _FULL and (path or error.filename):
+        return DiskFullError(path or named, is_quota=error.errno == errno.EDQUOT)
+    is_full = error.errno in _FULL
+    hint = "free some space on its disk" if is_full else "check that files can be written there"
+    return kind(f"{named}: {error.strerror or error}; {hint} and run the command again")
+
+
+def is_explained(error: OSError) -> bool:
+    """Returns whether an error is one of the disk or of rights, which a user can mend."""
+    return error.errno in _TAKES_NO_MORE or error.errno in _USERS
+
+
+@contextlib.contextmanager
+def write_errors(path: str | Path, kind: type[FuxiCTRError] = WriteError) -> Iterator[None]:
+    """Turns every error of the operating system into one line; for bodies that only write ``path``.
+
+    Raises:
+        DiskFullError: no space, or no quota, is left.
+        FuxiCTRError: of the given kind, for anything else, as a folder that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path, kind) from error
+    except WriteError as error:
+        if isinstance(error, DiskFullError | kind):
+            raise
+        raise kind(str(error)) from error
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: str | Path) -> Iterator[None]:
+    """Turns into one line what libraries raise where the disk takes no more of ``path``.
+
+    Some of them drop the reason (torch, numpy, polars): then the disk is asked.
+
+    Raises:
+        DiskFullError: no space, or no quota, is left.
+        WriteError: the disk is read-only, or the file too long for it.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, FuxiCTRError):
+            raise
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and number in _TAKES_NO_MORE:
+            raise explain(OSError(number, error.strerror), path) from error
+        refusal = _ask_disk(_nearest_folder(Path(path))) if number is None else None
+        if refusal is None:
+            raise
+        raise explain(refusal, path) from error
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; on success it is synced and renamed to ``path``.
 
-    When the body raises, the temporary file is removed and ``path`` stays as it was.
+    When the body raises, the temporary file is removed and ``path`` stays as it was. What killed
+    processes left of the same file is removed first.
+
+    Raises:
+        DiskFullError: the disk takes no more.
+        WriteError: a file cannot be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+    with _live_folder(path) as folder:
+        with write_errors(path):
+            temporary = _create_beside(path)
+        try:
+            with naming_full_disk(path):
+                yield temporary
+            with write_errors(path):
+                sync_file(temporary)
+                os.replace(temporary, path)
+                _sync(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: str | Path) -> None:
     """Removes temporary files of ``atomic_path(path)`` that killed processes left.
 
-    To be called where no other process writes ``path``.
+    Where a live process writes a file in the same folder they stay, for they may be its own.
     """
     path = Path(path)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{glob.escape(path.suffix)}"):
-        leftover.unlink(missing_ok=True)
+    if not path.parent.is_dir():
+        return
+    name = re.escape(_temporary_name(path, "RANDOM")).replace("RANDOM", "[0-9a-f]{16}")
+    if not any(re.fullmatch(name, found) for found in os.listdir(path.parent)):
+        return
+    with _opened(path.parent) as folder:
+        if not _lock(folder, fcntl.LOCK_EX):
+            return
+        for found in os.listdir(path.parent):
+            if re.fullmatch(name, found):
+                (path.parent / found).unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
@@ -50,6 +179,18 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
+def sync_file(path: str | Path) -> None:
+    """Waits until the disk has a file's content."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Waits until the disk has the names in a folder, as those that ``os.replace`` gave."""
+    with _opened(folder) as opened:
+        _sync(opened)
+
+
 @contextlib.contextmanager
 def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the lock file ``path``; the lock ends with the process that holds it, however it ends.
@@ -57,16 +198,21 @@ def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> It
     Args:
         path: the lock file, which stays.
         on_wait: called once where another process holds the lock, before it is waited for.
+
+    Raises:
+        WriteError: the lock file cannot be made.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait is not None:
-                on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is not None:
+                    on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -79,7 +225,107 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+class LogFile(logging.FileHandler):
+    """A log file. Where the disk does not take a line, that is said once and work goes on."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says that lines are lost; other errors are the logging call's, and shown as usual."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_failed:
+            self._has_failed = True
+            print(
+                f"Lines of the log are lost. {explain(error, self.baseFilename)}", file=sys.stderr
+            )
+
+    def close(self) -> None:
+        """Closes the file; lines that it still does not take are lost, as was said."""
+        try:
+            super().close()
+        except OSError:
+            if not self._has_failed:
+                raise
+
+
+@contextlib.contextmanager
+def _live_folder(path: Path) -> Iterator[int]:
+    """Holds the folder of ``path`` open and marked as one in which a live process writes.
+
+    The mark is a shared lock of the folder itself: it ends with the process, leaves no file, and
+    does not conflict with the locks that HDF5 puts on the files. Where something else holds the
+    folder, as ``flock FOLDER COMMAND`` does, nobody can remove anything, and no mark is needed.
+    """
+    with contextlib.ExitStack() as stack:
+        with write_errors(path):
+            folder = stack.enter_context(_opened(path.parent))
+        for _ in range(_ATTEMPTS):
+            if _lock(folder, fcntl.LOCK_SH) is not False:
+                break
+            time.sleep(0.01)  # one that removes leftovers is quick
+        yield folder
+
+
+@contextlib.contextmanager
+def _opened(folder: str | Path) -> Iterator[int]:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _lock(folder: int, operation: int) -> bool | None:
+    """Locks an open folder; returns False where another holds it, None where it has no locks."""
+    try:
+        fcntl.flock(folder, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system
+        return None
+    return True
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # of a file system that syncs names by itself
+            raise
+
+
+def _create_beside(path: Path) -> Path:
+    """Makes an empty file with the rights of a new one; returns its path."""
+    temporary = path.with_name(_temporary_name(path, secrets.token_hex(8)))
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
+
+
+def _temporary_name(path: Path, random: str) -> str:
+    """Returns a hidden name that no other file has; libraries tell the format by the suffix."""
+    stem = os.fsencode(path.name)[:_NAME_BYTES].decode("utf-8", "ignore")
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= 20 else ""
+    return f".{stem}.{random}.tmp{suffix}"
+
+
+def _is_temporary(name: object) -> bool:
+    return bool(re.search(r"/\.[^/]*\.[0-9a-f]{16}\.tmp[^/]*$", str(name)))
+
+
+def _ask_disk(folder: Path) -> OSError | None:
+    """Returns what the disk says to one more megabyte: its error, or None where it takes it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _nearest_folder(path: Path) -> Path:
+    """Returns the folder, or the nearest one above it that exists."""
+    return next(found for found in (path, *path.absolute().parents) if found.is_dir())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import load_config
+from fuxictr.files import LogFile
 from fuxictr.metrics import Monitor, format_metrics
 
 __all__ = ["Monitor", "load_config", "print_to_json", "print_to_list", "set_logger"]
@@ -39,7 +40,7 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
     root.setLevel(logging.DEBUG if params.get("debug_mode") else logging.INFO)
     for name in ("matplotlib", "fontTools", "h5py", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    handlers: list[logging.Handler] = [LogFile(path, encoding="utf-8")]
     handlers.append(logging.StreamHandler())
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT))

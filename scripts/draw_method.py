@@ -8,6 +8,7 @@ Usage: python scripts/draw_method.py [--output FOLDER]
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +17,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fuxictr.files import atomic_path  # noqa: E402
 
 # Okabe and Ito's colours, told apart by colour-blind readers: blue is raw, orange is generated.
 RAW, GENERATED, INK, GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
@@ -157,17 +163,17 @@ def draw_method(is_narrow: bool = False) -> plt.Figure:
 
 def main() -> None:
     """Writes the figure as PNG and SVG."""
-    root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=root / "docs" / "assets")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "assets")
     folder = parser.parse_args().output
-    folder.mkdir(parents=True, exist_ok=True)
     creator = {"Creator": "python scripts/draw_method.py"}
     figure = draw_method()
-    figure.savefig(folder / "method.png", dpi=160, facecolor="white", metadata=creator)
+    with atomic_path(folder / "method.png") as path:
+        figure.savefig(path, dpi=160, facecolor="white", metadata=creator)
     for name, drawn in (("method", figure), ("method_narrow", draw_method(is_narrow=True))):
         about = {**creator, "Date": None}
-        drawn.savefig(folder / f"{name}.svg", facecolor="white", metadata=about)
+        with atomic_path(folder / f"{name}.svg") as path:
+            drawn.savefig(path, facecolor="white", metadata=about)
 
 
 if __name__ == "__main__":

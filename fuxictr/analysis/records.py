@@ -11,12 +11,15 @@ Canonical names, which every model records under the path of the module that mad
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -26,6 +29,8 @@ from fuxictr.files import atomic_path
 
 T = TypeVar("T")
 _AS_JSON = ("fields", "cardinalities")
+# What an array, a module or an attribute takes at most in the file, beside its values.
+_BYTES_A_NAME = 2048
 # What recordings of older versions lack.
 _OPTIONAL = ("cardinalities", "train_seed", "code_hash")
 
@@ -86,6 +91,7 @@ def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Recor
 
     Raises:
         CheckpointError: there is nothing to write.
+        DiskFullError: the disk has too little space.
     """
     if not arrays:
         raise CheckpointError(
@@ -97,10 +103,62 @@ def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Recor
         for name, value in asdict(meta).items()
         if value is not None
     }
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(attributes)
-        for key, array in arrays.items():
-            file.create_dataset(key, data=np.asarray(array, dtype=np.float32))
+    num_bytes = _most_bytes(arrays, attributes)
+    with atomic_path(path) as temporary, _ReservedFile(temporary, num_bytes) as reserved:
+        with h5py.File(reserved, "w") as file:
+            file.attrs.update(attributes)
+            for key, array in arrays.items():
+                file.create_dataset(key, data=np.asarray(array, dtype=np.float32))
+
+
+def _most_bytes(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> int:
+    """Returns how long a recording is at most."""
+    num_values = sum(np.asarray(array).size for array in arrays.values())
+    num_names = len(attributes) + sum(1 + key.count("/") for key in arrays)
+    return 4 * num_values + len(json.dumps(attributes)) + _BYTES_A_NAME * (num_names + 8)
+
+
+class _ReservedFile(io.FileIO):
+    """A new file for which all room is taken before HDF5 sees it, as an empty file.
+
+    HDF5 ends the whole process, or leaves it broken, where a disk is full at one of its writes.
+
+    Args:
+        path: the file.
+        num_bytes: how long it may become.
+
+    Raises:
+        OSError: the disk has too little space.
+    """
+
+    def __init__(self, path: Path, num_bytes: int) -> None:
+        super().__init__(path, "r+")
+        self._end = 0
+        try:
+            os.posix_fallocate(self.fileno(), 0, num_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # where nothing can be reserved
+                self.close()
+                raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Moves to a place; the end is that of what was written."""
+        if whence == os.SEEK_END:
+            return super().seek(self._end + offset)
+        return super().seek(offset, whence)
+
+    def write(self, data: Any, /) -> int:
+        """Writes all of the bytes."""
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[super().write(view) :]
+        self._end = max(self._end, self.tell())
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Gives back what was reserved behind the end."""
+        self._end = super().truncate(size)
+        return self._end
 
 
 def load_records(path: str | Path, model: str = "<Model>") -> Records:

@@ -1,22 +1,42 @@
-"""Unpacks the csv files of a downloaded archive and verifies their md5."""
+"""Unpacks the csv files of a downloaded archive and verifies their md5.
+
+The archive is not trusted. Three members are read, by their plain names, and written to three new
+files; what an archive may cost is bounded before and while it is read: the length of its list of
+members, the bytes that it declares, those that come out of it, and the memory that reading takes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from fuxictr.datasets.download import check_free_disk
 from fuxictr.datasets.registry import SPLITS
 from fuxictr.errors import DownloadError
+from fuxictr.files import DiskFullError, naming_full_disk
 from fuxictr.progress import progress_bar
 
 _CHUNK_BYTES = 1 << 20
+# Of the list of members; each takes 46 bytes and more.
+_MAX_LIST_BYTES = 1 << 20
+# Click logs shrink to a tenth or so, text of one letter to a thousandth; small files may as well.
+_MAX_RATIO, _SMALL_BYTES = 100, 10_000_000
+# Other ways need up to 4 GB of memory to unpack a few bytes.
+_WAYS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+_HEADER_BYTES = 30
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+    *(NotImplementedError, OverflowError, RuntimeError, ValueError),
+)
 
 
 def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, Path]:
@@ -35,13 +55,14 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
         split -> path.
 
     Raises:
-        DownloadError: no zip; a missing, doubled, linked or damaged member; a wrong md5.
+        DownloadError: no zip; a missing, doubled or damaged member, or one that is no plain file; a
+            bomb; a wrong md5.
         DiskFullError: too little space.
     """
     folder.mkdir(parents=True)
     is_whole = False
     try:
-        with zipfile.ZipFile(archive) as file:
+        with naming_full_disk(folder), _open_archive(archive) as file:
             members = _find_members(archive, file)
             total = sum(member.file_size for member in members.values())
             check_free_disk(folder, total)
@@ -52,10 +73,6 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
                 }
         is_whole = True
         return files
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DownloadError(
-            f"{archive}: damaged archive ({error}); run the command again to download it anew"
-        ) from error
     finally:
         if not is_whole:
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +89,47 @@ def file_md5(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens a zip file; whatever its bytes make the reader raise is a DownloadError."""
+    try:
+        with (
+            open(archive, "rb", buffering=0) as raw,
+            _Reader(raw) as reader,
+            zipfile.ZipFile(reader) as file,
+        ):
+            yield file
+    except _DAMAGE as error:
+        if isinstance(error, DownloadError | DiskFullError):
+            raise
+        raise DownloadError(
+            f"{archive}: damaged archive ({error}); run the command again to download it anew"
+        ) from error
+
+
+class _Reader(io.BufferedReader):
+    """A file of which no more is read at once than an honest archive needs."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns ``size`` bytes, or all that are left.
+
+        Raises:
+            BadZipFile: they are more than any part of an honest archive that is read at once.
+        """
+        wanted = _MAX_LIST_BYTES + 1 if size is None or size < 0 else size
+        if wanted <= _MAX_LIST_BYTES + 1:
+            found = super().read(wanted)
+            if len(found) <= _MAX_LIST_BYTES:
+                return found
+        raise zipfile.BadZipFile(f"its list of members is longer than {_MAX_LIST_BYTES} bytes")
+
+
 def _find_members(archive: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Returns the member of each split.
+
+    Raises:
+        DownloadError: one is missing, doubled, or not to be trusted.
+    """
     members = {}
     for split in SPLITS:
         name = f"{split}.csv"
@@ -81,15 +138,46 @@ def _find_members(archive: Path, file: zipfile.ZipFile) -> dict[str, zipfile.Zip
             raise DownloadError(
                 f"{archive}: expected one {name} in the archive, found {len(found)}"
             )
-        path = PurePosixPath(found[0].filename)
-        is_link = stat.S_ISLNK(found[0].external_attr >> 16)
-        is_encrypted = found[0].flag_bits & 1
-        if is_link or is_encrypted or path.is_absolute() or ".." in path.parts:
+        problem = _problem(found[0])
+        if problem:
             raise DownloadError(
-                f"{archive}: unsafe member '{found[0].filename}'; the archive is not trusted"
+                f"{archive}: unsafe member '{found[0].filename}': {problem}; the archive is not "
+                "trusted"
             )
         members[split] = found[0]
+    num_bytes, end = archive.stat().st_size, 0
+    for member in sorted(members.values(), key=lambda m: m.header_offset):
+        if member.header_offset < end:
+            raise DownloadError(
+                f"{archive}: member '{member.filename}' overlaps another; the archive is not "
+                "trusted"
+            )
+        end = member.header_offset + _HEADER_BYTES + member.compress_size
+    if end > num_bytes:
+        raise DownloadError(
+            f"{archive}: its members have {end} bytes or more, the archive has {num_bytes}; the "
+            "archive is not trusted"
+        )
     return members
+
+
+def _problem(member: zipfile.ZipInfo) -> str | None:
+    """Returns why a member is not unpacked, or None."""
+    path = PurePosixPath(member.filename)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    ratio = member.file_size / max(member.compress_size, 1)
+    if path.is_absolute() or ".." in path.parts:
+        return "its path leaves the folder"
+    if member.is_dir() or kind not in (0, stat.S_IFREG):
+        return "it is a link, a folder or a device"
+    if member.flag_bits & 1:
+        return "it is encrypted"
+    if member.compress_type not in _WAYS:
+        allowed = ", ".join(_WAYS.values())
+        return f"it is compressed in way {member.compress_type}; allowed: {allowed}"
+    if member.file_size > _SMALL_BYTES and ratio > _MAX_RATIO:
+        return f"it declares {ratio:.0f} times the bytes that it has; allowed: {_MAX_RATIO}"
+    return None
 
 
 def _unpack(
@@ -101,7 +189,7 @@ def _unpack(
 ) -> Path:
     digest = hashlib.md5(usedforsecurity=False)
     written = 0
-    with file.open(member) as source, open(target, "wb") as out:
+    with file.open(member) as source, open(target, "xb") as out:
         while chunk := source.read(_CHUNK_BYTES):
             written += len(chunk)
             if written > member.file_size:
@@ -114,6 +202,11 @@ def _unpack(
             advance(len(chunk))
         out.flush()
         os.fsync(out.fileno())
+    if written != member.file_size:
+        raise DownloadError(
+            f"{member.filename}: {written} bytes long, the archive declares {member.file_size}; "
+            "the archive is not trusted"
+        )
     if digest.hexdigest() != expected:
         raise DownloadError(
             f"{target.name}: md5 {digest.hexdigest()}, expected {expected}; the archive is damaged "

@@ -25,7 +25,7 @@ from fuxictr.datasets.planted_model import (
 )
 from fuxictr.datasets.registry import GROUND_TRUTH, SPLITS
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.files import write_atomically
+from fuxictr.files import naming_full_disk, sync_file, sync_folder, write_atomically
 from fuxictr.metrics import auc, logloss
 from fuxictr.progress import progress_bar
 
@@ -72,15 +72,15 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
         raise ConfigError(f"--seed {seed}: allowed: >= 0")
     model = plant_model(rows, seed)
     truth = _describe(model, rows, seed)
+    staging = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)  # what a killed command left
     if _is_generated(folder, truth):
         return False
-    staging = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         check_free_disk(staging, rows * _BYTES_PER_ROW)
         tokens = {name: _tokens(name, size) for name, size in model.sizes.items()}
-        with progress_bar(rows, "Generating") as advance:
+        with naming_full_disk(staging), progress_bar(rows, "Generating") as advance:
             start = 0
             for split in SPLITS:
                 count = round(rows * SPLIT_SHARES[split])
@@ -88,11 +88,15 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
                 scores = _write_split(staging, split, count, start, model, tokens, seed, advance)
                 truth["splits"][split] = scores
                 start += count
+        made = sorted(staging.iterdir())
+        for path in made:
+            sync_file(path)
+        write_atomically(staging / GROUND_TRUTH, json.dumps(truth, indent=2) + "\n")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / GROUND_TRUTH).unlink(missing_ok=True)
-        for path in sorted(staging.iterdir()):
+        for path in [*made, staging / GROUND_TRUTH]:
             path.replace(folder / path.name)
-        write_atomically(folder / GROUND_TRUTH, json.dumps(truth, indent=2) + "\n")
+        sync_folder(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import email.utils
-import errno
 import http.client
 import json
 import logging
@@ -21,27 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fuxictr.errors import DownloadError, FuxiCTRError
-from fuxictr.files import write_atomically
+from fuxictr.errors import DownloadError
+from fuxictr.files import DiskFullError, sync_folder, write_atomically, write_errors
 from fuxictr.progress import progress_bar
+
+__all__ = ["DiskFullError", "Retries", "archive_url", "check_free_disk", "download"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _CHUNK_BYTES = 1 << 20
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
-
-
-class DiskFullError(DownloadError):
-    """The disk of a folder has too little space, for ``needed`` bytes where that is known."""
-
-    def __init__(self, folder: Path, needed: int | None = None) -> None:
-        free = shutil.disk_usage(folder).free / 1e9
-        wanted = f"; {needed / 1e9:.2f} GB are needed" if needed else ""
-        super().__init__(
-            f"{folder}: the disk is full ({free:.2f} GB free{wanted}); free some space and run "
-            "the command again"
-        )
 
 
 class _ConnectionLost(Exception):
@@ -81,25 +70,6 @@ def archive_url(name: str) -> str:
     return f"{endpoint.rstrip('/')}/datasets/reczoo/{name}/resolve/main/{name}.zip"
 
 
-@contextlib.contextmanager
-def local_errors(folder: Path, kind: type[FuxiCTRError] = DownloadError) -> Iterator[None]:
-    """Turns errors of the local disk into one line for the user.
-
-    Raises:
-        DiskFullError: no space, or no quota, is left.
-        FuxiCTRError: of the given kind, for anything else, as a folder that cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(_nearest_folder(folder)) from error
-        raise kind(
-            f"{error.filename or folder}: {error.strerror or error}; check that files can be "
-            "written there and run the command again"
-        ) from error
-
-
 def download(url: str, target: Path, retries: Retries | None = None) -> None:
     """Downloads ``url`` to ``target``; a partial ``target.part`` beside it is continued.
 
@@ -107,10 +77,11 @@ def download(url: str, target: Path, retries: Retries | None = None) -> None:
     versions are never joined.
 
     Raises:
-        DownloadError: the server refuses, the network stays lost or the disk is full; says what to
-            do. What was fetched so far is kept for the next attempt.
+        DownloadError: the server refuses, the network stays lost, or the folder cannot be written;
+            says what to do. What was fetched so far is kept for the next attempt.
+        DiskFullError: too little space; likewise.
     """
-    with local_errors(target.parent):
+    with write_errors(target.parent, DownloadError):
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(url, target, retries or Retries())
 
@@ -123,6 +94,7 @@ def _download(url: str, target: Path, retries: Retries) -> None:
         try:
             _fetch(url, partial, retries.timeout)
             os.replace(partial, target)
+            sync_folder(target.parent)
             _version_file(partial).unlink(missing_ok=True)
             return
         except urllib.error.HTTPError as error:
@@ -281,11 +253,6 @@ def _is_web_address(text: str) -> bool:
         )
     except ValueError:
         return False
-
-
-def _nearest_folder(folder: Path) -> Path:
-    """Returns the folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import SPLITS, RawDataset
 from fuxictr.errors import ConfigError, DataError, DownloadError, run_cli
-from fuxictr.files import write_atomically
+from fuxictr.files import DiskFullError, file_lock, sync_folder, write_atomically, write_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARKER = ".verified.json"
@@ -59,12 +58,11 @@ def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | 
         DiskFullError: too little space.
     """
     from fuxictr.datasets import demo
-    from fuxictr.datasets.download import local_errors
 
     folder = registry.raw_dir(root, dataset)
     rows = demo.DEFAULT_ROWS if rows is None else rows
     seed = demo.DEFAULT_SEED if seed is None else seed
-    with local_errors(folder, DataError), _exclusive(folder):
+    with write_errors(folder, DataError), _exclusive(folder):
         if demo.generate(folder, rows, seed):
             ceiling = demo.load_bayes_ceiling(folder)
             print(
@@ -83,23 +81,23 @@ def prepare_download(root: Path, dataset: RawDataset) -> None:
 
     Raises:
         DownloadError: see download.py and archive.py; or a csv that is in place is not the
-            published one.
+            published one; or the folder cannot be written.
+        DiskFullError: too little space.
     """
-    from fuxictr.datasets.download import local_errors
-
     folder = registry.raw_dir(root, dataset)
-    with local_errors(folder), _exclusive(folder):
+    with write_errors(folder, DownloadError), _exclusive(folder):
         missing = _missing_splits(folder, dataset)
         if missing:
             _fetch(folder, dataset, missing)
             print(f"{dataset.name}: verified in {folder}")
         else:
+            shutil.rmtree(_staging(folder), ignore_errors=True)  # what a killed command left
             print(f"{dataset.name}: all in place in {folder}")
 
 
 def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
     from fuxictr.datasets.archive import unpack_csv
-    from fuxictr.datasets.download import DiskFullError, archive_url, download
+    from fuxictr.datasets.download import archive_url, download
 
     staging = _staging(folder)
     archive = staging / f"{dataset.name}.zip"
@@ -118,6 +116,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split in missing:
         os.replace(files[split], folder / f"{split}.csv")
+    sync_folder(folder)
     _write_marker(folder, dataset)
     shutil.rmtree(staging)
 
@@ -165,13 +164,11 @@ def _staging(folder: Path) -> Path:
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """Holds the dataset's lock: a second command waits for the first and finds its work done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another command is preparing {folder.name}: waiting for it.", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def say() -> None:
+        print(f"Another command is preparing {folder.name}: waiting for it.", flush=True)
+
+    with file_lock(folder.with_name(f".{folder.name}.lock"), say):
         yield
 
 

@@ -197,11 +197,13 @@ class _Estimator:
         except (ConfigError, KeyError):  # of a config folder of a user's own, or gone
             return None
         facts, cost = self._look_at(config, model_class)
-        if facts is None or isinstance(cost, str) or config.config_hash() != row["config_hash"]:
+        if facts is None or isinstance(cost, str) or config.config_hash() != row.get("config_hash"):
+            return None
+        if not row.get("epochs") or not row.get("train_seconds"):
             return None
         num_rows = (row.get("rows") or facts.rows).get("train", 0)
         modelled = row["epochs"] * cost.training_seconds(self.rates, num_rows)
-        return row["train_seconds"] / modelled if modelled and row["train_seconds"] else None
+        return row["train_seconds"] / modelled if modelled else None
 
     def _model_seconds(
         self,

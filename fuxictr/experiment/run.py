@@ -22,7 +22,13 @@ from fuxictr.experiment.environment import code_version, device_record, environm
 from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
 from fuxictr.experiment.recorded_config import config_record
-from fuxictr.experiment.results import append_line, append_result, find_finished, read_results
+from fuxictr.experiment.results import (
+    append_line,
+    append_result,
+    check_appendable,
+    find_finished,
+    read_results,
+)
 from fuxictr.experiment.resuming import RunLife, state_files, what_is_trained
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
@@ -89,6 +95,9 @@ def run_experiment(
     def say() -> None:
         logger.info("Waiting for another process that trains %s", stem)
 
+    for path in (results_file, csv_file):
+        if path is not None:
+            check_appendable(path)  # not after hours of training
     with file_lock(stem.with_name(f".{stem.name}.lock"), say):
         remove_leftovers(config.checkpoint_path)
         encoded = load_dataset(config, rebuild)

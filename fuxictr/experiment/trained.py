@@ -69,7 +69,7 @@ def find_trained(
     config, model_class = load_experiment(expid, folder)
     config, seed = _of_run(config, row), row["seed"]
     path = config.checkpoint_path
-    if config.config_hash() != row["config_hash"]:
+    if config.config_hash() != row.get("config_hash"):
         raise CheckpointError(
             f"expid '{expid}': its config has changed since it was trained with seed {seed}"
         )
@@ -132,8 +132,9 @@ def train_command(config: ExperimentConfig, gpu: int | str = "auto") -> str:
 
 def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:
     """Returns the config with the seed and the files of a row of results."""
+    checkpoint = Path(row.get("checkpoint") or config.checkpoint_path)
     return replace(
         config,
         train=replace(config.train, seed=row["seed"]),
-        run=replace(config.run, model_id=Path(row["checkpoint"]).stem),
+        run=replace(config.run, model_id=checkpoint.stem),
     )

@@ -14,7 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fuxictr.files import atomic_path, write_atomically
+from fuxictr.files import write_atomically
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.5, 7.0  # inches: one column and the full page of a paper
 PNG_DPI = 300
@@ -164,11 +164,13 @@ def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
         The two paths.
     """
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
+    # Made in memory: where a disk is full the pdf writer fails at its own cleaning up.
+    pdf, png = io.BytesIO(), io.BytesIO()
     with figure_style():
-        with atomic_path(paths[0]) as temporary:
-            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-        with atomic_path(paths[1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=PNG_DPI)
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", dpi=PNG_DPI)
+    for path, content in zip(paths, (pdf, png), strict=True):
+        write_atomically(path, content.getvalue())
     return paths
 
 

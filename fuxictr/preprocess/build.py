@@ -18,13 +18,10 @@ from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess.cache import (
     Split,
-    dataset_lock,
     find_splits,
     foreign_parts,
     make_key,
-    publish,
     read_key,
-    staging_folder,
     stale_reason,
 )
 from fuxictr.preprocess.custom import load_processor
@@ -32,8 +29,9 @@ from fuxictr.preprocess.encoded import read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
 from fuxictr.preprocess.processor import FeatureProcessor
+from fuxictr.preprocess.publishing import dataset_lock, publish, staging_folder
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
-from fuxictr.preprocess.splitting import SPLITS, rows_of, split_codes
+from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
 
 logger = logging.getLogger(__name__)
@@ -255,7 +253,7 @@ def _encode(
             if codes is None:
                 writers[split.name].write(table)
                 continue
-            of_rows = codes[start : start + table.num_rows]
+            of_rows = next_codes(codes, start, table.num_rows)
             start += table.num_rows
             for name, writer in writers.items():
                 writer.write(table.filter(pa.array(of_rows == SPLITS.index(name))))

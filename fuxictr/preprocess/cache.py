@@ -1,32 +1,25 @@
-"""When an encoded dataset may be reused: its key, its lock, and how it gets its final names."""
+"""When an encoded dataset may be reused: its key."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import json
-import logging
-import os
-import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from fuxictr.errors import DataError
-from fuxictr.files import file_lock, file_sha256, write_atomically
+from fuxictr.files import file_sha256
 from fuxictr.preprocess.processor import FeatureProcessor
+from fuxictr.preprocess.publishing import CACHE_KEY, complete, published_files
 from fuxictr.preprocess.sources import find_files
 from fuxictr.preprocess.splitting import SPLITS
 
-logger = logging.getLogger(__name__)
-
-CACHE_KEY = "cache_key.json"
 # Raise it whenever the same config and rows are encoded differently from before.
 ENCODER_VERSION = 2
-_STAGING, _PUBLISHING = ".building", ".publishing.json"
 # Keys of the dataset config that change what is written, beside those of the columns.
 _HASHED_KEYS = (
     "data_format",
@@ -127,16 +120,15 @@ def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what the last finished build left, or None."""
-    try:
-        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
-    is_whole = isinstance(content, dict) and all(
-        isinstance(content.get(name), kind) for name, kind in kinds.items()
-    )
-    return content if is_whole else None
+    """Returns what the last finished build left, or None.
+
+    A build whose process was killed while its files got their names is finished first.
+    """
+    content = _load_key(folder)
+    if content is None:
+        complete(folder)
+        content = _load_key(folder)
+    return content
 
 
 def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
@@ -176,62 +168,21 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
         folder: the dataset's folder.
         splits: names of the folders in it that are looked at.
     """
-    ours = {*_known_files(folder / CACHE_KEY), *_known_files(folder / _PUBLISHING)}
+    ours = published_files(folder)
     parts = [path for split in splits for path in sorted((folder / split).glob("*.parquet"))]
     return [path for path in parts if path.relative_to(folder).as_posix() not in ours]
 
 
-@contextlib.contextmanager
-def dataset_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which ends with the process that holds it."""
-
-    def say() -> None:
-        logger.info("Waiting for another process that builds %s", folder)
-
-    with file_lock(folder / ".lock", say):
-        yield
-
-
-@contextlib.contextmanager
-def staging_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty hidden folder; it goes in the end, and so does what a killed build left."""
-    staging = folder / _STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+def _load_key(folder: Path) -> dict[str, Any] | None:
     try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
-    """Moves finished files to their final names; without the key, written last, none is used.
-
-    The files of the build before are removed, also those of one that was killed in here.
-    """
-    files = {
-        path.relative_to(staging).as_posix(): path
-        for path in sorted(staging.rglob("*"))
-        if path.is_file()
-    }
-    old_files = {*_known_files(folder / CACHE_KEY), *_known_files(folder / _PUBLISHING)}
-    note = {"files": dict.fromkeys([*old_files, *files])}
-    write_atomically(folder / _PUBLISHING, json.dumps(note))
-    (folder / CACHE_KEY).unlink(missing_ok=True)
-    for name in old_files:
-        (folder / name).unlink(missing_ok=True)
-    sizes = {}
-    for name, path in files.items():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        sizes[name] = path.stat().st_size
-        (folder / name).parent.mkdir(exist_ok=True)
-        os.replace(path, folder / name)
-    for parent in {(folder / name).parent for name in old_files} - {folder}:
-        with contextlib.suppress(OSError):  # not empty, or not there
-            parent.rmdir()
-    write_atomically(folder / CACHE_KEY, json.dumps({**key, "files": sizes}, indent=2) + "\n")
-    (folder / _PUBLISHING).unlink()
+        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
+    is_whole = isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    )
+    return content if is_whole else None
 
 
 def _code_digest(processor: type) -> str | None:
@@ -255,15 +206,6 @@ def _code_bytes(code: CodeType) -> bytes:
         nested = isinstance(constant, CodeType)
         parts.append(_code_bytes(constant) if nested else repr(constant).encode())
     return b"".join(parts)
-
-
-def _known_files(path: Path) -> list[str]:
-    """Returns the names below the dataset's folder that a key or a note of publish lists."""
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return [n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

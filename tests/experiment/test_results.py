@@ -1,40 +1,102 @@
 """The results store, and the options of the commands that fill it."""
 
 import json
-import multiprocessing
 
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.options import parse_models, parse_seeds, parse_variants
-from fuxictr.experiment.results import append_result, read_results
+from fuxictr.experiment.results import append_result, check_appendable, read_results
+from fuxictr.files import DiskFullError, WriteError
+
+RUN = {"expid": "FM_x", "dataset_id": "x", "seed": 1}
 
 
-def _append_many(path: str, writer: int) -> None:
-    for number in range(50):
-        append_result(path, {"writer": writer, "number": number, "filler": "x" * 3000})
-
-
-def test_concurrent_appends_lose_and_tear_nothing(tmp_path):
-    path = tmp_path / "results" / "results.jsonl"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append_many, args=(str(path), i)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    found = {(r["writer"], r["number"]) for r in read_results(path)}
-    assert found == {(w, n) for w in range(4) for n in range(50)}
-
-
-def test_a_torn_line_costs_only_itself(tmp_path):
+def test_a_torn_line_costs_only_itself(tmp_path, caplog):
     path = tmp_path / "results.jsonl"
-    append_result(path, {"number": 1})
+    append_result(path, RUN)
     with open(path, "a") as file:
         file.write('{"number": 2, "te')
-    append_result(path, {"number": 3})
-    assert [r["number"] for r in read_results(path)] == [1, 3]
-    assert json.loads(path.read_text().splitlines()[-1]) == {"number": 3}
+    assert read_results(path) == [RUN]
+    append_result(path, {**RUN, "seed": 3})
+    assert [r["seed"] for r in read_results(path)] == [1, 3]
+    assert json.loads(path.read_text().splitlines()[-1])["seed"] == 3
+    assert caplog.messages == [f"{path}, line 2 is torn and was skipped"], "it is said once"
+
+
+FOREIGN = {
+    b"[1, 2]": "found list, expected an object",
+    b"3": "found int, expected an object",
+    b"null": "found NoneType, expected an object",
+    b"{}": "'expid' is missing",
+    b'{"dataset_id": "x", "seed": 1}': "'expid' is missing",
+    b'{"expid": "FM_x", "seed": 1}': "'dataset_id' is missing",
+    b'{"expid": "FM_x", "dataset_id": "x"}': "'seed' is missing",
+    b'{"expid": null, "dataset_id": "x", "seed": 1}': "'expid' is missing",
+    b'{"expid": ["FM_x"], "dataset_id": "x", "seed": 1}': "'expid' is list",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": "1"}': "'seed' is str",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": true}': "'seed' is bool",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "failed": null}': "'failed' is missing",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "test": [0.7]}': "'test' is list",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "test": {"AUC": "0.7"}}': "'test' holds what",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "seconds": "7 s"}': "'seconds' is str",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "history": [{"epoch": 1}]}': "'history' with",
+    b'{"expid": "FM_\xff\xfe", "dataset_id": "x", "seed": 1}': "invalid start byte",
+    b"[" * 100_000: "maximum recursion depth",
+    b'{"seed": ' + b"1" * 5000 + b"}": "Exceeds the limit",
+    b"\x00\x01\x02": "is torn",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), FOREIGN.items(), ids=range(len(FOREIGN)))
+def test_a_line_that_is_no_row_is_skipped_and_named(tmp_path, caplog, line, reason):
+    path = tmp_path / "results.jsonl"
+    append_result(path, RUN)
+    with open(path, "ab") as file:
+        file.write(line + b"\n")
+    append_result(path, {**RUN, "seed": 2})
+    assert [row["seed"] for row in read_results(path)] == [1, 2]
+    (warning,) = caplog.messages
+    assert f"{path}, line 2 " in warning and reason in warning and "was skipped" in warning
+
+
+def test_a_file_of_something_else_is_warned_of_in_few_lines(tmp_path, caplog):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(bytes(range(256)) * 100)
+    assert read_results(path) == []
+    assert len(caplog.messages) == 11
+    assert caplog.messages[-1] == f"{path}, 91 more lines were skipped"
+
+
+def test_separators_of_lines_inside_a_text_end_no_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    row = {**RUN, "command": "a\u2028b\x85c\x0cd"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_results(path) == [row]
+
+
+def test_what_cannot_be_read_or_appended_is_one_line(tmp_path):
+    folder = tmp_path / "results.jsonl"
+    folder.mkdir()
+    with pytest.raises(DataError, match="results.jsonl: not readable .Is a directory."):
+        read_results(folder)
+    with pytest.raises(WriteError, match="results.jsonl: Is a directory; check"):
+        append_result(folder, RUN)
+    with pytest.raises(WriteError, match="results.jsonl: Is a directory; check"):
+        check_appendable(folder)
+    with pytest.raises(DiskFullError, match="/dev/full: the disk is full"):
+        append_result("/dev/full", RUN)
+    with pytest.raises(WriteError, match="File exists|Not a directory"):
+        check_appendable("/dev/null/results.jsonl")
+
+
+def test_looking_whether_a_row_can_be_appended_changes_nothing(tmp_path):
+    path = tmp_path / "new" / "results.jsonl"
+    check_appendable(path)
+    assert list(path.parent.iterdir()) == []
+    append_result(path, RUN)
+    check_appendable(path)
+    assert read_results(path) == [RUN]
 
 
 def test_no_results_yet(tmp_path):

@@ -106,7 +106,7 @@ def expected_seconds(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> 
     by_expid: dict[tuple[str, str], list[float]] = {}
     by_dataset: dict[str, list[float]] = {}
     for row in rows:
-        if is_finished(row):
+        if is_finished(row) and row.get("seconds"):
             by_expid.setdefault((row["expid"], row["dataset_id"]), []).append(row["seconds"])
             by_dataset.setdefault(row["dataset_id"], []).append(row["seconds"])
     total = 0.0

@@ -1,0 +1,141 @@
+"""How a build's files get their final names: all of them, also where a process is killed at it.
+
+A build is made in a hidden folder. From the moment that the note of what is to be moved lies beside
+it, the build counts: whoever takes the lock next completes what a killed process left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fuxictr.files import (
+    file_lock,
+    naming_full_disk,
+    sync_file,
+    sync_folder,
+    write_atomically,
+    write_errors,
+)
+
+logger = logging.getLogger(__name__)
+
+CACHE_KEY = "cache_key.json"
+_STAGING, _NOTE = ".building", ".publishing.json"
+
+
+@contextlib.contextmanager
+def dataset_lock(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which ends with the process that holds it.
+
+    What a process that was killed while it published left is completed first.
+    """
+
+    def say() -> None:
+        logger.info("Waiting for another process that builds %s", folder)
+
+    with file_lock(folder / ".lock", say):
+        _complete(folder)
+        yield
+
+
+@contextlib.contextmanager
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty hidden folder; it goes in the end, and so does what a killed build left.
+
+    Raises:
+        DiskFullError: the disk takes no more; what is published stays as it was.
+    """
+    staging = folder / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    with write_errors(staging):
+        staging.mkdir()
+    try:
+        with naming_full_disk(folder):
+            yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
+    """Moves finished files to their final names; without the key, which comes last, none is used.
+
+    The files of the build before are removed, also those of one that was killed in here.
+
+    Args:
+        staging: holds the files.
+        folder: where they go.
+        key: what is written to CACHE_KEY, beside the files' sizes.
+    """
+    paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
+    sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in paths}
+    for path in paths:
+        sync_file(path)
+    write_atomically(staging / CACHE_KEY, json.dumps({**key, "files": sizes}, indent=2) + "\n")
+    for parent in {path.parent for path in paths} - {staging}:
+        sync_folder(parent)
+    files = dict.fromkeys([*published_files(folder), *sizes])
+    write_atomically(folder / _NOTE, json.dumps({"files": files}))
+    _complete(folder)
+
+
+def complete(folder: Path) -> None:
+    """Completes what a killed process left half published; waits for one that publishes right now.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    if (folder / _NOTE).is_file() and (folder / _STAGING / CACHE_KEY).is_file():
+        with dataset_lock(folder):
+            pass
+
+
+def published_files(folder: Path) -> list[str]:
+    """Returns the names, below the folder, of all files of the build there, and of a killed one."""
+    return [*_known_files(folder / CACHE_KEY), *_known_files(folder / _NOTE)]
+
+
+def _complete(folder: Path) -> None:
+    """Moves what the note says; where it was done in part, the rest. To be called under the lock.
+
+    Nothing here needs room on the disk: files are renamed and removed.
+    """
+    staging = folder / _STAGING
+    if not (folder / _NOTE).is_file():
+        return
+    if (staging / CACHE_KEY).is_file():
+        new_files = _known_files(staging / CACHE_KEY)
+        (folder / CACHE_KEY).unlink(missing_ok=True)
+        old_files = [n for n in _known_files(folder / _NOTE) if n not in new_files]
+        for name in old_files:
+            (folder / name).unlink(missing_ok=True)
+        for name in new_files:
+            if (staging / name).is_file():
+                (folder / name).parent.mkdir(exist_ok=True)
+                os.replace(staging / name, folder / name)
+        for parent in {(folder / name).parent for name in [*old_files, *new_files]} - {folder}:
+            with contextlib.suppress(OSError):  # not empty, or not there
+                parent.rmdir()
+            if parent.is_dir():
+                sync_folder(parent)
+        sync_folder(folder)
+        os.replace(staging / CACHE_KEY, folder / CACHE_KEY)
+        sync_folder(folder)
+    if (folder / CACHE_KEY).is_file():
+        shutil.rmtree(staging, ignore_errors=True)
+        (folder / _NOTE).unlink()
+
+
+def _known_files(path: Path) -> list[str]:
+    """Returns the names below the dataset's folder that a key or a note of publish lists."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return [n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
