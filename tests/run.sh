@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs every check: ruff, the import contracts, the types and the tests.
+# Runs every check: ruff, the import contracts, the types and the tests, one process a core.
 #   bash tests/run.sh                          everything but the tests marked slow
 #   bash tests/run.sh --all                    the slow ones as well
 #   bash tests/run.sh tests/scripts -k venv    other arguments go to pytest
+#   TEST_PROCESSES=0 bash tests/run.sh         all in one process, as a debugger needs it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -21,4 +22,7 @@ use_environment dev
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 "$PYTHON" -m mypy
+# A file's tests stay together, and a process has one thread: more would only wait for one another.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+arguments+=(-n "${TEST_PROCESSES:-auto}" --maxprocesses 8 --dist loadfile)
 exec "$PYTHON" -m pytest -m "$selection" "${arguments[@]}"
