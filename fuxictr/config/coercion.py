@@ -7,6 +7,7 @@ The same rule serves the config sections and the signatures of models.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import inspect
 import math
 import types
@@ -33,7 +34,7 @@ def coerce(value: Any, annotation: Any) -> Any:
     """
     origin = typing.get_origin(annotation)
     if annotation in (Any, inspect.Parameter.empty, object):
-        return value
+        return _plain(value)
     if origin in (Union, types.UnionType):
         return _coerce_union(value, typing.get_args(annotation), annotation)
     if origin is Literal:
@@ -47,7 +48,7 @@ def coerce(value: Any, annotation: Any) -> Any:
     if origin is dict or annotation is dict or origin is Mapping:
         return _coerce_dict(value, typing.get_args(annotation))
     convert = _SCALARS.get(annotation)
-    return value if convert is None else convert(value)
+    return _plain(value) if convert is None else convert(value)
 
 
 def describe(annotation: Any) -> str:
@@ -124,15 +125,38 @@ def _coerce_literal(value: Any, allowed: tuple[Any, ...]) -> Any:
 def _coerce_list(value: Any, args: tuple[Any, ...]) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise WrongValue(f"allowed: list{' of ' + describe(args[0]) if args else ''}")
-    return [coerce(item, args[0]) for item in value] if args else list(value)
+    return [coerce(item, args[0] if args else Any) for item in value]
 
 
 def _coerce_dict(value: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise WrongValue("allowed: a mapping")
-    if not args:
-        return dict(value)
-    return {coerce(k, args[0]): coerce(v, args[1]) for k, v in value.items()}
+    key_type, value_type = args or (str, Any)
+    return {_coerce_key(k, key_type): coerce(v, value_type) for k, v in value.items()}
+
+
+def _coerce_key(value: Any, annotation: Any) -> Any:
+    try:
+        return coerce(value, annotation)
+    except WrongValue as error:
+        raise WrongValue(f"unknown key '{value!s:.100}' in it, {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value of a key that takes any, if it can be written down, compared and hashed.
+
+    YAML's sets and bytes cannot be, nor mappings with keys that are no text.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise WrongValue("allowed: finite numbers")
+    if value is None or isinstance(value, (bool, int, float, str, datetime.date)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return _coerce_dict(value, ())
+    kind = type(value).__name__
+    raise WrongValue(f"allowed: text, numbers, lists and mappings of them, not {kind}")
 
 
 def _to_bool(value: Any) -> bool:
@@ -145,7 +169,13 @@ def _to_int(value: Any) -> int:
     number = _to_float(value, "int")
     if number != int(number):
         raise WrongValue("allowed: int")
-    return int(value) if isinstance(value, int) else int(number)
+    try:
+        exact = int(value)
+    except ValueError:  # a text as 1e3
+        exact = int(number)
+    if not -(2**63) <= exact < 2**63:
+        raise WrongValue("allowed: int of 64 bits")
+    return exact
 
 
 def _to_float(value: Any, allowed: str = "float") -> float:

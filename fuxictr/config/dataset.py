@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fuxictr.config.coercion import WrongValue
-from fuxictr.config.section import Section, check_values, key
+from fuxictr.config.section import (
+    Section,
+    check_name,
+    check_path,
+    check_values,
+    key,
+    listed,
+    unknown_key,
+)
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import POOLINGS, parse_pooling
 
@@ -34,18 +43,6 @@ def _check_one_character(text: str | None) -> str | None:
     if text is None or text == "\t" or (len(text) == 1 and text.isascii() and text.isprintable()):
         return text
     raise WrongValue("allowed: one character")
-
-
-def _check_folder_name(text: str) -> str:
-    if text in ("", ".", "..") or any(char in text for char in "/\\\0"):
-        raise WrongValue("allowed: a name that can be a folder's, without / and \\")
-    return text
-
-
-def _check_path(text: str | None) -> str | None:
-    if text is not None and (not text.strip() or "\0" in text):
-        raise WrongValue("allowed: a file, a folder or a glob, or null")
-    return text
 
 
 def _check_split_size(size: float) -> float:
@@ -106,7 +103,7 @@ class ColumnConfig(Section):
         "average", "pooling of a sequence: average, sum, or null for none", check=_check_pooling
     )
     pretrained_emb: str | None = key(
-        None, "npz, h5 or parquet file with the columns key and value: a vector a token"
+        None, "npz, h5 or parquet file with the columns key and value: a vector a token", check_path
     )
     pretrain_dim: int | None = key(None, "width of these vectors; null = as in the file", ge=1)
     pretrain_usage: Literal["init", "sum", "concat"] = key(
@@ -120,9 +117,11 @@ class DatasetConfig(Section):
     """One block of dataset_config.yaml."""
 
     dataset_id: str = field(
-        metadata={"doc": "name of the block", "bounds": {}, "check": _check_folder_name}
+        metadata={"doc": "name of the block", "bounds": {}, "check": check_name}
     )
-    data_root: str = key("../../data/", "folder under which the encoded dataset is written")
+    data_root: str = key(
+        "../../data/", "folder under which the encoded dataset is written", check_path
+    )
     data_format: Literal["csv", "parquet", "npz", "h5"] = key("csv", "form of the raw files")
     separator: str = key(",", "character between the cells of a csv", check=_check_one_character)
     quote_char: str | None = key(
@@ -130,9 +129,9 @@ class DatasetConfig(Section):
         "character around csv cells that hold separators; null = none",
         check=_check_one_character,
     )
-    train_data: str | None = key(None, "raw training file, folder or glob", _check_path)
-    valid_data: str | None = key(None, "raw validation file, folder or glob", _check_path)
-    test_data: str | None = key(None, "raw test file, folder or glob", _check_path)
+    train_data: str | None = key(None, "raw training file, folder or glob", check_path)
+    valid_data: str | None = key(None, "raw validation file, folder or glob", check_path)
+    test_data: str | None = key(None, "raw test file, folder or glob", check_path)
     valid_size: float = key(
         0, "share (below 1) or rows of train_data that become valid", _check_split_size, ge=0
     )
@@ -147,7 +146,9 @@ class DatasetConfig(Section):
     feature_cols: list[dict] = key([], "the feature columns")
     label_col: dict | list[dict] = key({}, "the label column")
     processor: str | None = key(
-        None, "file.py or file.py:Class of a FeatureProcessor with column functions of its own"
+        None,
+        "file.py or file.py:Class of a FeatureProcessor with column functions of its own",
+        check_path,
     )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")
     data_block_size: int = key(
@@ -173,13 +174,12 @@ class DatasetConfig(Section):
         """
         problems: list[str] = []
         columns = [c for entry in self.feature_cols for c in _expand_column(entry, problems)]
-        names = [c.name for c in columns]
-        repeated = sorted({n for n in names if names.count(n) > 1})
+        repeated = sorted(n for n, count in Counter(c.name for c in columns).items() if count > 1)
         problems += [f"feature_cols: column '{name}' is listed twice" for name in repeated]
         if not columns and not problems:
             problems.append("feature_cols: no active column")
         if problems:
-            raise ConfigError(f"dataset '{self.dataset_id}': " + "; ".join(problems))
+            raise ConfigError(f"dataset '{self.dataset_id}': {listed(problems)}")
         return columns
 
     def label(self) -> ColumnConfig:
@@ -192,7 +192,7 @@ class DatasetConfig(Section):
         problems: list[str] = []
         columns = [c for entry in entries for c in _expand_column(entry, problems)]
         if problems or len(columns) != 1:
-            text = "; ".join(problems) or f"found {len(columns)} columns"
+            text = listed(problems) or f"found {len(columns)} columns"
             raise ConfigError(
                 f"dataset '{self.dataset_id}': key 'label_col': {text}; "
                 "allowed: one column, as {name: click, dtype: float}"
@@ -221,15 +221,14 @@ def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnCon
     names = names if isinstance(names, list) else [names]
     if not names or not all(isinstance(n, str) and n for n in names):
         problems.append(
-            f"feature_cols: key 'name': found {entry.get('name')!r}, allowed: str or list"
+            f"feature_cols: key 'name': found {entry.get('name')!r:.200}, allowed: str or list"
         )
         return []
     where = f"column '{names[0]}'"
     for unknown in sorted(set(entry) - set(ColumnConfig.keys()), key=str):
         if entry[unknown] is None:
             continue
-        hint = did_you_mean(str(unknown), ColumnConfig.keys())
-        problems.append(f"{where}: unknown key '{unknown}'{hint}")
+        problems.append(f"{where}: {unknown_key(unknown, ColumnConfig.keys(), problems)}")
     found: list[str] = []
     checked = check_values(ColumnConfig, {**entry, "name": names[0]}, found)
     problems += [f"{where}: {text}" for text in found]

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fuxictr.config.coercion import WrongValue, coerce
 from fuxictr.config.dataset import DatasetConfig
 from fuxictr.config.experiment import ExperimentConfig, RawConfig
 from fuxictr.config.generator import GeneratorConfig
-from fuxictr.config.section import check_values
+from fuxictr.config.model_keys import check_model_value
+from fuxictr.config.section import check_values, listed, unknown_key
 from fuxictr.config.sections import (
     IGNORED_KEYS,
     RENAMED_KEYS,
     RunConfig,
     TrainConfig,
 )
+from fuxictr.config.yaml_file import parse_yaml, read_yaml_file
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.metrics import find_metric
 
@@ -110,10 +110,7 @@ def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
         name, sign, text = assignment.partition("=")
         if not sign or not name:
             raise ConfigError(f"--set {assignment}: allowed: key=value")
-        try:
-            raw.params[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: the value is no YAML: {error}") from None
+        raw.params[name] = parse_yaml(text, f"--set {assignment:.200}")
         raw.origins[name] = "command line (--set)"
 
 
@@ -140,12 +137,12 @@ def check_config(
     for name, annotation in own.items():
         if name in params:
             try:
-                model_params[name] = coerce(params[name], annotation)
+                model_params[name] = check_model_value(name, coerce(params[name], annotation))
             except WrongValue as error:
-                found.append(f"key '{name}': found {params[name]!r}, {error}")
+                found.append(f"key '{name}': found {params[name]!r:.200}, {error}")
     problems += [_with_origin(text, raw.origins) for text in found]
     if problems:
-        raise ConfigError(f"expid '{expid}': " + "; ".join(problems))
+        raise ConfigError(f"expid '{expid}': {listed(problems)}")
     run, train, dataset, generator = (
         section(**values) for section, values in zip(SECTIONS, checked, strict=True)
     )
@@ -186,28 +183,18 @@ def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping with ``safe_load``.
+    """Reads a YAML mapping of mappings.
 
     Raises:
         ConfigError: the file is missing, is no YAML (with its line), or is no mapping.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path.resolve()}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+    content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of blocks, found {type(content).__name__}")
     for name, block in content.items():
         if block is not None and not isinstance(block, dict):
             raise ConfigError(
-                f"{path}: block '{name}': expected a mapping of keys, found {block!r}"
+                f"{path}: block '{name}': expected a mapping of keys, found {block!r:.200}"
             )
     return content
 
@@ -241,6 +228,12 @@ def _translate_old_keys(raw: RawConfig) -> dict[str, Any]:
     for old, new in RENAMED_KEYS.items():
         if old in params:
             value = params.pop(old)
+            if params.get(new, value) != value:
+                raise ConfigError(
+                    f"keys '{new}' and '{old}', its name in older configs: found {params[new]!r} "
+                    f"({raw.origins.get(new, '')}) and {value!r} ({raw.origins.get(old, '')}); "
+                    "allowed: one of the two"
+                )
             if new not in params:
                 params[new] = value
                 raw.origins[new] = raw.origins.get(old, "")
@@ -256,12 +249,12 @@ def _translate_old_keys(raw: RawConfig) -> dict[str, Any]:
 def _unknown_keys(
     params: Mapping[str, Any], origins: Mapping[str, str], known: set[str]
 ) -> list[str]:
-    problems = []
+    problems: list[str] = []
     for name in params:
         if name in known:
             continue
-        hint = did_you_mean(str(name), known)
-        problems.append(f"unknown key '{name}'{hint} ({origins.get(name, '')})")
+        problem = unknown_key(name, known, problems)
+        problems.append(f"{problem} ({origins.get(name, '')})")
     return problems
 
 

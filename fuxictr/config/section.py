@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 from fuxictr.config.coercion import WrongValue, coerce, dataclass_annotations
-from fuxictr.errors import ConfigError
+from fuxictr.errors import ConfigError, did_you_mean
 
 Regularizer = float | str | None
+
+# Problems that an error lists.
+MAX_PROBLEMS = 20
+# Bytes of a name that files get, to which suffixes are added; a file system takes 255.
+MAX_NAME = 200
 
 _REGULARIZER = re.compile(r"(l1|l2)\(([^,()]+)\)|(l1_l2)\(([^,()]+),([^,()]+)\)")
 
@@ -49,7 +56,7 @@ class Section:
         problems: list[str] = []
         checked = check_values(cls, params, problems)
         if problems:
-            raise ConfigError(f"{where}: " + "; ".join(problems))
+            raise ConfigError(f"{where}: {listed(problems)}")
         return cls(**checked)
 
 
@@ -68,8 +75,48 @@ def check_values(section: type, params: dict[str, Any], problems: list[str]) -> 
             check = spec.metadata.get("check")
             checked[spec.name] = check(found) if check else found
         except WrongValue as error:
-            problems.append(f"key '{spec.name}': found {value!r}, {error}")
+            problems.append(f"key '{spec.name}': found {value!r:.200}, {error}")
     return checked
+
+
+def listed(problems: list[str]) -> str:
+    """Returns the first problems in one text, with the number of those left out."""
+    shown = "; ".join(problems[:MAX_PROBLEMS])
+    left = len(problems) - MAX_PROBLEMS
+    return f"{shown}; and {left} more" if left > 0 else shown
+
+
+def unknown_key(name: Any, known: Iterable[str], problems: list[str]) -> str:
+    """Returns what is wrong with a key that is none of ``known``.
+
+    The nearest one is looked for where the error is shown: where ``problems`` are few.
+    """
+    hint = did_you_mean(str(name), known) if len(problems) < MAX_PROBLEMS else ""
+    return f"unknown key '{name}'{hint}"
+
+
+def check_name(text: str) -> str:
+    """Returns the text if it can name a file or a folder."""
+    if text in ("", ".", "..") or any(char in text for char in "/\\\0"):
+        raise WrongValue("allowed: a name that can be a folder's or a file's, without / and \\")
+    if len(text.encode()) > MAX_NAME:
+        raise WrongValue(f"allowed: a name of at most {MAX_NAME} bytes")
+    return text
+
+
+def check_path(text: str | None) -> str | None:
+    """Returns the text if it can be a path, a glob included, or is None."""
+    if text is None:
+        return None
+    if not text.strip() or "\0" in text:
+        raise WrongValue("allowed: a file, a folder or a glob, or null")
+    if max(len(os.fsencode(part)) for part in Path(text).parts or ("",)) > 255 or len(text) > 2000:
+        raise WrongValue("allowed: a path whose parts a file system takes")
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        raise WrongValue("allowed: ~ or a user of this machine after it") from None
+    return text
 
 
 def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:

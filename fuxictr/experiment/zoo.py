@@ -85,6 +85,8 @@ def load_experiment(
     model = raw.params.get("model")
     if not isinstance(model, str) or not model:
         raise ConfigError(f"expid '{expid}' in {folder}: key 'model' is missing")
+    if not model.isidentifier():
+        raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
     annotations = signature_annotations(model_class)
     return check_config(raw, expid, annotations), model_class

@@ -23,7 +23,7 @@ GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
     "avgAUC": avg_auc,
     "MRR": mrr,
 }
-_NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]*)\s*\)")
+_NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]{0,17})\s*\)")
 
 
 class Metric(NamedTuple):

@@ -57,7 +57,7 @@ def read_tensors(path: str | Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line:.300})") from error
 
 
 def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
@@ -90,7 +90,7 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{path} does not fit the model {type(model).__name__}: {shown}; "
             "train again, or use the config and data that it was trained with"
         )
-    model.load_state_dict(state)
+    model.load_state_dict(dict(state))  # without what torch notes beside the weights
 
 
 def _write(content: Any, path: Path) -> None:
@@ -109,6 +109,8 @@ def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
         raise ValueError("its members are compressed, which torch.save does not do")
     if sum(member.file_size for member in members) > num_bytes:
         raise ValueError("it declares more bytes than it has")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two of its members have one name")
     damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
@@ -121,12 +123,14 @@ def note_path(path: Path) -> Path:
 
 def _known_encoders(path: Path) -> str:
     try:
-        content = json.loads(note_path(path).read_text(encoding="utf-8"))
-        return str(content.get("encoders_hash", ""))
+        known = json.loads(note_path(path).read_text(encoding="utf-8"))["encoders_hash"]
     except FileNotFoundError:
         return ""
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{note_path(path)}: not readable ({error})") from error
+    if not isinstance(known, str):
+        raise CheckpointError(f"{note_path(path)}: not readable (encoders_hash {known!r:.100})")
+    return known
 
 
 def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
@@ -144,5 +148,7 @@ def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
 def _kind(value: object) -> str:
     if not isinstance(value, torch.Tensor):
         return f"type {type(value).__name__}"
+    if value.is_meta:
+        return "no data"
     dtype, layout = (str(kind).removeprefix("torch.") for kind in (value.dtype, value.layout))
     return f"shape {tuple(value.shape)} of {dtype}" + f" ({layout})" * (layout != "strided")

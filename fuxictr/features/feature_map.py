@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.features.reading import check_counts, find, list_features, list_labels, read_json
+from fuxictr.features.specs import (
+    FIELD_TYPES,
+    ID_TYPES,
+    SPEC_KEYS,
+    check_spec,
+    check_values,
+    parse_pooling,
+    width,
+)
 from fuxictr.files import write_atomically
 
-ID_TYPES = ("categorical", "sequence")
-FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
-SPEC_KEYS = (
-    *("type", "source", "vocab_size", "padding_idx", "oov_idx", "max_len", "padding"),
-    *("embedding_dim", "emb_output_dim", "feature_encoder", "share_embedding"),
-    *("pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb"),
-)
 TABLE_KEYS = ("embedding_dim", "pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb")
-POOLINGS = {
-    "average": "layers.MaskedAveragePooling()",
-    "sum": "layers.MaskedSumPooling()",
-}
 
 
 class FeatureMap:
@@ -76,9 +75,7 @@ class FeatureMap:
     @property
     def input_length(self) -> int:
         """Number of input columns, the positions of a sequence or vector counted."""
-        widths = {"sequence": "max_len", "embedding": "pretrain_dim"}
-        specs = self.features.values()
-        return sum(spec[widths[spec["type"]]] if spec["type"] in widths else 1 for spec in specs)
+        return sum(map(width, self.features.values()))
 
     def embedding_dims(self, embedding_dim: int) -> list[int]:
         """Returns the width of each field's embedding as the model sees it.
@@ -102,13 +99,13 @@ class FeatureMap:
         """
         own = self.features[name].get("embedding_dim")
         owner = self.table_owner(name)
-        width = self.features[owner].get("embedding_dim") or embedding_dim
-        if own and own != width:
+        found = self.features[owner].get("embedding_dim") or embedding_dim
+        if own and own != found:
             raise ConfigError(
                 f"column '{name}': key 'embedding_dim': found {own}, but the table of '{owner}', "
-                f"which it shares, has {width}"
+                f"which it shares, has {found}"
             )
-        return width
+        return found
 
     def table_owner(self, name: str) -> str:
         """Returns the field whose table a field uses: the end of its chain of share_embedding.
@@ -153,13 +150,18 @@ class FeatureMap:
         """
         spec = self.features[name]
         path = (self.data_dir or Path()) / spec["pretrained_emb"]
-        try:
-            vectors = self.pretrained.get(name)
-            if vectors is None:
-                vectors = np.load(path, allow_pickle=False)
-        except Exception as error:  # numpy raises whatever a damaged header leads it to
-            raise DataError(f"{path}: not readable ({error}); rebuild the dataset") from error
-        wanted = (spec["vocab_size"], spec["pretrain_dim"])
+        wanted = (spec["vocab_size"], spec.get("pretrain_dim"))
+        vectors = self.pretrained.get(name)
+        if vectors is None:
+            try:
+                # Mapped, so that no more is read than what the file is long.
+                vectors = np.lib.format.open_memmap(path, mode="r")
+            except Exception as error:  # numpy raises whatever a damaged header leads it to
+                raise DataError(f"{path}: not readable ({error}); rebuild the dataset") from error
+            if vectors.shape == wanted:
+                vectors = np.array(vectors)
+                if vectors.dtype.kind not in "fiu" or np.isinf(vectors).any():
+                    raise DataError(f"{path}: found {vectors.dtype}, allowed: finite numbers")
         if vectors.shape != wanted:
             raise DataError(
                 f"{path}: column '{name}': found vectors of shape {vectors.shape}, expected "
@@ -194,6 +196,12 @@ class FeatureMap:
                     f"key 'feature_specs': '{name}': unknown key '{unknown[0]}'{hint}"
                 )
             changed.features[name].update(spec)
+            try:
+                check_values(name, spec)
+                if "type" in spec:
+                    check_spec(name, changed.features[name])
+            except ValueError as error:
+                raise ConfigError(f"key 'feature_specs': {error}") from None
         if use_features is not None:
             self._check_names(use_features, "use_features")
             changed._keep_only(use_features)
@@ -228,16 +236,15 @@ class FeatureMap:
             DataError: the file is absent, is no feature map, or is another dataset's.
         """
         path = Path(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such feature map; build the dataset first")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            feature_map = cls(content["dataset_id"], path.parent)
-            feature_map.labels = list(content["labels"])
-            for entry in content["features"]:
-                for name, spec in entry.items():
-                    feature_map.features[name] = _checked_spec(name, spec)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such feature map; build the dataset first") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = read_json(path)
+            feature_map = cls(find(content, "dataset_id", str), path.parent)
+            feature_map.features = list_features(content)
+            feature_map.labels = list_labels(content, feature_map.fields)
+            check_counts(content, feature_map.to_json())
+        except ValueError as error:
             raise DataError(f"{path}: not a feature map ({error}); delete it to rebuild") from error
         if dataset_id is not None and feature_map.dataset_id != dataset_id:
             raise DataError(
@@ -284,44 +291,3 @@ def _each_spec(changes: list[dict] | dict) -> Iterator[tuple[Any, dict[str, Any]
         spec = {key: value for key, value in change.items() if key != "name"}
         for name in names if isinstance(names, list) else [names]:
             yield name, spec
-
-
-def parse_pooling(text: str | None, name: str) -> str | None:
-    """Returns ``average``, ``sum`` or None of a pooling in this project's or FuxiCTR's words.
-
-    Raises:
-        ConfigError: neither.
-    """
-    if text is None or text in POOLINGS:
-        return text
-    bare = str(text).removesuffix("()")
-    for pooling, encoder in POOLINGS.items():
-        if encoder == f"{bare}()":
-            return pooling
-    raise ConfigError(
-        f"column '{name}': key 'feature_encoder': found {text!r}, allowed: null, "
-        f"{', '.join(POOLINGS)}, {', '.join(POOLINGS.values())}"
-    )
-
-
-def fuxictr_pooling(text: str | None) -> str | None:
-    """Returns a pooling in FuxiCTR's words, as a spec's feature_encoder holds it."""
-    return POOLINGS.get(text, text) if text else None
-
-
-def _checked_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    kind = spec["type"]
-    if kind not in (*FIELD_TYPES, "meta"):
-        allowed = ", ".join((*FIELD_TYPES, "meta"))
-        raise ValueError(f"feature '{name}': type '{kind}', allowed: {allowed}")
-    needed = {
-        "categorical": ("vocab_size",),
-        "sequence": ("vocab_size", "max_len"),
-        "embedding": ("pretrain_dim",),
-    }
-    own = ("pretrain_dim",) if str(spec.get("pretrained_emb", "")).endswith(".npy") else ()
-    for key in (*needed.get(kind, ()), *own):
-        if not isinstance(spec[key], int) or spec[key] < 1:
-            raise ValueError(f"feature '{name}': {key} {spec[key]!r}, allowed: int >= 1")
-    # FuxiCTR leaves the key out where there is no pooling.
-    return {"feature_encoder": None, **spec} if kind == "sequence" else dict(spec)

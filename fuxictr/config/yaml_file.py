@@ -1,0 +1,185 @@
+"""YAML as ``yaml.safe_load`` reads it, within limits of size, depth and aliases, and with errors.
+
+A file that a stranger wrote costs seconds at most: aliases of aliases ("billion laughs"), circles,
+deep nesting and numbers of a million digits are refused where they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.reader import ReaderError
+from yaml.scanner import ScannerError
+
+from fuxictr.errors import ConfigError
+
+# Bytes of a text: a hundred times the largest shipped config, and a few seconds of reading.
+MAX_BYTES = 1 << 20
+# Keys and values of a text, those of an alias counted each time that it is used.
+MAX_VALUES = 100_000
+# Mappings and lists within one another; a config needs about six.
+MAX_DEPTH = 50
+# Characters of a number, date or truth value.
+MAX_DIGITS = 400
+
+_TAG = "tag:yaml.org,2002:"
+
+
+def read_yaml_file(path: Path) -> Any:
+    """Returns the content of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or larger than MAX_BYTES, or as ``parse_yaml``.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path.resolve()}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror})") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: more than {MAX_BYTES} bytes, which no config needs")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error})") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Returns what ``yaml.safe_load`` returns of a text.
+
+    Args:
+        text: the YAML.
+        where: what an error begins with, such as the file.
+
+    Raises:
+        ConfigError: it is no YAML, names a key of a mapping twice, holds a value that is none of
+            its type, such as month 13, or is beyond a limit of this module; names the line.
+    """
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"a text holds no character {error.character!r}"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = error.problem or str(error)
+    raise ConfigError(f"{where}, line {line}: not valid YAML: {problem:.300}")
+
+
+class _Extent(NamedTuple):
+    """How many keys and values a node holds, aliases followed, and how deep they are nested."""
+
+    size: int
+    depth: int
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader with limits; merges are done while the text is read, so that they count."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extents: dict[yaml.Node, _Extent] = {}
+        self._size = 0
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        self._depth += 1
+        self._check_limits(event)
+        before = self._size
+        node = super().compose_node(parent, index)
+        if isinstance(event, yaml.AliasEvent):
+            if node not in self._extents:
+                _refuse(event, f"alias '{event.anchor}' stands within what it is an alias of")
+            size, depth = self._extents[node]
+            self._size += size
+            self._check_limits(event, depth - 1)
+        else:
+            self._size += 1
+            self._extents[node] = _Extent(self._size - before, 1 + self._inner_depth(node))
+        self._depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            _refuse(node, "half a surrogate pair is no character")
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        if node.tag in (f"{_TAG}map", f"{_TAG}set"):
+            own = [key for key, _ in node.value if key.tag != f"{_TAG}merge"]
+            self.flatten_mapping(node)
+            self._refuse_repeated(own)
+        return node
+
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> Any:
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (ValueError, OverflowError):  # as of "\U00110000"
+            problem = "there is no character of this number"
+            raise ScannerError(None, None, problem, self.get_mark()) from None
+
+    def _check_limits(self, event: yaml.Event, further: int = 0) -> None:
+        if self._size > MAX_VALUES:
+            _refuse(event, f"more than {MAX_VALUES} values, aliases followed")
+        if self._depth + further > MAX_DEPTH:
+            _refuse(event, f"nested more than {MAX_DEPTH} deep")
+
+    def _inner_depth(self, node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 0
+        is_mapping = isinstance(node, yaml.MappingNode)
+        inner = [n for pair in node.value for n in pair] if is_mapping else node.value
+        return max((self._extents[n].depth for n in inner), default=0)
+
+    def _refuse_repeated(self, keys: list[yaml.Node]) -> None:
+        lines: dict[Hashable, int] = {}
+        for node in keys:
+            if not isinstance(node, yaml.ScalarNode):
+                continue  # a list or a mapping is no key, which is an error of its own
+            key = self.construct_object(node)
+            if not isinstance(key, Hashable):
+                continue
+            if key in lines:
+                _refuse(node, f"key '{node.value}' is given twice, first in line {lines[key]}")
+            lines[key] = node.start_mark.line + 1
+
+
+def _refuse(found: yaml.Event | yaml.Node, problem: str) -> None:
+    raise ComposerError(None, None, problem, found.start_mark)
+
+
+def _checked(kind: str) -> Callable[[Any, yaml.Node], Any]:
+    """Returns the constructor of a kind of scalars, with an error that names the line."""
+    construct = SafeConstructor.yaml_constructors[_TAG + kind]
+
+    def constructor(loader: _Loader, node: yaml.Node) -> Any:
+        text = loader.construct_scalar(node)
+        problem = f"{text!r:.60} is no {kind}"
+        try:
+            if len(text) <= MAX_DIGITS:
+                return construct(loader, node)
+            problem += f" of at most {MAX_DIGITS} characters"
+        except (ValueError, OverflowError, LookupError, AttributeError):
+            pass
+        raise ConstructorError(None, None, problem, node.start_mark)
+
+    return constructor
+
+
+for _kind in ("bool", "int", "float", "timestamp"):
+    _Loader.add_constructor(_TAG + _kind, _checked(_kind))

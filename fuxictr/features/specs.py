@@ -1,0 +1,129 @@
+"""The spec of a field: its keys, and the values that each may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fuxictr.errors import ConfigError
+
+ID_TYPES = ("categorical", "sequence")
+FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
+POOLINGS = {
+    "average": "layers.MaskedAveragePooling()",
+    "sum": "layers.MaskedSumPooling()",
+}
+# Rows of all tables together, which are numbered with 32 bits.
+MAX_ROWS = 2**31 - 1
+# Width of an embedding or of a given vector, and positions of a sequence.
+MAX_WIDTH = 1_000_000
+
+
+_NULL = type(None)
+
+
+class _Values(NamedTuple):
+    """The values of a key: types, among which null may be, and what holds of them."""
+
+    kinds: tuple[type, ...]
+    most: int | None = None
+    among: tuple[str, ...] = ()
+
+    def allow(self, value: Any) -> bool:
+        """Whether a value is one of them; a bool is no int."""
+        if isinstance(value, bool):
+            return bool in self.kinds
+        if isinstance(value, int):
+            return int in self.kinds and (self.most is None or 1 <= value <= self.most)
+        if isinstance(value, str):
+            return str in self.kinds and (not self.among or value in self.among)
+        return value is None and _NULL in self.kinds
+
+    def __str__(self) -> str:
+        words = {_NULL: "null", str: "text", bool: "true, false", int: "int"}
+        names = [", ".join(self.among) if k is str and self.among else words[k] for k in self.kinds]
+        if self.most is not None:
+            names[0] += f" from 1 to {self.most}"
+        return ", ".join(names)
+
+
+_TEXT, _WIDTH = _Values((str, _NULL)), _Values((int, _NULL), MAX_WIDTH)
+_SPEC: dict[str, _Values | None] = {
+    "type": _Values((str,), among=(*FIELD_TYPES, "meta")),
+    "source": _TEXT,
+    "vocab_size": _Values((int,), MAX_ROWS),
+    "padding_idx": _Values((int, _NULL)),
+    "oov_idx": _Values((int, _NULL)),
+    "max_len": _Values((int,), MAX_WIDTH),
+    "padding": _TEXT,
+    "embedding_dim": _WIDTH,
+    "emb_output_dim": _WIDTH,
+    "feature_encoder": None,  # FuxiCTR has many; parse_pooling says which can be used
+    "share_embedding": _TEXT,
+    "pretrained_emb": _TEXT,
+    "pretrain_dim": _WIDTH,
+    "pretrain_usage": _Values((str, _NULL), among=("init", "sum", "concat")),
+    "freeze_emb": _Values((bool, _NULL)),
+}
+SPEC_KEYS = tuple(_SPEC)
+_NEEDED = {
+    "categorical": ("vocab_size",),
+    "sequence": ("vocab_size", "max_len"),
+    "embedding": ("pretrain_dim",),
+}
+
+
+def check_values(name: str, spec: Mapping[str, Any]) -> None:
+    """Checks the values of the keys of a spec that this version knows.
+
+    Raises:
+        ValueError: one is none that the key may have.
+    """
+    for key, value in spec.items():
+        allowed = _SPEC.get(key)
+        if allowed is not None and not allowed.allow(value):
+            raise ValueError(f"feature '{name}': {key} {value!r:.100}, allowed: {allowed}")
+
+
+def check_spec(name: str, spec: Mapping[str, Any]) -> None:
+    """Checks that a spec has the keys that its type needs, and their values.
+
+    Raises:
+        ValueError: a key is missing, or as ``check_values``.
+    """
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"feature '{name}': {spec!r:.100}, allowed: a mapping")
+    check_values(name, spec)
+    vectors = ("pretrain_dim",) if str(spec.get("pretrained_emb", "")).endswith(".npy") else ()
+    for key in ("type", *_NEEDED.get(spec.get("type", ""), ()), *vectors):
+        if spec.get(key) is None:
+            raise ValueError(f"feature '{name}': key '{key}' is missing")
+
+
+def width(spec: Mapping[str, Any]) -> int:
+    """Returns the number of input columns of a feature."""
+    widths = {"sequence": "max_len", "embedding": "pretrain_dim"}
+    return spec[widths[spec["type"]]] if spec["type"] in widths else 1
+
+
+def parse_pooling(text: str | None, name: str) -> str | None:
+    """Returns ``average``, ``sum`` or None of a pooling in this project's or FuxiCTR's words.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if text is None:
+        return None
+    bare = str(text).removesuffix("()")
+    for pooling, encoder in POOLINGS.items():
+        if text == pooling or encoder == f"{bare}()":
+            return pooling
+    raise ConfigError(
+        f"column '{name}': key 'feature_encoder': found {text!r:.100}, allowed: null, "
+        f"{', '.join(POOLINGS)}, {', '.join(POOLINGS.values())}"
+    )
+
+
+def fuxictr_pooling(text: str | None) -> str | None:
+    """Returns a pooling in FuxiCTR's words, as a spec's feature_encoder holds it."""
+    return POOLINGS.get(text, text) if text else None
