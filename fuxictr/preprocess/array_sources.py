@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fuxictr.array_files import naming_damage, open_arrays
+from fuxictr.array_files import DAMAGE, brief, naming_damage, open_arrays, parquet
 from fuxictr.errors import DataError
 from fuxictr.preprocess.arrow_types import check_table, is_list
 from fuxictr.preprocess.csv_source import check_columns
@@ -19,15 +19,20 @@ from fuxictr.preprocess.csv_source import check_columns
 def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
     """Yields up to ``num_rows`` rows at a time of a parquet file."""
     check_columns(_schema(path).names, columns, str(path))
-    file, row = open_parquet(path), 0
-    try:
-        for batch in file.iter_batches(num_rows, columns=list(columns)):
-            table = pa.Table.from_batches([batch])
-            check_table(table, str(path), row)
-            row += table.num_rows
-            yield table
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: a damaged parquet file ({error})") from error
+    row = 0
+    with open_parquet(path) as file:
+        declared = file.metadata.num_rows
+        try:
+            for batch in file.iter_batches(num_rows, columns=list(columns)):
+                table = pa.Table.from_batches([batch])
+                check_table(table, str(path), row)
+                row += table.num_rows
+                if row <= declared:
+                    yield table
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: a damaged parquet file ({brief(error)})") from error
+    if row != declared:
+        raise DataError(f"{path}: damaged: found {row:,} rows, but it declares {declared:,}")
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -39,10 +44,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
-        # Buffered reads hold a part of a row group, however large it is.
-        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged, or not a parquet file ({error})") from error
+        return parquet.open_parquet(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: damaged, or not a parquet file ({brief(error)})") from error
 
 
 def read_arrays(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
@@ -83,7 +87,7 @@ def array_schema(
         for name in [name for name in names if columns is None or name in columns]:
             try:
                 found[name] = _array_type(find(name))
-            except (DataError, TypeError, ValueError, IndexError):
+            except (*DAMAGE, IndexError):
                 found[name] = pa.null()  # asking for its rows will say what is wrong
     return found
 
@@ -112,7 +116,8 @@ def count_rows(path: Path, data_format: str, column: str) -> int:
         DataError: the file is not readable, or has no such column.
     """
     if data_format == "parquet":
-        return open_parquet(path).metadata.num_rows
+        with open_parquet(path) as file:
+            return file.metadata.num_rows
     with open_arrays(path) as (names, find):
         check_columns(names, [column], str(path))
         shape = find(column).shape
@@ -120,10 +125,16 @@ def count_rows(path: Path, data_format: str, column: str) -> int:
 
 
 def _slices(path: Path, arrays: dict[str, Any], num_rows: int) -> Iterator[pa.Table]:
-    lengths = {name: array.shape[0] if array.shape else -1 for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if not array.shape or 0 in array.shape[1:]:
+            raise DataError(
+                f"{path}: column '{name}': found shape {array.shape}, allowed: one value a row or "
+                "more"
+            )
+    lengths = {name: array.shape[0] for name, array in arrays.items()}
     first = next(iter(arrays))
     for name, length in lengths.items():
-        if length != lengths[first] or length < 0:
+        if length != lengths[first]:
             raise DataError(
                 f"{path}: column '{name}': found {length} rows, allowed: {lengths[first]}, "
                 f"as in '{first}'"
@@ -148,7 +159,9 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
     elif values.dtype.kind == "O":  # texts of variable width, as h5py gives them
         values = np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)
         return pa.array(values, type=pa.string())
-    return pa.array(values)
+    if values.dtype.kind not in "biufUM" or values.dtype.itemsize > 8 and values.dtype.kind == "f":
+        raise ValueError(f"values of type {values.dtype}, allowed: numbers or texts")
+    return pa.array(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
 def _array_type(array: Any) -> pa.DataType:
@@ -158,6 +171,9 @@ def _array_type(array: Any) -> pa.DataType:
 
 def _schema(path: Path) -> pa.Schema:
     try:
-        return open_parquet(path).schema_arrow
+        with open_parquet(path) as file:
+            return file.schema_arrow
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: damaged: a column's name is not UTF-8 ({error})") from error
+        raise DataError(
+            f"{path}: damaged: a column's name is not UTF-8 ({brief(error)})"
+        ) from error

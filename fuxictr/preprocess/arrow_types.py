@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from fuxictr.array_files import brief
 from fuxictr.errors import DataError
 
 _KINDS = {
@@ -53,7 +54,7 @@ def texts_agree(known: str, found: str) -> bool:
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Checks that a table can be read; a text that is no UTF-8 would end the process.
+    """Checks that a table can be read; a text that is no UTF-8 might end the process.
 
     Args:
         table: the columns.
@@ -68,15 +69,18 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
             kind = kind_of(column.type)
         except ValueError as error:
             raise DataError(f"{where}: column '{name}': {error}") from None
-        if kind == "text":
-            try:
-                column.validate(full=True)
-            except pa.ArrowInvalid as error:
-                row = first_row + _first_unreadable(column) + 1
-                raise DataError(
-                    f"{where}: row {row}, column '{name}': found bytes that are not UTF-8, "
-                    "allowed: UTF-8 text"
-                ) from error
+        if kind != "text" and pa.types.is_primitive(column.type):
+            continue
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            row = _first_unreadable(column)
+            if row is None:
+                raise DataError(f"{where}: column '{name}': damaged ({brief(error)})") from error
+            raise DataError(
+                f"{where}: row {first_row + row + 1}, column '{name}': found bytes that are not "
+                "UTF-8, allowed: UTF-8 text"
+            ) from error
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
@@ -127,10 +131,12 @@ def _common(types: Sequence[pa.DataType]) -> pa.DataType | None:
     return pa.large_string() if kinds <= {"text", "int"} else None
 
 
-def _first_unreadable(column: pa.ChunkedArray) -> int:
+def _first_unreadable(column: pa.ChunkedArray) -> int | None:
     for row, cell in enumerate(column):
         try:
             cell.as_py()
         except UnicodeDecodeError:
             return row
-    return 0
+        except IndexError:  # outside its dictionary
+            return None
+    return None

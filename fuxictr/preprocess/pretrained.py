@@ -8,13 +8,17 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from fuxictr.array_files import SUFFIXES, open_arrays
+from fuxictr.array_files import SUFFIXES, brief, open_arrays, read_whole
+from fuxictr.array_files.parquet import open_parquet
 from fuxictr.errors import ConfigError, DataError
+from fuxictr.preprocess.arrow_types import check_table, is_list
 from fuxictr.preprocess.token_columns import TokenColumn
-from fuxictr.preprocess.values import WrongCell
+from fuxictr.preprocess.values import WrongCell, split_lists, to_series
 
 KEY, VALUE = "key", "value"
+_LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
@@ -110,30 +114,34 @@ def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:
         raise
     except KeyError as error:
         raise DataError(f"{where}: has no '{KEY}' and '{VALUE}' ({error})") from error
-    except (OSError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{where}: not readable ({error})") from error
+    except (OSError, TypeError, ValueError, *_LIBRARY_ERRORS) as error:
+        raise DataError(f"{where}: not readable ({brief(error)})") from error
 
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with open_arrays(path) as (names, find):
         if not {KEY, VALUE} <= set(names):
             raise KeyError(", ".join(names))
-        keys, vectors = find(KEY)[()], find(VALUE)[()]
+        keys, vectors = (read_whole(path, name, find(name)) for name in (KEY, VALUE))
         if keys.dtype.kind == "O":  # texts of variable width, as h5py gives them
             keys = np.array([key.decode() for key in keys], dtype=str)
         return keys, vectors
 
 
 def _read_parquet(path: Path) -> tuple[pl.Series, np.ndarray]:
-    table = pl.read_parquet(path)
-    if not {KEY, VALUE} <= set(table.columns):
-        raise KeyError(", ".join(table.columns))
-    vectors = table[VALUE]
-    if isinstance(vectors.dtype, pl.Array):
-        vectors = vectors.arr.to_list()
-    lengths = vectors.list.len()
-    if lengths.n_unique() > 1:
-        row = int((lengths != lengths[0]).to_numpy().argmax())
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+        if not {KEY, VALUE} <= set(names):
+            raise KeyError(", ".join(names))
+        table = file.read([KEY, VALUE])
+    check_table(table, str(path))
+    if not is_list(table[VALUE].type):
+        raise ValueError(f"'{VALUE}' holds {table[VALUE].type}, expected lists")
+    flat, lengths = split_lists(table[VALUE], "")
+    if (lengths != lengths[:1]).any():
+        row = int((lengths != lengths[0]).argmax())
         raise ValueError(f"row {row + 1}: {lengths[row]} numbers, expected {lengths[0]}")
-    flat = vectors.explode().cast(pl.Float32).to_numpy()
-    return table[KEY], flat.reshape(len(table), -1)
+    width = int(lengths[0]) if len(lengths) else 0
+    return to_series(table[KEY]), flat.cast(pl.Float32).to_numpy().reshape(-1, width or 1)[
+        :, :width
+    ]

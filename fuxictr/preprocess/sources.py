@@ -15,19 +15,20 @@ from fuxictr.config import DatasetConfig
 from fuxictr.errors import DataError, did_you_mean
 from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.arrow_types import check_table, join, kind_of, texts_agree
+from fuxictr.preprocess.csv_rows import CsvDialect, line_of_row
 from fuxictr.preprocess.csv_source import (
-    CsvDialect,
     check_columns,
     csv_header,
     estimate_csv_rows,
     is_parquet,
-    line_of_row,
     read_csv,
 )
 
 # Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
 # in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
+# Bytes that the raw cells of a frame may have: no honest row has over 20,000 of them.
+_FRAME_BYTES = 2 << 30
 _SUFFIXES = {
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
     "parquet": (".parquet",),
@@ -92,8 +93,8 @@ class Frame:
         is_text = path.name.endswith(_SUFFIXES["csv"]) or not (
             path.suffix in (".npz", ".h5") or is_parquet(path)
         )
-        line = f" (line {line_of_row(path, index, self.dialect)})" if is_text else ""
-        return f"{path}: row {index + 1}{line}"
+        line = line_of_row(path, index, self.dialect) if is_text else None
+        return f"{path}: row {index + 1}{'' if line is None else f' (line {line})'}"
 
 
 def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
@@ -154,6 +155,11 @@ def read_frames(
         for table in reader(path, columns):
             pending.append((path, row, table))
             row += table.num_rows
+            if sum(part.nbytes for _, _, part in pending) > _FRAME_BYTES:
+                raise DataError(
+                    f"{path}: row {row} and those before it, fewer than {FRAME_ROWS:,}, have more "
+                    f"than {_FRAME_BYTES:,} bytes, which is allowed; shorten the cells"
+                )
             num_pending += table.num_rows
             while num_pending >= FRAME_ROWS:
                 frame, pending = _cut_frame(pending, dialect)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from fuxictr.array_files import require_memory
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import DataError
 from fuxictr.preprocess.sources import Frame
@@ -34,6 +35,7 @@ def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
             f"dataset '{config.dataset_id}': keys 'valid_size', 'test_size': {num_valid} and "
             f"{num_test} of {num_rows} rows leave none for training"
         )
+    require_memory(9 * num_rows, f"dataset '{config.dataset_id}': {num_rows:,} rows to divide")
     codes = np.zeros(num_rows, dtype=np.uint8)
     order = np.arange(num_rows)[::-1]
     if config.split_type == "random":
@@ -44,14 +46,31 @@ def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
 
 
 def rows_of(frames: Iterable[Frame], codes: np.ndarray, split: str) -> Iterator[Frame]:
-    """Yields the frames of the source with only the rows of one split."""
+    """Yields the frames of the source with only the rows of one split.
+
+    Raises:
+        DataError: there are more rows than were counted.
+    """
     start = 0
     for frame in frames:
-        stop = start + frame.table.num_rows
-        mask = codes[start:stop] == SPLITS.index(split)
+        mask = next_codes(codes, start, frame.table.num_rows) == SPLITS.index(split)
         if mask.any():
             yield frame.select(mask)
-        start = stop
+        start += frame.table.num_rows
+
+
+def next_codes(codes: np.ndarray, start: int, num_rows: int) -> np.ndarray:
+    """Returns the splits of ``num_rows`` rows from row ``start`` on.
+
+    Raises:
+        DataError: there are more rows than were counted.
+    """
+    if start + num_rows > len(codes):
+        raise DataError(
+            f"the raw files changed while they were read: found more than {len(codes):,} rows, "
+            "which were counted before; start again"
+        )
+    return codes[start : start + num_rows]
 
 
 def _count(config: DatasetConfig, key: str, num_rows: int) -> int:

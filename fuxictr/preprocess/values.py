@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess.arrow_types import is_list, is_text
+from fuxictr.preprocess.csv_rows import shown
 from fuxictr.preprocess.sources import Frame
 
 _TYPES = {"str": pl.String, "int": pl.Int64, "float": pl.Float64}
@@ -48,7 +49,7 @@ def naming_cell(frame: Frame, column: str) -> Iterator[None]:
     try:
         yield
     except WrongCell as error:
-        found = "an empty cell" if error.value in (None, "") else repr(error.value)
+        found = "an empty cell" if error.value in (None, "") else shown(repr(error.value))
         raise DataError(
             f"{frame.locate(error.row)}, column '{column}': found {found}, allowed: {error.allowed}"
         ) from None

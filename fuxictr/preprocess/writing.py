@@ -77,7 +77,9 @@ class SplitWriter:
                 path = self._folder / self._split / f"part_{self._num_parts:05d}.parquet"
                 path.parent.mkdir(exist_ok=True)
             self._num_parts += 1
-            self._writer = pq.ParquetWriter(path, table.schema, compression="lz4")
+            self._writer = pq.ParquetWriter(
+                path, table.schema, compression="lz4", write_page_checksum=True
+            )
         self._writer.write_table(table, row_group_size=FRAME_ROWS)
         self._rows_in_part += table.num_rows
         if self._rows_in_part == self._block_size:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fuxictr.array_files import require_memory
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import Batch, ColumnLayout
@@ -130,7 +131,10 @@ def collect_columns(
     data = None
     for name, column in columns:
         if data is None:
-            data = allocate(layout, len(column) if column.ndim else 0)
+            num_rows = len(column) if column.ndim else 0
+            num_bytes = 4 * num_rows * (layout.num_ids + layout.num_values)
+            require_memory(num_bytes, f"{where}: {num_rows:,} rows")
+            data = allocate(layout, num_rows)
         store_column(data, name, column, feature_map, where)
     assert data is not None, "a feature map has a field"
     return data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fuxictr.array_files import find_encoded, naming_damage, open_arrays
+from fuxictr.array_files import find_encoded, open_arrays, read_whole
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
@@ -80,8 +80,7 @@ def _read_arrays(
     with open_arrays(path) as (names, find):
 
         def read(name: str) -> np.ndarray:
-            with naming_damage(path, name):
-                return find(name)[()]
+            return read_whole(path, name, find(name))
 
         check_columns(names, layout.positions, str(path))
         check_group_column(names, group_id, str(path))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fuxictr.array_files import brief, require_memory
+from fuxictr.array_files.parquet import open_parquet, read_buffer
 from fuxictr.errors import DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 # sequences make a slice large.
 SLICE_ROWS = 65_536
 _SLICE_BYTES = 1 << 25
-_FILE_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class ParquetRows:
         layout: names of the columns.
         blocks: the blocks, in the rows' order.
         num_rows: rows of all files.
+        row_bytes: bytes of a row in memory.
         slice_rows: most rows of a slice.
         group_ids: np.int64 (rows,), equal where ``group_id`` is equal; None where it is not asked.
 
@@ -81,18 +83,25 @@ class ParquetRows:
         self.files = files
         self.feature_map = feature_map
         self.layout = make_layout(feature_map, labels)
-        row_bytes = 4 * (self.layout.num_ids + self.layout.num_values)
-        self.slice_rows = max(1, min(SLICE_ROWS, _SLICE_BYTES // row_bytes))
+        self.row_bytes = 4 * (self.layout.num_ids + self.layout.num_values)
+        self.slice_rows = max(1, min(SLICE_ROWS, _SLICE_BYTES // self.row_bytes))
         self.blocks: list[Block] = []
         self._metadata: list[pq.FileMetaData] = []
+        self._states: list[tuple[int, ...]] = []
+        self._buffers: list[int] = []
         for index, path in enumerate(files):
             with _opened(path) as file:
                 names = file.schema_arrow.names
                 check_columns(names, self.layout.positions, str(path))
                 check_group_column(names, group_id, str(path))
                 self._metadata.append(file.metadata)
-                self.blocks += _make_blocks(index, file.metadata)
+                self._states.append(_state_of(path))
+                self._buffers.append(read_buffer(path, file.metadata))
+                self.blocks += _make_blocks(index, file.metadata, str(path))
         self.num_rows = sum(block.num_rows for block in self.blocks)
+        # Whatever is done with the rows takes a number for each of them.
+        self._where = f"{files[0] if len(files) == 1 else files[0].parent}: {self.num_rows:,} rows"
+        require_memory(4 * self.num_rows, self._where)
         self.group_ids = None if group_id is None else self._read_group_ids(group_id)
 
     def load(self) -> ColumnarData:
@@ -101,6 +110,10 @@ class ParquetRows:
         Raises:
             DataError: as ``read``.
         """
+        require_memory(
+            self.num_rows * self.row_bytes,
+            f"{self._where} at once (streaming: true leaves them on disk)",
+        )
         data = allocate(self.layout, self.num_rows)
         start = 0
         for block in self.blocks:
@@ -133,16 +146,24 @@ class ParquetRows:
     ) -> Iterator[tuple[pa.RecordBatch, int]]:
         # Yields decoded rows and how many rows of the file are before them.
         path = self.files[block.file]
-        row = block.first_row
-        with _opened(path, self._metadata[block.file]) as file:
+        row, last = block.first_row, block.first_row + block.num_rows
+        with _opened(path, self._metadata[block.file], self._buffers[block.file]) as file:
+            if _state_of(path) != self._states[block.file]:
+                raise DataError(
+                    f"{path}: not readable as parquet any more, for another process wrote it anew "
+                    "meanwhile; start again"
+                )
             for batch in file.iter_batches(
                 self.slice_rows, list(block.row_groups), names, use_threads=use_threads
             ):
-                yield batch, row
+                if row + batch.num_rows <= last:
+                    yield batch, row
                 row += batch.num_rows
-        found = row - block.first_row
-        if found != block.num_rows:
-            raise DataError(f"{path}: found {found} rows, expected {block.num_rows}; it changed")
+        if row != last:
+            raise DataError(
+                f"{path}: found {row - block.first_row:,} rows, expected {block.num_rows:,}; it is "
+                "damaged, or changed"
+            )
 
     def _read_group_ids(self, name: str) -> np.ndarray:
         import pyarrow as pa
@@ -168,28 +189,37 @@ class ParquetRows:
         return np.concatenate([chunk.indices.to_numpy() for chunk in unified]).astype(np.int64)
 
 
+def _state_of(path: Path) -> tuple[int, ...]:
+    """Returns what differs once a file is replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @contextmanager
-def _opened(path: Path, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+def _opened(
+    path: Path, metadata: pq.FileMetaData | None = None, buffer: int | None = None
+) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Buffered reads hold a part of a row group; pre_buffer would hold all of its bytes.
-        with pq.ParquetFile(
-            path, metadata=metadata, buffer_size=_FILE_BUFFER, pre_buffer=False
-        ) as file:
+        with open_parquet(path, metadata, buffer) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: not readable as parquet ({error}); rebuild the dataset"
+            f"{path}: not readable as parquet ({brief(error)}); rebuild the dataset"
         ) from error
 
 
-def _make_blocks(file: int, metadata: pq.FileMetaData) -> Iterator[Block]:
+def _make_blocks(file: int, metadata: pq.FileMetaData, where: str) -> Iterator[Block]:
     groups: list[int] = []
     first_row = num_rows = 0
-    for group in range(metadata.num_row_groups):
-        size = metadata.row_group(group).num_rows
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+        raise DataError(
+            f"{where}: damaged: it declares {metadata.num_rows:,} rows, its row groups "
+            f"{sum(sizes):,}; rebuild the dataset"
+        )
+    for group, size in enumerate(sizes):
         if groups and num_rows + size > SLICE_ROWS:
             yield Block(file, tuple(groups), first_row, num_rows)
             first_row, num_rows, groups = first_row + num_rows, 0, []

@@ -1,0 +1,25 @@
+"""Files of encoded rows, and of arrays by name: where they are, and how npz and h5 are opened."""
+
+from fuxictr.array_files.finding import SUFFIXES, find_encoded
+from fuxictr.array_files.memory import available_memory, require_memory
+from fuxictr.array_files.opening import (
+    DAMAGE,
+    Arrays,
+    brief,
+    naming_damage,
+    open_arrays,
+    read_whole,
+)
+
+__all__ = [
+    "DAMAGE",
+    "SUFFIXES",
+    "Arrays",
+    "available_memory",
+    "brief",
+    "find_encoded",
+    "naming_damage",
+    "open_arrays",
+    "read_whole",
+    "require_memory",
+]

@@ -1,0 +1,165 @@
+"""The rows of a csv by the standard library: slow, strict, and able to say where a fault is."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fuxictr.array_files import brief
+from fuxictr.errors import ConfigError
+
+csv.field_size_limit(2**31 - 1)  # rows are bounded below, cells need no bound of their own
+# Bytes that the fast reader takes at once. It reads every row of up to one block, none of over two.
+BLOCK = 4 << 20
+DAMAGE = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class CsvDialect:
+    """How the cells of a csv are told apart.
+
+    Attributes:
+        separator: the character between two cells.
+        quote_char: the character around a cell that holds separators, or None.
+
+    Raises:
+        ConfigError: they are one character.
+    """
+
+    separator: str = ","
+    quote_char: str | None = '"'
+
+    def __post_init__(self) -> None:
+        if self.separator == self.quote_char:
+            raise ConfigError(
+                f"keys 'separator' and 'quote_char': found {self.separator!r} for both, allowed: "
+                "two characters"
+            )
+
+    def reader(self, lines: Iterator[str], strict: bool) -> Any:
+        """Returns the standard library's reader of this dialect."""
+        if self.quote_char is None:
+            return csv.reader(lines, delimiter=self.separator, quoting=csv.QUOTE_NONE)
+        return csv.reader(lines, delimiter=self.separator, quotechar=self.quote_char, strict=strict)
+
+
+def open_csv(path: Path) -> IO[bytes]:
+    """Opens a csv for reading, uncompressed where its name ends in .gz."""
+    file: Any = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return file
+
+
+def csv_rows(
+    path: Path, dialect: CsvDialect, strict: bool = True, most_bytes: int = 2 * BLOCK
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line of the row's end, cells), the header first; empty lines are no rows.
+
+    Bytes that are no UTF-8 become lone surrogates. A blank first line is an empty header.
+
+    Args:
+        path: the file.
+        dialect: its dialect.
+        strict: whether quotes must be as the format has them.
+        most_bytes: bytes that a row may have.
+
+    Raises:
+        csv.Error: a row is too long, the header ends in a carriage return alone, or strict and
+            quotes are not well-formed.
+        OSError, EOFError, zlib.error: the file is damaged.
+    """
+    with (
+        open_csv(path) as raw,
+        io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as file,
+    ):
+        lines = _Lines(file, most_bytes)
+        reader = dialect.reader(lines, strict)
+        for index, row in enumerate(reader):
+            if not index and lines.last.endswith("\r"):
+                raise csv.Error("it ends in a carriage return alone")
+            lines.num_bytes = 0
+            if row or not index:
+                yield reader.line_num, row
+
+
+def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
+    """Returns the line in which a row ends, or None where that cannot be told.
+
+    Rows count from 0, below the header; lines from 1.
+    """
+    with contextlib.suppress(csv.Error, *DAMAGE):
+        for index, (line, _) in enumerate(csv_rows(path, dialect, strict=False)):
+            if index == row + 1:
+                return line
+    return None
+
+
+def csv_fault(
+    path: Path, header: list[str], dialect: CsvDialect, most_bytes: int = 2 * BLOCK
+) -> str | None:
+    """Returns what is wrong with a csv, and where; None where nothing is.
+
+    Args:
+        path: the file.
+        header: the names of its columns.
+        dialect: its dialect.
+        most_bytes: bytes that a row may have.
+    """
+    index = 0
+    try:
+        for index, (line, cells) in enumerate(csv_rows(path, dialect, True, most_bytes)):
+            fault = _row_fault(header, cells)
+            if fault is not None:
+                return f"{path}: row {index} (line {line}){fault}"
+    except DAMAGE as error:
+        return f"{path}: after row {index}: damaged, or cut off ({brief(error)})"
+    except csv.Error as error:
+        return (
+            f"{path}: row {index + 1}: {brief(error)}; key 'quote_char': null where quotes have "
+            "no meaning"
+        )
+    return None
+
+
+def shown(name: str) -> str:
+    """Returns a name as a message shows it: on one line, and not longer than names are."""
+    text = name if name.isprintable() else repr(name)[1:-1]
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _row_fault(header: list[str], cells: list[str]) -> str | None:
+    if len(cells) != len(header):
+        return f": found {len(cells)} cells, allowed: {len(header)}, as in the header"
+    for name, cell in zip(header, cells, strict=True):
+        if not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell):
+            raw = cell.encode("utf-8", "surrogateescape")
+            return f", column '{shown(name)}': found {raw[:100]!r}, allowed: UTF-8 text"
+    return None
+
+
+class _Lines:
+    # Lines as they are read, of which those of one row may together have most_bytes.
+
+    def __init__(self, file: IO[str], most_bytes: int) -> None:
+        self._file, self._most_bytes = file, most_bytes
+        self.num_bytes, self.last = 0, ""
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(self._most_bytes + 1)
+        if not line:
+            raise StopIteration
+        raw = line if line.isascii() else line.encode("utf-8", "surrogateescape")
+        self.num_bytes += len(raw)
+        if self.num_bytes > self._most_bytes:
+            raise csv.Error(f"found more than {self._most_bytes:,} bytes in one row")
+        self.last = line
+        return line
