@@ -159,7 +159,7 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
     figure = spectrum_figure(make_curves())
 
     def fail(path, **_):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(figure, "savefig", fail)
