@@ -268,3 +268,19 @@ def test_count_parameters(feature_map):
     rest = 4 + 1 + 1 + 8 + 1
     assert model.count_parameters() == tables + rest
     assert model.count_parameters(count_embedding=False) == rest
+
+
+def test_the_training_loss_is_the_mean_since_the_last_evaluation(feature_map, data):
+    config = TrainConfig(batch_size=100, epochs=2, eval_steps=4, learning_rate=0.05)
+    trainer = Trainer(make(feature_map), config, verbose=0)
+    losses = []
+
+    def step(batch):
+        losses.append(Trainer.train_step(trainer, batch))
+        return losses[-1]
+
+    trainer.train_step = step
+    history = trainer.fit(BatchIterator(data, 100, True), BatchIterator(data, 200)).history
+    means = [np.mean([loss.item() for loss in losses[start : start + 4]]) for start in (0, 4, 8)]
+    assert [entry["train_loss"] for entry in history] == pytest.approx(means, rel=1e-12)
+    assert len(losses) == 12 and len(set(means)) == 3
