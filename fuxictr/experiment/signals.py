@@ -36,7 +36,8 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Context in which the first SIGINT or SIGTERM is noted; the second one ends the process.
 
-    Outside the main thread, where Python delivers no signals, it changes nothing.
+    What the process ignores, as a background job does with SIGINT, stays ignored. Outside the main
+    thread, where Python delivers no signals, it changes nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -52,7 +53,8 @@ def stop_requests() -> Iterator[StopRequest]:
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield request
     finally:
