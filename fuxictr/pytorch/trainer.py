@@ -210,7 +210,8 @@ class Trainer:
             if known is not None:
                 callback.load_state(known)
         self._num_epoch_batches = progress["num_epoch_batches"]
-        train.go_on(progress["loader_epoch"], self._num_epoch_batches)
+        self._loader_epoch = progress["loader_epoch"]
+        train.go_on(self._loader_epoch, self._num_epoch_batches)
         load_random_state(tensors["random"], self.device)
 
     def evaluate(

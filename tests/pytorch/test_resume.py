@@ -36,8 +36,9 @@ class Cutter(Callback):
     Each step also draws from the generators of numpy and python, as a user's model may.
     """
 
-    def __init__(self, path, at_step=None, in_evaluation=None):
+    def __init__(self, path, at_step=None, in_evaluation=None, is_decided=False):
         self.path, self.at_step, self.in_evaluation = path, at_step, in_evaluation
+        self.is_decided = is_decided
         self.num_evaluated = 0
 
     def is_due(self, step):
@@ -50,6 +51,10 @@ class Cutter(Callback):
     def after_batch(self):
         self.num_evaluated += 1
         if self.num_evaluated == self.in_evaluation:
+            self._cut()
+
+    def after_evaluation(self, entry):
+        if self.is_decided:
             self._cut()
 
     def _cut(self):
@@ -108,7 +113,7 @@ CASES = {
 }
 
 
-def start(case, path, state=None, at_step=None, in_evaluation=None):
+def start(case, path, state=None, **cut):
     """Trains from the beginning or from a state; returns all that came of it."""
     np.random.seed(1)
     random.seed(1)
@@ -118,7 +123,7 @@ def start(case, path, state=None, at_step=None, in_evaluation=None):
         np.random.seed(7)
         random.seed(7)
         torch.manual_seed(7)
-    cutter = Cutter(path, at_step, in_evaluation)
+    cutter = Cutter(path, **cut)
     trainer = Trainer(
         model, config, verbose=0, callbacks=[cutter], checkpoint=path.with_name("best.model")
     )
@@ -170,6 +175,20 @@ def test_cut_off_many_times(tmp_path):
             start("lazy", path, state, at_step=step)
         state = TrainingState.load(path)
     _, found, same = start("lazy", path, state)
+    assert same == numbers
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("num_evaluated", [1, 8])  # batches: in the first epoch, in the second
+def test_cut_off_twice_without_a_step_between(tmp_path, num_evaluated):
+    """The first life ends in an evaluation, the second one when it has made up for it."""
+    path = tmp_path / "state"
+    _, weights, numbers = start("lazy", path)
+    with pytest.raises(CutOff):
+        start("lazy", path, in_evaluation=num_evaluated)
+    with pytest.raises(CutOff):
+        start("lazy", path, TrainingState.load(path), is_decided=True)
+    _, found, same = start("lazy", path, TrainingState.load(path))
     assert same == numbers
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 
