@@ -142,7 +142,8 @@ class Trainer:
             train: training batches.
             valid: validation batches; null trains for all epochs and keeps the last weights.
             state: of an earlier run, to go on from: the same model, config and batches. On a CPU
-                weights and metrics are those of an undisturbed run, bit for bit.
+                weights and metrics are those of an undisturbed run, bit for bit. It is used up:
+                what goes on changes it.
 
         Raises:
             CheckpointError: the state does not fit.
