@@ -51,17 +51,20 @@ class RunLife:
         what: what is trained.
         device_name: where.
         start: when it began, of time.perf_counter.
+        run_id: its name in the results store; null = a random one.
 
     Attributes:
         run_id: its name in the results store, the same in all lives.
         resumes: one entry for each time that it went on: epoch, step, time.
     """
 
-    def __init__(self, what: dict[str, Any], device_name: str, start: float) -> None:
+    def __init__(
+        self, what: dict[str, Any], device_name: str, start: float, run_id: str | None = None
+    ) -> None:
         self.what = what
         # What the last digits depend on beside it.
         self.made_on = {"device": device_name, "torch": str(torch.__version__)}
-        self.run_id = uuid.uuid4().hex
+        self.run_id = run_id or uuid.uuid4().hex
         self.resumes: list[dict[str, Any]] = []
         self._start = start
         self._earlier_seconds = 0.0

@@ -110,8 +110,7 @@ def run_experiment(
             logger.info("Already in %s, run on %s", results_file, found["time"])
             files.remove()
             return found
-        life = RunLife(what_is_trained(config, row), device_name(device), start)
-        life.run_id = run_id or life.run_id
+        life = RunLife(what_is_trained(config, row), device_name(device), start, run_id)
         state = life.find_state(files, anew_otherwise=skip_finished) if resume else None
         row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
         row |= _train(config, model_class, device, encoded, life, state)
