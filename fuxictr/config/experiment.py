@@ -16,6 +16,7 @@ from fuxictr.config.sections import RunConfig, TrainConfig
 _NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
 _NOT_HASHED |= {"analyze_every", "tensorboard", "save_state", "save_steps", "save_minutes"}
 _NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
+_NOT_HASHED |= {"embedding_sharding"}
 
 
 @dataclass

@@ -155,6 +155,11 @@ class TrainConfig(Section):
         "auto: on the CPU Adam updates only the rows of large embedding tables that a batch reads, "
         "with the numbers of Adam on all rows but for rounding; dense: all rows in every step",
     )
+    embedding_sharding: Literal["none", "row", "auto"] = key(
+        "auto",
+        "with several processes: none: each holds whole embedding tables; row: each holds a share "
+        "of their rows; auto: row where the tables take more than a tenth of a device's memory",
+    )
 
     def __post_init__(self) -> None:
         if self.amp is None:  # none in YAML is a word, but null is likely meant by the same

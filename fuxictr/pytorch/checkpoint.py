@@ -22,9 +22,22 @@ def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
         path: the file.
         encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
     """
+    write_weights(model.state_dict(), path, encoders_hash)
+
+
+def write_weights(
+    weights: dict[str, torch.Tensor], path: str | Path, encoders_hash: str = ""
+) -> None:
+    """Writes weights by name, whole or not at all.
+
+    Args:
+        weights: a model's state_dict.
+        path: the file.
+        encoders_hash: as ``save_weights``.
+    """
     note = note_path(Path(path))
     with atomic_path(path) as temporary:
-        _write(model.state_dict(), temporary)
+        _write(weights, temporary)
         note.unlink(missing_ok=True)  # cut off here, the weights are of unknown encoders
     if encoders_hash:
         write_atomically(note, json.dumps({"encoders_hash": encoders_hash}) + "\n")

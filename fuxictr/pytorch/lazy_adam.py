@@ -12,9 +12,9 @@ from fuxictr.config import TrainConfig
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.lazy_table import LazyTable
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.penalized_table import PenalizedTable
 from fuxictr.pytorch.table_reader import RowFinder
 from fuxictr.pytorch.torch_utils import get_optimizer
+from fuxictr.pytorch.whole_table import WholeTable
 
 # With fewer, the whole table costs no more than finding and moving the rows of a batch.
 MIN_WEIGHTS_PER_LOOKUP = 64
@@ -28,7 +28,7 @@ class LazyAdam(torch.optim.Adam):
     A row that a batch does not hold has no gradient there, and what Adam does to it is made up for
     when it is read next (SkippedSteps): the numbers are those of torch.optim.Adam but for rounding.
     A penalty is a gradient of every row; such a table is updated whole, to the same bits as ever,
-    and only its gradient is made with less work (PenalizedTable).
+    and only its gradient is made with less work (WholeTable).
 
     After the backward pass ``touched()`` sets the gradients of the latter and returns those of the
     former, which have no ``grad``; both belong to the norm of all gradients. Weights may be read
@@ -53,7 +53,7 @@ class LazyAdam(torch.optim.Adam):
     ) -> None:
         super().__init__(params, lr=lr, fused=True)
         self._blocks: list[FieldBlocks] = []
-        self._tables: dict[int, LazyTable | PenalizedTable] = {}
+        self._tables: dict[int, LazyTable | WholeTable] = {}
         finder, penalties = RowFinder(), list(penalties)
         for block in blocks:
             if block.table is not None:
@@ -63,10 +63,14 @@ class LazyAdam(torch.optim.Adam):
 
     def touched(self) -> list[torch.Tensor]:
         """Returns a matrix a table, (U, D), whose ``grad`` is that of the rows that have one."""
-        for penalized in self._penalized_tables():
-            penalized.write_gradient()
+        for whole in self._whole_tables():
+            whole.write_gradient()
         found = [table.touched() for table in self._lazy_tables()]
         return [weights for weights in found if weights is not None]
+
+    def lazy_weights(self) -> list[nn.Parameter]:
+        """Returns the tables that are not updated whole, in the order of ``raw_state``."""
+        return [table.table for table in self._lazy_tables()]
 
     def flush(self) -> None:
         """Brings all rows of all tables up to date."""
@@ -135,7 +139,7 @@ class LazyAdam(torch.optim.Adam):
         if id(rows) not in self._tables:
             constants = self.defaults["betas"], self.defaults["eps"]
             self._tables[id(rows)] = (
-                PenalizedTable(rows, finder, own) if own else LazyTable(rows, finder, *constants)
+                WholeTable(rows, finder, own) if own else LazyTable(rows, finder, *constants)
             )
         self._blocks.append(block)
         block.reader = self._tables[id(rows)]
@@ -143,8 +147,8 @@ class LazyAdam(torch.optim.Adam):
     def _lazy_tables(self) -> list[LazyTable]:
         return [table for table in self._tables.values() if isinstance(table, LazyTable)]
 
-    def _penalized_tables(self) -> list[PenalizedTable]:
-        return [table for table in self._tables.values() if isinstance(table, PenalizedTable)]
+    def _whole_tables(self) -> list[WholeTable]:
+        return [table for table in self._tables.values() if isinstance(table, WholeTable)]
 
 
 def large_blocks(model: BaseModel, optimizer: str, batch_size: int) -> list[FieldBlocks]:
@@ -166,7 +170,8 @@ def large_blocks(model: BaseModel, optimizer: str, batch_size: int) -> list[Fiel
         if optimizer.lower() == "adam"
         and block.table is not None
         and block.table.requires_grad
-        and block.table.numel() > MIN_WEIGHTS_PER_LOOKUP * batch_size * len(block.offsets)
+        and block.num_table_rows * block.table.shape[1]
+        > MIN_WEIGHTS_PER_LOOKUP * batch_size * len(block.offsets)
     ]
 
 

@@ -10,16 +10,31 @@ import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.pytorch.precision import at_least_float32
+from fuxictr.pytorch.ranks import ALONE, Ranks
 
 
-def cross_entropy(outputs: dict[str, torch.Tensor], y_true: torch.Tensor) -> torch.Tensor:
-    """Returns the mean binary cross-entropy, from the logit where the model gives one."""
+def cross_entropy(
+    outputs: dict[str, torch.Tensor], y_true: torch.Tensor, num_rows: int | None = None
+) -> torch.Tensor:
+    """Returns the mean binary cross-entropy, from the logit where the model gives one.
+
+    Args:
+        outputs: of a model, for B rows.
+        y_true: labels (B, 1).
+        num_rows: what the sum over the rows is divided by, where they are a part of a batch that
+            has so many; null = B.
+    """
+    reduction = "mean" if num_rows is None else "sum"
     if "logit" in outputs:
-        return F.binary_cross_entropy_with_logits(at_least_float32(outputs["logit"]), y_true)
-    y_pred = at_least_float32(outputs["y_pred"])
-    is_nan = y_pred.isnan()  # of which torch would say no more than that it is not in [0, 1]
-    loss = F.binary_cross_entropy(y_pred.masked_fill(is_nan, 0.5), y_true)
-    return loss.masked_fill(is_nan.any(), math.nan)
+        logit = at_least_float32(outputs["logit"])
+        loss = F.binary_cross_entropy_with_logits(logit, y_true, reduction=reduction)
+    else:
+        y_pred = at_least_float32(outputs["y_pred"])
+        is_nan = y_pred.isnan()  # of which torch would say no more than that it is not in [0, 1]
+        y_pred = y_pred.masked_fill(is_nan, 0.5)
+        loss = F.binary_cross_entropy(y_pred, y_true, reduction=reduction)
+        loss = loss.masked_fill(is_nan.any(), math.nan)
+    return loss if num_rows is None else loss / num_rows
 
 
 class LossMean:
@@ -40,9 +55,14 @@ class LossMean:
         self._num_steps = 0
 
     @property
-    def mean(self) -> float:
-        """The mean of what was collected."""
-        return self._sum / max(self._num_steps, 1)
+    def num_kept(self) -> int:
+        """Number of losses that are still on the device."""
+        return self._num_kept
+
+    def mean(self, ranks: Ranks = ALONE) -> float:
+        """Returns the mean of what was collected; of several ranks, whose losses are parts."""
+        total = ranks.sum(torch.tensor([self._sum], dtype=torch.float64)).item()
+        return total / max(self._num_steps, 1)
 
     def add(self, loss: torch.Tensor) -> int | None:
         """Takes in the loss of a step; returns what ``collect`` does where it collects."""
@@ -69,16 +89,20 @@ class LossMean:
         """Forgets all losses."""
         self._sum, self._num_steps, self._num_kept = 0.0, 0, 0
 
-    def state(self) -> dict[str, Any]:
-        """Returns what was added since it was reset, in plain values."""
+    def state(self, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """Returns what was added since it was reset, by all ranks together, in plain values."""
         kept = self._kept[: self._num_kept].tolist()
-        return {"sum": self._sum, "num_steps": self._num_steps, "kept": kept}
+        values = torch.tensor([self._sum, *kept], dtype=torch.float64)
+        total, *kept = ranks.sum(values).tolist()
+        return {"sum": total, "num_steps": self._num_steps, "kept": kept}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what ``state`` returned, also from another device."""
-        self._sum, self._num_steps, self._num_kept = state["sum"], state["num_steps"], 0
+    def load_state(self, state: dict[str, Any], ranks: Ranks = ALONE) -> None:
+        """Takes over what ``state`` returned, also from another device or other ranks."""
+        share = 1.0 if ranks.is_first else 0.0  # the first one goes on with the whole sum
+        self._sum, self._num_steps = share * state["sum"], state["num_steps"]
+        self._num_kept = 0
         for loss in state["kept"]:
-            self.add(torch.tensor(loss, dtype=torch.float64))
+            self.add(torch.tensor(share * loss, dtype=torch.float64))
 
 
 @torch.no_grad()

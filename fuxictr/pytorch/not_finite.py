@@ -12,6 +12,7 @@ from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.row_shards import ShardReader
 from fuxictr.pytorch.table_reader import TableReader
 
 _LARGE = 100.0  # a numeric column that reaches this is worth scaling
@@ -24,6 +25,7 @@ def explain_not_finite(
     loss: float,
     learning_rate: float,
     random_state: torch.Tensor | None = None,
+    may_call: bool = True,
 ) -> str:
     """Returns the message of a training whose numbers have gone bad: where, why, and what to do.
 
@@ -34,8 +36,9 @@ def explain_not_finite(
         loss: the loss of that step; it is finite where a gradient is not.
         learning_rate: the rate of that step.
         random_state: see ``find_not_finite``.
+        may_call: see ``find_not_finite``.
     """
-    culprit = find_not_finite(model, batch, random_state)
+    culprit = find_not_finite(model, batch, random_state, may_call)
     if culprit is None:
         culprit = "looked at again, everything is finite"
     advice = _advise(model, batch or {}, learning_rate)
@@ -46,6 +49,7 @@ def find_not_finite(
     model: BaseModel,
     batch: Mapping[str, torch.Tensor] | None,
     random_state: torch.Tensor | None = None,
+    may_call: bool = True,
 ) -> str | None:
     """Says what is NaN or infinite first; None where nothing is.
 
@@ -64,9 +68,10 @@ def find_not_finite(
         batch: the batch, where the model is; null where no batch is to blame.
         random_state: of the CPU's generator before the forward pass that is to be done again, so
             that dropout draws the same; null draws anew.
+        may_call: whether the forward pass may be done again.
     """
     found = _in_weights(model) if batch is None else _in_batch(batch) or _in_weights(model)
-    if batch is not None and not found:
+    if batch is not None and not found and may_call:
         found = _in_forward(model, batch, random_state)
     return found or _in_penalty(model) or _in_gradients(model)
 
@@ -149,13 +154,17 @@ def _gradients(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     readers = {
         id(module.table): module.reader
         for module in model.modules()
-        if isinstance(module, FieldBlocks) and isinstance(module.reader, TableReader)
+        if isinstance(module, FieldBlocks) and isinstance(module.reader, TableReader | ShardReader)
     }
     for name, weight in model.named_parameters():
         is_by_rows = weight.grad is None and id(weight) in readers
-        holder = readers[id(weight)].touched() if is_by_rows else weight
+        holder = _own_rows(readers[id(weight)]).touched() if is_by_rows else weight
         if holder is not None and holder.grad is not None:
             yield name, holder.grad
+
+
+def _own_rows(reader: TableReader | ShardReader) -> TableReader:
+    return reader.own_rows if isinstance(reader, ShardReader) else reader
 
 
 def _advise(model: BaseModel, batch: Mapping[str, torch.Tensor], learning_rate: float) -> str:

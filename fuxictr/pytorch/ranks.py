@@ -129,6 +129,22 @@ class Ranks:
             found.append(part)
         return found
 
+    def scatter_from_first(self, parts: Sequence[torch.Tensor], own: torch.Tensor) -> torch.Tensor:
+        """Fills ``own`` with what the first rank has for this one, and returns it.
+
+        Args:
+            parts: on the first rank, one for each rank, on the CPU; of others nothing is read.
+            own: of the shape and type of this rank's part, on the CPU.
+        """
+        if self.is_first:
+            for rank, part in enumerate(parts):
+                if rank and len(part):
+                    dist.send(part.contiguous(), dst=rank, group=self._host_group)
+            return own.copy_(parts[0])
+        if len(own):
+            dist.recv(own, src=0, group=self._host_group)
+        return own
+
     def gather_texts(self, text: str) -> list[str]:
         """Returns the text of every rank, on all ranks."""
         if self.size == 1:
@@ -229,8 +245,8 @@ class Votes:
         return [bool(value) for value in values.tolist()]
 
 
-_ALONE = Ranks()
-_current = _ALONE
+ALONE = Ranks()
+_current = ALONE
 
 
 def current_ranks() -> Ranks:
@@ -266,7 +282,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
     """
     global _current
     rank, size, local_rank = launched_ranks()
-    if size == 1 or _current is not _ALONE:
+    if size == 1 or _current is not ALONE:
         yield _current
         return
     device = torch.device(device)
@@ -287,7 +303,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
             f"({str(error).strip().splitlines()[0]:.200})"
         ) from error
     finally:
-        _current = _ALONE
+        _current = ALONE
         if dist.is_initialized():
             dist.destroy_process_group()
 

@@ -14,6 +14,7 @@ from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, remove_leftovers
 from fuxictr.pytorch.callback import Callback
 from fuxictr.pytorch.checkpoint import note_path
+from fuxictr.pytorch.ranks import Votes
 from fuxictr.pytorch.trainer import Trainer
 from fuxictr.pytorch.training_state import TrainingState
 
@@ -109,6 +110,8 @@ class StateFiles:
 class StateSaver(Callback):
     """Saves the state after each evaluation, every so often between them, and when asked to stop.
 
+    On several processes a wish of one of them is followed by all, one step later (Votes).
+
     Args:
         trainer: whose state it is; this is to be the last of its callbacks.
         files: where it goes.
@@ -136,6 +139,8 @@ class StateSaver(Callback):
         self._best_step: int | None = None
         self._last = time.monotonic()
         self._is_training = False
+        self._votes = Votes(trainer.ranks, num_wishes=2)
+        self._must_stop = False
 
     def before_training(self, steps_per_epoch: int) -> None:
         """Starts the clock."""
@@ -144,10 +149,8 @@ class StateSaver(Callback):
 
     def is_due(self, step: int) -> bool:
         """Returns whether it is time for a state, or to stop."""
-        if self.is_stopping() or (self.save_steps is not None and step % self.save_steps == 0):
-            return True
-        minutes = self.save_minutes
-        return minutes is not None and time.monotonic() - self._last >= 60 * minutes
+        self._must_stop, is_late = self._votes.cast(self.is_stopping(), self._is_late())
+        return self._must_stop or is_late or bool(self.save_steps and step % self.save_steps == 0)
 
     def after_step(self, epoch: int, step: int) -> None:
         """Saves the state; ends the run where that is asked for."""
@@ -156,7 +159,8 @@ class StateSaver(Callback):
 
     def after_batch(self) -> None:
         """Ends the run in the middle of an evaluation where that is asked for."""
-        if self.is_stopping():
+        self._must_stop, _ = self._votes.cast(self.is_stopping(), False)
+        if self._must_stop:
             if self._is_training:
                 self._save()
             self.stop()
@@ -165,6 +169,7 @@ class StateSaver(Callback):
         """Saves the state with what was decided; ends the run where that is asked for."""
         if self.trainer.stopping.num_stalled == 0 and "metrics" in entry:
             self._best_step = entry["step"]
+        self._must_stop = self._votes.cast(self.is_stopping(), False)[0]
         self._save()
         self._stop_if_asked()
 
@@ -183,10 +188,18 @@ class StateSaver(Callback):
     def _save(self) -> None:
         state = self.trainer.state()
         state.identity = self.identify()
-        self.files.save(state, self._best_step)
+        ranks = self.trainer.ranks
+        with ranks.together():
+            if ranks.is_first:
+                self.files.save(state, self._best_step)
         self._last = time.monotonic()
         logger.debug("Saved the state to %s", self.files.path)
 
+    def _is_late(self) -> bool:
+        minutes = self.save_minutes
+        is_late = minutes is not None and time.monotonic() - self._last >= 60 * minutes
+        return is_late and self.trainer.ranks.is_first  # whose clock counts
+
     def _stop_if_asked(self) -> None:
-        if self.is_stopping():
+        if self._must_stop:
             self.stop()

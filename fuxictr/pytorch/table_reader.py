@@ -60,13 +60,17 @@ class TableReader:
     Args:
         table: weights (N, D).
         finder: what finds the rows of a batch.
+
+    Attributes:
+        table: as given.
+        finder: as given.
     """
 
     is_behind = False  # whether some rows of the table are not what they should be
 
     def __init__(self, table: nn.Parameter, finder: RowFinder) -> None:
         self.table = table
-        self._finder = finder
+        self.finder = finder
         self._leaves: list[Leaf] = []  # those that have a gradient
 
     def look_up(self, rows: torch.Tensor) -> torch.Tensor:
@@ -74,14 +78,14 @@ class TableReader:
         inverse, weights = self.narrow(rows)
         if not weights.requires_grad:
             return F.embedding(inverse, weights)
-        return _LookUp.apply(weights, inverse, self._finder.find(rows)[0])
+        return look_up_groups(weights, inverse, self.finder.find(rows)[0])
 
     def narrow(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns rows and a table in which these have the vectors that are looked for."""
         is_trained = torch.is_grad_enabled()
         if not is_trained and not self.is_behind:
             return rows, self.table.detach()
-        groups, inverse = self._finder.find(rows)
+        groups, inverse = self.finder.find(rows)
         numbers, weights, state = self._read(groups.rows)
 
         def keep(leaf: torch.Tensor) -> None:
@@ -98,8 +102,31 @@ class TableReader:
         The gradient may be changed in place.
         """
         if len(self._leaves) > 1 or not all(map(self._is_fresh, self._leaves)):
-            self._leaves = [self._join(self._leaves)]
+            self._leaves = [self._join(*self._take())]
         return self._leaves[0].weights if self._leaves else None
+
+    def read_rows(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Returns the weights of rows (U,) as they are by now, (U, D), without gradients."""
+        if not self.is_behind:
+            return self.table.detach().index_select(0, numbers)
+        return self._read(numbers).weights
+
+    def take_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the rows (P,) that have a gradient, and those (P, D), and forgets them."""
+        if self.touched() is None:
+            rows = torch.empty(0, dtype=torch.int64, device=self.table.device)
+            return rows, self.table.detach()[:0]
+        return self._take()
+
+    def put_gradients(self, numbers: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Makes these the gradients of all lookups up to now.
+
+        Args:
+            numbers: rows (P,); those of one row are added up, in their order.
+            gradients: their gradients (P, D).
+        """
+        self.forget_gradients()
+        self._leaves = [self._join(numbers, gradients)]
 
     def forget_gradients(self) -> None:
         """Does to the gradients what ``zero_grad`` does."""
@@ -110,6 +137,16 @@ class TableReader:
     def flush(self) -> None:
         """Brings the whole table up to date."""
 
+    def _take(self) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [(leaf.numbers, leaf.weights.grad) for leaf in self._leaves]
+        self.forget_gradients()  # a second backward through them counts as new
+        numbers, gradients = zip(*parts, strict=True)
+        return (
+            (numbers[0], gradients[0])
+            if len(parts) == 1
+            else (torch.cat(numbers), torch.cat(gradients))
+        )
+
     @torch.no_grad()
     def _read(self, numbers: torch.Tensor) -> Leaf:
         return Leaf(numbers, self.table.index_select(0, numbers), None)
@@ -119,16 +156,23 @@ class TableReader:
         return True
 
     @torch.no_grad()
-    def _join(self, parts: list[Leaf]) -> Leaf:
-        """Returns the rows of several lookups, or of one before an earlier step, as one."""
-        groups, inverse = self._finder.find(torch.cat([leaf.numbers for leaf in parts]))
+    def _join(self, numbers: torch.Tensor, gradients: torch.Tensor) -> Leaf:
+        """Returns rows (P,), of which some are equal, and their gradients (P, D) as one leaf."""
+        groups, _ = self.finder.find(numbers)
         joined = self._read(groups.rows)
-        gradient = torch.zeros_like(joined.weights)
-        gradient.index_add_(0, inverse, torch.cat([leaf.weights.grad for leaf in parts]))
-        for leaf in parts:
-            leaf.weights.grad = None  # a second backward through it counts as new
-        joined.weights.requires_grad_().grad = gradient
+        joined.weights.requires_grad_().grad = sum_by_row(groups, gradients)
         return joined
+
+
+def look_up_groups(weights: torch.Tensor, inverse: torch.Tensor, groups: RowGroups) -> torch.Tensor:
+    """Returns F.embedding(inverse, weights), whose gradient is one sum a row.
+
+    Args:
+        weights: of the distinct rows, (U, D).
+        inverse: which of them each position reads, (...).
+        groups: the positions, grouped by row.
+    """
+    return _LookUp.apply(weights, inverse, groups)
 
 
 class _LookUp(torch.autograd.Function):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.pytorch.ranks import launched_ranks
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -62,20 +63,37 @@ def get_device(gpu: int | str = -1) -> torch.device:
 
     Args:
         gpu: -1 for the CPU, an index for that CUDA device, ``auto`` for the first CUDA device where
-            there is one and the CPU otherwise.
+            there is one and the CPU otherwise. Of several processes that torchrun started, each
+            takes the CUDA device of its own number on its machine with ``auto``, and none may name
+            one.
 
     Raises:
-        ConfigError: the index is no CUDA device of this machine; there is no silent fallback.
+        ConfigError: the index is no CUDA device of this machine, or the machine has fewer devices
+            than processes; there is no silent fallback.
     """
+    _, num_ranks, local_rank = launched_ranks()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if num_ranks > 1 else 1
+        if 0 < count < num_local:
+            raise ConfigError(
+                f"--gpu auto: torchrun started {num_local} processes on this machine, which has "
+                f"GPUs 0..{count - 1}; allowed: --nproc_per_node={count} or fewer, or --gpu -1 for "
+                "the CPU"
+            )
+        return torch.device(f"cuda:{local_rank}" if count else "cpu")
     try:
         index = int(gpu)
     except ValueError:
         raise ConfigError(f"--gpu {gpu}: allowed: auto, -1 (CPU), a GPU index") from None
     if index == -1:
         return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if num_ranks > 1:
+        raise ConfigError(
+            f"--gpu {gpu}: torchrun started {num_ranks} processes, which cannot share a GPU; "
+            "allowed: auto (each takes the GPU of its number; CUDA_VISIBLE_DEVICES says which they "
+            "are) and -1 (CPU)"
+        )
     if not 0 <= index < count:
         found = f"GPUs 0..{count - 1}" if count else "no CUDA GPU"
         raise ConfigError(

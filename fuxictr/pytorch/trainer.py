@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,29 +15,33 @@ import numpy as np
 import torch
 
 from fuxictr.config import TrainConfig
-from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.metrics import (
-    Monitor,
-    check_groups,
-    evaluate_defined,
-    evaluate_metrics,
-    find_metric,
-    format_metrics,
-)
+from fuxictr.errors import CheckpointError, ConfigError
+from fuxictr.metrics import Monitor, find_metric
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.callback import Callback
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
-from fuxictr.pytorch.compiled import Step
+from fuxictr.pytorch.checkpoint import load_weights, read_tensors, write_weights
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.early_stopping import EarlyStopping
+from fuxictr.pytorch.evaluation import Evaluator
 from fuxictr.pytorch.lazy_adam import flush
 from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.precision import autocast, matmul_precision
+from fuxictr.pytorch.precision import matmul_precision
+from fuxictr.pytorch.rank_state import (
+    own_optimizer_state,
+    own_weights,
+    spread_weights,
+    whole_optimizer_state,
+    whole_weights,
+)
+from fuxictr.pytorch.rank_tables import cut_tables, penalty
+from fuxictr.pytorch.ranked_step import RankedStep
+from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.split_checks import check_splits
 from fuxictr.pytorch.training_state import (
     TrainingState,
+    gather_random_states,
     load_optimizer_state,
     load_random_state,
     load_raw_weights,
@@ -85,6 +89,10 @@ class Trainer:
     multiplied by 0.1 (floor 1e-6); after ``early_stop_patience`` of them in a row training stops.
     The best evaluation's weights are restored at the end.
 
+    Within ``ranks.joined`` on several processes each has its own rows of every batch (the
+    iterators' ``share``) and the numbers are those of one process but for rounding (RankedStep).
+    All public methods are collective then. Files are written by the first rank.
+
     Args:
         model: the model; it is moved to ``device``.
         config: how to train.
@@ -108,16 +116,21 @@ class Trainer:
         encoders_hash: str = "",
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.ranks = current_ranks()
+        cut_tables(model, config, self.ranks)
         self.model = model.to(device)
         self.encoders_hash = encoders_hash
         self.callbacks = list(callbacks)
         self.config = config
         self.device = torch.device(device)
         self.checkpoint = Path(checkpoint) if checkpoint else None
-        self.show_bar = verbose > 0
+        self.show_bar = verbose > 0 and self.ranks.is_first
         self.monitor = Monitor(config.monitor)
         self.stopping = EarlyStopping(config.monitor_mode, config.early_stop_patience)
-        self._step = TrainingStep(model, config, self.device, self._where)
+        self._step = self._make_step()
+        self._evaluator = Evaluator(
+            model, config, self.device, self.ranks, self.show_bar, self.callbacks
+        )
         self.optimizer = self._step.optimizer
         self._best_state: dict[str, torch.Tensor] | None = None
         self._losses = LossMean(self.device)
@@ -151,12 +164,15 @@ class Trainer:
             DataError: as ``check_splits``.
             NotFiniteError: the loss or a gradient became NaN or infinite.
         """
-        check_splits(self.model, self.config.metrics, train, valid)
-        step = self._make_step(train)
+        self._check_share(train)
+        check_splits(self.model, self.config.metrics, train, valid, self.ranks)
+        step = self._step_of(train)
         self._result, self._num_epoch_batches = FitResult(), 0
         if state is not None:
-            with _naming_the_state():
+            with self.ranks.together(), _naming_the_state():
                 self._load_state(state, train)
+        else:
+            self._part_random_numbers()
         logger.info(
             "%s training: %d rows, %d batches/epoch on %s",
             "Start" if state is None else "Resume",
@@ -180,32 +196,41 @@ class Trainer:
         """Returns all that decides how the training goes on; its tensors are the ones in use.
 
         It may be asked for between two steps, after a step before its evaluation, and after that.
+        On several processes the first one has all of it, in the form that one process has, and the
+        others have no tensors.
         """
+        losses = self._losses.state(self.ranks)
         progress = {
             "result": asdict(self._result),
             "num_epoch_batches": self._num_epoch_batches,
             "loader_epoch": self._loader_epoch,
             "stopping": asdict(self.stopping),
-            "losses": self._losses.state(),
+            "losses": losses,
             "callbacks": {type(c).__name__: c.state() for c in self.callbacks},
         }
-        tensors = {
-            "weights": raw_weights(self.model),
-            "optimizer": optimizer_state(self.optimizer),
+        model, ranks = self.model, self.ranks
+        optimizer = optimizer_state(self.optimizer)
+        tensors: dict[str, Any] = {
+            "weights": whole_weights(raw_weights(model), model, ranks),
+            "optimizer": whole_optimizer_state(optimizer, self.optimizer, model, ranks),
             "random": random_state(self.device),
         }
+        if ranks.size > 1:
+            tensors["random_of_ranks"] = gather_random_states(tensors["random"], ranks)
         if self._best_state is not None:
-            tensors["best"] = self._best_state
-        return TrainingState(progress, tensors)
+            tensors["best"] = whole_weights(self._best_state, model, ranks)
+        return TrainingState(progress, tensors if ranks.is_first else {})
 
     def _load_state(self, state: TrainingState, train: EpochIterator) -> None:
         progress, tensors = state.progress, state.tensors
-        load_raw_weights(self.model, tensors["weights"])
-        load_optimizer_state(self.optimizer, tensors["optimizer"])
-        self._best_state = tensors.get("best")
+        load_raw_weights(self.model, own_weights(tensors["weights"], self.model))
+        optimizer = own_optimizer_state(tensors["optimizer"], self.optimizer, self.model)
+        load_optimizer_state(self.optimizer, optimizer)
+        best = tensors.get("best")
+        self._best_state = None if best is None else own_weights(best, self.model)
         self._result = FitResult(**progress["result"])
         self.stopping = EarlyStopping(**progress["stopping"])
-        self._losses.load_state(progress["losses"])
+        self._losses.load_state(progress["losses"], self.ranks)
         for callback in self.callbacks:
             known = progress["callbacks"].get(type(callback).__name__)
             if known is not None:
@@ -213,12 +238,18 @@ class Trainer:
         self._num_epoch_batches = progress["num_epoch_batches"]
         self._loader_epoch = progress["loader_epoch"]
         train.go_on(self._loader_epoch, self._num_epoch_batches)
-        load_random_state(tensors["random"], self.device)
+        of_ranks = tensors.get("random_of_ranks", [])
+        if self.ranks.is_first:
+            load_random_state(tensors["random"], self.device)
+        elif len(of_ranks) == self.ranks.size:
+            load_random_state(of_ranks[self.ranks.rank], self.device)
+        else:
+            self._part_random_numbers(self._result.num_steps)
 
     def evaluate(
         self, batches: EpochIterator, description: str = "Evaluate", skip_undefined: bool = False
     ) -> dict[str, float]:
-        """Returns the config's metrics over all rows, and logs them.
+        """Returns the config's metrics over all rows, on all ranks, and logs them.
 
         Args:
             batches: the rows.
@@ -230,24 +261,14 @@ class Trainer:
             ConfigError: a metric needs groups and the batches have no group ids.
             DataError: a metric is not defined for these labels or groups.
         """
-        check_groups(self.config.metrics, batches.group_ids)
-        y_pred, y_true = self._scores(batches, description, with_labels=True)
-        rows = (y_true, y_pred, self.config.metrics, batches.group_ids)
-        try:
-            if skip_undefined:
-                results, undefined = evaluate_defined(*rows)
-                for reason in undefined.values():
-                    logger.warning("%s: %s; the results go without it", description, reason)
-            else:
-                results = evaluate_metrics(*rows)
-        except DataError as error:
-            raise type(error)(f"{description}: {error}") from error
-        logger.info("[Metrics] %s", format_metrics(results))
-        return results
+        return self._evaluator.evaluate(batches, description, skip_undefined)
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
-        """Returns the click probability of every row, float32 (rows,), in the rows' order."""
-        return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
+        """Returns the click probability of every row, float32 (rows,), in the rows' order.
+
+        On several processes the first one has all rows, the others none.
+        """
+        return self._evaluator.predict(batches, description)
 
     def train_step(self, batch: Batch) -> torch.Tensor:
         """Does one step and returns the batch's mean cross-entropy, still on the device.
@@ -258,16 +279,45 @@ class Trainer:
         """
         return self._step(batch)
 
-    def _make_step(self, train: EpochIterator) -> Step:
+    def _make_step(self) -> TrainingStep:
+        if self.ranks.size == 1:
+            return TrainingStep(self.model, self.config, self.device, self._where)
+        return RankedStep(self.model, self.config, self.device, self._where, self.ranks)
+
+    def _step_of(self, train: EpochIterator) -> Callable[[Batch, int], torch.Tensor]:
+        """Returns what does a step on this process's rows of a batch of so many rows."""
+        if self.ranks.size > 1:
+            return self._step
         first, stop = train.bounds()[0]
-        return self._step.prepare(self.train_step, stop - first)
+        step = self._step.prepare(self.train_step, stop - first)
+        return lambda batch, num_rows: step(batch)
+
+    def _check_share(self, train: EpochIterator) -> None:
+        place, found = (self.ranks.rank, self.ranks.size), train.share
+        is_split_otherwise = train.is_split_by_batch and self.ranks.size > 1
+        if (found.rank, found.num_ranks) != place or is_split_otherwise:
+            raise ConfigError(
+                f"training batches: found those of rank {found.rank} of {found.num_ranks}, this is "
+                f"rank {place[0]} of {place[1]}; give the loader share=Share(rank, num_ranks), and "
+                "let training rows not be split by batch"
+            )
+
+    def _part_random_numbers(self, num_steps: int = 0) -> None:
+        """Lets each rank draw its own dropout; the first one draws what one process would."""
+        if not self.ranks.is_first:
+            torch.manual_seed(self.config.seed + 1_000_003 * self.ranks.rank + num_steps)
 
     def _where(self, num_steps_ago: int = 0) -> str:
         """Returns the place of the present step, or of an earlier one, in the training."""
         result = self._result
         return f"epoch {max(result.num_epochs, 1)}, step {result.num_steps + 1 - num_steps_ago}"
 
-    def _train(self, train: EpochIterator, valid: EpochIterator | None, step: Step) -> None:
+    def _train(
+        self,
+        train: EpochIterator,
+        valid: EpochIterator | None,
+        step: Callable[[Batch, int], torch.Tensor],
+    ) -> None:
         result = self._result
         for epoch in range(max(result.num_epochs, 1), self.config.epochs + 1):
             if self.stopping.should_stop:  # so it had been decided when the state was saved
@@ -285,26 +335,29 @@ class Trainer:
         if not result.history:  # eval_steps is longer than the whole training
             self._evaluate_and_decide(valid, result.num_epochs)
 
-    def _train_epoch(self, train: EpochIterator, epoch: int, step: Step) -> Iterator[None]:
+    def _train_epoch(
+        self, train: EpochIterator, epoch: int, step: Callable[[Batch, int], torch.Tensor]
+    ) -> Iterator[None]:
         """Does the steps of one epoch that are left; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
         result = self._result
         if self._owes_evaluation(interval):
             yield
         self.model.train()
-        done = train.bounds()[: self._num_epoch_batches]
-        num_rows_done = done[-1][1] if done else 0
+        left = train.bounds()[self._num_epoch_batches :]
+        num_rows_done = left[0][0] if left else train.num_rows
         start = time.perf_counter()
         with progress_bar(
             train.num_rows, f"Epoch {epoch}", self.show_bar, initial=num_rows_done
         ) as advance:
-            for batch in train:
+            for batch, (first, stop) in zip(train, left, strict=True):
+                num_rows = stop - first
                 self._loader_epoch = train.epoch
-                self._add_loss(step(batch), batch)
+                self._add_loss(step(batch, num_rows), batch)
                 self._num_epoch_batches += 1
                 result.num_steps += 1
-                result.num_rows += batch.num_rows
-                advance(batch.num_rows)
+                result.num_rows += num_rows
+                advance(num_rows)
                 due = [c for c in self.callbacks if c.is_due(result.num_steps)]
                 is_evaluated = result.num_steps % interval == 0
                 if due or is_evaluated:
@@ -326,8 +379,15 @@ class Trainer:
     def _add_loss(self, loss: torch.Tensor, batch: Batch) -> None:
         self._batch = batch
         num_steps_ago = self._losses.add(loss)
+        error = None
         if num_steps_ago is not None:
-            raise self._step.not_finite(math.nan, batch, self._where(num_steps_ago))
+            error = self._step.not_finite(math.nan, batch, self._where(num_steps_ago))
+        if self._losses.num_kept == 0 and self.device.type == "cuda":
+            self.ranks.raise_together(
+                error
+            )  # on a CPU a step looks at it before the weights change
+        elif error is not None:
+            raise error
 
     def _seconds_since(self, start: float) -> float:
         if self.device.type == "cuda":
@@ -336,13 +396,14 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         """Returns the mean loss of the steps since the last evaluation, penalties included."""
-        with torch.no_grad():
-            penalty = self.model.regularization_loss().item()
         num_steps_ago = self._losses.collect()
-        loss = self._losses.mean + penalty
+        loss = self._losses.mean(self.ranks) + penalty(self.model, self.ranks)
+        error = None
         if num_steps_ago is not None or not math.isfinite(loss):
             assert self._batch is not None, "an evaluation comes after a step"
-            raise self._step.not_finite(loss, self._batch, self._where(1 + (num_steps_ago or 0)))
+            where = self._where(1 + (num_steps_ago or 0))
+            error = self._step.not_finite(loss, self._batch, where)
+        self.ranks.raise_together(error)
         return loss
 
     def _evaluate_and_decide(self, valid: EpochIterator | None, epoch: int) -> None:
@@ -387,7 +448,10 @@ class Trainer:
 
     def _keep_best(self) -> None:
         if self.checkpoint is not None:
-            save_weights(self.model, self.checkpoint, self.encoders_hash)
+            weights = whole_weights(self.model.state_dict(), self.model, self.ranks)
+            with self.ranks.together():
+                if self.ranks.is_first:
+                    write_weights(weights, self.checkpoint, self.encoders_hash)
         else:
             state = self.model.state_dict()
             self._best_state = {name: tensor.clone() for name, tensor in state.items()}
@@ -400,34 +464,19 @@ class Trainer:
                 result.valid = result.history[-1].get("metrics", {})
         elif self.checkpoint is not None:
             logger.info("Load best model: %s", self.checkpoint)
-            load_weights(self.model, self.checkpoint)
+            self._load_weights(self.checkpoint)
         elif self._best_state is not None:
             self.model.load_state_dict(self._best_state)
 
-    @torch.inference_mode()
-    def _scores(
-        self, batches: EpochIterator, description: str, with_labels: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns probabilities and labels, float32 (rows,), where the model is."""
-        self.model.eval()
-        y_pred = torch.empty(batches.num_rows, dtype=torch.float32, device=self.device)
-        y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
-        start = 0
-        with (
-            matmul_precision(self.config.matmul_precision),
-            autocast(self.config.amp, self.device),
-            progress_bar(batches.num_rows, description, self.show_bar) as advance,
-        ):
-            for batch in batches:
-                stop = start + batch.num_rows
-                y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
-                if with_labels:
-                    y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
-                start = stop
-                advance(batch.num_rows)
-                for callback in self.callbacks:
-                    callback.after_batch()
-        return y_pred, y_true
+    def _load_weights(self, path: Path) -> None:
+        if self.ranks.size == 1:
+            load_weights(self.model, path)
+            return
+        weights: dict[str, torch.Tensor] = {}
+        with self.ranks.together():
+            if self.ranks.is_first:
+                weights = read_tensors(path)
+        spread_weights(weights, self.model, self.ranks)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import nn
 from fuxictr.errors import CheckpointError
 from fuxictr.pytorch.checkpoint import read_tensors, write_tensors
 from fuxictr.pytorch.lazy_adam import LazyAdam
+from fuxictr.pytorch.ranks import Ranks
 
 # Raise it whenever a state of before cannot be gone on from.
 STATE_VERSION = 1
@@ -133,6 +134,31 @@ def load_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     np.random.set_state(("MT19937", words.numpy().astype(np.uint32), *rest))
     version, python_words, python_gauss = state["python"]
     random.setstate((version, tuple(python_words.tolist()), python_gauss))
+
+
+def gather_random_states(state: Mapping[str, Any], ranks: Ranks) -> list[dict[str, Any]]:
+    """Returns what ``random_state`` returned on each rank, on all of them.
+
+    Each generator's state as it is read back from a file, of tensors and plain values.
+    """
+    texts = ranks.gather_texts(json.dumps(_to_plain(state)))
+    return [_from_plain(json.loads(text)) for text in texts]
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return {"dtype": str(value.dtype).removeprefix("torch."), "values": value.tolist()}
+    if isinstance(value, Mapping):
+        return {name: _to_plain(part) for name, part in value.items()}
+    return [_to_plain(part) for part in value] if isinstance(value, list) else value
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {"dtype", "values"}:
+        return torch.tensor(value["values"], dtype=getattr(torch, value["dtype"]))
+    if isinstance(value, dict):
+        return {name: _from_plain(part) for name, part in value.items()}
+    return [_from_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

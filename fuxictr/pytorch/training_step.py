@@ -52,9 +52,14 @@ class TrainingStep:
         self._penalties = list(model.penalized_parameters())
         self._loss: Step = self._plain_loss
         self._is_watched = device.type == "cpu"
+        self._may_call = True  # the model, to find where a number went bad
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch, num_rows: int | None = None) -> torch.Tensor:
         """Does one step and returns the batch's mean cross-entropy, still on the device.
+
+        Args:
+            batch: the rows.
+            num_rows: rows of the batch, where these are this process's part of it; see RankedStep.
 
         Raises:
             NotFiniteError: on a CPU, where the loss or a gradient is NaN or infinite; the weights
@@ -91,7 +96,8 @@ class TrainingStep:
         """Returns the error for a loss that is NaN or infinite; says what became so first."""
         rate = self.optimizer.param_groups[0]["lr"]
         with autocast(self.config.amp, self.device):
-            return NotFiniteError(explain_not_finite(self.model, batch, where, loss, rate))
+            text = explain_not_finite(self.model, batch, where, loss, rate, may_call=self._may_call)
+        return NotFiniteError(text)
 
     def _plain_loss(self, batch: Batch) -> torch.Tensor:
         with autocast(self.config.amp, self.device):

@@ -5,6 +5,8 @@ from fuxictr.pytorch.dataloaders.encoded import open_parquet, read_encoded, read
 from fuxictr.pytorch.dataloaders.iterators import BatchIterator, EpochIterator
 from fuxictr.pytorch.dataloaders.parquet import ParquetRows
 from fuxictr.pytorch.dataloaders.rank_dataloader import RankDataLoader
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
+from fuxictr.pytorch.dataloaders.share import Share
 from fuxictr.pytorch.dataloaders.streaming import StreamingIterator
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "EpochIterator",
     "ParquetRows",
     "RankDataLoader",
+    "RowRanges",
+    "Share",
     "StreamingIterator",
     "from_arrays",
     "make_layout",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,28 +12,37 @@ from fuxictr.array_files import require_memory
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import Batch, ColumnLayout
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
 
 
 @dataclass(frozen=True)
 class ColumnarData:
-    """Rows of a split.
+    """Rows of a split: all of them, or the cut that one of several processes has.
 
     Attributes:
         layout: names of the columns.
         ids: (rows, layout.num_ids), int32.
         values: (rows, layout.num_values), float32.
-        group_ids: np.int64 (rows,), equal where the group column is equal; None = not asked for.
+        group_ids: np.int64, equal where the group column is equal, one for each row of the whole
+            split; None = not asked for.
+        cut: which rows of the split these are; None = all.
     """
 
     layout: ColumnLayout
     ids: torch.Tensor
     values: torch.Tensor
     group_ids: np.ndarray | None = None
+    cut: RowRanges | None = None
 
     @property
     def num_rows(self) -> int:
-        """Number of rows."""
+        """Number of rows that are here."""
         return self.ids.shape[0]
+
+    @property
+    def num_split_rows(self) -> int:
+        """Number of rows of the split."""
+        return self.num_rows if self.cut is None else self.cut.num_split_rows
 
     @property
     def num_bytes(self) -> int:
@@ -46,6 +55,18 @@ class ColumnarData:
             return Batch(self.layout, self.ids[index], self.values[index])
         ids, values = self.ids.index_select(0, index), self.values.index_select(0, index)
         return Batch(self.layout, ids, values)
+
+    def take(self, index: torch.Tensor | slice) -> ColumnarData:
+        """Returns the chosen rows, as ``rows`` does, without groups."""
+        rows = self.rows(index)
+        return ColumnarData(self.layout, rows.ids, rows.values_matrix)
+
+    def cut_to(self, own: RowRanges) -> ColumnarData:
+        """Returns a copy of some rows of a whole split."""
+        assert self.cut is None, "what is cut is not cut again"
+        index = as_index(own.within(0, self.num_rows))
+        ids, values = self.ids[index].clone(), self.values[index].clone()
+        return replace(self, ids=ids, values=values, cut=own)
 
     def write(self, start: int, rows: Batch) -> int:
         """Copies ``rows`` in from row ``start`` on; returns the row behind the last one."""
@@ -88,6 +109,11 @@ def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
     )
 
 
+def as_index(places: slice | np.ndarray) -> slice | torch.Tensor:
+    """Returns places in the form in which ``ColumnarData.rows`` takes them."""
+    return places if isinstance(places, slice) else torch.from_numpy(places)
+
+
 def allocate(layout: ColumnLayout, num_rows: int) -> ColumnarData:
     """Returns matrices for ``num_rows`` rows, with nothing in them yet."""
     return ColumnarData(
@@ -122,8 +148,16 @@ def collect_columns(
     layout: ColumnLayout,
     feature_map: FeatureMap,
     where: str,
+    own: RowRanges | None = None,
 ) -> ColumnarData:
     """Builds the data from (name, column) pairs, of which it holds one at a time.
+
+    Args:
+        columns: the pairs.
+        layout: names of the columns.
+        feature_map: the fields and labels.
+        where: file that they are from, for messages.
+        own: which rows of the split the columns hold; null = all.
 
     Raises:
         DataError: as ``from_arrays``.
@@ -135,9 +169,9 @@ def collect_columns(
             num_bytes = 4 * num_rows * (layout.num_ids + layout.num_values)
             require_memory(num_bytes, f"{where}: {num_rows:,} rows")
             data = allocate(layout, num_rows)
-        store_column(data, name, column, feature_map, where)
+        store_column(data, name, column, feature_map, where, own)
     assert data is not None, "a feature map has a field"
-    return data
+    return replace(data, cut=own)
 
 
 def store_column(
@@ -146,7 +180,7 @@ def store_column(
     column: np.ndarray,
     feature_map: FeatureMap,
     where: str,
-    first_row: int = 0,
+    numbers: Sequence[int] | RowRanges | None = None,
 ) -> None:
     """Checks a column and copies it into its matrix.
 
@@ -156,7 +190,7 @@ def store_column(
         column: (rows,), or (rows, width) for a sequence or a vector.
         feature_map: the fields, which say how large an id may be.
         where: file that the column is from, for messages.
-        first_row: rows of that file before these.
+        numbers: what numbers, from 0, these rows have in that file; null = 0, 1, 2, ...
 
     Raises:
         DataError: its shape or type is another, an id is outside its vocabulary or a value is not
@@ -165,13 +199,14 @@ def store_column(
     is_id, position = data.layout.positions[name]
     width = data.layout.widths.get(name)
     where = f"{where}: column '{name}'"
+    numbers = range(data.num_rows) if numbers is None else numbers
     expected = (data.num_rows,) if width is None else (data.num_rows, width)
     if column.shape != expected:
         raise DataError(f"{where}: found shape {column.shape}, expected {expected}")
     matrix = (data.ids if is_id else data.values).numpy()
     target = matrix[:, position] if width is None else matrix[:, position : position + width]
     if is_id:
-        _check_ids(column, feature_map.features[name]["vocab_size"], where, first_row)
+        _check_ids(column, feature_map.features[name]["vocab_size"], where, numbers)
         target[...] = column
         return
     if column.dtype.kind not in "biuf":
@@ -180,11 +215,11 @@ def store_column(
         target[...] = column
     finite = np.isfinite(target)
     if not finite.all():
-        row, value = _first(column, ~finite)
-        raise DataError(f"{where}, row {first_row + row}: found {value}, expected a finite float32")
+        row, value = _first(column, ~finite, numbers)
+        raise DataError(f"{where}, row {row}: found {value}, expected a finite float32")
     if name in feature_map.labels and not ((target == 0) | (target == 1)).all():
-        row, value = _first(column, (target != 0) & (target != 1))
-        raise DataError(f"{where}, row {first_row + row}: found {value}, expected a label 0 or 1")
+        row, value = _first(column, (target != 0) & (target != 1), numbers)
+        raise DataError(f"{where}, row {row}: found {value}, expected a label 0 or 1")
 
 
 def check_columns(found: Iterable[str], wanted: Iterable[str], where: str) -> None:
@@ -226,26 +261,28 @@ def check_groups_present(column: np.ndarray, where: str, first_row: int = 0) -> 
         raise DataError(f"{where}, row {row}: found nan, expected a group in every row")
 
 
-def _check_ids(column: np.ndarray, size: int, where: str, first_row: int) -> None:
+def _check_ids(
+    column: np.ndarray, size: int, where: str, numbers: Sequence[int] | RowRanges
+) -> None:
     # An id past its own vocabulary would read another field's rows of the common table.
     if column.dtype.kind not in "iuf":
         raise DataError(f"{where}: found dtype {column.dtype}, expected integer ids")
     if column.dtype.kind == "f":
         broken = column != np.trunc(column)
         if broken.any():
-            row, value = _first(column, broken)
-            raise DataError(
-                f"{where}, row {first_row + row}: found {value}, expected an integer id"
-            )
+            row, value = _first(column, broken, numbers)
+            raise DataError(f"{where}, row {row}: found {value}, expected an integer id")
     if column.size and (column.min() < 0 or column.max() >= size):
-        row, value = _first(column, (column < 0) | (column >= size))
+        row, value = _first(column, (column < 0) | (column >= size), numbers)
         raise DataError(
-            f"{where}, row {first_row + row}: id {value} is outside 0..{size - 1} "
+            f"{where}, row {row}: id {value} is outside 0..{size - 1} "
             "of the feature map; rebuild the dataset"
         )
 
 
-def _first(column: np.ndarray, chosen: np.ndarray) -> tuple[int, np.generic]:
-    # Returns the row, counted from 1, and the value of the first chosen cell.
+def _first(
+    column: np.ndarray, chosen: np.ndarray, numbers: Sequence[int] | RowRanges
+) -> tuple[int, np.generic]:
+    # Returns the row's number, counted from 1, and the value of the first chosen cell.
     index = int(chosen.argmax())
-    return index // (column.size // len(column)) + 1, column.reshape(-1)[index]
+    return numbers[index // (column.size // len(column))] + 1, column.reshape(-1)[index]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fuxictr.array_files import find_encoded, open_arrays, read_whole
+from fuxictr.array_files import find_encoded, naming_damage, open_arrays, read_whole, require_memory
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
@@ -19,21 +21,33 @@ from fuxictr.pytorch.dataloaders.columnar import (
     make_layout,
 )
 from fuxictr.pytorch.dataloaders.parquet import ParquetRows
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
+
+# Which rows are read of a split, of which the number is given.
+Choice = Callable[[int], RowRanges]
 
 
 def read_encoded(
-    path: str | Path, feature_map: FeatureMap, group_id: str | None = None, labels: bool = True
+    path: str | Path,
+    feature_map: FeatureMap,
+    group_id: str | None = None,
+    labels: bool = True,
+    choose: Choice | None = None,
 ) -> ColumnarData:
     """Reads encoded rows into memory, which holds a slice or a column beside them while it reads.
 
     A parquet file has one row a row; a sequence or vector is a list. An .npz has one array a
     column, an .h5 one dataset; a sequence or vector is 2-D, with the rows along the first axis.
 
+    Where only some rows are wanted, no more is read than the row groups of a parquet file that have
+    some of them, a dataset's slice from the first to the last of them, a column of an .npz.
+
     Args:
         path: what ``find_encoded`` takes.
         feature_map: the fields and labels to read; other columns are left out.
         group_id: column whose equal values make groups; null = none.
         labels: whether the rows have labels.
+        choose: says which rows are wanted; null = all. Groups are read of all rows.
 
     Raises:
         ConfigError: the column ``group_id`` is missing.
@@ -43,8 +57,9 @@ def read_encoded(
     """
     files = find_encoded(path)
     if files[0].suffix == ".parquet":
-        return ParquetRows(files, feature_map, group_id, labels).load()
-    return _read_arrays(files[0], feature_map, group_id, labels)
+        rows = ParquetRows(files, feature_map, group_id, labels)
+        return rows.load(None if choose is None else choose(rows.num_rows))
+    return _read_arrays(files[0], feature_map, group_id, labels, choose)
 
 
 def read_parquet(path: str | Path, feature_map: FeatureMap) -> ColumnarData:
@@ -74,22 +89,42 @@ def open_parquet(
 
 
 def _read_arrays(
-    path: Path, feature_map: FeatureMap, group_id: str | None, labels: bool
+    path: Path,
+    feature_map: FeatureMap,
+    group_id: str | None,
+    labels: bool,
+    choose: Choice | None,
 ) -> ColumnarData:
     layout = make_layout(feature_map, labels)
+    own = None
     with open_arrays(path) as (names, find):
-
-        def read(name: str) -> np.ndarray:
-            return read_whole(path, name, find(name))
-
         check_columns(names, layout.positions, str(path))
         check_group_column(names, group_id, str(path))
-        pairs = ((name, read(name)) for name in layout.positions)
-        data = collect_columns(pairs, layout, feature_map, str(path))
+        if choose is not None:
+            shape = find(next(iter(layout.positions))).shape
+            own = choose(shape[0] if shape else 0)
+        pairs = ((name, _read_own(path, name, find(name), own)) for name in layout.positions)
+        data = collect_columns(pairs, layout, feature_map, str(path), own)
         if group_id is None:
             return data
         where = f"{path}: column '{group_id}' (key 'group_id')"
-        return replace(data, group_ids=_group_codes(read(group_id), data.num_rows, where))
+        groups = read_whole(path, group_id, find(group_id))
+        return replace(data, group_ids=_group_codes(groups, data.num_split_rows, where))
+
+
+def _read_own(path: Path, name: str, found: Any, own: RowRanges | None) -> np.ndarray:
+    # Returns the wanted rows of what ``open_arrays`` found under a name.
+    if own is None:
+        return read_whole(path, name, found)
+    where = f"{path}: column '{name}'"
+    if found.shape[:1] != (own.num_split_rows,):
+        raise DataError(f"{where}: found shape {found.shape}, expected {own.num_split_rows} rows")
+    first, stop = own.hull(0, own.num_split_rows)
+    with naming_damage(path, name):
+        if not isinstance(found, np.ndarray):  # a dataset of an h5, still on disk
+            require_memory(found.nbytes // max(len(found), 1) * (stop - first), where)
+        part: np.ndarray = found[first:stop]
+    return part[own.within(first, stop)]
 
 
 def _group_codes(column: np.ndarray, num_rows: int, where: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders.columnar import ColumnarData
+from fuxictr.pytorch.dataloaders.share import ALONE, Division, Share, batch_bounds
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,14 @@ class EpochIterator(ABC):
     The order of the rows follows from the rows, seed and epoch alone. Every batch has
     ``batch_size`` rows, but the last one: it has what is left, or one row more.
 
+    Several processes (ranks) share the rows. Rows, batches, their sizes and order are those of all
+    ranks together, the same as of one process; a rank yields its own rows of them, and as many
+    batches as every other rank:
+
+    - not split by batch: its batch k has those rows of batch k that are its own, or none, in order.
+    - split by batch: a rank yields a run of whole batches, and at the end empty ones where others
+      have one more. The rows of all ranks, one rank after the other, are in order.
+
     Args:
         num_rows: rows of the split.
         batch_size: rows of a batch.
@@ -31,8 +40,11 @@ class EpochIterator(ABC):
         seed: seed of the order.
         device: where batches are wanted.
         group_ids: np.int64 (num_rows,), equal where rows are of one group; null = no groups.
+        share: which of several ranks this is.
+        is_split_by_batch: ranks have whole batches, which is not possible when shuffled.
 
     Attributes:
+        group_ids: None on all ranks but the first one.
         epoch: number of passes begun; the next one is shuffled by (seed, epoch).
     """
 
@@ -44,13 +56,18 @@ class EpochIterator(ABC):
         seed: int,
         device: torch.device | str,
         group_ids: np.ndarray | None,
+        share: Share = ALONE,
+        is_split_by_batch: bool = False,
     ) -> None:
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.device = torch.device(device)
-        self.group_ids = group_ids
+        self.group_ids = group_ids if share.is_first else None
+        self.share = share
+        self.is_split_by_batch = is_split_by_batch
+        self.division = Division(batch_size, shuffle, is_split_by_batch, share)
         self.epoch = 0
         self._num_passed_over = 0
 
@@ -63,18 +80,25 @@ class EpochIterator(ABC):
 
     def bounds(self) -> list[tuple[int, int]]:
         """Returns the first row of each batch, and the row behind its last one."""
-        starts = list(range(0, self.num_rows, self.batch_size))
-        # Batch normalisation cannot train on one row: a last batch of one joins the one before.
-        if len(starts) > 1 and self.num_rows - starts[-1] == 1:
-            starts.pop()
-        return list(zip(starts, [*starts[1:], self.num_rows], strict=True)) if starts else []
+        return batch_bounds(self.num_rows, self.batch_size)
+
+    @property
+    def own_rows(self) -> tuple[int, int]:
+        """The first row of this rank, and the one behind its last, of a split by batch."""
+        assert self.is_split_by_batch or self.share.is_all, "its rows are in all batches"
+        return self.division.own_rows(self.num_rows).hull(0, self.num_rows)
+
+    @property
+    def num_own_batches(self) -> int:
+        """Number of batches that every rank yields in an epoch."""
+        return self.division.num_own_batches(self.num_rows)
 
     def go_on(self, epoch: int, num_batches: int) -> None:
         """Makes the next pass go on in the middle of an epoch.
 
         Args:
             epoch: which one, as attribute ``epoch`` counted it when it had begun.
-            num_batches: batches of it that are passed over.
+            num_batches: batches of it that are passed over, of those that every rank yields.
         """
         self.epoch = max(epoch - 1, 0)
         self._num_passed_over = num_batches
@@ -93,7 +117,7 @@ class EpochIterator(ABC):
 
     def deliver(self, batch: Batch) -> Batch:
         """Returns the batch on the device; from the host it goes there asynchronously."""
-        if self.device.type == "cuda" and not batch.ids.is_cuda:
+        if self.device.type == "cuda" and not batch.ids.is_cuda and batch.num_rows:
             ids, values = batch.ids.pin_memory(), batch.values_matrix.pin_memory()
             batch = Batch(batch.layout, ids, values)
         return batch.to(self.device)
@@ -106,11 +130,20 @@ class BatchIterator(EpochIterator):
     otherwise they stay in host memory and are copied by batches.
 
     Args:
-        data: the rows.
+        data: the rows of the split, of which a rank keeps a copy of its own ones; or just these, if
+            ``data.cut`` says so.
         batch_size: rows of a batch; the last batch holds what is left, or one row more.
         shuffle: draw a new order of all rows every epoch.
         seed: seed of the order.
         device: where batches are wanted.
+        share: which of several ranks this is.
+        is_split_by_batch: ranks have whole batches.
+
+    Attributes:
+        data: the rank's own rows.
+
+    Raises:
+        ValueError: the data were cut for another rank or another use.
     """
 
     def __init__(
@@ -120,18 +153,50 @@ class BatchIterator(EpochIterator):
         shuffle: bool = False,
         seed: int = 2019,
         device: torch.device | str = "cpu",
+        share: Share = ALONE,
+        *,
+        is_split_by_batch: bool = False,
     ) -> None:
-        super().__init__(data.num_rows, batch_size, shuffle, seed, device, data.group_ids)
+        super().__init__(
+            *(data.num_split_rows, batch_size, shuffle, seed, device, data.group_ids, share),
+            is_split_by_batch,
+        )
+        own = self.division.own_rows(self.num_rows)
+        if data.cut is None and not share.is_all:
+            data = data.cut_to(own)
+        elif data.cut is not None and data.cut != own:
+            raise ValueError(
+                f"data: found {data.num_rows:,} rows that were cut from {self.num_rows:,}, but not "
+                f"the {own.num_rows:,} of rank {share.rank} of {share.num_ranks}"
+            )
         self.data = self._place(data)
 
     def __iter__(self) -> Iterator[Batch]:
         generator, num_passed_over = self.begin_epoch()
         order = None
         if self.shuffle:
-            order = torch.randperm(self.num_rows, generator=generator).to(self.data.ids.device)
-        for start, stop in self.bounds()[num_passed_over:]:
+            order, bounds = self._draw(generator)
+            order = order.to(self.data.ids.device)
+        else:
+            bounds = self.division.own_bounds(self.num_rows)
+        for start, stop in bounds[num_passed_over:]:
             index = slice(start, stop) if order is None else order[start:stop]
             yield self.deliver(self.data.rows(index))
+
+    def _draw(self, generator: torch.Generator) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        """Returns an epoch's order of the rows that are here, and the bounds of batches in it."""
+        bounds = self.bounds()
+        if self.share.is_all:
+            return torch.randperm(self.num_rows, generator=generator), bounds
+        # The same numbers whatever their type; every rank draws all of them, so they are small.
+        dtype = torch.int32 if self.num_rows < 2**31 else torch.int64
+        order = torch.randperm(self.num_rows, generator=generator, dtype=dtype).numpy()
+        first, stop = self.share.part(self.num_rows)
+        is_own = (order >= first) & (order < stop)
+        sizes = [np.count_nonzero(is_own[slice(*bound)]) for bound in bounds]
+        cuts = np.cumsum([0, *sizes]).tolist()
+        own = torch.from_numpy(order[is_own] - first)
+        return own, list(zip(cuts[:-1], cuts[1:], strict=True))
 
     def _place(self, data: ColumnarData) -> ColumnarData:
         if self.device.type != "cuda":

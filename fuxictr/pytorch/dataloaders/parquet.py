@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
     ColumnarData,
     allocate,
+    as_index,
     check_columns,
     check_group_column,
     check_groups_present,
     make_layout,
     store_column,
 )
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,52 +101,99 @@ class ParquetRows:
                 self._states.append(_state_of(path))
                 self._buffers.append(read_buffer(path, file.metadata))
                 self.blocks += _make_blocks(index, file.metadata, str(path))
-        self.num_rows = sum(block.num_rows for block in self.blocks)
+        sizes = (metadata.num_rows for metadata in self._metadata)
+        self._first_rows = list(accumulate(sizes, initial=0))
+        self.num_rows = self._first_rows[-1]
         # Whatever is done with the rows takes a number for each of them.
         self._where = f"{files[0] if len(files) == 1 else files[0].parent}: {self.num_rows:,} rows"
         require_memory(4 * self.num_rows, self._where)
         self.group_ids = None if group_id is None else self._read_group_ids(group_id)
 
-    def load(self) -> ColumnarData:
-        """Reads all rows into memory, which holds one slice beside them.
+    def load(self, own: RowRanges | None = None) -> ColumnarData:
+        """Reads rows into memory, which holds one slice beside them.
+
+        Args:
+            own: the rows; null = all. Only row groups that have some of them are read.
 
         Raises:
             DataError: as ``read``.
         """
+        num_rows = self.num_rows if own is None else own.num_rows
         require_memory(
-            self.num_rows * self.row_bytes,
+            num_rows * self.row_bytes,
             f"{self._where} at once (streaming: true leaves them on disk)",
         )
-        data = allocate(self.layout, self.num_rows)
+        data = allocate(self.layout, num_rows)
         start = 0
-        for block in self.blocks:
-            for rows in self.read(block, use_threads=True):
+        for block in self.blocks if own is None else self.blocks_of(own):
+            for rows in self.read(block, use_threads=True, own=own):
                 start = data.write(start, rows.rows(slice(None)))
-        return ColumnarData(self.layout, data.ids, data.values, self.group_ids)
+        return ColumnarData(self.layout, data.ids, data.values, self.group_ids, own)
 
-    def read(self, block: Block, use_threads: bool = False) -> Iterator[ColumnarData]:
+    def blocks_of(self, own: RowRanges) -> list[Block]:
+        """Returns the blocks that have some of the rows, without row groups that have none."""
+        found = (self._trimmed(block, own) for block in self.blocks)
+        return [block for block in found if block.num_rows]
+
+    def read(
+        self, block: Block, use_threads: bool = False, own: RowRanges | None = None
+    ) -> Iterator[ColumnarData]:
         """Yields the rows of a block in order, in slices of at most ``slice_rows`` rows.
 
         Args:
-            block: one of ``blocks``.
+            block: one of ``blocks`` or ``blocks_of``.
             use_threads: decode columns side by side.
+            own: the rows that are wanted; null = all.
 
         Raises:
             DataError: the file is damaged, a cell is missing, a list has another length, an id is
                 outside its vocabulary, a value is not finite; names file, column and row.
         """
         where = str(self.files[block.file])
-        for batch, row in self._batches(block, list(self.layout.positions), use_threads):
-            data = allocate(self.layout, batch.num_rows)
-            for name in self.layout.positions:
-                width = self.layout.widths.get(name)
-                cells = _to_numpy(batch.column(name), width, f"{where}: column '{name}'", row)
-                store_column(data, name, cells, self.feature_map, where, row)
-            yield data
+        before = self._first_rows[block.file]
+        end = last = block.first_row + block.num_rows
+        if own is not None:
+            last = own.hull(before + block.first_row, before + end)[1] - before
+        with closing(self._batches(block, list(self.layout.positions), use_threads)) as batches:
+            for batch, row in batches:
+                stop = row + batch.num_rows
+                if own is None:
+                    yield self._decode(batch, where, row)
+                elif own.count(before + row, before + stop):
+                    index = as_index(own.within(before + row, before + stop))
+                    yield self._decode(batch, where, row).take(index)
+                if last <= stop < end:  # what follows is of others
+                    return
+
+    def _decode(self, batch: pa.RecordBatch, where: str, row: int) -> ColumnarData:
+        data = allocate(self.layout, batch.num_rows)
+        for name in self.layout.positions:
+            width = self.layout.widths.get(name)
+            cells = _to_numpy(batch.column(name), width, f"{where}: column '{name}'", row)
+            numbers = range(row, row + batch.num_rows)
+            store_column(data, name, cells, self.feature_map, where, numbers)
+        return data
+
+    def _trimmed(self, block: Block, own: RowRanges) -> Block:
+        # From the first row group that has some of the rows to the last one; of 0 rows if none has.
+        before = self._first_rows[block.file]
+        metadata = self._metadata[block.file]
+        sizes = [metadata.row_group(group).num_rows for group in block.row_groups]
+        starts = list(accumulate(sizes, initial=block.first_row))
+        wanted = [
+            index
+            for index, size in enumerate(sizes)
+            if own.count(before + starts[index], before + starts[index] + size)
+        ]
+        if not wanted:
+            return Block(block.file, (), block.first_row, 0)
+        first, stop = wanted[0], wanted[-1] + 1
+        groups = block.row_groups[first:stop]
+        return Block(block.file, groups, starts[first], starts[stop] - starts[first])
 
     def _batches(
         self, block: Block, names: list[str], use_threads: bool
-    ) -> Iterator[tuple[pa.RecordBatch, int]]:
+    ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         # Yields decoded rows and how many rows of the file are before them.
         path = self.files[block.file]
         row, last = block.first_row, block.first_row + block.num_rows

@@ -12,11 +12,15 @@ from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.encoded import open_parquet, read_encoded
 from fuxictr.pytorch.dataloaders.iterators import BatchIterator, EpochIterator
+from fuxictr.pytorch.dataloaders.share import ALONE, Division, Share
 from fuxictr.pytorch.dataloaders.streaming import StreamingIterator
 
 
 class RankDataLoader:
     """Reads the encoded splits of a ranking (CTR) dataset.
+
+    Where several processes (ranks) share the rows, training batches are split by rows, the others
+    by batches; see ``EpochIterator``.
 
     Args:
         feature_map: the fields and labels to read.
@@ -32,7 +36,9 @@ class RankDataLoader:
         streaming: read the rows, of all splits, from parquet in every epoch, not once into memory.
         shuffle_window: streaming: rows that are shuffled together.
         num_workers: streaming: threads that decode rows; they change no order.
-        group_id: column whose equal values make groups, read for valid and test; null = none.
+        group_id: column whose equal values make groups, read for valid and test, by the first rank;
+            null = none.
+        share: which of several ranks this is.
         **kwargs: other keys of a config; they do not change what is loaded.
 
     Raises:
@@ -55,6 +61,7 @@ class RankDataLoader:
         shuffle_window: int = 1_000_000,
         num_workers: int = 1,
         group_id: str | None = None,
+        share: Share = ALONE,
         **kwargs: Any,
     ) -> None:
         if stage not in ("train", "test", "both"):
@@ -64,12 +71,17 @@ class RankDataLoader:
         def load(path: str | Path | None, is_train: bool = False) -> EpochIterator | None:
             if path is None:
                 return None
-            groups = None if is_train else group_id
-            order = (batch_size, shuffle and is_train, seed, device)
+            groups = group_id if share.is_first and not is_train else None
+            shuffled, by_batch = shuffle and is_train, not is_train
+            order = (batch_size, shuffled, seed, device)
             if streaming:
                 rows = open_parquet(path, feature_map, groups)
-                return StreamingIterator(rows, *order, shuffle_window, num_workers)
-            return BatchIterator(read_encoded(path, feature_map, groups), *order)
+                more = (shuffle_window, num_workers, share)
+                return StreamingIterator(rows, *order, *more, is_split_by_batch=by_batch)
+            division = Division(batch_size, shuffled, by_batch, share)
+            choose = None if share.is_all else division.own_rows
+            data = read_encoded(path, feature_map, groups, choose=choose)
+            return BatchIterator(data, *order, share, is_split_by_batch=by_batch)
 
         trains, tests = stage in ("train", "both"), stage in ("test", "both")
         self.train_gen = load(train_data, is_train=True) if trains else None

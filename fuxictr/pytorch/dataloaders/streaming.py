@@ -4,18 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, islice
 
+import numpy as np
 import torch
 
 from fuxictr.pytorch.batch import Batch
-from fuxictr.pytorch.dataloaders.columnar import ColumnarData, allocate
+from fuxictr.pytorch.dataloaders.columnar import ColumnarData, allocate, as_index
 from fuxictr.pytorch.dataloaders.iterators import EpochIterator
-from fuxictr.pytorch.dataloaders.parquet import ParquetRows
+from fuxictr.pytorch.dataloaders.parquet import Block, ParquetRows
 from fuxictr.pytorch.dataloaders.read_ahead import read_ahead
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
+from fuxictr.pytorch.dataloaders.share import ALONE, Share
 
-# Rows, and the order to take them in; None = as they are.
-_Window = tuple[ColumnarData, torch.Tensor | None]
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows that were read, or a rank's own ones of a window that all ranks share.
+
+    Attributes:
+        rows: the rows that are here.
+        num_rows: rows of all ranks.
+        order: the order to take the rows in; None = as they are.
+        places: np.int64 (len(order),), ascending: where among the window's rows, in their order,
+            these are; None = they are all.
+    """
+
+    rows: ColumnarData
+    num_rows: int
+    order: torch.Tensor | None = None
+    places: np.ndarray | None = None
+
+    def take(self, start: int, stop: int) -> Batch:
+        """Returns what is here of the rows [start, stop) of the window's order."""
+        if self.places is not None:
+            start, stop = np.searchsorted(self.places, (start, stop)).tolist()
+        return self.rows.rows(slice(start, stop) if self.order is None else self.order[start:stop])
 
 
 class StreamingIterator(EpochIterator):
@@ -25,7 +51,12 @@ class StreamingIterator(EpochIterator):
     order; their rows fill one window after another, and each window is put into a drawn order. Both
     are drawn, blocks first, from one generator seeded by (seed, epoch), so threads change nothing.
 
-    Memory holds a window, about a window of rows read ahead, and a slice a thread.
+    Of several ranks each reads blocks of its own: shuffled, every P-th one in the drawn order;
+    split by batch, those that have rows of its batches. Otherwise it reads all and keeps its own
+    rows.
+
+    Memory holds a window, about a window of rows read ahead, and a slice a thread; of a window that
+    ranks share, the rank's own rows.
 
     Args:
         rows: the files.
@@ -33,8 +64,10 @@ class StreamingIterator(EpochIterator):
         shuffle: draw a new order every epoch.
         seed: seed of the order.
         device: where batches are wanted.
-        shuffle_window: rows that are shuffled together.
+        shuffle_window: rows that are shuffled together, of all ranks.
         num_workers: threads that decode rows ahead; 0 decodes in the calling thread.
+        share: which of several ranks this is.
+        is_split_by_batch: ranks have whole batches.
     """
 
     def __init__(
@@ -46,65 +79,92 @@ class StreamingIterator(EpochIterator):
         device: torch.device | str = "cpu",
         shuffle_window: int = 1_000_000,
         num_workers: int = 1,
+        share: Share = ALONE,
+        *,
+        is_split_by_batch: bool = False,
     ) -> None:
-        super().__init__(rows.num_rows, batch_size, shuffle, seed, device, rows.group_ids)
+        super().__init__(
+            *(rows.num_rows, batch_size, shuffle, seed, device, rows.group_ids, share),
+            is_split_by_batch,
+        )
         self.rows = rows
         self.shuffle_window = shuffle_window
         self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[Batch]:
         generator, num_passed_over = self.begin_epoch()
-        blocks = self.rows.blocks
+        blocks, read = self.rows.blocks, self.rows.read
         if self.shuffle:
             order = torch.randperm(len(blocks), generator=generator)
             blocks = [blocks[index] for index in order.tolist()]
-        ahead = self.shuffle_window if self.shuffle else self.batch_size
+            own = self._own_places(blocks)
+            blocks = blocks[self.share.rank :: self.share.num_ranks]
+            bounds, ahead = self.bounds(), self.shuffle_window // self.share.num_ranks
+        else:
+            own = self.division.own_rows(self.num_rows)
+            bounds, ahead = self.division.own_bounds(self.num_rows), self.batch_size
+            if not own.is_all:
+                blocks, read = self.rows.blocks_of(own), partial(read, own=own)
         depth = 1 + ahead // (self.rows.slice_rows * max(self.num_workers, 1))
-        with closing(read_ahead(self.rows.read, blocks, self.num_workers, depth)) as slices:
-            windows = self._windows(slices, generator) if self.shuffle else _as_they_are(slices)
-            for batch in islice(self._batches(windows), num_passed_over, None):
+        sizes = [stop - start for start, stop in bounds]
+        with closing(read_ahead(read, blocks, self.num_workers, depth)) as slices:
+            windows = self._windows(slices, own, generator) if self.shuffle else map(_all, slices)
+            for batch in islice(self._batches(windows, sizes), num_passed_over, None):
                 yield self.deliver(batch)
 
-    def _windows(
-        self, slices: Iterator[ColumnarData], generator: torch.Generator
-    ) -> Iterator[_Window]:
-        # All windows use the same memory: a window is used up when the next one is asked for.
-        window = allocate(self.rows.layout, min(self.shuffle_window, self.num_rows))
-        filled = 0
-        for rows in slices:
-            start = 0
-            while start < rows.num_rows:
-                stop = min(start + window.num_rows - filled, rows.num_rows)
-                filled = window.write(filled, rows.rows(slice(start, stop)))
-                start = stop
-                if filled == window.num_rows:
-                    yield window, torch.randperm(filled, generator=generator)
-                    filled = 0
-        if filled:
-            yield window, torch.randperm(filled, generator=generator)
+    def _own_places(self, blocks: list[Block]) -> RowRanges:
+        """Returns which rows, counted in the order of the blocks, are those of this rank."""
+        stops = np.fromiter(accumulate(block.num_rows for block in blocks), dtype=np.int64)
+        bounds = np.stack([np.concatenate([[0], stops])[:-1], stops], axis=1)
+        return RowRanges(bounds[self.share.rank :: self.share.num_ranks], self.num_rows)
 
-    def _batches(self, windows: Iterator[_Window]) -> Iterator[Batch]:
+    def _windows(
+        self, slices: Iterator[ColumnarData], own: RowRanges, generator: torch.Generator
+    ) -> Iterator[_Window]:
+        starts = range(0, self.num_rows, self.shuffle_window)
+        bounds = [(start, min(start + self.shuffle_window, self.num_rows)) for start in starts]
+        sizes = [own.count(*bound) for bound in bounds]
+        # All windows use the same memory: a window is used up when the next one is asked for.
+        memory = allocate(self.rows.layout, max(sizes, default=0))
+        rest = memory.take(slice(0, 0))
+        for (start, stop), size in zip(bounds, sizes, strict=True):
+            filled = 0
+            while filled < size:
+                if not rest.num_rows:
+                    rest = next(slices)
+                taken = min(size - filled, rest.num_rows)
+                filled = memory.write(filled, rest.rows(slice(taken)))
+                rest = rest.take(slice(taken, None))
+            order = torch.randperm(stop - start, generator=generator)
+            if self.share.is_all:
+                yield _Window(memory, size, order)
+                continue
+            index = torch.full((stop - start,), -1, dtype=torch.int32)
+            index[as_index(own.within(start, stop))] = torch.arange(size, dtype=torch.int32)
+            found = index[order].numpy()
+            places = np.flatnonzero(found >= 0)
+            yield _Window(memory, stop - start, torch.from_numpy(found[places]), places)
+        yield from map(_all, slices)  # none is left, but the last block is read to its end
+
+    def _batches(self, windows: Iterator[_Window], sizes: list[int]) -> Iterator[Batch]:
         # Cuts the rows at the bounds of batches, across windows and slices.
-        sizes = [stop - start for start, stop in self.bounds()]
-        parts: list[Batch] = []
-        missing = sizes.pop(0) if sizes else 0
-        for rows, order in windows:
-            start, end = 0, rows.num_rows if order is None else len(order)
-            while start < end:
-                stop = min(start + missing, end)
-                index = slice(start, stop) if order is None else order[start:stop]
-                parts.append(rows.rows(index))
+        window, start = _all(allocate(self.rows.layout, 0)), 0
+        for missing in sizes:
+            parts: list[Batch] = []
+            while missing:
+                if start == window.num_rows:
+                    window, start = next(windows), 0
+                stop = min(start + missing, window.num_rows)
+                parts.append(window.take(start, stop))
                 missing -= stop - start
                 start = stop
-                if not missing:
-                    yield _join(parts)
-                    parts = []
-                    missing = sizes.pop(0) if sizes else 0
+            yield _join(parts) if parts else allocate(self.rows.layout, 0).rows(slice(None))
+        for _ in windows:  # none is left, but it is read to its end, which may be damaged
+            pass
 
 
-def _as_they_are(slices: Iterator[ColumnarData]) -> Iterator[_Window]:
-    for rows in slices:
-        yield rows, None
+def _all(rows: ColumnarData) -> _Window:
+    return _Window(rows, rows.num_rows)
 
 
 def _join(parts: list[Batch]) -> Batch:

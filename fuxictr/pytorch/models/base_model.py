@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -108,11 +108,18 @@ class BaseModel(Recordable, nn.Module):
                 for p, weight in self._embedding_penalty if in_embedding else self._net_penalty:
                     yield parameter, p, weight
 
-    def regularization_loss(self) -> torch.Tensor:
-        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights, a scalar."""
+    def regularization_loss(
+        self, counts: Callable[[nn.Parameter], bool] = lambda weight: True
+    ) -> torch.Tensor:
+        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights, a scalar.
+
+        Args:
+            counts: which weights are added up.
+        """
         terms = [
             (weight / p) * (w.square() if p == 2 else w.abs()).sum()
             for w, p, weight in self.penalized_parameters()
+            if counts(w)
         ]
         return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 

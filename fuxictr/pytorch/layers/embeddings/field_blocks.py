@@ -19,6 +19,7 @@ from fuxictr.pytorch.layers.embeddings.own_table import (
     make_own_table,
     pooling_weights,
 )
+from fuxictr.pytorch.layers.embeddings.row_share import RowShare
 
 
 class Place(NamedTuple):
@@ -67,11 +68,14 @@ class FieldBlocks(nn.Module):
 
     Attributes:
         reader: reads the table; null looks up in it. A copy of the layer has none.
+        share: which of the rows ``table`` holds; null = all of them.
 
     Raises:
         ConfigError: no such field, or a share_embedding leads nowhere; see FeatureMap.
         DataError: the given vectors cannot be read.
     """
+
+    table: nn.Parameter | None
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class FieldBlocks(nn.Module):
     ) -> None:
         super().__init__()
         self.reader: RowReader | None = None
+        self.share: RowShare | None = None
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
         required = feature_map.select(required_feature_columns).features
@@ -130,6 +135,20 @@ class FieldBlocks(nn.Module):
                 layer.reset_parameters()
             else:
                 nn.init.xavier_normal_(layer.weight)
+
+    @property
+    def num_table_rows(self) -> int:
+        """Rows of the common table, wherever they lie."""
+        if self.share is not None:
+            return self.share.num_rows
+        return 0 if self.table is None else len(self.table)
+
+    def keep_share(self, rank: int, num_ranks: int) -> None:
+        """Keeps only the rows of the common table that belong to a rank; a reader must follow."""
+        assert self.table is not None and self.share is None, "one table is cut once"
+        self.share = RowShare(rank, num_ranks, len(self.table))
+        own = self.share.own(self.table.detach()).clone()
+        self.table = nn.Parameter(own, requires_grad=self.table.requires_grad)
 
     def tables(self) -> list[nn.Parameter]:
         """Returns the weights that hold one row a token, given vectors included."""

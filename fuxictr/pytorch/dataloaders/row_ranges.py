@@ -1,0 +1,90 @@
+"""Some of a split's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class RowRanges:
+    """Some of the rows of a split, in their order.
+
+    ``ranges[i]`` is the row of the split that is the i-th of them.
+
+    Args:
+        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one; ranges
+            ascend and do not overlap, and empty ones are dropped.
+        num_split_rows: rows of the split.
+
+    Attributes:
+        num_rows: how many rows they are.
+    """
+
+    bounds: np.ndarray
+    num_split_rows: int
+    num_rows: int = field(init=False)
+    _first_places: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        bounds = self.bounds[self.bounds[:, 0] < self.bounds[:, 1]]
+        stops = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        object.__setattr__(self, "bounds", bounds)
+        object.__setattr__(self, "num_rows", int(stops[-1]) if len(stops) else 0)
+        object.__setattr__(self, "_first_places", np.concatenate([[0], stops])[:-1])
+
+    @classmethod
+    def run(cls, first: int, stop: int, num_split_rows: int) -> RowRanges:
+        """Returns the rows [first, stop) of a split."""
+        return cls(np.array([[first, stop]], dtype=np.int64), num_split_rows)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether they are all rows of the split."""
+        return self.num_rows == self.num_split_rows
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RowRanges)
+            and self.num_split_rows == other.num_split_rows
+            and np.array_equal(self.bounds, other.bounds)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, place: int) -> int:
+        index = int(np.searchsorted(self._first_places, place, side="right")) - 1
+        return int(self.bounds[index, 0] - self._first_places[index]) + place
+
+    def count(self, start: int, stop: int) -> int:
+        """Returns how many of the split's rows [start, stop) are among these."""
+        bounds = self._clipped(start, stop)
+        return int((bounds[:, 1] - bounds[:, 0]).sum())
+
+    def hull(self, start: int, stop: int) -> tuple[int, int]:
+        """Returns the first of the split's rows [start, stop) that is one, and behind the last."""
+        bounds = self._clipped(start, stop)
+        return (int(bounds[0, 0]), int(bounds[-1, 1])) if len(bounds) else (start, start)
+
+    def within(self, start: int, stop: int) -> slice | np.ndarray:
+        """Returns which of the split's rows [start, stop) are among these, counted from ``start``.
+
+        Returns:
+            A slice where they are next to each other, otherwise np.int64 (rows,).
+        """
+        bounds = self._clipped(start, stop) - start
+        if len(bounds) < 2:
+            return slice(*bounds[0].tolist()) if len(bounds) else slice(0, 0)
+        sizes = bounds[:, 1] - bounds[:, 0]
+        stops = np.cumsum(sizes)
+        places: np.ndarray = np.arange(stops[-1])
+        return places + np.repeat(bounds[:, 0] - stops + sizes, sizes)
+
+    def _clipped(self, start: int, stop: int) -> np.ndarray:
+        first = np.searchsorted(self.bounds[:, 1], start, side="right")
+        last = np.searchsorted(self.bounds[:, 0], stop, side="left")
+        return np.clip(self.bounds[first:last], start, stop)

@@ -1,0 +1,134 @@
+"""Which rows of a split, and of each of its batches, one of several processes has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
+
+
+@dataclass(frozen=True)
+class Share:
+    """The place of one process (rank) among those that share the rows of a split.
+
+    Args:
+        rank: its number, from 0.
+        num_ranks: how many there are.
+
+    Raises:
+        ValueError: there is no such rank.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.num_ranks:
+            raise ValueError(f"rank {self.rank}: allowed: 0..{self.num_ranks - 1}")
+
+    @property
+    def is_all(self) -> bool:
+        """Whether there is no other process."""
+        return self.num_ranks == 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the one that knows the groups of all rows."""
+        return self.rank == 0
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Returns this rank's run of ``number`` things: [n r / P, n (r + 1) / P), rounded down.
+
+        The runs of all ranks follow each other; their lengths differ by one at most.
+        """
+        first, stop = number * self.rank, number * (self.rank + 1)
+        return first // self.num_ranks, stop // self.num_ranks
+
+
+# One process, which has all rows.
+ALONE = Share()
+
+
+def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Returns the first row of each batch of a split, and the row behind its last one.
+
+    Args:
+        num_rows: rows of the split.
+        batch_size: rows of a batch; the last one has what is left, or one row more.
+    """
+    starts = list(range(0, num_rows, batch_size))
+    # Batch normalisation cannot train on one row: a last batch of one joins the one before.
+    if len(starts) > 1 and num_rows - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], num_rows], strict=True)) if starts else []
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the rows of a split are divided among the ranks.
+
+    Args:
+        batch_size: rows of a batch of all ranks.
+        shuffle: rows are drawn anew every epoch. A rank has a run of them.
+        is_split_by_batch: a rank has a run of whole batches. Otherwise, and not shuffled, it has a
+            run of the rows of every batch.
+        share: which rank.
+
+    Raises:
+        ValueError: shuffled rows have no batches that stay whole.
+    """
+
+    batch_size: int
+    shuffle: bool
+    is_split_by_batch: bool
+    share: Share
+
+    def __post_init__(self) -> None:
+        if self.shuffle and self.is_split_by_batch:
+            raise ValueError("is_split_by_batch: found true, but shuffled rows are not")
+
+    def own_batches(self, num_rows: int) -> tuple[int, int]:
+        """Returns the first batch of a rank, where whole ones are its own, and the one behind."""
+        return self.share.part(len(batch_bounds(num_rows, self.batch_size)))
+
+    def num_own_batches(self, num_rows: int) -> int:
+        """Returns how many batches of a split every rank yields."""
+        number = len(batch_bounds(num_rows, self.batch_size))
+        return -(-number // self.share.num_ranks) if self.is_split_by_batch else number
+
+    def own_rows(self, num_rows: int) -> RowRanges:
+        """Returns which of a split's ``num_rows`` rows are those of the rank."""
+        if self.share.is_all:
+            return RowRanges.run(0, num_rows, num_rows)
+        if self.shuffle:
+            return RowRanges.run(*self.share.part(num_rows), num_rows)
+        bounds = batch_bounds(num_rows, self.batch_size)
+        if self.is_split_by_batch:
+            own = bounds[slice(*self.own_batches(num_rows))]
+            return RowRanges.run(own[0][0] if own else 0, own[-1][1] if own else 0, num_rows)
+        starts, stops = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
+        first, last = (
+            starts + (stops - starts) * rank // self.share.num_ranks
+            for rank in (self.share.rank, self.share.rank + 1)
+        )
+        return RowRanges(np.stack([first, last], axis=1), num_rows)
+
+    def own_bounds(self, num_rows: int) -> list[tuple[int, int]]:
+        """Returns the bounds of each batch among the rank's own rows, which are not shuffled.
+
+        All ranks have equally many; where batches are whole, the last ones may be empty.
+        """
+        bounds = batch_bounds(num_rows, self.batch_size)
+        if self.share.is_all:
+            return bounds
+        if self.is_split_by_batch:
+            own = bounds[slice(*self.own_batches(num_rows))]
+            sizes = [stop - start for start, stop in own]
+            sizes += [0] * (self.num_own_batches(num_rows) - len(own))
+        else:
+            parts = (self.share.part(stop - start) for start, stop in bounds)
+            sizes = [stop - start for start, stop in parts]
+        cuts = np.cumsum([0, *sizes]).tolist()
+        return list(zip(cuts[:-1], cuts[1:], strict=True))

@@ -1,0 +1,176 @@
+"""The embedding tables of a model on several processes: whole on each of them, or in shares."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from torch import nn
+
+from fuxictr.config import TrainConfig
+from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare
+from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.ranks import Ranks
+from fuxictr.pytorch.row_exchange import RowExchange, group_by_rows
+from fuxictr.pytorch.row_shards import ShardGroup, ShardReader
+from fuxictr.pytorch.table_reader import RowFinder, TableReader
+from fuxictr.pytorch.whole_table import WholeTable
+
+logger = logging.getLogger(__name__)
+
+# A table of this share of a device's memory is cut: with gradient and moments it takes four times.
+_MEMORY_SHARE = 0.1
+_ROWS_AT_ONCE = 1 << 20  # of a table that goes to the first rank
+
+
+class RankTables:
+    """Makes the gradients of a model's common tables those of the global batch.
+
+    - in shares (``embedding_sharding``): ShardGroup;
+    - whole, with an exchange of the rows of the batch (RowExchange), where a layer has a reader, or
+      where it moves less than an all-reduce: B S (D + 1) < 2 N D, for S lookups a row;
+    - otherwise they are weights as any other, which DistributedDataParallel sees to.
+
+    Args:
+        model: the model, whose tables ``cut_tables`` has cut.
+        batch_size: rows B of a global batch.
+        ranks: the processes.
+    """
+
+    def __init__(self, model: BaseModel, batch_size: int, ranks: Ranks) -> None:
+        penalties = list(model.penalized_parameters())
+        blocks = trained_blocks(model)
+        known = (b.reader.finder for b in blocks if isinstance(b.reader, TableReader))
+        finder = next(known, None) or RowFinder()
+        self._whole: list[WholeTable] = []
+        readers: dict[int, TableReader] = {}
+        shared: list[tuple[FieldBlocks, TableReader]] = []
+        sharded: list[tuple[FieldBlocks, TableReader]] = []
+        for block in blocks:
+            table = block.table
+            assert table is not None
+            reader = block.reader
+            if reader is None and (block.share or _is_worth_it(block, batch_size)):
+                if id(table) not in readers:
+                    own = [(p, factor) for w, p, factor in penalties if w is table and factor > 0]
+                    whole = readers[id(table)] = WholeTable(table, finder, own)
+                    self._whole.append(whole)
+                reader = block.reader = readers[id(table)]
+            if isinstance(reader, TableReader):
+                (sharded if block.share else shared).append((block, reader))
+        self._exchange = RowExchange(shared, ranks)
+        self._groups = [ShardGroup(tables, ranks) for tables in group_by_rows(sharded)]
+        places = {
+            id(table): (group, index)
+            for group in self._groups
+            for index, table in enumerate(group.tables)
+        }
+        for block, reader in sharded:
+            block.reader = ShardReader(*places[id(reader)])
+        self.apart = {id(reader.table) for _, reader in [*shared, *sharded]}
+
+    def collect(self) -> None:
+        """Exchanges the gradients of all lookups since the last step."""
+        self._exchange.exchange()
+        for group in self._groups:
+            group.return_gradients()
+        for table in self._whole:
+            table.write_gradient()
+
+    def forget_gradients(self) -> None:
+        """Does to the gradients what ``zero_grad`` does."""
+        for group in self._groups:
+            group.forget()
+        for table in self._whole:
+            table.forget_gradients()
+
+
+def trained_blocks(model: nn.Module) -> list[FieldBlocks]:
+    """Returns the layers of a model that have a common table that is trained."""
+    layers = (module for module in model.modules() if isinstance(module, FieldBlocks))
+    return [b for b in layers if b.table is not None and b.table.requires_grad]
+
+
+def cut_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
+    """Leaves of each common table only this rank's rows, where the config wants it so.
+
+    Args:
+        model: the model, before its optimiser is made.
+        config: ``embedding_sharding``: ``row`` cuts all tables, ``none`` none, and ``auto`` all,
+            where they take more than a tenth of a device's memory together.
+        ranks: the processes.
+    """
+    blocks = [block for block in trained_blocks(model) if block.share is None]
+    if ranks.size == 1 or config.embedding_sharding == "none" or not blocks:
+        return
+    num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
+    limit = _MEMORY_SHARE * _smallest_memory(ranks)
+    if config.embedding_sharding == "auto" and num_bytes <= limit:
+        logger.info(
+            "Tables of %.3g GB lie whole on each of %d processes", num_bytes / 1e9, ranks.size
+        )
+        return
+    logger.info("Tables of %.3g GB lie in shares on %d processes", num_bytes / 1e9, ranks.size)
+    for block in blocks:
+        block.keep_share(ranks.rank, ranks.size)
+
+
+def table_shares(model: nn.Module) -> dict[str, RowShare]:
+    """Returns the share of each table that is cut, by the name of the weight."""
+    return {
+        f"{name}.table" if name else "table": block.share
+        for name, block in model.named_modules()
+        if isinstance(block, FieldBlocks) and block.share is not None
+    }
+
+
+def shared_parameters(model: nn.Module) -> dict[int, RowShare]:
+    """Returns the share of each table that is cut, by the place of the weight among all."""
+    shares = table_shares(model)
+    names = [name for name, _ in model.named_parameters()]
+    return {index: shares[name] for index, name in enumerate(names) if name in shares}
+
+
+def join_shares(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tensor | None:
+    """Returns the whole of a table (N, ...), on the CPU of the first rank; null on the others.
+
+    Args:
+        own: the rows of this rank.
+        share: which they are.
+        ranks: the processes.
+    """
+    whole = torch.empty(share.num_rows, *own.shape[1:], dtype=own.dtype) if ranks.is_first else None
+    for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
+        part = own.detach()[start : start + _ROWS_AT_ONCE].cpu()
+        for rank, rows in enumerate(ranks.gather_to_first(part)):
+            assert whole is not None
+            whole[rank :: share.num_ranks][start : start + len(rows)] = rows
+    return whole
+
+
+@torch.no_grad()
+def penalty(model: BaseModel, ranks: Ranks) -> float:
+    """Returns the sum of all penalties, ``regularization_loss``, over the rows of all ranks."""
+    cut = {id(block.table) for block in trained_blocks(model) if block.share is not None}
+    own = model.regularization_loss()
+    if not cut:
+        return own.item()
+    part = model.regularization_loss(lambda weight: id(weight) in cut)
+    return (own - part + ranks.sum(part.clone())).item()
+
+
+def _is_worth_it(block: FieldBlocks, batch_size: int) -> bool:
+    assert block.table is not None
+    num_lookups, width = batch_size * len(block.offsets), block.table.shape[1]
+    return num_lookups * (width + 1) < 2 * block.table.numel()
+
+
+def _smallest_memory(ranks: Ranks) -> float:
+    """Returns the bytes of the smallest device, of which processes of one machine take shares."""
+    if ranks.device.type == "cuda":
+        own = float(torch.cuda.mem_get_info(ranks.device)[1])
+    else:
+        own = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        own /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(float(text) for text in ranks.gather_texts(repr(own)))
