@@ -19,8 +19,8 @@ from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.metrics import Monitor, find_metric
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
+from fuxictr.pytorch.best_weights import BestWeights
 from fuxictr.pytorch.callback import Callback
-from fuxictr.pytorch.checkpoint import load_weights, read_tensors, write_weights
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.early_stopping import EarlyStopping
 from fuxictr.pytorch.evaluation import Evaluator
@@ -31,7 +31,6 @@ from fuxictr.pytorch.precision import matmul_precision
 from fuxictr.pytorch.rank_state import (
     own_optimizer_state,
     own_weights,
-    spread_weights,
     whole_optimizer_state,
     whole_weights,
 )
@@ -53,6 +52,9 @@ from fuxictr.pytorch.training_step import NotFiniteError as NotFiniteError
 from fuxictr.pytorch.training_step import TrainingStep
 
 logger = logging.getLogger(__name__)
+
+# Does a step on this process's rows of a batch that has so many on all of them.
+RowsStep = Callable[[Batch, int], torch.Tensor]
 
 
 @dataclass
@@ -119,7 +121,6 @@ class Trainer:
         self.ranks = current_ranks()
         cut_tables(model, config, self.ranks)
         self.model = model.to(device)
-        self.encoders_hash = encoders_hash
         self.callbacks = list(callbacks)
         self.config = config
         self.device = torch.device(device)
@@ -132,7 +133,7 @@ class Trainer:
             model, config, self.device, self.ranks, self.show_bar, self.callbacks
         )
         self.optimizer = self._step.optimizer
-        self._best_state: dict[str, torch.Tensor] | None = None
+        self._best = BestWeights(model, self.checkpoint, encoders_hash, self.ranks)
         self._losses = LossMean(self.device)
         self._batch: Batch | None = None  # of the last step
         self._result = FitResult()
@@ -217,8 +218,9 @@ class Trainer:
         }
         if ranks.size > 1:
             tensors["random_of_ranks"] = gather_random_states(tensors["random"], ranks)
-        if self._best_state is not None:
-            tensors["best"] = whole_weights(self._best_state, model, ranks)
+        best = self._best.state()
+        if best is not None:
+            tensors["best"] = best
         return TrainingState(progress, tensors if ranks.is_first else {})
 
     def _load_state(self, state: TrainingState, train: EpochIterator) -> None:
@@ -226,8 +228,7 @@ class Trainer:
         load_raw_weights(self.model, own_weights(tensors["weights"], self.model))
         optimizer = own_optimizer_state(tensors["optimizer"], self.optimizer, self.model)
         load_optimizer_state(self.optimizer, optimizer)
-        best = tensors.get("best")
-        self._best_state = None if best is None else own_weights(best, self.model)
+        self._best.load_state(tensors.get("best"))
         self._result = FitResult(**progress["result"])
         self.stopping = EarlyStopping(**progress["stopping"])
         self._losses.load_state(progress["losses"], self.ranks)
@@ -284,7 +285,7 @@ class Trainer:
             return TrainingStep(self.model, self.config, self.device, self._where)
         return RankedStep(self.model, self.config, self.device, self._where, self.ranks)
 
-    def _step_of(self, train: EpochIterator) -> Callable[[Batch, int], torch.Tensor]:
+    def _step_of(self, train: EpochIterator) -> RowsStep:
         """Returns what does a step on this process's rows of a batch of so many rows."""
         if self.ranks.size > 1:
             return self._step
@@ -316,7 +317,7 @@ class Trainer:
         self,
         train: EpochIterator,
         valid: EpochIterator | None,
-        step: Callable[[Batch, int], torch.Tensor],
+        step: RowsStep,
     ) -> None:
         result = self._result
         for epoch in range(max(result.num_epochs, 1), self.config.epochs + 1):
@@ -335,9 +336,7 @@ class Trainer:
         if not result.history:  # eval_steps is longer than the whole training
             self._evaluate_and_decide(valid, result.num_epochs)
 
-    def _train_epoch(
-        self, train: EpochIterator, epoch: int, step: Callable[[Batch, int], torch.Tensor]
-    ) -> Iterator[None]:
+    def _train_epoch(self, train: EpochIterator, epoch: int, step: RowsStep) -> Iterator[None]:
         """Does the steps of one epoch that are left; yields where an evaluation is due."""
         interval = self.config.eval_steps or len(train)
         result = self._result
@@ -435,7 +434,7 @@ class Trainer:
         if self.stopping.improved(value):
             logger.info("Save best model: monitor(%s)=%.6f", mode, value)
             self._result.valid = metrics
-            self._keep_best()
+            self._best.keep()
         else:
             logger.info("Monitor(%s)=%.6f STOP!", mode, value)
             if self.config.reduce_lr_on_plateau:
@@ -446,37 +445,14 @@ class Trainer:
             group["lr"] = max(group["lr"] * self.decay_factor, self.min_learning_rate)
         logger.info("Reduce learning rate on plateau: %.6f", self.optimizer.param_groups[0]["lr"])
 
-    def _keep_best(self) -> None:
-        if self.checkpoint is not None:
-            weights = whole_weights(self.model.state_dict(), self.model, self.ranks)
-            with self.ranks.together():
-                if self.ranks.is_first:
-                    write_weights(weights, self.checkpoint, self.encoders_hash)
-        else:
-            state = self.model.state_dict()
-            self._best_state = {name: tensor.clone() for name, tensor in state.items()}
-
     def _restore_best(self, valid: EpochIterator | None) -> None:
         result = self._result
-        if valid is None or not self.config.save_best_only:
-            self._keep_best()
-            if result.history:
-                result.valid = result.history[-1].get("metrics", {})
-        elif self.checkpoint is not None:
-            logger.info("Load best model: %s", self.checkpoint)
-            self._load_weights(self.checkpoint)
-        elif self._best_state is not None:
-            self.model.load_state_dict(self._best_state)
-
-    def _load_weights(self, path: Path) -> None:
-        if self.ranks.size == 1:
-            load_weights(self.model, path)
+        if valid is not None and self.config.save_best_only:
+            self._best.restore()
             return
-        weights: dict[str, torch.Tensor] = {}
-        with self.ranks.together():
-            if self.ranks.is_first:
-                weights = read_tensors(path)
-        spread_weights(weights, self.model, self.ranks)
+        self._best.keep()
+        if result.history:
+            result.valid = result.history[-1].get("metrics", {})
 
 
 @contextmanager
