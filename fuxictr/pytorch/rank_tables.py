@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from fuxictr.config import TrainConfig
-from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare, keeping_shares
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.ranks import Ranks
 from fuxictr.pytorch.row_exchange import RowExchange, group_by_rows
@@ -19,7 +22,6 @@ from fuxictr.pytorch.whole_table import WholeTable
 
 logger = logging.getLogger(__name__)
 
-# A table of this share of a device's memory is cut: with gradient and moments it takes four times.
 _MEMORY_SHARE = 0.1
 _ROWS_AT_ONCE = 1 << 20  # of a table that goes to the first rank
 
@@ -69,6 +71,12 @@ class RankTables:
         for block, reader in sharded:
             block.reader = ShardReader(*places[id(reader)])
         self.apart = {id(reader.table) for _, reader in [*shared, *sharded]}
+        for tables, words in ((shared, "whole on each"), (sharded, "in shares on all")):
+            num_bytes = sum(reader.table.nbytes for _, reader in tables)
+            if tables:
+                logger.info(
+                    "Tables of %.3g GB lie %s of %d processes", num_bytes / 1e9, words, ranks.size
+                )
 
     def collect(self) -> None:
         """Exchanges the gradients of all lookups since the last step."""
@@ -97,23 +105,60 @@ def cut_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
 
     Args:
         model: the model, before its optimiser is made.
-        config: ``embedding_sharding``: ``row`` cuts all tables, ``none`` none, and ``auto`` all,
-            where they take more than a tenth of a device's memory together.
+        config: see ``wants_shares``.
         ranks: the processes.
     """
-    blocks = [block for block in trained_blocks(model) if block.share is None]
-    if ranks.size == 1 or config.embedding_sharding == "none" or not blocks:
+    blocks = trained_blocks(model)
+    if not blocks or any(block.share for block in blocks):  # it was made so
         return
     num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
-    limit = _MEMORY_SHARE * _smallest_memory(ranks)
-    if config.embedding_sharding == "auto" and num_bytes <= limit:
-        logger.info(
-            "Tables of %.3g GB lie whole on each of %d processes", num_bytes / 1e9, ranks.size
-        )
-        return
-    logger.info("Tables of %.3g GB lie in shares on %d processes", num_bytes / 1e9, ranks.size)
-    for block in blocks:
-        block.keep_share(ranks.rank, ranks.size)
+    is_exchanged = any(_is_worth_it(block, config.batch_size) for block in blocks)
+    if wants_shares(num_bytes, is_exchanged, config, ranks):
+        for block in blocks:
+            block.keep_share(ranks.rank, ranks.size)
+
+
+@contextmanager
+def cutting_tables(
+    feature_map: FeatureMap, embedding_dim: int, config: TrainConfig, ranks: Ranks
+) -> Iterator[None]:
+    """Context in which a model is made with shares of its tables, where they will be cut anyway.
+
+    So no process ever holds whole tables that are meant to lie in shares.
+
+    Args:
+        feature_map: the fields.
+        embedding_dim: width D of an embedding.
+        config: see ``wants_shares``.
+        ranks: the processes.
+    """
+    owners = {feature_map.table_owner(name) for name in feature_map.fields}
+    sizes = (feature_map.features[name].get("vocab_size", 0) for name in owners)
+    num_bytes = 4 * sum(sizes) * embedding_dim
+    if wants_shares(num_bytes, False, config, ranks):
+        with keeping_shares(ranks.rank, ranks.size):
+            yield
+    else:
+        yield
+
+
+def wants_shares(num_bytes: int, is_exchanged: bool, config: TrainConfig, ranks: Ranks) -> bool:
+    """Returns whether the tables are to lie in shares; the same on all ranks.
+
+    ``embedding_sharding: auto`` says so where they take more than a tenth of a device's memory, for
+    gradient and moments take three times as much; and from three ranks on where rows would be
+    exchanged, which then moves more (docs/scaling.md).
+
+    Args:
+        num_bytes: what all tables take.
+        is_exchanged: whether rows would be exchanged rather than whole tables.
+        config: ``embedding_sharding``.
+        ranks: the processes.
+    """
+    if ranks.size == 1 or config.embedding_sharding != "auto":
+        return ranks.size > 1 and config.embedding_sharding == "row"
+    is_large = num_bytes > _MEMORY_SHARE * _smallest_memory(ranks)
+    return is_large or (is_exchanged and ranks.size > 2)
 
 
 def table_shares(model: nn.Module) -> dict[str, RowShare]:

@@ -123,7 +123,7 @@ class RankedStep(TrainingStep):
 
     def _clip(self) -> torch.Tensor:
         """Clips the norm of all gradients, also of rows that lie elsewhere; returns it."""
-        by_rows = touched(self.optimizer)
+        by_rows = touched(self.optimizer)  # of tables that are all cut, or all whole
         limit = self.config.max_gradient_norm
         if not self._cut:
             return nn.utils.clip_grad_norm_([*self._whole, *by_rows], limit)

@@ -291,7 +291,9 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
         backend, timeout = "nccl", _DEVICE_TIMEOUT
     try:
-        dist.init_process_group(backend, timeout=timeout)
+        dist.init_process_group(
+            backend, store=_store_of_life(rank, size), rank=rank, world_size=size, timeout=timeout
+        )
         host_group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
         _current = Ranks(rank, size, local_rank, device, host_group)
         yield _current
@@ -306,6 +308,19 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
         _current = ALONE
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _store_of_life(rank: int, size: int) -> dist.Store:
+    """Returns where the processes find each other, without what those before a restart left.
+
+    torchrun keeps its store over its restarts, with the addresses of processes that are gone.
+    """
+    of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_server = rank == 0 and not of_torchrun
+    store = dist.TCPStore(host, port, size, is_server, multi_tenant=not of_torchrun)
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"life_{count}_of_{size}", store)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.ranks import Ranks
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # SyncBatchNorm is one, too
 
 
 def check_splits(

@@ -21,6 +21,7 @@ from fuxictr.pytorch.layers.encoders import (
     SelfAttentionEncoder,
     StackedEncoder,
 )
+from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.torch_utils import get_activation
 
 
@@ -34,9 +35,10 @@ class GEN(nn.Module):
     - ``source``: own (W_i in R^{D x D} reads v_i alone); high, low (only the fields of highest or
       lowest cardinality are generated, the others keep v_i).
     - ``encoder``: another structure in the place of the one linear map; see encoders.py.
-    - ``target``: only some fields are predicted, drawn anew for each training batch; the fields of
-      highest cardinality in evaluation. With a mask the encoder does not see them: a learnt vector
-      (masked), one a field (field_masked) or zero (hard_masked) stands in their place.
+    - ``target``: only some fields are predicted, drawn anew for each training batch, by the first
+      rank for all; the fields of highest cardinality in evaluation. With a mask the encoder does
+      not see them: a learnt vector (masked), one a field (field_masked) or zero (hard_masked)
+      stands in their place.
 
     Shape:
         input: raw embeddings v (B, F, D).
@@ -76,6 +78,11 @@ class GEN(nn.Module):
             nn.init.normal_(self.mask, std=1e-4)
         self._targets: torch.Tensor | None = None
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile can take it: not what ranks tell one another."""
+        return self.config.target == "all" or current_ranks().size == 1
+
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
         """Returns the generated embeddings (B, F, D)."""
         self._targets = self._choose_targets(feature_emb)
@@ -101,7 +108,8 @@ class GEN(nn.Module):
             return None
         fields = self.top_fields
         if self.training:
-            fields = torch.randperm(len(fields)).to(fields.device, non_blocking=True)
+            drawn = current_ranks().broadcast(torch.randperm(len(fields)))
+            fields = drawn.to(fields.device, non_blocking=True)
         indicator = feature_emb.new_zeros(len(fields))
         return indicator.index_fill(0, fields[: self.num_targets], 1.0)
 

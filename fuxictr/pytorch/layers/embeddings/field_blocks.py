@@ -19,7 +19,7 @@ from fuxictr.pytorch.layers.embeddings.own_table import (
     make_own_table,
     pooling_weights,
 )
-from fuxictr.pytorch.layers.embeddings.row_share import RowShare
+from fuxictr.pytorch.layers.embeddings.row_share import RowShare, wanted_share
 
 
 class Place(NamedTuple):
@@ -125,9 +125,7 @@ class FieldBlocks(nn.Module):
         The given vectors stay as they are.
         """
         if self.table is not None:
-            nn.init.normal_(self.table, std=INIT_STD)
-            with torch.no_grad():
-                self.table[self.offsets.long()] = 0.0
+            self._draw_table(self.table)
         if self.numeric_weight is not None:
             nn.init.normal_(self.numeric_weight, std=(2.0 / (1 + self.embedding_dim)) ** 0.5)
         for layer in (*self.own.values(), *self.projections.values()):
@@ -135,6 +133,17 @@ class FieldBlocks(nn.Module):
                 layer.reset_parameters()
             else:
                 nn.init.xavier_normal_(layer.weight)
+
+    @torch.no_grad()
+    def _draw_table(self, table: torch.Tensor) -> None:
+        padding = self.offsets.long()
+        if self.share is None:
+            nn.init.normal_(table, std=INIT_STD)
+        else:
+            self.share.draw_normal(table, INIT_STD)
+            padding = padding[padding % self.share.num_ranks == self.share.rank]
+            padding = padding // self.share.num_ranks
+        table[padding] = 0.0
 
     @property
     def num_table_rows(self) -> int:
@@ -280,7 +289,11 @@ class FieldBlocks(nn.Module):
         self.register_buffer(
             "sum_starts", torch.tensor(sum_starts, dtype=torch.int32), persistent=False
         )
-        self.table = nn.Parameter(torch.empty(num_rows, self.embedding_dim)) if num_rows else None
+        self.table = None
+        if num_rows:
+            self.share = wanted_share(num_rows)
+            num_own = num_rows if self.share is None else self.share.num_own
+            self.table = nn.Parameter(torch.empty(num_own, self.embedding_dim))
 
     def _make_own_layers(self) -> None:
         self.own = nn.ModuleDict()

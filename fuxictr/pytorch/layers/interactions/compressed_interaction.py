@@ -106,7 +106,8 @@ class CINLayer(Recordable, nn.Module):
         x = current.transpose(1, 2).flatten(0, 1)  # (B, H_l, D) -> (B*D, H_l)
         weight = self.weight.transpose(1, 2).flatten(0, 1)  # (F, H_{l+1}, H_l) -> (F*H_l, H_{l+1})
         maps = _OuterProductMap.apply(z, x, weight) + self.bias  # (B*D, H_{l+1})
-        return maps.view(batch_size, width, -1).transpose(1, 2)
+        # All sizes are given: torch could not tell the last one of a batch without rows.
+        return maps.view(batch_size, width, maps.shape[1]).transpose(1, 2)
 
 
 class CompressedInteractionNet(nn.Module):
