@@ -134,12 +134,19 @@ class BaseModel(Recordable, nn.Module):
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
 
-        The linear maps of embedding layers count in both.
+        The linear maps of embedding layers count in both. Of a table that lies in shares on several
+        processes all rows count.
         """
         layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
         tables = {id(table) for layer in layers for table in layer.tables()}
         skipped = set() if count_embedding else tables
-        return sum(p.numel() for p in self.parameters() if p.requires_grad and id(p) not in skipped)
+        counted = [p for p in self.parameters() if p.requires_grad and id(p) not in skipped]
+        elsewhere = sum(
+            (layer.num_table_rows - len(layer.table)) * layer.embedding_dim
+            for layer in layers
+            if layer.table is not None and count_embedding
+        )
+        return sum(p.numel() for p in counted) + elsewhere
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: models written for FuxiCTR call it; here the Trainer reads the config."""
