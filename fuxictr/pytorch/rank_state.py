@@ -97,7 +97,8 @@ def own_optimizer_state(
 
 
 def _cut(share: RowShare) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda whole: share.own(whole) if len(whole) == share.num_rows else whole
+    # A copy, for a view would keep the whole alive, and fused optimisers take no strides.
+    return lambda whole: share.own(whole).clone() if len(whole) == share.num_rows else whole
 
 
 def _changed(

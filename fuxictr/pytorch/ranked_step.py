@@ -143,7 +143,8 @@ class RankedStep(TrainingStep):
             return  # the norm is too large for its type, which clips the gradients to 0
         loss = self._derive(batch, num_rows).item()
         is_culprit = not math.isfinite(loss)
-        speaks = is_culprit or not self._count(is_culprit)
+        num_culprits = self._count(is_culprit)
+        speaks = is_culprit or not num_culprits
         self.ranks.raise_together(self.not_finite(loss, batch, self.where()) if speaks else None)
 
     def _count(self, is_one: bool) -> int:
