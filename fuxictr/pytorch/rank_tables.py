@@ -198,11 +198,12 @@ def join_shares(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tenso
 def penalty(model: BaseModel, ranks: Ranks) -> float:
     """Returns the sum of all penalties, ``regularization_loss``, over the rows of all ranks."""
     cut = {id(block.table) for block in trained_blocks(model) if block.share is not None}
-    own = model.regularization_loss()
     if not cut:
-        return own.item()
-    part = model.regularization_loss(lambda weight: id(weight) in cut)
-    return (own - part + ranks.sum(part.clone())).item()
+        return model.regularization_loss().item()
+    # Apart, so that all ranks come to the same bits.
+    whole = model.regularization_loss(lambda weight: id(weight) not in cut)
+    parts = model.regularization_loss(lambda weight: id(weight) in cut).double()
+    return whole.item() + ranks.sum(parts).item()
 
 
 def _is_worth_it(block: FieldBlocks, batch_size: int) -> bool:
