@@ -6,10 +6,13 @@ torch's own way to send objects is pickle.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -321,6 +324,19 @@ def _store_of_life(rank: int, size: int) -> dist.Store:
     store = dist.TCPStore(host, port, size, is_server, multi_tenant=not of_torchrun)
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return dist.PrefixStore(f"life_{count}_of_{size}", store)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends a process that belonged to a job, with everything it wrote, but without a teardown.
+
+    In Python's teardown threads of torch.distributed may still run, and now and then one of them
+    ends a process that has done its work by SIGABRT, which torchrun takes for a failure.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def is_lost(error: BaseException) -> bool:
