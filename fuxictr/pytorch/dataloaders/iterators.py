@@ -84,8 +84,16 @@ class EpochIterator(ABC):
 
     @property
     def own_rows(self) -> tuple[int, int]:
-        """The first row of this rank, and the one behind its last, of a split by batch."""
-        assert self.is_split_by_batch or self.share.is_all, "its rows are in all batches"
+        """The first row of this rank, and the one behind its last.
+
+        Raises:
+            ValueError: several ranks have rows of every batch.
+        """
+        if not self.is_split_by_batch and not self.share.is_all:
+            raise ValueError(
+                "is_split_by_batch: found false, but what is evaluated by several processes has to "
+                "be split by batch"
+            )
         return self.division.own_rows(self.num_rows).hull(0, self.num_rows)
 
     @property
@@ -195,8 +203,9 @@ class BatchIterator(EpochIterator):
         is_own = (order >= first) & (order < stop)
         sizes = [np.count_nonzero(is_own[slice(*bound)]) for bound in bounds]
         cuts = np.cumsum([0, *sizes]).tolist()
-        own = torch.from_numpy(order[is_own] - first)
-        return own, list(zip(cuts[:-1], cuts[1:], strict=True))
+        own = order[is_own]
+        own -= first
+        return torch.from_numpy(own), list(zip(cuts[:-1], cuts[1:], strict=True))
 
     def _place(self, data: ColumnarData) -> ColumnarData:
         if self.device.type != "cuda":

@@ -25,6 +25,7 @@ from fuxictr.pytorch.dataloaders.columnar import (
     make_layout,
     store_column,
 )
+from fuxictr.pytorch.dataloaders.parquet_cells import check_present, to_numpy
 from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class ParquetRows:
         data = allocate(self.layout, batch.num_rows)
         for name in self.layout.positions:
             width = self.layout.widths.get(name)
-            cells = _to_numpy(batch.column(name), width, f"{where}: column '{name}'", row)
+            cells = to_numpy(batch.column(name), width, f"{where}: column '{name}'", row)
             numbers = range(row, row + batch.num_rows)
             store_column(data, name, cells, self.feature_map, where, numbers)
         return data
@@ -225,7 +226,7 @@ class ParquetRows:
                 column = batch.column(name)
                 if pa.types.is_nested(column.type):
                     raise DataError(f"{where}: found {column.type}, expected one value a row")
-                _check_present(column, where, row)
+                check_present(column, where, row)
                 if pa.types.is_floating(column.type):
                     check_groups_present(column.to_numpy(zero_copy_only=False), where, row)
                 if chunks and column.type != chunks[0].type.value_type:
@@ -277,54 +278,3 @@ def _make_blocks(file: int, metadata: pq.FileMetaData, where: str) -> Iterator[B
         num_rows += size
     if num_rows:
         yield Block(file, tuple(groups), first_row, num_rows)
-
-
-def _check_present(column: pa.Array, where: str, first_row: int) -> None:
-    if column.null_count:
-        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-        raise DataError(
-            f"{where}, row {first_row + row + 1}: found no value, expected one in every row"
-        )
-
-
-def _to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) -> np.ndarray:
-    """Returns the cells (rows,), or of lists (rows, width); without a copy where types allow it."""
-    import pyarrow as pa
-
-    _check_present(column, where, first_row)
-    cells = column if width is None else _elements(column, width, where, first_row)
-    kind = cells.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
-    # Array.to_numpy would import pandas; a boolean is one bit, which numpy cannot view.
-    is_bits = pa.types.is_boolean(kind)
-    array: np.ndarray = np.from_dlpack(cells.cast(pa.uint8()) if is_bits else cells)
-    array = array.view(np.bool_) if is_bits else array
-    return array if width is None else array.reshape(-1, width)
-
-
-def _elements(column: pa.Array, width: int, where: str, first_row: int) -> pa.Array:
-    import pyarrow as pa
-
-    if pa.types.is_fixed_size_list(column.type):
-        lengths = np.full(len(column), column.type.list_size)
-    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = np.diff(np.from_dlpack(column.offsets))
-    else:
-        raise DataError(f"{where}: found {column.type}, expected {_expected(width)}")
-    wrong = lengths != width
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{where}, row {first_row + row + 1}: found a list of {lengths[row]}, "
-            f"expected {_expected(width)}"
-        )
-    elements = column.flatten()
-    if elements.null_count:
-        row = int(elements.is_null().to_numpy(zero_copy_only=False).argmax()) // width
-        raise DataError(f"{where}, row {first_row + row + 1}: found a list with an empty element")
-    return elements
-
-
-def _expected(width: int | None) -> str:
-    return "a number in every row" if width is None else f"a list of {width} numbers in every row"
