@@ -158,8 +158,8 @@ class TrainConfig(Section):
     embedding_sharding: Literal["none", "row", "auto"] = key(
         "auto",
         "with several processes: none: each holds whole embedding tables; row: each holds a share "
-        "of their rows; auto: row where the tables take more than a tenth of a device's memory, and "
-        "from three processes on where that moves less",
+        "of their rows; auto: row where the tables take more than a tenth of a device's memory, "
+        "and from three processes on where that moves less",
     )
 
     def __post_init__(self) -> None:

@@ -61,8 +61,8 @@ class RankTables:
                 reader = block.reader = readers[id(table)]
             if isinstance(reader, TableReader):
                 (sharded if block.share else shared).append((block, reader))
-        self._exchange = RowExchange(shared, ranks)
-        self._groups = [ShardGroup(tables, ranks) for tables in group_by_rows(sharded)]
+        self._exchange = RowExchange(_each_once(shared), ranks)
+        self._groups = [ShardGroup(tables, ranks) for tables in group_by_rows(_each_once(sharded))]
         places = {
             id(table): (group, index)
             for group in self._groups
@@ -70,7 +70,8 @@ class RankTables:
         }
         for block, reader in sharded:
             block.reader = ShardReader(*places[id(reader)])
-        self.apart = {id(reader.table) for _, reader in [*shared, *sharded]}
+        self._apart = [reader.table for _, reader in [*shared, *sharded]]
+        self.apart = {id(table) for table in self._apart}
         for tables, words in ((shared, "whole on each"), (sharded, "in shares on all")):
             num_bytes = sum(reader.table.nbytes for _, reader in tables)
             if tables:
@@ -79,7 +80,16 @@ class RankTables:
                 )
 
     def collect(self) -> None:
-        """Exchanges the gradients of all lookups since the last step."""
+        """Exchanges the gradients of all lookups since the last step.
+
+        Raises:
+            RuntimeError: a table has a gradient of its own, which only this rank knows of.
+        """
+        if any(table.grad is not None for table in self._apart):
+            raise RuntimeError(
+                "a table that several processes share has a gradient of its own: something other "
+                "than a lookup has read it"
+            )
         self._exchange.exchange()
         for group in self._groups:
             group.return_gradients()
@@ -113,9 +123,15 @@ def cut_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
         return
     num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
     is_exchanged = any(_is_worth_it(block, config.batch_size) for block in blocks)
-    if wants_shares(num_bytes, is_exchanged, config, ranks):
-        for block in blocks:
+    if not wants_shares(num_bytes, is_exchanged, config, ranks):
+        return
+    whole = [block.table for block in blocks]
+    for block, table in zip(blocks, whole, strict=True):
+        first = blocks[next(i for i, known in enumerate(whole) if known is table)]
+        if first is block:
             block.keep_share(ranks.rank, ranks.size)
+        else:  # layers that have one table
+            block.table, block.share = first.table, first.share
 
 
 @contextmanager
@@ -204,6 +220,13 @@ def penalty(model: BaseModel, ranks: Ranks) -> float:
     whole = model.regularization_loss(lambda weight: id(weight) not in cut)
     parts = model.regularization_loss(lambda weight: id(weight) in cut).double()
     return whole.item() + ranks.sum(parts).item()
+
+
+def _each_once(
+    tables: list[tuple[FieldBlocks, TableReader]],
+) -> list[tuple[FieldBlocks, TableReader]]:
+    """Returns a layer of each reader, of which some may serve several layers."""
+    return list({id(reader): (block, reader) for block, reader in reversed(tables)}.values())[::-1]
 
 
 def _is_worth_it(block: FieldBlocks, batch_size: int) -> bool:

@@ -21,6 +21,7 @@ from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.best_weights import BestWeights
 from fuxictr.pytorch.callback import Callback
+from fuxictr.pytorch.compiled import Step
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.early_stopping import EarlyStopping
 from fuxictr.pytorch.evaluation import Evaluator
@@ -128,7 +129,7 @@ class Trainer:
         self.show_bar = verbose > 0 and self.ranks.is_first
         self.monitor = Monitor(config.monitor)
         self.stopping = EarlyStopping(config.monitor_mode, config.early_stop_patience)
-        self._step = self._make_step()
+        self._step = self._training_step()
         self._evaluator = Evaluator(
             model, config, self.device, self.ranks, self.show_bar, self.callbacks
         )
@@ -280,7 +281,7 @@ class Trainer:
         """
         return self._step(batch)
 
-    def _make_step(self) -> TrainingStep:
+    def _training_step(self) -> TrainingStep:
         if self.ranks.size == 1:
             return TrainingStep(self.model, self.config, self.device, self._where)
         return RankedStep(self.model, self.config, self.device, self._where, self.ranks)
@@ -289,9 +290,12 @@ class Trainer:
         """Returns what does a step on this process's rows of a batch of so many rows."""
         if self.ranks.size > 1:
             return self._step
-        first, stop = train.bounds()[0]
-        step = self._step.prepare(self.train_step, stop - first)
+        step = self._make_step(train)
         return lambda batch, num_rows: step(batch)
+
+    def _make_step(self, train: EpochIterator) -> Step:
+        first, stop = train.bounds()[0]
+        return self._step.prepare(self.train_step, stop - first)
 
     def _check_share(self, train: EpochIterator) -> None:
         place, found = (self.ranks.rank, self.ranks.size), train.share

@@ -15,10 +15,10 @@ from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_p
 from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.lazy_table import LazyTable
 from fuxictr.pytorch.losses import LossMean
-from fuxictr.pytorch.whole_table import WholeTable
 from fuxictr.pytorch.resume import StateFiles, StateSaver
 from fuxictr.pytorch.trainer import NotFiniteError, Trainer
 from fuxictr.pytorch.training_state import TrainingState, load_raw_weights, raw_weights
+from fuxictr.pytorch.whole_table import WholeTable
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
 from tests.pytorch.tiny import make, tiny_data, tiny_map
