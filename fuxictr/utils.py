@@ -33,20 +33,20 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
         / f"{params.get('model_id', 'run')}.log"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if h.get_name() == _HANDLER_NAME]:
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(logging.DEBUG if params.get("debug_mode") else logging.INFO)
-    for name in ("matplotlib", "fontTools", "h5py", "PIL"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [LogFile(path, encoding="utf-8")]
-    handlers.append(logging.StreamHandler())
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT))
-        handler.set_name(_HANDLER_NAME)
-        root.addHandler(handler)
+    level = logging.DEBUG if params.get("debug_mode") else logging.INFO
+    _set_handlers(level, _FORMAT, LogFile(path, encoding="utf-8"), logging.StreamHandler())
     return path
+
+
+def set_rank_logger(rank: int) -> None:
+    """Sends warnings to the screen with the number of the process, and nothing else anywhere.
+
+    Args:
+        rank: number of a process of several, which is not the first.
+    """
+    _set_handlers(
+        logging.WARNING, f"rank {rank}: %(levelname)s %(message)s", logging.StreamHandler()
+    )
 
 
 def print_to_json(data: Mapping[str, Any], sort_keys: bool = True) -> str:
@@ -57,3 +57,17 @@ def print_to_json(data: Mapping[str, Any], sort_keys: bool = True) -> str:
 def print_to_list(data: Mapping[str, float]) -> str:
     """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
     return format_metrics(data)
+
+
+def _set_handlers(level: int, form: str, *handlers: logging.Handler) -> None:
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if h.get_name() == _HANDLER_NAME]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    for name in ("matplotlib", "fontTools", "h5py", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form))
+        handler.set_name(_HANDLER_NAME)
+        root.addHandler(handler)

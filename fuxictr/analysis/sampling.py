@@ -10,9 +10,17 @@ import torch
 from fuxictr.analysis.recorder import Recorder
 from fuxictr.analysis.sample import Sample
 from fuxictr.pytorch.batch import Batch
-from fuxictr.pytorch.dataloaders import ColumnarData, ParquetRows
+from fuxictr.pytorch.dataloaders import (
+    BatchIterator,
+    ColumnarData,
+    EpochIterator,
+    ParquetRows,
+    RowRanges,
+    StreamingIterator,
+)
 from fuxictr.pytorch.dataloaders.columnar import allocate
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.ranks import Ranks
 
 # Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
 PASS_ROWS = 10_000
@@ -34,20 +42,33 @@ def draw_sample(
     Raises:
         DataError: rows on disk that cannot be read.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003)  # as a BatchIterator's first epoch
-    order = torch.randperm(rows.num_rows, generator=generator)[:num_rows]
-    if isinstance(rows, ColumnarData):
-        return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))
-    sample = allocate(rows.layout, len(order))
-    chosen, places = order.sort()
-    first = 0
-    for part in (part for block in rows.blocks for part in rows.read(block)):
-        bounds = torch.tensor([first, first + part.num_rows])
-        start, stop = torch.searchsorted(chosen, bounds).tolist()
-        found = part.rows(chosen[start:stop] - first)
-        sample.ids[places[start:stop]] = found.ids
-        sample.values[places[start:stop]] = found.values_matrix
-        first += part.num_rows
+    return _take(rows, _draw(rows.num_rows, num_rows, seed))
+
+
+def draw_shared_sample(
+    split: EpochIterator, ranks: Ranks, num_rows: int = Sample.num_rows, seed: int = Sample.seed
+) -> Batch:
+    """Returns the rows that ``draw_sample`` draws of a whole split, of which each process has some.
+
+    Args:
+        split: the split, unshuffled; split by batch, where there are several processes.
+        ranks: the processes; all of them get the whole sample.
+        num_rows: rows of the sample.
+        seed: seed of the sample.
+
+    Raises:
+        DataError: rows on disk that cannot be read.
+    """
+    order = _draw(split.num_rows, num_rows, seed)
+    first, stop = split.own_rows
+    is_own = (order >= first) & (order < stop)
+    cut = None if split.share.is_all else RowRanges.run(first, stop, split.num_rows)
+    with ranks.together():
+        own = _take(_rows_of(split), order[is_own] - first, cut)
+    sample = allocate(own.layout, len(order))
+    places = torch.cat(ranks.gather_rows(is_own.nonzero().reshape(-1)))
+    sample.ids[places] = torch.cat(ranks.gather_rows(own.ids))
+    sample.values[places] = torch.cat(ranks.gather_rows(own.values_matrix))
     return sample.rows(slice(None))
 
 
@@ -92,3 +113,41 @@ def record_sample(
     finally:
         model.train(was_training)
     return {key: np.concatenate(pieces.pop(key)) for key in list(pieces)}
+
+
+def _draw(num_split_rows: int, num_rows: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003)  # as a BatchIterator's first epoch
+    return torch.randperm(num_split_rows, generator=generator)[:num_rows]
+
+
+def _take(
+    rows: ColumnarData | ParquetRows, order: torch.Tensor, own: RowRanges | None = None
+) -> Batch:
+    """Returns rows of a split, in host memory.
+
+    Args:
+        rows: the split, or the cut of it that this process has.
+        order: which rows, counted in the cut.
+        own: which rows of the split the cut is; null = all.
+    """
+    if isinstance(rows, ColumnarData):
+        return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))
+    sample = allocate(rows.layout, len(order))
+    chosen, places = order.sort()
+    first = 0
+    blocks = rows.blocks if own is None else rows.blocks_of(own)
+    for part in (part for block in blocks for part in rows.read(block, own=own)):
+        bounds = torch.tensor([first, first + part.num_rows])
+        start, stop = torch.searchsorted(chosen, bounds).tolist()
+        found = part.rows(chosen[start:stop] - first)
+        sample.ids[places[start:stop]] = found.ids
+        sample.values[places[start:stop]] = found.values_matrix
+        first += part.num_rows
+    return sample.rows(slice(None))
+
+
+def _rows_of(split: EpochIterator) -> ColumnarData | ParquetRows:
+    if isinstance(split, BatchIterator):
+        return split.data
+    assert isinstance(split, StreamingIterator), "a third kind of iterator needs a branch here"
+    return split.rows

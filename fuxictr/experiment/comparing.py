@@ -118,6 +118,7 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 def _environment(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns name -> value of what a run was computed by, as far as its row says it."""
     known = {name: row.get(name) for name in ("code_hash", "code_version", "device", "threads")}
+    known["processes"] = row.get("processes", 1)  # of an older row: it was one
     record = row.get("environment")
     if record is None:  # an older version
         versions = row.get("versions") or {}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+from fuxictr.pytorch.ranks import Ranks
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -34,6 +37,16 @@ class PeakMemory:
         if self.device.type == "cuda":
             gpu = max(self._gpu, torch.cuda.max_memory_allocated(self.device))
         return max(self._host, _host_peak()), gpu
+
+    def read_largest(self, ranks: Ranks) -> tuple[int, int | None]:
+        """Returns the largest of the peaks of all processes of a job, as ``read`` does.
+
+        Args:
+            ranks: the processes.
+        """
+        found = [json.loads(text) for text in ranks.gather_texts(json.dumps(self.read()))]
+        host, gpu = zip(*found, strict=True)
+        return max(host), None if None in gpu else max(gpu)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

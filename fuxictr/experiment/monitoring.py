@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fuxictr.analysis.records import stack_generated
-from fuxictr.analysis.sampling import draw_sample, record_sample
+from fuxictr.analysis.sampling import draw_shared_sample, record_sample
 from fuxictr.analysis.spectrum import (
     EFFECTIVE_THRESHOLD,
     effective_dimensions,
@@ -24,8 +26,9 @@ from fuxictr.config.sections import parse_interval
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.files import write_atomically
 from fuxictr.pytorch.batch import Batch
-from fuxictr.pytorch.dataloaders import BatchIterator, EpochIterator, StreamingIterator
+from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.trainer import Callback
 
 logger = logging.getLogger(__name__)
@@ -37,7 +40,9 @@ class CollapseMonitor(Callback):
     """Takes the spectrum of the interacting embeddings before training and every N steps or epochs.
 
     Always of the same validation rows, in eval mode, as ``3.analyze.sh`` takes it of a finished
-    model. The whole spectra go to a file after each point, so that a killed run keeps them.
+    model. The whole spectra go to a file after each point, so that a killed run keeps them. Of
+    several processes each has all rows of the sample and does the forward pass, to which the others
+    may have to give rows of their tables; the first one looks at what came out.
 
     Args:
         model: the model that is trained.
@@ -70,6 +75,7 @@ class CollapseMonitor(Callback):
         self.on_point = on_point
         self.paused = paused
         self.points: list[Point] = []
+        self._ranks = current_ranks()
         self._num_steps = 0
         self._lines: list[str] = []
 
@@ -98,9 +104,30 @@ class CollapseMonitor(Callback):
     def after_step(self, epoch: int, step: int) -> None:
         """Takes a point."""
         with self.paused():
-            arrays = record_sample(self.model, self.sample, self.model.device, names=("gen",))
-            values = singular_values(stack_generated(arrays, self.expid))
+            arrays = self._record()
+            with self._ranks.together():
+                values = self._spectrum(arrays)
             del arrays
+        with self._ranks.together():
+            if values is not None:
+                self._keep(epoch, step, values)
+
+    def _record(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        error: CheckpointError | None = None
+        try:
+            arrays = record_sample(self.model, self.sample, self.model.device, names=("gen",))
+        except CheckpointError as found:
+            error = found
+        self._ranks.raise_together(error)
+        return arrays
+
+    def _spectrum(self, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+        if not self._ranks.is_first:
+            return None
+        return singular_values(stack_generated(arrays, self.expid))
+
+    def _keep(self, epoch: int, step: int, values: np.ndarray) -> None:
         point: Point = {
             "epoch": epoch,
             "step": step,
@@ -127,9 +154,10 @@ class CollapseMonitor(Callback):
         return {"points": self.points, "lines": self._lines}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what ``state`` returned."""
+        """Takes over what ``state`` of the first process returned."""
         self.points[:], self._lines = state["points"], state["lines"]
-        write_atomically(self.path, "".join(self._lines))
+        if self._ranks.is_first:
+            write_atomically(self.path, "".join(self._lines))
 
 
 class TensorBoardWriter(Callback):
@@ -200,28 +228,29 @@ def make_callbacks(
     Args:
         config: the config.
         model: the model that is trained.
-        valid: the validation rows.
+        valid: the validation rows; of several processes each has some.
         paused: gives the context in which the embeddings are looked at, as PeakMemory.paused.
 
     Raises:
         ConfigError: there are no validation rows to analyse, or tensorboard is not installed.
         DataError: validation rows on disk that cannot be read.
     """
-    every = parse_interval(config.run.analyze_every)
-    if every is not None and valid is None:
-        raise ConfigError(
-            f"key 'analyze_every': found {config.run.analyze_every!r}, but dataset "
-            f"'{config.dataset.dataset_id}' has no validation split to analyse; set null"
-        )
-    sample = None if every is None or valid is None else draw_sample(_rows_of(valid))
-    callbacks: list[Callback] = []
-    on_point = None
-    if config.run.tensorboard:
-        stem = config.output_stem
-        writer = TensorBoardWriter(stem.parent / "tensorboard" / stem.name)
-        callbacks.append(writer)
-        on_point = writer.add_collapse
-    if every is not None and sample is not None:
+    ranks = current_ranks()
+    writer = None
+    with ranks.together():
+        every = parse_interval(config.run.analyze_every)
+        if every is not None and valid is None:
+            raise ConfigError(
+                f"key 'analyze_every': found {config.run.analyze_every!r}, but dataset "
+                f"'{config.dataset.dataset_id}' has no validation split to analyse; set null"
+            )
+        if config.run.tensorboard and ranks.is_first:
+            stem = config.output_stem
+            writer = TensorBoardWriter(stem.parent / "tensorboard" / stem.name)
+    callbacks: list[Callback] = [] if writer is None else [writer]
+    if every is not None and valid is not None:
+        sample = draw_shared_sample(valid, ranks)
+        on_point = None if writer is None else writer.add_collapse
         path = spectra_path(config)
         callbacks.append(
             CollapseMonitor(model, sample, every, path, config.expid, on_point, paused)
@@ -237,10 +266,3 @@ def collapse_points(callbacks: Sequence[Callback]) -> list[Point]:
 def spectra_path(config: ExperimentConfig) -> Path:
     """Returns the file of a run's spectra over time, <output stem>.collapse.jsonl."""
     return config.output_stem.with_name(config.output_stem.name + ".collapse.jsonl")
-
-
-def _rows_of(split: EpochIterator) -> Any:
-    if isinstance(split, BatchIterator):
-        return split.data
-    assert isinstance(split, StreamingIterator), "a third kind of iterator needs a branch here"
-    return split.rows

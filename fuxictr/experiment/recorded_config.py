@@ -99,12 +99,21 @@ def repeat_command(row: Mapping[str, Any]) -> str | None:
     zoo = Path(record["zoo"])
     if not (zoo / "run_expid.py").is_file():
         zoo = ZOO / str(row.get("model"))
-    device = re.match(r"cuda:(\d+)", str(row.get("device")))
-    command = ["python", str(zoo / "run_expid.py"), "--config", record["folder"]]
+    processes = row.get("processes", 1)
+    command = ["python"] if processes == 1 else ["torchrun", f"--nproc_per_node={processes}"]
+    command += [str(zoo / "run_expid.py"), "--config", record["folder"]]
     command += ["--expid", row["expid"], "--seed", str(row["seed"])]
-    command += ["--gpu", device[1] if device else "-1"]
+    command += ["--gpu", gpu_option(row)]
     command += ["--set", *record["overrides"]] if record["overrides"] else []
     return shlex.join(command)
+
+
+def gpu_option(row: Mapping[str, Any]) -> str:
+    """Returns the --gpu of a run: a GPU's index, ``auto`` for several GPUs, or -1 for the CPU."""
+    device = re.match(r"(?P<several>\d+ x )?cuda(:(?P<index>\d+))?", str(row.get("device")))
+    if device is None:
+        return "-1"
+    return "auto" if device["several"] else device["index"] or "0"
 
 
 def plain(value: Any) -> Any:

@@ -26,9 +26,19 @@ def main(argv: list[str] | None = None) -> None:
     add_sweep_options(parser)
     parser.add_argument(
         "--gpu",
-        default="auto",
         help="auto (a GPU if there is one; all of them with --paper, --ablation or --jobs), -1 "
-        "(CPU), or the GPUs that take runs, as 0,2 (default auto)",
+        "(CPU), or the GPUs that take runs, each a whole one, as 0,2 (default auto)",
+    )
+    parser.add_argument(
+        "--gpus",
+        help="the GPUs that each run uses all at once, through torchrun, as 0,1,2,3 (--gpus=-1,-1: "
+        "two processes on the CPU)",
+    )
+    parser.add_argument(
+        "--gpus-per-run",
+        type=int,
+        metavar="N",
+        help="with --gpus: N of them for each run, so that several runs go at a time",
     )
     parser.add_argument(
         "--jobs", type=int, help="runs at a time (default: one a GPU, or one on the CPU)"

@@ -30,7 +30,7 @@ def reproduce(args: argparse.Namespace) -> int:
     datasets = _datasets(args)
     groups = parse_groups(args.ablation) if args.ablation else []
     plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
-    gpus = _slots(args.gpu, args.jobs, bool(args.paper or groups or args.jobs))
+    gpus = _slots_of(args, bool(args.paper or groups or args.jobs))
 
     from fuxictr.experiment.run import RESULTS
     from fuxictr.experiment.sweep import Sweep, encode_datasets
@@ -109,6 +109,55 @@ def _plan(args: argparse.Namespace, dataset: str, groups: Sequence[str]) -> list
     return unique_runs(runs)
 
 
+def _slots_of(args: argparse.Namespace, takes_all: bool) -> list[str]:
+    """Returns one entry for each run at a time: its --gpu, or those of its processes, as ``0,1``.
+
+    Raises:
+        ConfigError: options that contradict each other, or a GPU that is not there.
+    """
+    if args.gpus is None:
+        if args.gpus_per_run is not None:
+            raise ConfigError(f"--gpus-per-run {args.gpus_per_run}: --gpus is missing")
+        return _slots("auto" if args.gpu is None else args.gpu, args.jobs, takes_all)
+    if args.gpu is not None:
+        raise ConfigError(f"--gpu {args.gpu} and --gpus {args.gpus}: allowed: one of them")
+    if args.jobs is not None:
+        raise ConfigError(
+            f"--jobs {args.jobs} and --gpus {args.gpus}: allowed: one of them; --gpus-per-run says "
+            "how many of the GPUs a run takes, and so how many runs go at a time"
+        )
+    return _shared_slots(args.gpus, args.gpus_per_run)
+
+
+def _shared_slots(gpus: str, per_run: int | None) -> list[str]:
+    """Returns the GPUs of each run at a time, as ``0,1``.
+
+    Args:
+        gpus: as --gpus.
+        per_run: as --gpus-per-run.
+    """
+    from fuxictr.pytorch.torch_utils import get_device
+
+    names = [name.strip() for name in gpus.split(",") if name.strip()]
+    kinds = {name == "-1" for name in names}
+    if len(kinds) != 1 or "auto" in names:
+        raise ConfigError(
+            f"--gpus {gpus}: allowed: GPUs, as 0,1,2,3, or -1 for each process on the CPU, as "
+            "--gpus=-1,-1"
+        )
+    for name in names:
+        get_device(name)
+    if True not in kinds and len(set(names)) < len(names):
+        raise ConfigError(f"--gpus {gpus}: a GPU is named twice; a process needs one of its own")
+    per_run = len(names) if per_run is None else per_run
+    if not 1 <= per_run <= len(names) or len(names) % per_run:
+        allowed = [str(n) for n in range(1, len(names) + 1) if len(names) % n == 0]
+        raise ConfigError(
+            f"--gpus-per-run {per_run}: {len(names)} GPUs are named; allowed: {', '.join(allowed)}"
+        )
+    return [",".join(names[i : i + per_run]) for i in range(0, len(names), per_run)]
+
+
 def _slots(gpu: str, jobs: int | None, takes_all: bool) -> list[str]:
     """Returns the --gpu of each run that may run at a time.
 
@@ -139,14 +188,21 @@ def _print_plan(
 ) -> None:
     from fuxictr.experiment.estimate import estimate_runs, format_plan
     from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.sweep import unfinished
+    from fuxictr.experiment.sweep import device_text, unfinished
     from fuxictr.pytorch.torch_utils import get_device
 
     rows = read_results(results_file, missing_ok=True)
     left = runs if rerun else unfinished(runs, rows)
-    estimates = estimate_runs(runs, rows, get_device(gpus[0]))
+    first, *others = gpus[0].split(",")
+    estimates = estimate_runs(runs, rows, get_device(first))
     finished = {(run.expid, run.seed) for run in runs if run not in left}
     print(format_plan(runs, estimates, finished, len(gpus)))
+    if others:
+        where = ", ".join(device_text(gpu) for gpu in dict.fromkeys(gpus))
+        print(
+            f"Each run takes {1 + len(others)} processes at once ({where}); times and memory above "
+            "are those of one process that does all (docs/scaling.md)."
+        )
 
 
 def _print_tables(

@@ -33,7 +33,8 @@ _WHERE_PRESENT: dict[str, Any] = {
     **dict.fromkeys(("valid", "test", "rows", "versions"), dict),
     **dict.fromkeys(("history", "collapse"), list),
     **dict.fromkeys(("seconds", "train_seconds", "train_rows_per_second"), (int, float)),
-    **dict.fromkeys(("parameters", "epochs", "jobs", "peak_memory_bytes", "peak_gpu_bytes"), int),
+    **dict.fromkeys(("parameters", "epochs", "jobs", "processes"), int),
+    **dict.fromkeys(("peak_memory_bytes", "peak_gpu_bytes"), int),
 }
 
 

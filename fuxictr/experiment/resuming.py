@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
-import sys
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,8 +15,10 @@ import torch
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, ConfigError, Interrupted
+from fuxictr.experiment.launching import first_says, going_on
 from fuxictr.experiment.recorded_config import plain
 from fuxictr.experiment.signals import StopRequest, stop_requests
+from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.resume import StateFiles, StateSaver
 from fuxictr.pytorch.trainer import Trainer
 from fuxictr.pytorch.training_state import TrainingState
@@ -49,7 +50,7 @@ class RunLife:
 
     Args:
         what: what is trained.
-        device_name: where.
+        devices: where, as a row of results has it.
         start: when it began, of time.perf_counter.
         run_id: its name in the results store; null = a random one.
 
@@ -59,11 +60,16 @@ class RunLife:
     """
 
     def __init__(
-        self, what: dict[str, Any], device_name: str, start: float, run_id: str | None = None
+        self, what: dict[str, Any], devices: str, start: float, run_id: str | None = None
     ) -> None:
         self.what = what
+        self._ranks = current_ranks()
         # What the last digits depend on beside it.
-        self.made_on = {"device": device_name, "torch": str(torch.__version__)}
+        self.made_on = {
+            "device": devices,
+            "processes": self._ranks.size,
+            "torch": str(torch.__version__),
+        }
         self.run_id = run_id or uuid.uuid4().hex
         self.resumes: list[dict[str, Any]] = []
         self._start = start
@@ -76,14 +82,58 @@ class RunLife:
     def find_state(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
         """Returns the state to go on from, None where there is none.
 
+        Of several processes the first one decides, and each reads the state.
+
         Args:
             files: where it lies.
             anew_otherwise: return None, with a warning, where the state cannot be used.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: it is damaged, or another process cannot read it.
             ConfigError: it is of another config, data or code; names what differs.
         """
+        found: list[TrainingState] = []
+
+        def decide() -> dict[str, Any] | None:
+            state = self._find(files, anew_otherwise)
+            if state is None:
+                return None
+            found.append(state)
+            return _position(state)
+
+        position = first_says(self._ranks, decide)
+        if position is None:
+            return None
+        with self._ranks.together():
+            if not found:
+                found.append(_read_again(files, position))
+        return found[0]
+
+    @contextlib.contextmanager
+    def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
+        """Context in which the state is saved as the config says, and when a signal ends the run.
+
+        Raises:
+            Interrupted: a signal came; says how to go on.
+        """
+        if not config.run.save_state:
+            yield
+            return
+        files, ranks = state_files(config), self._ranks
+        with stop_requests(ranks.size > 1, ranks.is_first) as request:
+            saver = StateSaver(
+                trainer,
+                files,
+                self._identify,
+                config.run.save_steps,
+                config.run.save_minutes,
+                lambda: bool(request),
+                lambda: _stop(request, files),
+            )
+            trainer.callbacks.append(saver)
+            yield
+
+    def _find(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
         try:
             state = files.load()
             if state is not None:
@@ -97,30 +147,6 @@ class RunLife:
             logger.warning("%s; training anew", error)
             return None
 
-    @contextlib.contextmanager
-    def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
-        """Context in which the state is saved as the config says, and when a signal ends the run.
-
-        Raises:
-            Interrupted: a signal came; says how to go on.
-        """
-        if not config.run.save_state:
-            yield
-            return
-        files = state_files(config)
-        with stop_requests() as request:
-            saver = StateSaver(
-                trainer,
-                files,
-                self._identify,
-                config.run.save_steps,
-                config.run.save_minutes,
-                lambda: bool(request),
-                lambda: _stop(request, files),
-            )
-            trainer.callbacks.append(saver)
-            yield
-
     def _check(self, state: TrainingState, files: StateFiles) -> None:
         if not all(isinstance(state.identity.get(k), dict) for k in ("what", "made_on", "run")):
             raise CheckpointError(f"{files.path}: does not say which run it is of")
@@ -132,7 +158,7 @@ class RunLife:
             )
 
     def _continue(self, state: TrainingState) -> None:
-        before = state.identity["made_on"]
+        before = {"processes": 1, **state.identity["made_on"]}
         changed = _differences(before, self.made_on)
         if changed:
             logger.warning(
@@ -151,12 +177,31 @@ class RunLife:
 
 
 def _stop(request: StopRequest, files: StateFiles) -> None:
-    command = ["python", *sys.argv]
-    command += ["--resume"] if "--resume" not in command else []
-    assert request.signal is not None
+    name = request.name or "a signal to another process"
     raise Interrupted(
-        f"{request.name}: the state is in {files.path}; go on with: {shlex.join(command)}",
-        request.signal,
+        f"{name}: the state is in {files.path}; go on with: {going_on()}",
+        request.signal or signal.SIGTERM,
+    )
+
+
+def _position(state: TrainingState) -> dict[str, Any]:
+    """Returns by what two readers of a state know that it is the same one."""
+    result, run = state.progress["result"], state.identity["run"]
+    return {"run_id": run["run_id"], "step": result["num_steps"], "lives": len(run["resumes"])}
+
+
+def _read_again(files: StateFiles, position: dict[str, Any]) -> TrainingState:
+    """Returns the state that the first process goes on from, read by another one."""
+    if files.path.is_file():
+        state = TrainingState.load(files.path)
+        if _position(state) == position:
+            return state
+        problem = "is another state than the one that the first process goes on from"
+    else:
+        problem = "is not there"
+    raise CheckpointError(
+        f"{files.path}: {problem}; to go on, all machines need the folder of the run's files (key "
+        "'model_root') as a shared one"
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import logging
 import platform
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,29 +19,26 @@ import torch
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.environment import code_version, device_record, environment_record
+from fuxictr.experiment.launching import check_same, describe_devices, first_says
 from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
 from fuxictr.experiment.recorded_config import config_record
-from fuxictr.experiment.results import (
-    append_line,
-    append_result,
-    check_appendable,
-    find_finished,
-    read_results,
-)
+from fuxictr.experiment.results import IDENTITY, append_line, append_result
 from fuxictr.experiment.resuming import RunLife, state_files, what_is_trained
+from fuxictr.experiment.run_files import csv_line, find_row, own_files
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
-from fuxictr.files import file_lock, file_sha256, remove_leftovers
+from fuxictr.files import file_sha256
 from fuxictr.metrics import format_metrics
 from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
-from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader
+from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader, Share
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.trainer import FitResult, Trainer
 from fuxictr.pytorch.training_state import TrainingState
-from fuxictr.utils import print_to_json, set_logger
+from fuxictr.utils import set_rank_logger
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +59,14 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Trains and evaluates one expid, and records what came out.
 
-    Two processes never train into the same files: the second one waits for the first.
+    Two processes never train into the same files: the second one waits for the first. Those that
+    torchrun started as one job are one run: each calls this, with ``ranks.joined``, and the first
+    one logs and writes all files.
 
     Args:
         config: the checked config.
         model_class: its model.
-        device: where to train.
+        device: where this process trains.
         csv_file: file of FuxiCTR's result lines, null = none.
         results_file: the results store, null = none.
         rebuild: encode the raw data anew in any case.
@@ -77,50 +76,62 @@ def run_experiment(
         jobs: runs that share the device at a time, which its times are to be read with.
         resume: go on from the state that an interrupted run of the same config, data and code left,
             where there is one; where it was finished after all, return its row. With
-            ``skip_finished`` a state that does not fit is passed over, else it is an error.
+            ``skip_finished`` a state that does not fit is passed over, else it is an error. A
+            process that torchrun started again does so unasked.
 
     Returns:
-        The row that was appended to the results store, or found there.
+        The row that was appended to the results store, or found there; on all processes.
 
     Raises:
         FuxiCTRError: a config, data or checkpoint that cannot be used.
     """
     start = time.perf_counter()
+    ranks = current_ranks()
     row = identity(config, model_class)  # of the code as it was when it was imported
-    set_logger({"debug_mode": config.run.debug_mode}, config.log_path)
-    shown = {key: value for key, value in config.params().items() if key in config.origins}
-    logger.info("Params: %s", print_to_json(shown))
-    stem = config.output_stem
-
-    def say() -> None:
-        logger.info("Waiting for another process that trains %s", stem)
-
-    for path in (results_file, csv_file):
-        if path is not None:
-            check_appendable(path)  # not after hours of training
-    with file_lock(stem.with_name(f".{stem.name}.lock"), say):
-        remove_leftovers(config.checkpoint_path)
-        encoded = load_dataset(config, rebuild)
+    with contextlib.ExitStack() as held:
+        with ranks.together():
+            if ranks.is_first:
+                held.enter_context(own_files(config, csv_file, results_file))
+            else:
+                set_rank_logger(ranks.rank)
+        encoded = _prepare(ranks, config, rebuild)
         row["data_hash"] = encoded.data_hash
         row["encoded"] = {name: str(path) for name, path in encoded.paths.items()}
         row["environment"]["device"] = device_record(device)
+        same = {"seed": row["seed"], **{name: row[name] for name in IDENTITY}}
+        check_same(ranks, {**same, "torch": str(torch.__version__), "device": device.type})
         files = state_files(config)
-        found = _find_finished(config, row, results_file, skip_finished, resume)
-        if found is not None:
-            logger.info("Already in %s, run on %s", results_file, found["time"])
-            files.remove()
+        resume = resume or was_restarted()
+
+        def find() -> dict[str, Any] | None:
+            found = find_row(config, row, results_file, skip_finished, resume)
+            if found is not None:
+                logger.info("Already in %s, run on %s", results_file, found["time"])
+                files.remove()
             return found
-        life = RunLife(what_is_trained(config, row), device_name(device), start, run_id)
-        state = life.find_state(files, anew_otherwise=skip_finished) if resume else None
+
+        found = first_says(ranks, find)
+        if found is not None:
+            return found
+        devices = describe_devices(ranks.gather_texts(device_name(device)))
+        life = RunLife(what_is_trained(config, row), devices, start, run_id)
+        state = life.find_state(files, skip_finished or was_restarted()) if resume else None
         row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
+        row |= {"processes": ranks.size, "device": devices}
         row |= _train(config, model_class, device, encoded, life, state)
         row["seconds"] = round(life.total_seconds(), 3)
-        if results_file is not None:
-            append_result(results_file, row)
-        if csv_file is not None:
-            append_line(csv_file, _csv_line(config, row))
-        files.remove()
-    return row
+
+        def record() -> dict[str, Any]:
+            row["checkpoint"] = str(config.checkpoint_path)
+            row["checkpoint_sha256"] = file_sha256(config.checkpoint_path)
+            if results_file is not None:
+                append_result(results_file, row)
+            if csv_file is not None:
+                append_line(csv_file, csv_line(config, row))
+            files.remove()
+            return row
+
+        return first_says(ranks, record)
 
 
 def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
@@ -141,9 +152,18 @@ def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
     }
 
 
-def load_dataset(config: ExperimentConfig, rebuild: bool = False) -> EncodedDataset:
-    """Builds the encoded dataset, or reuses it where config and sources are unchanged."""
-    return prepare_dataset(config.dataset, config.data_dir, rebuild, config.run.verbose)
+def load_dataset(
+    config: ExperimentConfig, rebuild: bool = False, verbose: int | None = None
+) -> EncodedDataset:
+    """Builds the encoded dataset, or reuses it where config and sources are unchanged.
+
+    Args:
+        config: the config.
+        rebuild: build it in any case.
+        verbose: 0 shows no progress bars; null = as the config says.
+    """
+    shown = config.run.verbose if verbose is None else verbose
+    return prepare_dataset(config.dataset, config.data_dir, rebuild, shown)
 
 
 def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> FeatureMap:
@@ -167,25 +187,18 @@ def build_model(config: ExperimentConfig, model_class: type, feature_map: Featur
     return model
 
 
-def _find_finished(
-    config: ExperimentConfig,
-    row: dict[str, Any],
-    results_file: Path | None,
-    skip_finished: bool,
-    resume: bool,
-) -> dict[str, Any] | None:
-    """Returns the row of the same run where the results store has it, and it is to stand for it.
-
-    One that was to be gone on with stands for itself only if its weights are still there.
-    """
-    if results_file is None or not (skip_finished or resume):
-        return None
-    found = find_finished(read_results(results_file, missing_ok=True), row)
-    if found is None or skip_finished:
-        return found
-    path = config.checkpoint_path
-    is_there = path.is_file() and file_sha256(path) == found.get("checkpoint_sha256")
-    return found if is_there else None
+def _prepare(ranks: Ranks, config: ExperimentConfig, rebuild: bool) -> EncodedDataset:
+    """Returns the encoded dataset, which one process of each machine builds where that is due."""
+    encoded: EncodedDataset | None = None
+    verbose = None if ranks.is_first else 0
+    with ranks.together():
+        if ranks.local_rank == 0:
+            encoded = load_dataset(config, rebuild, verbose)
+    with ranks.together():
+        if encoded is None:
+            encoded = load_dataset(config, verbose=verbose)
+    assert encoded is not None
+    return encoded
 
 
 def _train(
@@ -197,24 +210,27 @@ def _train(
     state: TrainingState | None,
 ) -> dict[str, Any]:
     """Returns what the training gave: the row of results but for what was run."""
+    ranks = current_ranks()
     peak = PeakMemory(device)
     keep_freed_memory()
     seed_everything(config.train.seed)
-    feature_map = select_features(config, encoded)
-    model = build_model(config, model_class, feature_map)
-    logger.info("Total number of parameters: %d.", model.count_parameters())
-    train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
-    check_current(encoded, config.dataset, config.data_dir)
+    with ranks.together():
+        feature_map = select_features(config, encoded)
+        model = build_model(config, model_class, feature_map)
+        logger.info("Total number of parameters: %d.", model.count_parameters())
+        train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
+        check_current(encoded, config.dataset, config.data_dir)
     callbacks = make_callbacks(config, model, valid, peak.paused)
-    trainer = Trainer(
-        model,
-        config.train,
-        device,
-        config.checkpoint_path,
-        config.run.verbose,
-        encoded.encoders_hash,
-        callbacks,
-    )
+    with ranks.together():
+        trainer = Trainer(
+            model,
+            config.train,
+            device,
+            config.checkpoint_path,
+            config.run.verbose if ranks.is_first else 0,
+            encoded.encoders_hash,
+            callbacks,
+        )
     scores: dict[str, dict[str, float]] = {}
     with life.saving(trainer, config):
         fitted = trainer.fit(train, valid, state)
@@ -225,7 +241,7 @@ def _train(
             logger.info("******** Test evaluation ********")
             scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
     splits = {"train": train, "valid": valid, "test": test}
-    host_peak, gpu_peak = peak.read()
+    host_peak, gpu_peak = peak.read_largest(ranks)
     return {
         **scores,
         "parameters": model.count_parameters(),
@@ -237,21 +253,19 @@ def _train(
         "train_seconds": round(fitted.train_seconds, 3),
         "peak_memory_bytes": host_peak,
         "peak_gpu_bytes": gpu_peak,
-        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "checkpoint": str(config.checkpoint_path),
-        "checkpoint_sha256": file_sha256(config.checkpoint_path),
     }
 
 
 def _make_loader(
     config: ExperimentConfig, encoded: EncodedDataset, feature_map: FeatureMap, device: torch.device
 ) -> RankDataLoader:
+    ranks = current_ranks()
     return RankDataLoader(
         feature_map,
         train_data=encoded.paths["train"],
@@ -265,6 +279,7 @@ def _make_loader(
         shuffle_window=config.train.shuffle_window,
         num_workers=config.run.num_workers,
         group_id=config.train.group_id,
+        share=Share(ranks.rank, ranks.size),
     )
 
 
@@ -277,19 +292,6 @@ def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict
         return trainer.evaluate(valid, "Validate")
     logger.info("[Metrics] %s", format_metrics(fitted.valid))
     return fitted.valid
-
-
-def _csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
-    parts = [
-        f" {datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        f"[command] python {' '.join(sys.argv)}",
-        f"[exp_id] {config.expid}",
-        f"[dataset_id] {config.dataset.dataset_id}",
-        "[train] N.A.",
-        f"[val] {format_metrics(row.get('valid', {})) or 'N.A.'}",
-        f"[test] {format_metrics(row.get('test', {})) or 'N.A.'}",
-    ]
-    return ",".join(parts)
 
 
 def device_name(device: torch.device) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 from fuxictr.errors import run_cli
 from fuxictr.experiment.options import add_gpu_option, add_rebuild_option
@@ -51,7 +53,7 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    run_cli(lambda: _run(args, Path(zoo_dir).resolve()))
+    run_cli(lambda: _run(args, Path(zoo_dir).resolve()), _end)
 
 
 def _version() -> str:
@@ -69,24 +71,39 @@ def _end_with_stdin() -> None:
     os._exit(128 + signal.SIGTERM)
 
 
+def _end(status: Any) -> NoReturn:
+    if "WORLD_SIZE" not in os.environ:
+        sys.exit(status)
+    from fuxictr.experiment.launching import end
+
+    end(status)
+
+
 def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
+    from fuxictr.experiment.launching import saying_once, silent_unless, speaking
     from fuxictr.experiment.run import RESULTS, run_experiment
     from fuxictr.experiment.zoo import find_config_dir, load_experiment
+    from fuxictr.pytorch.ranks import joined
     from fuxictr.pytorch.torch_utils import get_device
 
-    device = get_device(args.gpu)
-    config, model_class = load_experiment(args.expid, zoo_dir, args.config, args.set, args.seed)
-    folder = find_config_dir(args.config, zoo_dir)
-    csv_file = zoo_dir / f"{folder.name}.csv"
-    run_experiment(
-        config,
-        model_class,
-        device,
-        csv_file,
-        args.results or RESULTS,
-        args.rebuild,
-        args.skip_finished,
-        args.run_id,
-        args.jobs,
-        args.resume,
-    )
+    with saying_once():
+        device = get_device(args.gpu)
+    with speaking(), joined(device) as ranks:
+        with ranks.together(), silent_unless(ranks.is_first):
+            config, model_class = load_experiment(
+                args.expid, zoo_dir, args.config, args.set, args.seed
+            )
+            folder = find_config_dir(args.config, zoo_dir)
+        csv_file = zoo_dir / f"{folder.name}.csv"
+        run_experiment(
+            config,
+            model_class,
+            device,
+            csv_file,
+            args.results or RESULTS,
+            args.rebuild,
+            args.skip_finished,
+            args.run_id,
+            args.jobs,
+            args.resume,
+        )

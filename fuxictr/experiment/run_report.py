@@ -97,6 +97,8 @@ def _took(row: dict[str, Any]) -> str:
         parts.append(f"training {row['train_seconds']:,} s")
     if row.get("train_rows_per_second") is not None:
         parts.append(f"{row['train_rows_per_second']:,.0f} rows/s")
+    if row.get("processes", 1) != 1:
+        parts.append(f"{row['processes']} processes")
     if row.get("jobs", 1) != 1:
         parts.append(f"{row['jobs']} runs at a time on the device")
     return ", ".join(parts) or "not known"

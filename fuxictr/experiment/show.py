@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fuxictr.errors import ConfigError, DataError, run_cli
 
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--gpu", help="with --verify: where to repeat it (default: as the run)")
     args = parser.parse_args(argv)
-    run_cli(lambda: _run(args))
+    run_cli(lambda: _run(args), _end)
 
 
 def find_run(rows: Sequence[dict[str, Any]], name: str, seed: int | None = None) -> dict[str, Any]:
@@ -153,8 +155,36 @@ def _unknown(rows: Sequence[dict[str, Any]], name: str) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if not args.verify:
+        row = _find(args)
+        if row is not None:
+            from fuxictr.experiment.run_report import describe_run
+
+            check_record(row)
+            print(describe_run(row))
+        return 0
+    from fuxictr.experiment.launching import saying_once
+    from fuxictr.experiment.verify import verify
+
+    with saying_once():
+        row = _find(args)
+        assert row is not None, "what is to be verified is named"
+        check_record(row)
+    return verify(row, args.gpu, args.tolerance)
+
+
+def _end(status: Any) -> NoReturn:
+    if "WORLD_SIZE" not in os.environ:
+        sys.exit(status)
+    from fuxictr.experiment.launching import end  # needs torch
+
+    end(status)
+
+
+def _find(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Returns the run that is asked for; None where a list, or JSON, was, which it prints."""
     from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.run_report import describe_run, list_runs
+    from fuxictr.experiment.run_report import list_runs
     from fuxictr.experiment.zoo import ROOT
 
     if args.run is None and (args.verify or args.json):
@@ -171,18 +201,12 @@ def _run(args: argparse.Namespace) -> int:
         rows = [row for row in rows if args.seed in (None, row.get("seed"))]
         print(list_runs(rows[: -NUM_LISTED - 1 : -1]))
         print(f"{min(len(rows), NUM_LISTED)} of {len(rows)} runs of {path}, the newest first")
-        return 0
+        return None
     row = find_run(rows, args.run, args.seed)
     if args.json:
         print(json.dumps(row, indent=2, ensure_ascii=False))
-        return 0
-    check_record(row)
-    if args.verify:
-        from fuxictr.experiment.verify import verify
-
-        return verify(row, args.gpu, args.tolerance)
-    print(describe_run(row))
-    return 0
+        return None
+    return row
 
 
 if __name__ == "__main__":

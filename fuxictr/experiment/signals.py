@@ -33,11 +33,17 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(is_launched: bool = False, is_first: bool = True) -> Iterator[StopRequest]:
     """Context in which the first SIGINT or SIGTERM is noted; the second one ends the process.
 
     What the process ignores, as a background job does with SIGINT, stays ignored. Outside the main
     thread, where Python delivers no signals, it changes nothing.
+
+    Args:
+        is_launched: whether torchrun started this process. It hands signals on, so that Ctrl-C may
+            come twice, and sends SIGTERM where another process has ended. So a second one changes
+            nothing then; 30 seconds after the first one torchrun ends its processes itself.
+        is_first: whether this process says that it heard.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -45,11 +51,16 @@ def stop_requests() -> Iterator[StopRequest]:
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request:
+        if request and not is_launched:
             raise KeyboardInterrupt
+        if request:
+            return
         request.signal = signal.Signals(number)
+        if not is_first:
+            return
         # Unlike print and logging this may be called in the middle of print and logging.
-        text = f"\n{request.name}: finishing the step and saving the state; again to end at once\n"
+        again = "" if is_launched else "; again to end at once"
+        text = f"\n{request.name}: finishing the step and saving the state{again}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +24,8 @@ from fuxictr.experiment.comparing import (
     environment_differences,
 )
 from fuxictr.experiment.environment import device_record
-from fuxictr.experiment.recorded_config import NO_KEY, changed_keys, load_recorded
+from fuxictr.experiment.launching import describe_devices, first_says, saying_once, speaking
+from fuxictr.experiment.recorded_config import NO_KEY, changed_keys, gpu_option, load_recorded
 from fuxictr.experiment.results import is_finished
 from fuxictr.experiment.run import device_name, identity, run_experiment
 from fuxictr.experiment.run_report import aligned, columns
@@ -33,6 +33,7 @@ from fuxictr.preprocess import find_current
 from fuxictr.preprocess.cache import find_splits, make_key, stale_reason
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.finished import dataset_folder
+from fuxictr.pytorch.ranks import Ranks, current_ranks, joined, launched_ranks
 from fuxictr.pytorch.torch_utils import get_device
 
 _MOST_LINES, _MOST_NAMES = 30, 5
@@ -41,7 +42,8 @@ _MOST_LINES, _MOST_NAMES = 30, 5
 def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4) -> int:
     """Repeats a run in a temporary folder, compares, and prints what it found.
 
-    Nothing that the run left is touched, and no data are encoded.
+    Nothing that the run left is touched, and no data are encoded. Processes that torchrun started
+    repeat it together; bits are those of the run where they are as many as it had.
 
     Args:
         row: of the results store.
@@ -56,24 +58,45 @@ def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4)
         ConfigError: the run failed, or its config is another by now.
         DataError: its encoded data are others by now, or gone.
     """
-    run = f"{row.get('expid')}, seed {row.get('seed')}, of {row.get('time')}"
-    if not is_finished(row):
-        raise ConfigError(f"{run}: it failed ({row['failed']}); there is nothing to compare with")
-    config, model_class = load_recorded(row)
-    notes = check_config(row, config, model_class)
-    check_data(row, config)
-    where = re.match(r"cuda:(\d+)", row.get("device") or "")
-    device = get_device(gpu if gpu is not None else where[1] if where else -1)
+    with saying_once():
+        device = get_device(_gpu_of(row) if gpu is None else gpu)
+    with speaking(), joined(device) as ranks:
+        return _verify(row, device, ranks, tolerance)
+
+
+def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: float) -> int:
+    with ranks.together():
+        run = f"{row.get('expid')}, seed {row.get('seed')}, of {row.get('time')}"
+        if not is_finished(row):
+            failed = row["failed"]
+            raise ConfigError(f"{run}: it failed ({failed}); there is nothing to compare with")
+        config, model_class = load_recorded(row)
+        notes = check_config(row, config, model_class)
+        check_data(row, config)
     others = environment_differences(row, _surroundings(config, model_class, device))
-    print(f"{run}: config {row['config_hash']} and data {row['data_hash']} are the same.")
-    print("\n".join([*notes, *_environment_lines(others)]), flush=True)
+    if ranks.is_first:
+        print(f"{run}: config {row['config_hash']} and data {row['data_hash']} are the same.")
+        print("\n".join([*notes, *_environment_lines(others)]), flush=True)
     counted = [d.name for d in others if not d.name.startswith(HARMLESS)]
     is_exact = not counted and "environment" in row
     with _repeated(config, model_class, device) as (repeat, weights):
-        found = differences(row, repeat)
-        other_weights, unknown = compare_weights(row, weights, is_exact)
-    is_cuda = device.type == "cuda"
-    return _conclude(found + other_weights, unknown, counted, tolerance, is_cuda)
+
+        def conclude() -> int:
+            found = differences(row, repeat)
+            other_weights, unknown = compare_weights(row, weights, is_exact)
+            is_cuda = device.type == "cuda"
+            return _conclude(found + other_weights, unknown, counted, tolerance, is_cuda)
+
+        return first_says(ranks, conclude)
+
+
+def _gpu_of(row: dict[str, Any]) -> str:
+    """Returns where a run is repeated: on the GPU that it had, or on one of several."""
+    gpu = gpu_option(row)
+    is_launched = launched_ranks()[1] > 1
+    if is_launched:
+        return "-1" if gpu == "-1" else "auto"
+    return "0" if gpu == "auto" else gpu
 
 
 def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: type) -> list[str]:
@@ -134,7 +157,11 @@ def _repeated(
     """Trains again; yields the row, as JSON gives it back, and the checkpoint."""
     root = logging.getLogger()
     handlers = list(root.handlers)
-    with tempfile.TemporaryDirectory(prefix="verify_") as folder:
+    with contextlib.ExitStack() as held:
+        folder = first_says(
+            current_ranks(),
+            lambda: held.enter_context(tempfile.TemporaryDirectory(prefix="verify_")),
+        )
         quiet = {"verbose": 0, "analyze_every": None, "tensorboard": False, "save_state": False}
         own = replace(config, run=replace(config.run, model_root=folder, **quiet))
         try:
@@ -152,7 +179,10 @@ def _surroundings(
     """Returns the keys of a row that say what a run is computed by, of this process."""
     row = identity(config, model_class)
     row["environment"]["device"] = device_record(device)
-    return row | {"device": device_name(device), "threads": torch.get_num_threads()}
+    ranks = current_ranks()
+    devices = describe_devices(ranks.gather_texts(device_name(device)))
+    threads = torch.get_num_threads()
+    return row | {"device": devices, "threads": threads, "processes": ranks.size}
 
 
 def _environment_lines(others: list[Difference]) -> list[str]:

@@ -42,7 +42,7 @@ def run_script(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        (stored,) = (tmp_path / "results").glob(f"{name}_*.json")
+        (stored,) = (tmp_path / "results").glob(f"{Path(name).name}_*.json")
         return done.stdout, json.loads(stored.read_text())
 
     return call

@@ -12,7 +12,7 @@ from fuxictr.experiment.tables import COLUMNS
 
 FIELDS = {
     "time", "model", "expid", "variant", "dataset_id", "seed", "config_hash", "data_hash",
-    "run_id", "jobs", "config", "environment", "encoded", "resumes",
+    "run_id", "jobs", "processes", "config", "environment", "encoded", "resumes",
     "code_version", "code_hash", "valid", "test", "parameters", "epochs", "rows", "history",
     "collapse", "train_rows_per_second", "train_seconds", "peak_memory_bytes", "peak_gpu_bytes",
     "device", "threads", "versions", "checkpoint", "checkpoint_sha256", "seconds",

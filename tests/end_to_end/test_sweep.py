@@ -188,3 +188,35 @@ def test_a_failed_run_is_recorded_and_the_sweep_continues(repository):
     assert "2 of 4 runs are in the results already" in done.stdout
     assert {row["expid"] for row in repository.rows()[num_rows:]} == {"FwFM_demo_gen"}
     assert "failed" not in (repository.path / "results/demo_x1/table.md").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
+def test_runs_of_two_processes_end_with_their_sweep_and_go_on(repository):
+    command = ["bash", "2.reproduce.sh", "--dataset", "demo", "--model", "FmFM"]
+    command += ["--variants", "dis", "--gpus=-1,-1"]
+    done = repository.run(*command, "--dry-run")
+    assert "Each run takes 2 processes at once (2 processes on the CPU); times" in done.stdout
+    sweep = subprocess.Popen(
+        command,
+        cwd=repository.path,
+        env=repository.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def workers() -> list[str]:
+        found = [line for line in repository.processes() if "run_expid.py" in line]
+        return [line for line in found if "torch.distributed.run" not in line]
+
+    wait_for(lambda: len(workers()) == 2)
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    wait_for(lambda: not repository.processes())
+    assert not any(row["model"] == "FmFM" for row in repository.rows())
+
+    done = repository.run(*command)
+    assert "FmFM_demo, seed 2019, 2 processes on the CPU" in done.stdout
+    (row,) = (row for row in repository.rows() if row["model"] == "FmFM")
+    assert row["processes"] == 2 and row["jobs"] == 1
+    assert row["device"].startswith("2 x cpu (")
+    assert "1 of 1 runs are in the results already" in repository.run(*command).stdout

@@ -1,14 +1,18 @@
 """What a sweep plans, what it skips, what it says, and how it names failures."""
 
+import argparse
+import os
+import sys
+
 import pytest
 import torch
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms, parse_groups
-from fuxictr.experiment.reproduction import _slots
+from fuxictr.experiment.reproduction import _slots, _slots_of
 from fuxictr.experiment.results import find_finished, last_failures, newest_runs
 from fuxictr.experiment.run import code_hash, identity
-from fuxictr.experiment.sweep import runner
+from fuxictr.experiment.sweep import reasons, runner
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones, unique_runs
 from fuxictr.experiment.sweep.progress import expected_seconds
 from fuxictr.experiment.zoo import ROOT, backbones
@@ -85,6 +89,77 @@ def test_slots_take_the_devices_in_turn(monkeypatch):
     assert _slots("0,2", 3, True) == ["0", "2", "0"]
 
 
+def slots_of(*options: str) -> list[str]:
+    args = argparse.Namespace(gpu=None, gpus=None, gpus_per_run=None, jobs=None)
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        setattr(args, name, int(value) if name in ("gpus_per_run", "jobs") else value)
+    return _slots_of(args, False)
+
+
+def test_several_gpus_are_one_run_or_several(monkeypatch):
+    assert slots_of() == ["-1"]
+    assert slots_of("gpus", "-1,-1") == ["-1,-1"]
+    assert slots_of("gpus", "-1,-1,-1,-1", "gpus_per_run", "2") == ["-1,-1"] * 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert slots_of("gpus", "0,1, 2,3") == ["0,1,2,3"]
+    assert slots_of("gpus", "3,1,0,2", "gpus_per_run", "2") == ["3,1", "0,2"]
+    assert slots_of("gpus", "0,1", "gpus_per_run", "1") == ["0", "1"]
+    assert slots_of("gpu", "0,2") == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("gpus", "0,7"), "--gpu 7: this machine has GPUs 0..3"),
+        (("gpus", "0,0"), "--gpus 0,0: a GPU is named twice"),
+        (("gpus", "0,-1"), "--gpus 0,-1: allowed: GPUs, as 0,1,2,3, or -1 for each process"),
+        (("gpus", "auto"), "--gpus auto: allowed: GPUs"),
+        (("gpus", ","), "--gpus ,: allowed: GPUs"),
+        (("gpus", "0,1,2,3", "gpus_per_run", "3"), "--gpus-per-run 3: 4 .*; allowed: 1, 2, 4"),
+        (("gpus", "0,1", "gpus_per_run", "0"), "--gpus-per-run 0: 2 GPUs are named; allowed: 1, 2"),
+        (("gpus_per_run", "2"), "--gpus-per-run 2: --gpus is missing"),
+        (("gpus", "0,1", "gpu", "0"), "--gpu 0 and --gpus 0,1: allowed: one of them"),
+        (("gpus", "0,1", "jobs", "2"), "--jobs 2 and --gpus 0,1: .*--gpus-per-run says"),
+    ],
+)
+def test_options_that_contradict_each_other(monkeypatch, options, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(ConfigError, match=message):
+        slots_of(*options)
+
+
+def test_the_command_of_a_run_is_torchruns_where_it_has_several_processes(run, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    rest = ["--seed", "2019", "--set", "model_id=FM_demo"]
+    script = ["model_zoo/FM/run_expid.py", "--expid", "FM_demo", "--gpu"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert runner.run_command(run, "1") == [sys.executable, *script, "1", *rest]
+    assert runner.run_command(run, "-1,-1") == [*launch, *script, "-1", *rest]
+    seen = ["env", "CUDA_VISIBLE_DEVICES=2,0"]
+    assert runner.run_command(run, "2,0") == [*seen, *launch, *script, "auto", *rest]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5,6")
+    seen = ["env", "CUDA_VISIBLE_DEVICES=6,4"]
+    assert runner.run_command(run, "2,0")[:2] == seen, "indices are among those that are seen"
+
+
+def test_processes_of_a_run_share_the_cores(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+    def threads(*gpus: str) -> str | None:
+        sweep = runner.Sweep([], gpus, tmp_path / "results.jsonl")
+        return sweep._environment().get("OMP_NUM_THREADS")
+
+    assert threads("-1") is None and threads("0", "1") is None
+    assert threads("-1,-1") == "4"
+    assert threads("0,1", "2,3") == "2"
+    assert threads(",".join(["-1"] * 12)) == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads("-1,-1") == "3"
+
+
 def rows_of(run, **changes) -> dict:
     done = {"valid": {}, "test": {"AUC": 0.5}, "seconds": 3.0}
     return identity(run.config, run.model_class) | {"data_hash": "d"} | done | changes
@@ -146,21 +221,53 @@ def test_the_time_left_is_that_of_finished_runs():
     assert expected_seconds([dis], rows) == 2.0
     assert expected_seconds([dis, gen], rows) == 4.0
     assert expected_seconds([dis, gen], [*rows, rows_of(gen, seconds=30.0)]) == 32.0
+    assert expected_seconds([dis], rows, num_processes=2) is None
+    rows.append(rows_of(dis, seconds=1.5, processes=2))
+    assert expected_seconds([dis], rows, num_processes=2) == 1.5
+    assert expected_seconds([dis], rows) == 2.0
 
 
 def test_reasons():
-    assert runner._reason(1, "bar\r 10%\nDataError: no such file\n\n") == "DataError: no such file"
-    assert runner._reason(-9, "anything").startswith("ended by SIGKILL; the machine may have run")
-    assert runner._reason(-6, "") == "ended by SIGABRT"
+    assert (
+        reasons.find_reason(1, "bar\r 10%\nDataError: no such file\n\n")
+        == "DataError: no such file"
+    )
+    assert reasons.find_reason(-9, "anything").startswith(
+        "ended by SIGKILL; the machine may have run"
+    )
+    assert reasons.find_reason(-6, "") == "ended by SIGABRT"
     cuda = (
         "Traceback\n  File x\ntorch.AcceleratorError: CUDA error: illegal\nFor debugging, pass 1\n"
     )
     assert (
-        runner._reason(1, cuda)
+        reasons.find_reason(1, cuda)
         == "torch.AcceleratorError: CUDA error: illegal For debugging, pass 1"
     )
-    assert len(runner._reason(1, "ValueError: " + "x y " * 999)) <= 500
-    assert runner._reason(0, "log") == "ended without a row of results (log)"
+    assert len(reasons.find_reason(1, "ValueError: " + "x y " * 999)) <= 500
+    assert reasons.find_reason(0, "log") == "ended without a row of results (log)"
+
+
+TORCHRUN = (
+    "W1126 11:38:32.653000 1732 torch/distributed/elastic/multiprocessing/api.py:1028] Sending "
+    "process 1746 closing signal SIGTERM\n"
+    "E1126 11:38:32.767000 1732 torch/distributed/elastic/multiprocessing/api.py:1002] failed "
+    "(exitcode: {}) local_rank: 1 (pid: 1747) of binary: /usr/bin/python\n"
+    "Traceback (most recent call last):\n  File x\n"
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n=====\nx FAILED\n"
+)
+GONE = "RankError: rank 0: another process of the job is gone, what it said tells why (gloo)\n"
+
+
+def test_reasons_of_one_of_several_processes():
+    own = "RankError: rank 1: DataError: no such id\n"
+    for said in (own + GONE, GONE + own):
+        found = reasons.find_reason(1, f"log\n{said}{TORCHRUN.format(1)}")
+        assert found == "RankError: rank 1: DataError: no such id"
+    found = reasons.find_reason(1, GONE + TORCHRUN.format(-9))
+    assert found == "rank 1: ended by SIGKILL; the machine may have run out of memory"
+    assert reasons.find_reason(1, GONE + TORCHRUN.format(3)) == "rank 1: ended with status 3"
+    defect = "[rank1]: Traceback\n[rank1]:   File x\n[rank1]: KeyError: 'a'\n"
+    assert reasons.find_reason(1, defect + TORCHRUN.format(1)) == "KeyError: 'a'"
 
 
 def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):

@@ -7,11 +7,13 @@ from fuxictr.experiment.sweep.plan import (
     unique_runs,
     with_seed,
 )
+from fuxictr.experiment.sweep.progress import device_text
 from fuxictr.experiment.sweep.runner import Sweep, encode_datasets, unfinished
 
 __all__ = [
     "PlannedRun",
     "Sweep",
+    "device_text",
     "encode_datasets",
     "plan_ablations",
     "plan_backbones",

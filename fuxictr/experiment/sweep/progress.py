@@ -60,15 +60,14 @@ class SweepProgress:
 
         Args:
             run: the run.
-            gpu: where it runs, as --gpu.
+            gpu: where it runs, as --gpu, or the GPUs of its processes, as ``0,1``.
             left: it and the runs after it.
             rows: the results store, which says how long such runs take.
         """
         self.num_begun += 1
-        seconds = expected_seconds(left, rows)
+        seconds = expected_seconds(left, rows, len(gpu.split(",")))
         self.remaining = "" if seconds is None else f"{_span(seconds / self.num_slots)} left"
-        device = "CPU" if gpu == "-1" else f"GPU {gpu}"
-        title = f"{run.expid}, seed {run.seed}, {device}"
+        title = f"{run.expid}, seed {run.seed}, {device_text(gpu)}"
         if self._bar.disable:
             left_text = f"; about {self.remaining}" if self.remaining else ""
             self._bar.write(f"\n=== Run {self.num_begun}/{self.num_runs}: {title}{left_text} ===")
@@ -98,15 +97,31 @@ class SweepProgress:
         self._bar.set_postfix_str("; ".join(parts))
 
 
-def expected_seconds(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> float | None:
+def device_text(gpu: str) -> str:
+    """Returns ``CPU``, ``GPU 0``, ``GPUs 0,1`` or ``2 processes on the CPU``, of a slot's GPUs."""
+    number = len(gpu.split(","))
+    if gpu.startswith("-1"):
+        return "CPU" if number == 1 else f"{number} processes on the CPU"
+    return f"GPU {gpu}" if number == 1 else f"GPUs {gpu}"
+
+
+def expected_seconds(
+    runs: Sequence[PlannedRun], rows: list[dict[str, Any]], num_processes: int = 1
+) -> float | None:
     """Returns how long runs take one after the other, or None where nothing is known.
 
     A run takes what finished runs of its expid took (median), else of its dataset.
+
+    Args:
+        runs: the runs.
+        rows: the results store.
+        num_processes: of each run; rows of another number say nothing.
     """
     by_expid: dict[tuple[str, str], list[float]] = {}
     by_dataset: dict[str, list[float]] = {}
     for row in rows:
-        if is_finished(row) and row.get("seconds"):
+        is_alike = is_finished(row) and row.get("processes", 1) == num_processes
+        if is_alike and row.get("seconds"):
             by_expid.setdefault((row["expid"], row["dataset_id"]), []).append(row["seconds"])
             by_dataset.setdefault(row["dataset_id"], []).append(row["seconds"])
     total = 0.0

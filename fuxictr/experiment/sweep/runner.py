@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import uuid
@@ -22,15 +20,14 @@ from types import FrameType
 from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
+from fuxictr.experiment.launching import launcher
 from fuxictr.experiment.results import append_result, find_finished, is_finished, read_results
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
+from fuxictr.experiment.sweep.reasons import find_reason
 from fuxictr.experiment.zoo import ROOT
 
 _TAIL_BYTES = 20_000
-_REASON_LENGTH = 500
-# The line of a traceback, or of run_cli, that names the error; more lines of it may follow.
-_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b")
 
 
 class Sweep:
@@ -42,7 +39,8 @@ class Sweep:
 
     Args:
         runs: what is run, in this order.
-        gpus: one entry for each run at a time: the ``--gpu`` of its process, as ``-1`` or ``0``.
+        gpus: one entry for each run at a time: the ``--gpu`` of its process, as ``-1`` or ``0``;
+            where it has several processes, those of all, as ``0,1`` or ``-1,-1``.
         results_file: the results store.
         rerun: run also what is finished.
         verbose: show what the runs print; else one line a run and a bar over the sweep.
@@ -104,15 +102,21 @@ class Sweep:
         """Returns the environment of the runs.
 
         Runs beside each other keep their number of threads, so that no number depends on --jobs;
-        their threads must not spin while they wait, for others need the cores.
+        their threads must not spin while they wait, for others need the cores. The processes of
+        a run share the cores, as torchrun would have them do with one thread each.
         """
         changes = {"COLUMNS": str(shutil.get_terminal_size().columns)}
-        if len(self.gpus) > 1:
+        num_processes = len(",".join(self.gpus).split(","))
+        if num_processes > len(self.gpus):
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            threads = str(max(1, cores // num_processes))
+            changes["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
+        if num_processes > 1:
             changes["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
         return os.environ | changes
 
     def _run(self, run: PlannedRun, gpu: str) -> dict[str, Any]:
-        """Runs one process to its end; returns the row that it, or its failure, left."""
+        """Runs one run to its end; returns the row that it, or its failure, left."""
         command, run_id = run_command(run, gpu), uuid.uuid4().hex
         options = ["--end-with-stdin", "--results", str(self.results_file), "--run-id", run_id]
         options += ["--jobs", str(self.gpus.count(gpu))]
@@ -139,7 +143,7 @@ class Sweep:
         if row is None:
             row = run_identity(run) | {
                 "run_id": run_id,
-                "failed": _reason(status, tail),
+                "failed": find_reason(status, tail),
                 "command": shlex.join(command),
                 "seconds": round(time.perf_counter() - start, 3),
             }
@@ -156,9 +160,18 @@ class Sweep:
 
 
 def run_command(run: PlannedRun, gpu: str) -> list[str]:
-    """Returns the command of a run, which also works by hand."""
+    """Returns the command of a run, which also works by hand.
+
+    Args:
+        run: the run.
+        gpu: as --gpu, or the GPUs of its processes, as ``0,1``.
+    """
     script = (run.folder / "run_expid.py").relative_to(ROOT)
-    command = [sys.executable, str(script), "--expid", run.expid, "--gpu", gpu]
+    start, gpus = [sys.executable], gpu.split(",")
+    if len(gpus) > 1:
+        is_cpu = gpus[0] == "-1"
+        start, gpu = launcher(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
+    command = [*start, str(script), "--expid", run.expid, "--gpu", gpu]
     return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
 
 
@@ -228,19 +241,6 @@ def _drain(stream: IO[bytes], echo: bool) -> str:
             sys.stderr.buffer.write(chunk)
             sys.stderr.flush()
     return tail.decode("utf-8", "replace")
-
-
-def _reason(status: int, tail: str) -> str:
-    """Returns why a process failed: the signal that ended it, or the error that it wrote last."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-        return f"ended by {name}{hint}"
-    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
-    errors = [i for i, line in enumerate(lines) if _ERROR.match(line)]
-    message = " ".join(lines[errors[-1] :]) if errors else (lines or ["no message"])[-1]
-    message = textwrap.shorten(message, _REASON_LENGTH, placeholder=" ...")
-    return message if status else f"ended without a row of results ({message})"
 
 
 @contextlib.contextmanager

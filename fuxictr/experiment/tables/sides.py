@@ -97,7 +97,7 @@ class Side:
     @property
     def on_gpu(self) -> bool:
         """Whether its runs used a GPU."""
-        return any(name.startswith("cuda") for name in self.devices)
+        return any(re.match(r"(\d+ x )?cuda", name) for name in self.devices)
 
     @property
     def devices(self) -> list[str]:
