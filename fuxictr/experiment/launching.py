@@ -53,8 +53,9 @@ def starter() -> str:
     if num_ranks == 1:
         return "python"
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks))
-    nodes = f" --nnodes={num_machines()}" if num_machines() > 1 else ""
-    return f"torchrun{nodes} --nproc_per_node={num_local}"
+    # Without --standalone two jobs on one machine would use one port.
+    where = f"--nnodes={num_machines()}" if num_machines() > 1 else "--standalone"
+    return f"torchrun {where} --nproc_per_node={num_local}"
 
 
 def num_machines() -> int:

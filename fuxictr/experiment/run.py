@@ -34,6 +34,7 @@ from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
 from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader, Share
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.rank_tables import cutting_tables
 from fuxictr.pytorch.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.trainer import FitResult, Trainer
@@ -216,6 +217,8 @@ def _train(
     seed_everything(config.train.seed)
     with ranks.together():
         feature_map = select_features(config, encoded)
+    width = int(config.params().get("embedding_dim") or 1)
+    with cutting_tables(feature_map, width, config.train, ranks), ranks.together():
         model = build_model(config, model_class, feature_map)
         logger.info("Total number of parameters: %d.", model.count_parameters())
         train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()

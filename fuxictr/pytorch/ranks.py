@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from fuxictr.errors import FuxiCTRError
+from fuxictr.pytorch.network import choose_interface, notice_silence
 
 # A process that dies closes its connections, which gloo notices at once and NCCL may not. So what
 # goes over NCCL is waited for no longer than this; work of one rank alone is waited for over gloo.
@@ -294,10 +295,12 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
         backend, timeout = "nccl", _DEVICE_TIMEOUT
     try:
+        choose_interface()
         dist.init_process_group(
             backend, store=_store_of_life(rank, size), rank=rank, world_size=size, timeout=timeout
         )
         host_group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
+        notice_silence()
         _current = Ranks(rank, size, local_rank, device, host_group)
         yield _current
     except RuntimeError as error:

@@ -93,9 +93,9 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, undisturbed, is_terminal
     assert found[:2] == (name, f"{folder.stem}.state")
     assert "RankError" not in said and "Interrupted." not in said
     starter, *command = shlex.split(found[2])
-    assert [starter, command[0], command[-1]] == ["torchrun", "--nproc_per_node=2", "--resume"]
+    assert [starter, *command[:2], command[-1]] == ["torchrun", *TWO, "--resume"]
     assert rows_of(folder.path / "results.jsonl") == []
-    again = Job(["--standalone", *command], ROOT, folder.path / "again.txt")
+    again = Job(command, ROOT, folder.path / "again.txt")
     assert again.wait() == 0, again.said()[-3000:]
     row = folder.row()
     assert_same(row, undisturbed)
@@ -195,7 +195,7 @@ def start_on(machines: list[tuple[str, str]], folder: LongRun, *options: str) ->
     for rank, (name, _) in enumerate(machines):
         launch = ["--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1"]
         launch += [f"--master_addr={machines[0][1]}", "--master_port=29543"]
-        before = ["ip", "netns", "exec", name, "env", "GLOO_SOCKET_IFNAME=cable"]
+        before = ["ip", "netns", "exec", name, "env", "-u", "GLOO_SOCKET_IFNAME"]
         jobs.append(start(folder, *options, launch=launch, name=name, before=before))
     return jobs
 
@@ -220,3 +220,21 @@ def test_two_machines(tmp_path, undisturbed):
     assert_same(row, undisturbed)
     assert len(row["resumes"]) == 1 and row["processes"] == 2
     assert folder.leftovers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "row"])
+def test_a_machine_that_falls_silent_is_given_up_within_a_minute(tmp_path, sharding):
+    """Its connections are not closed, as those of a process that dies are."""
+    folder = LongRun(tmp_path / "folder")
+    with machines() as two:
+        jobs = start_on(two, folder, "--set", f"embedding_sharding={sharding}")
+        jobs[0].wait_for(lambda: folder.log().count("Train loss") >= 3)
+        subprocess.run(["ip", "-n", two[1][0], "link", "set", "cable", "down"], check=True)
+        begin = time.monotonic()
+        assert jobs[0].wait(90) != 0
+        assert time.monotonic() - begin < 60
+        (line,) = errors_of(jobs[0].said())
+        assert line.strip().startswith("RankError: rank 0: another process of the job is gone")
+        assert jobs[1].wait(90) != 0
+    assert rows_of(folder.path / "results.jsonl") == []
