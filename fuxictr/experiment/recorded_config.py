@@ -100,7 +100,11 @@ def repeat_command(row: Mapping[str, Any]) -> str | None:
     if not (zoo / "run_expid.py").is_file():
         zoo = ZOO / str(row.get("model"))
     processes = row.get("processes", 1)
-    command = ["python"] if processes == 1 else ["torchrun", f"--nproc_per_node={processes}"]
+    command = (
+        ["python"]
+        if processes == 1
+        else ["torchrun", "--standalone", f"--nproc_per_node={processes}"]
+    )
     command += [str(zoo / "run_expid.py"), "--config", record["folder"]]
     command += ["--expid", row["expid"], "--seed", str(row["seed"])]
     command += ["--gpu", gpu_option(row)]

@@ -135,7 +135,7 @@ class RunLife:
 
     def _find(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
         try:
-            state = files.load()
+            state = files.load(mapped=self._ranks.size > 1)  # of which each needs its rows only
             if state is not None:
                 self._check(state, files)
                 files.restore_best(state)
@@ -193,7 +193,7 @@ def _position(state: TrainingState) -> dict[str, Any]:
 def _read_again(files: StateFiles, position: dict[str, Any]) -> TrainingState:
     """Returns the state that the first process goes on from, read by another one."""
     if files.path.is_file():
-        state = TrainingState.load(files.path)
+        state = TrainingState.load(files.path, mapped=True)
         if _position(state) == position:
             return state
         problem = "is another state than the one that the first process goes on from"

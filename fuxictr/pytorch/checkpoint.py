@@ -52,11 +52,16 @@ def write_tensors(content: dict[str, Any], path: str | Path) -> None:
         _write(content, temporary)
 
 
-def read_tensors(path: str | Path) -> Any:
+def read_tensors(path: str | Path, mapped: bool = False) -> Any:
     """Returns what ``write_tensors`` wrote, on the CPU.
 
     Every byte is checked against the checksums that torch.save writes, no object but tensors and
     plain values is made, and no more is read than the file is long.
+
+    Args:
+        path: the file.
+        mapped: leave tensors in the file, whose pages all processes of a machine share, until they
+            are read; what is written to them stays here.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -67,7 +72,7 @@ def read_tensors(path: str | Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_archive(archive, path.stat().st_size)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever torch raises on foreign bytes, the file is no checkpoint
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({first_line:.300})") from error

@@ -51,14 +51,17 @@ class StateFiles:
         state.save(self.path)
         self._forget_others(best_step)
 
-    def load(self) -> TrainingState | None:
+    def load(self, mapped: bool = False) -> TrainingState | None:
         """Returns the state that was saved; None = none.
+
+        Args:
+            mapped: see ``read_tensors``.
 
         Raises:
             CheckpointError: it is damaged.
         """
         remove_leftovers(self.path)
-        return TrainingState.load(self.path) if self.path.is_file() else None
+        return TrainingState.load(self.path, mapped) if self.path.is_file() else None
 
     def restore_best(self, state: TrainingState) -> None:
         """Makes the best weights that belong to a state the checkpoint.

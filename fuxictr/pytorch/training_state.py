@@ -45,13 +45,17 @@ class TrainingState:
         write_tensors(content, path)
 
     @classmethod
-    def load(cls, path: Path) -> TrainingState:
+    def load(cls, path: Path, mapped: bool = False) -> TrainingState:
         """Reads what ``save`` wrote.
+
+        Args:
+            path: the file.
+            mapped: see ``read_tensors``.
 
         Raises:
             CheckpointError: the file is missing, damaged, or of another version.
         """
-        content = read_tensors(path)
+        content = read_tensors(path, mapped)
         try:
             version = content["version"]
             if version != STATE_VERSION:

@@ -82,7 +82,7 @@ def do(task: str, folder: Path) -> None:
     try:
         state = None
         if verb == "go_on":
-            state = TrainingState.load(folder / f"{kind}.{made_by[0]}.state")
+            state = TrainingState.load(folder / f"{kind}.{made_by[0]}.state", ranks.size > 1)
         if verb == "bad_number" and ranks.rank == 1:
             train.data.values[5] = float("nan")
         before = [weight.detach().clone() for weight in model.parameters()]

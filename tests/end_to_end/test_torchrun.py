@@ -105,7 +105,8 @@ def test_what_is_said_and_written_is_of_one_process(demo, undisturbed):
     spectra = demo.files("undisturbed") / "DeepFM_demo_gen.collapse.jsonl"
     assert [json.loads(line)["epoch"] for line in spectra.read_text().splitlines()] == [0, 1, 2]
     line = (demo.path / "model_zoo/DeepFM/config.csv").read_text().splitlines()[0]
-    assert ",[command] torchrun --nproc_per_node=2 model_zoo/DeepFM/run_expid.py --expid" in line
+    command = "torchrun --standalone --nproc_per_node=2 model_zoo/DeepFM/run_expid.py --expid"
+    assert f",[command] {command}" in line
 
 
 def test_the_weights_are_those_of_a_model_on_one_device(demo, undisturbed, shell):

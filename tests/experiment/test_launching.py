@@ -82,7 +82,7 @@ def test_the_command_that_goes_on_is_the_one_that_was_given(launched, monkeypatc
     assert launching.starter() == "python"
     assert launching.going_on() == "python run_expid.py --set 'a=b c' --resume"
     launched(rank=3, size=4, local_rank=3, num_local=4)
-    wanted = "torchrun --nproc_per_node=4 run_expid.py --set 'a=b c' --resume"
+    wanted = "torchrun --standalone --nproc_per_node=4 run_expid.py --set 'a=b c' --resume"
     assert launching.going_on() == wanted
     monkeypatch.setattr(sys, "argv", ["run_expid.py", "--resume", "--set", "a=b c"])
     assert launching.going_on().split().count("--resume") == 1
@@ -115,7 +115,7 @@ def test_where_a_run_is_repeated(device, option):
     config = {"folder": "/c", "zoo": "/z", "overrides": []}
     row = {"config": config, "device": device, "expid": "e", "seed": 1, "model": "FM"}
     command = repeat_command(row | {"processes": 4}).split()
-    assert command[:2] == ["torchrun", "--nproc_per_node=4"]
+    assert command[:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
     assert command[-2:] == ["--gpu", option]
     assert repeat_command(row).startswith("python ")
     assert run_report._took({"processes": 4, "seconds": 3}) == "3 s, 4 processes"

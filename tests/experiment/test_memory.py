@@ -1,5 +1,7 @@
 """The peak of memory of a run."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from fuxictr.experiment.memory import PeakMemory
+from fuxictr.experiment.zoo import ROOT
 
 MEGABYTE = 1 << 20
 
@@ -18,6 +21,12 @@ def touch(megabytes: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_peak_leaves_out_what_was_before_and_what_looks_on():
+    """In a process of its own, where nothing of other tests is freed meanwhile."""
+    command = "from tests.experiment.test_memory import check_peak; check_peak()"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True)
+
+
+def check_peak() -> None:
     touch(400)
     peak = PeakMemory(torch.device("cpu"))
     before, gpu = peak.read()
