@@ -19,7 +19,7 @@ from tests.distributed.own_models import OWN_MODELS
 from tests.zoo.cases import SMALL
 from tests.zoo.test_field_types import mixed_map
 
-BACKBONES = ("FM", "FwFM", "FmFM", "PNN", "DCNv2", "DeepFM", "xDeepFM")
+BACKBONES = ("FM", "FwFM", "FmFM", "PNN", "CrossNet", "DCNv2", "DeepFM", "xDeepFM")
 NUM_STEPS = 50
 # Rows of the first field's table. With 32 rows a batch, 4 fields and width 4 there are three kinds:
 # gradients of whole tables are less than those of the rows of a batch; the other way round; and
