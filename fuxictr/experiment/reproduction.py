@@ -146,7 +146,10 @@ def _shared_slots(gpus: str, per_run: int | None) -> list[str]:
             "--gpus=-1,-1"
         )
     for name in names:
-        get_device(name)
+        try:
+            get_device(name)
+        except ConfigError as error:
+            raise ConfigError(f"--gpus {gpus}: {error}") from error
     if True not in kinds and len(set(names)) < len(names):
         raise ConfigError(f"--gpus {gpus}: a GPU is named twice; a process needs one of its own")
     per_run = len(names) if per_run is None else per_run
