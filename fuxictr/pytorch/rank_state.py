@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ _ROWS_AT_ONCE = 1 << 20  # of a table that goes to its ranks
 
 
 def whole_weights(
-    weights: Mapping[str, torch.Tensor], model: nn.Module, ranks: Ranks
+    weights: dict[str, torch.Tensor], model: nn.Module, ranks: Ranks
 ) -> dict[str, torch.Tensor]:
     """Returns weights by name with the rows of all ranks, on the first one; {} on the others.
 
@@ -27,11 +28,12 @@ def whole_weights(
         ranks: the processes.
     """
     shares = table_shares(model)
-    found = {
-        name: join_shares(tensor, shares[name], ranks) if name in shares else tensor
-        for name, tensor in weights.items()
-    }
-    return {n: t for n, t in found.items() if t is not None} if ranks.is_first else {}
+    found = copy.copy(weights)  # also what torch notes beside a state_dict
+    for name, share in shares.items():  # in one order on all ranks
+        whole = join_shares(found[name], share, ranks)
+        if whole is not None:
+            found[name] = whole
+    return found if ranks.is_first else {}
 
 
 def own_weights(weights: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

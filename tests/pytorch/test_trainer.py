@@ -12,6 +12,7 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch import trainer as trainer_module
+from fuxictr.pytorch.checkpoint import save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
 from tests.pytorch.tiny import NUM_ROWS, TinyModel, make, tiny_data, tiny_map
@@ -226,6 +227,14 @@ def test_last_weights_are_kept_when_asked_or_without_validation(tmp_path, featur
         BatchIterator(data, 100), None
     )
     assert path.is_file()
+
+
+def test_a_checkpoint_has_the_bytes_of_the_state_dict(tmp_path, feature_map, data):
+    model = make(feature_map)
+    trainer = Trainer(model, TrainConfig(epochs=1), checkpoint=tmp_path / "own.model", verbose=0)
+    trainer.fit(BatchIterator(data, 100), None)
+    save_weights(model, tmp_path / "plain.model")
+    assert (tmp_path / "own.model").read_bytes() == (tmp_path / "plain.model").read_bytes()
 
 
 def test_early_stopping_follows_the_mode():
