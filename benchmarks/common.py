@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -255,6 +256,14 @@ def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**head, **record}, indent=2) + "\n")
     return path
+
+
+def keep_newest(results: Path, kept: Path) -> None:
+    """Copies the newest result of each benchmark, by name, from one folder to another."""
+    kept.mkdir(exist_ok=True)
+    for path in sorted(results.glob("*.json")):  # the names end in the date
+        name = json.loads(path.read_text())["benchmark"]
+        shutil.copyfile(path, kept / f"{name}.json")
 
 
 def _shortened(argument: str) -> str:

@@ -9,7 +9,6 @@ docs/performance/<name>.json; the page is made from the files there.
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 import common
@@ -48,10 +47,7 @@ HEAD = common.ROOT / "benchmarks" / "performance_head.txt"
 
 def keep_newest() -> None:
     """Copies the newest result of each benchmark, by name, to docs/performance/."""
-    KEPT.mkdir(exist_ok=True)
-    for path in sorted(common.RESULTS.glob("*.json")):  # the names end in the date
-        name = json.loads(path.read_text())["benchmark"]
-        shutil.copyfile(path, KEPT / f"{name}.json")
+    common.keep_newest(common.RESULTS, KEPT)
 
 
 def page() -> str:

@@ -9,7 +9,6 @@ there is one, becomes docs/scaling/<name>.json; the tables are made from the fil
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from string import Template
@@ -33,10 +32,7 @@ _MEGA, _GIGA = 1e6, 1e9
 
 def keep_newest() -> None:
     """Copies the newest result of each benchmark, by name, to docs/scaling/."""
-    KEPT.mkdir(exist_ok=True)
-    for path in sorted(processes.RESULTS.glob("*.json")):  # the names end in the date
-        name = json.loads(path.read_text())["benchmark"]
-        shutil.copyfile(path, KEPT / f"{name}.json")
+    common.keep_newest(processes.RESULTS, KEPT)
 
 
 def page() -> str:

@@ -11,10 +11,10 @@ from torch import nn
 
 from fuxictr.pytorch.layers.embeddings import RowShare
 from fuxictr.pytorch.lazy_adam import LazyAdam
-from fuxictr.pytorch.rank_tables import join_shares, shared_parameters, table_shares
+from fuxictr.pytorch.rank_tables import shared_parameters, table_shares
 from fuxictr.pytorch.ranks import Ranks
 
-_ROWS_AT_ONCE = 1 << 20  # of a table that goes to its ranks
+_ROWS_AT_ONCE = 1 << 20  # of a table that goes to the first rank, or comes from it
 
 
 def whole_weights(
@@ -30,7 +30,7 @@ def whole_weights(
     shares = table_shares(model)
     found = copy.copy(weights)  # also what torch notes beside a state_dict
     for name, share in shares.items():  # in one order on all ranks
-        whole = join_shares(found[name], share, ranks)
+        whole = _join_shares(found[name], share, ranks)
         if whole is not None:
             found[name] = whole
     return found if ranks.is_first else {}
@@ -58,7 +58,7 @@ def spread_weights(whole: Mapping[str, torch.Tensor], model: nn.Module, ranks: R
     for name, held in model.state_dict().items():
         share = shares.get(name)
         if share is not None:
-            own[name] = _receive(whole.get(name), share, held, ranks)
+            own[name] = _split_shares(whole.get(name), share, held, ranks)
         else:
             start = whole[name].to(held.device) if ranks.is_first else torch.empty_like(held)
             own[name] = ranks.broadcast(start.contiguous())
@@ -83,7 +83,7 @@ def whole_optimizer_state(
             if len(own) != share.num_own:
                 return own
             if id(own) not in known:  # LazyAdam's state has the moments twice
-                known[id(own)] = join_shares(own, share, ranks)
+                known[id(own)] = _join_shares(own, share, ranks)
             return known[id(own)]
 
         return change
@@ -134,9 +134,34 @@ def _with_rows(entry: Mapping[str, Any], change: Callable[[torch.Tensor], Any]) 
     }
 
 
-def _receive(
+def _join_shares(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tensor | None:
+    """Returns the whole of a table (N, ...), on the CPU of the first rank; null on the others.
+
+    Args:
+        own: the rows of this rank.
+        share: which they are.
+        ranks: the processes.
+    """
+    whole = torch.empty(share.num_rows, *own.shape[1:], dtype=own.dtype) if ranks.is_first else None
+    for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
+        part = own.detach()[start : start + _ROWS_AT_ONCE].cpu()
+        for rank, rows in enumerate(ranks.gather_to_first(part)):
+            assert whole is not None
+            whole[rank :: share.num_ranks][start : start + len(rows)] = rows
+    return whole
+
+
+def _split_shares(
     whole: torch.Tensor | None, share: RowShare, held: torch.Tensor, ranks: Ranks
 ) -> torch.Tensor:
+    """Returns this rank's rows of a table that the first one has whole, on the CPU.
+
+    Args:
+        whole: the table (N, ...), on the first rank.
+        share: which rows.
+        held: of the shape and type of the result.
+        ranks: the processes.
+    """
     own = torch.empty_like(held, device="cpu")
     for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
         parts = []

@@ -23,7 +23,6 @@ from fuxictr.pytorch.whole_table import WholeTable
 logger = logging.getLogger(__name__)
 
 _MEMORY_SHARE = 0.1
-_ROWS_AT_ONCE = 1 << 20  # of a table that goes to the first rank
 
 
 class RankTables:
@@ -191,23 +190,6 @@ def shared_parameters(model: nn.Module) -> dict[int, RowShare]:
     shares = table_shares(model)
     names = [name for name, _ in model.named_parameters()]
     return {index: shares[name] for index, name in enumerate(names) if name in shares}
-
-
-def join_shares(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tensor | None:
-    """Returns the whole of a table (N, ...), on the CPU of the first rank; null on the others.
-
-    Args:
-        own: the rows of this rank.
-        share: which they are.
-        ranks: the processes.
-    """
-    whole = torch.empty(share.num_rows, *own.shape[1:], dtype=own.dtype) if ranks.is_first else None
-    for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
-        part = own.detach()[start : start + _ROWS_AT_ONCE].cpu()
-        for rank, rows in enumerate(ranks.gather_to_first(part)):
-            assert whole is not None
-            whole[rank :: share.num_ranks][start : start + len(rows)] = rows
-    return whole
 
 
 @torch.no_grad()

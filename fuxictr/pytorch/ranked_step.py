@@ -109,13 +109,16 @@ class RankedStep(TrainingStep):
         self._forget_gradients()
         if self._forward is None:
             self._forward = self._parallel(self._has_unused(batch, num_rows))
-        with autocast(self.config.amp, self.device):
-            outputs = self._forward(batch)
-        loss = cross_entropy(outputs, self.model.get_labels(batch), num_rows)
+        loss = self._part_of_loss(self._forward, batch, num_rows)
         (loss * self.ranks.size).backward()
         self._tables.collect()
         add_penalty_gradients(self._penalties)
         return loss.detach()
+
+    def _part_of_loss(self, forward: nn.Module, batch: Batch, num_rows: int) -> torch.Tensor:
+        with autocast(self.config.amp, self.device):
+            outputs = forward(batch)
+        return cross_entropy(outputs, self.model.get_labels(batch), num_rows)
 
     def _forget_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -152,9 +155,8 @@ class RankedStep(TrainingStep):
 
     def _has_unused(self, batch: Batch, num_rows: int) -> bool:
         """Returns whether some dense weight gets no gradient on some rank; changes nothing."""
-        with unchanged(self.model), torch.enable_grad(), autocast(self.config.amp, self.device):
-            outputs = self.model(batch)
-            cross_entropy(outputs, self.model.get_labels(batch), num_rows).backward()
+        with unchanged(self.model), torch.enable_grad():
+            self._part_of_loss(self.model, batch, num_rows).backward()
         unused = [w for w in self._dense if w.grad is None]
         self._forget_gradients()
         return self._count(bool(unused)) > 0

@@ -140,12 +140,10 @@ class TableReader:
     def _take(self) -> tuple[torch.Tensor, torch.Tensor]:
         parts = [(leaf.numbers, leaf.weights.grad) for leaf in self._leaves]
         self.forget_gradients()  # a second backward through them counts as new
+        if len(parts) == 1:
+            return parts[0]
         numbers, gradients = zip(*parts, strict=True)
-        return (
-            (numbers[0], gradients[0])
-            if len(parts) == 1
-            else (torch.cat(numbers), torch.cat(gradients))
-        )
+        return torch.cat(numbers), torch.cat(gradients)
 
     @torch.no_grad()
     def _read(self, numbers: torch.Tensor) -> Leaf:

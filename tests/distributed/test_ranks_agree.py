@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 
-from fuxictr.config import loading
 from tests.distributed.cases import EVALUATIONS
 from tests.distributed.checks import check_evaluation, of_ranks
 from tests.distributed.jobs import JOBS, NORMALIZED, PARTS
 from tests.distributed.launcher import run_cases
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _parse_each_yaml_file_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_yaml", functools.cache(loading.read_yaml))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 
 import numpy as np
 import pytest
 
-from fuxictr.config import loading
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
 from tests.distributed.cases import (
     EVALUATIONS,
@@ -27,13 +25,6 @@ TOLERANCE = 1e-5
 TOLERANCE_BF16 = 1e-3
 # Few, since four processes are slow on two cores.
 IN_FOUR = ("tiny-large-row", "clip_l2-medium-none", "batch_norm_tiny-none", "mixed_fields-row")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _parse_each_yaml_file_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_yaml", functools.cache(loading.read_yaml))
-        yield
 
 
 @pytest.fixture(scope="module")
