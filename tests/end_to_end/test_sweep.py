@@ -31,6 +31,15 @@ class Repository:
         assert done.returncode == status, done.stdout[-2000:] + done.stderr[-3000:]
         return done
 
+    def start(self, *command: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def rows(self) -> list[dict]:
         path = self.path / "results" / "results.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -75,13 +84,7 @@ def test_dry_run_lists_the_runs_and_trains_nothing(repository):
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
 def test_killed_sweep_goes_on_to_the_same_numbers(repository):
     command = [*PAPER, "--model", "FM"]
-    sweep = subprocess.Popen(
-        command,
-        cwd=repository.path,
-        env=repository.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    sweep = repository.start(*command)
     wait_for(lambda: len(repository.rows()) == 1)
     wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
     sweep.send_signal(signal.SIGKILL)
@@ -142,16 +145,7 @@ def test_interrupted_sweep_says_how_to_go_on(repository, kind):
 
 def test_two_sweeps_at_once_train_each_run_once(repository):
     command = [*PAPER[:-1], "1", "--model", "DeepFM", "--variants", "dis"]
-    sweeps = [
-        subprocess.Popen(
-            command,
-            cwd=repository.path,
-            env=repository.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(2)
-    ]
+    sweeps = [repository.start(*command) for _ in range(2)]
     assert [sweep.wait(timeout=120) for sweep in sweeps] == [0, 0]
     assert len([row for row in repository.rows() if row["expid"] == "DeepFM_demo"]) == 1
 
@@ -196,13 +190,7 @@ def test_runs_of_two_processes_end_with_their_sweep_and_go_on(repository):
     command += ["--variants", "dis", "--gpus=-1,-1"]
     done = repository.run(*command, "--dry-run")
     assert "Each run takes 2 processes at once (2 processes on the CPU); times" in done.stdout
-    sweep = subprocess.Popen(
-        command,
-        cwd=repository.path,
-        env=repository.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    sweep = repository.start(*command)
 
     def workers() -> list[str]:
         found = [line for line in repository.processes() if "run_expid.py" in line]
