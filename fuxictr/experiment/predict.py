@@ -12,10 +12,17 @@ from fuxictr.experiment.options import add_gpu_option
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and scores the rows of files (predict.py)."""
     parser = argparse.ArgumentParser(
-        prog="predict.py", description="Score new raw rows with a trained expid; needs no label."
+        prog="predict.py",
+        description="Score new raw rows with a trained expid, or with a checkpoint alone; needs no "
+        "label.",
     )
-    parser.add_argument("--model", required=True, help="a folder of model_zoo/")
-    parser.add_argument("--expid", required=True, help="the trained experiment")
+    parser.add_argument("--model", help="a folder of model_zoo/")
+    parser.add_argument("--expid", help="the trained experiment")
+    parser.add_argument(
+        "--checkpoint",
+        help="<expid>.model, in the place of --model, --expid and --config: scores with the config "
+        "that it was trained with",
+    )
     parser.add_argument("--data", required=True, help="raw rows: a file, a folder or a glob")
     parser.add_argument("--out", required=True, type=Path, help="file to write: .csv or .parquet")
     parser.add_argument(
@@ -28,14 +35,18 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     def run() -> None:
-        from fuxictr.experiment.scoring import Scorer  # not before --help: it needs torch
-        from fuxictr.experiment.zoo import find_folder, load_experiment
+        from fuxictr.experiment.scoring import open_scorer  # not before --help: it needs torch
 
-        config, model_class = load_experiment(
-            args.expid, find_folder(args.model), args.config, args.set
+        scorer = open_scorer(
+            args.model,
+            args.expid,
+            args.config,
+            args.checkpoint,
+            args.set,
+            args.gpu,
+            args.batch_size,
         )
         keep = None if args.keep is None else [name for name in args.keep.split(",") if name]
-        scorer = Scorer(config, model_class, args.gpu, args.batch_size)
         num_rows = scorer.score_files(args.data, args.out, keep)
         print(f"Scored {num_rows:,} rows: {args.out}")
 

@@ -37,7 +37,7 @@ def config_record(config: ExperimentConfig, model_class: type) -> dict[str, Any]
         model's), ``overrides`` (as --set takes them), ``keys`` (origin -> key -> value) and
         ``as_default`` (the keys that were given and have the value that they have anyway).
     """
-    params, defaults = config.params(), _defaults(model_class)
+    params, defaults = config.params(), default_values(model_class)
     keys: dict[str, dict[str, Any]] = {}
     as_default = []
     for name in sorted({*params, *defaults}):
@@ -149,7 +149,7 @@ def _overrides(config: ExperimentConfig) -> list[tuple[str, Any]]:
     return [(old.get(name, name), params[name]) for name in given]
 
 
-def _defaults(model_class: type) -> dict[str, Any]:
+def default_values(model_class: type) -> dict[str, Any]:
     """Returns the values that keys have unless given: those of the sections and of the model."""
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(model_class).parameters.items():

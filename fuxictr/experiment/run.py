@@ -18,6 +18,7 @@ import torch
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
+from fuxictr.experiment.checkpoint_config import make_note
 from fuxictr.experiment.environment import code_version, device_record, environment_record
 from fuxictr.experiment.launching import check_same, describe_devices, first_says
 from fuxictr.experiment.memory import PeakMemory
@@ -119,7 +120,8 @@ def run_experiment(
         state = life.find_state(files, skip_finished or was_restarted()) if resume else None
         row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
         row |= {"processes": ranks.size, "device": devices}
-        row |= _train(config, model_class, device, encoded, life, state)
+        note = make_note(config, model_class, row, encoded.encoders_hash)
+        row |= _train(config, model_class, device, encoded, note, life, state)
         row["seconds"] = round(life.total_seconds(), 3)
 
         def record() -> dict[str, Any]:
@@ -207,6 +209,7 @@ def _train(
     model_class: type,
     device: torch.device,
     encoded: EncodedDataset,
+    note: dict[str, Any],
     life: RunLife,
     state: TrainingState | None,
 ) -> dict[str, Any]:
@@ -231,7 +234,7 @@ def _train(
             device,
             config.checkpoint_path,
             config.run.verbose if ranks.is_first else 0,
-            encoded.encoders_hash,
+            note,
             callbacks,
         )
     scores: dict[str, dict[str, float]] = {}

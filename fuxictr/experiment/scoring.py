@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError
+from fuxictr.experiment.checkpoint_config import as_trained, load_trained
 from fuxictr.experiment.zoo import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
@@ -44,13 +45,14 @@ SCORE = "y_pred"
 
 def score(
     rows: pl.DataFrame | pd.DataFrame,
-    model: str,
-    expid: str,
+    model: str | None = None,
+    expid: str | None = None,
     config_dir: str | Path = "./config/",
     gpu: int | str = "auto",
     keep: Sequence[str] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> pl.DataFrame | pd.DataFrame:
-    """Scores the raw rows of a table with a trained expid.
+    """Scores the raw rows of a table with a trained expid, or with a checkpoint alone.
 
     Args:
         rows: polars or pandas; columns as in the raw training data, labels not needed.
@@ -59,6 +61,7 @@ def score(
         config_dir: its config folder, as --config.
         gpu: where to run, as --gpu.
         keep: columns to carry along; null = all that are no features.
+        checkpoint: the file of the weights, in the place of model, expid and config_dir.
 
     Returns:
         A table of the same kind, the rows in order: the kept columns and ``y_pred``, the click
@@ -67,8 +70,44 @@ def score(
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
     """
-    config, model_class = load_experiment(expid, find_folder(model), config_dir)
-    return Scorer(config, model_class, gpu).score(rows, keep)
+    return open_scorer(model, expid, config_dir, checkpoint, gpu=gpu).score(rows, keep)
+
+
+def open_scorer(
+    model: str | None,
+    expid: str | None,
+    config_dir: str | Path = "./config/",
+    checkpoint: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    gpu: int | str = "auto",
+    batch_size: int = 10_000,
+) -> Scorer:
+    """Returns the scorer of a trained expid, or of a checkpoint alone.
+
+    Args:
+        model: a folder of model_zoo/.
+        expid: the trained experiment.
+        config_dir: its config folder, as --config.
+        checkpoint: the file of the weights; its own config is used, and no YAML is read.
+        overrides: as --set.
+        gpu: where to run, as --gpu.
+        batch_size: rows of a forward pass.
+
+    Raises:
+        ConfigError: both a checkpoint and an expid are given, or neither.
+        FuxiCTRError: as Scorer.
+    """
+    if (checkpoint is None) == (expid is None) or (model is None) != (expid is None):
+        given = {"model": model, "expid": expid, "checkpoint": checkpoint}
+        found = ", ".join(name for name, value in given.items() if value is not None)
+        raise ConfigError(f"found {found or 'none'}; allowed: model and expid, or checkpoint")
+    if checkpoint is not None:
+        path = Path(checkpoint).expanduser().resolve()
+        config, model_class = load_trained(path, overrides)
+        return Scorer(config, model_class, gpu, batch_size, path)
+    assert model is not None and expid is not None
+    config, model_class = load_experiment(expid, find_folder(model), config_dir, list(overrides))
+    return Scorer(config, model_class, gpu, batch_size)
 
 
 @dataclass(frozen=True)
@@ -82,17 +121,20 @@ class _Plan:
 class Scorer:
     """A trained model with its fitted encoders.
 
-    Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training.
+    Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. What decides the scores
+    is as the checkpoint was trained with, also where the config says otherwise by now.
 
     Args:
         config: the checked config of a trained expid.
         model_class: its model.
         gpu: where to run, as --gpu.
         batch_size: rows of a forward pass.
+        checkpoint: the weights; None = those that the config names.
 
     Raises:
         DataError: the dataset is not encoded, or its config changed since.
-        CheckpointError: the expid is not trained, or was trained on other encoded data.
+        CheckpointError: the expid is not trained, was trained on other encoded data, or with other
+            values of keys than the command line asks for.
     """
 
     def __init__(
@@ -101,17 +143,20 @@ class Scorer:
         model_class: type,
         gpu: int | str = "auto",
         batch_size: int = 10_000,
+        checkpoint: Path | None = None,
     ) -> None:
         from fuxictr.experiment.run import build_model, select_features
 
         if batch_size < 1:
             raise ConfigError(f"--batch-size {batch_size}: allowed: >= 1")
-        self.config, self.batch_size = config, batch_size
+        path = checkpoint or config.checkpoint_path
+        self.batch_size = batch_size
         self.device = get_device(gpu)
         self.processor, encoded = load_encoders(config.dataset, config.data_dir)
+        self.config = config = as_trained(config, model_class, path)
         self.feature_map = select_features(config, encoded)
         self.model = build_model(config, model_class, self.feature_map)
-        load_weights(self.model, config.checkpoint_path, encoded.encoders_hash)
+        load_weights(self.model, path, encoded.encoders_hash)
         self.model.to(self.device).eval()
 
     def score(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,15 +26,14 @@ class BestWeights:
     Args:
         model: the model.
         path: the file; null keeps them in memory.
-        encoders_hash: of the encoded data, kept beside the file; empty = unknown.
+        note: what is known of the weights, kept beside the file; None = nothing.
         ranks: the processes.
     """
 
     def __init__(
-        self, model: BaseModel, path: Path | None, encoders_hash: str, ranks: Ranks
+        self, model: BaseModel, path: Path | None, note: Mapping[str, Any] | None, ranks: Ranks
     ) -> None:
-        self.model, self.path, self.ranks = model, path, ranks
-        self.encoders_hash = encoders_hash
+        self.model, self.path, self.ranks, self.note = model, path, ranks, note
         self._held: dict[str, torch.Tensor] | None = None
 
     def keep(self) -> None:
@@ -45,7 +45,7 @@ class BestWeights:
         whole = whole_weights(weights, self.model, self.ranks)
         with self.ranks.together():
             if self.ranks.is_first:
-                write_weights(whole, self.path, self.encoders_hash)
+                write_weights(whole, self.path, self.note)
 
     def restore(self) -> None:
         """Gives the model the weights that were kept; does nothing where none were.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +24,54 @@ def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
         path: the file.
         encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
     """
-    write_weights(model.state_dict(), path, encoders_hash)
+    note = {"encoders_hash": encoders_hash} if encoders_hash else None
+    write_weights(model.state_dict(), path, note)
 
 
 def write_weights(
-    weights: dict[str, torch.Tensor], path: str | Path, encoders_hash: str = ""
+    weights: dict[str, torch.Tensor], path: str | Path, note: Mapping[str, Any] | None = None
 ) -> None:
     """Writes weights by name, whole or not at all.
 
     Args:
         weights: a model's state_dict.
         path: the file.
-        encoders_hash: as ``save_weights``.
+        note: what is known of them, as JSON holds it, written to ``<path>.json``; None = nothing.
     """
-    note = note_path(Path(path))
+    path = Path(path)
     with atomic_path(path) as temporary:
         _write(weights, temporary)
-        note.unlink(missing_ok=True)  # cut off here, the weights are of unknown encoders
-    if encoders_hash:
-        write_atomically(note, json.dumps({"encoders_hash": encoders_hash}) + "\n")
+        note_path(path).unlink(missing_ok=True)  # cut off here, nothing is known of the weights
+    if note:
+        content = {**note, "weights": _weights_digest(path)}
+        write_atomically(note_path(path), json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_note(path: str | Path) -> dict[str, Any]:
+    """Returns what is known of the weights in a file, {} where no note lies beside it.
+
+    Raises:
+        CheckpointError: the note is damaged, or is of other weights.
+    """
+    path = Path(path)
+    note = note_path(path)
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError(f"found {type(content).__name__}, expected an object")
+        of_weights, known = content.get("weights"), content.get("encoders_hash", "")
+        if not isinstance(known, str):
+            raise TypeError(f"encoders_hash {known!r:.100}")
+        if of_weights is not None and path.is_file() and of_weights != _weights_digest(path):
+            raise CheckpointError(
+                f"{note}: is the note of other weights than those in {path}; copy a checkpoint "
+                "together with its .json, or remove the note where nothing is known of the weights"
+            )
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{note}: not readable ({error})") from error
+    return content
 
 
 def write_tensors(content: dict[str, Any], path: str | Path) -> None:
@@ -94,7 +125,7 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train the model first")
-    known = _known_encoders(path)
+    known = read_note(path).get("encoders_hash", "")
     if known and encoders_hash and known != encoders_hash:
         raise CheckpointError(
             f"{path}: was trained on data that were encoded in another way (encoders {known}, now "
@@ -135,20 +166,23 @@ def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
 
 
 def note_path(path: Path) -> Path:
-    """Returns the file beside a checkpoint that says which encoders its data had."""
+    """Returns the file beside a checkpoint that says what is known of its weights."""
     return path.with_name(path.name + ".json")
 
 
-def _known_encoders(path: Path) -> str:
+def _weights_digest(path: Path) -> str:
+    """Returns 16 hex digits over the checksums that torch.save keeps, without reading the weights.
+
+    A file that is no archive, which no reader takes for weights, has the digest of its size.
+    """
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
     try:
-        known = json.loads(note_path(path).read_text(encoding="utf-8"))["encoders_hash"]
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{note_path(path)}: not readable ({error})") from error
-    if not isinstance(known, str):
-        raise CheckpointError(f"{note_path(path)}: not readable (encoders_hash {known!r:.100})")
-    return known
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                digest.update(f"{member.filename} {member.CRC} {member.file_size}\n".encode())
+    except zipfile.BadZipFile:
+        pass
+    return digest.hexdigest()[:16]
 
 
 def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.errors import CheckpointError
-from fuxictr.files import atomic_path, remove_leftovers
+from fuxictr.files import atomic_path, remove_leftovers, write_atomically
 from fuxictr.pytorch.callback import Callback
 from fuxictr.pytorch.checkpoint import note_path
 from fuxictr.pytorch.ranks import Votes
@@ -26,7 +27,7 @@ class StateFiles:
 
     A checkpoint holds the best weights so far, and may be newer than the state, or another run's.
     So the state keeps the ones that it knows of under a name of their own, a second link to the
-    same bytes as long as the checkpoint is not replaced.
+    same bytes as long as the checkpoint is not replaced, and with them what is known of them.
 
     Args:
         stem: path of the run's files without their suffix.
@@ -46,7 +47,9 @@ class StateFiles:
             best_step: step of the best weights, which the checkpoint holds; None = none yet.
         """
         if best_step is not None and not self._best(best_step).exists():
-            self._link(self.checkpoint, self._best(best_step))
+            best = self._best(best_step)
+            self._copy_note(self.checkpoint, best)
+            self._link(self.checkpoint, best)
         state.progress["best_step"] = best_step
         state.save(self.path)
         self._forget_others(best_step)
@@ -81,6 +84,7 @@ class StateFiles:
         if not (self.checkpoint.exists() and best.samefile(self.checkpoint)):
             note_path(self.checkpoint).unlink(missing_ok=True)
             self._link(best, self.checkpoint)
+            self._copy_note(best, self.checkpoint)
 
     def remove(self) -> None:
         """Removes all of it; the checkpoint stays."""
@@ -100,13 +104,17 @@ class StateFiles:
             return
         os.replace(second, target)
 
+    def _copy_note(self, source: Path, target: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):  # nothing is known of the weights
+            write_atomically(note_path(target), note_path(source).read_text(encoding="utf-8"))
+
     def _best(self, step: int) -> Path:
         return self.path.with_name(f"{self._prefix}{step}")
 
     def _forget_others(self, step: int | None) -> None:
-        kept = None if step is None else self._best(step)
+        kept = () if step is None else (self._best(step), note_path(self._best(step)))
         for path in self.path.parent.iterdir():
-            if path.name.startswith(self._prefix) and path != kept:
+            if path.name.startswith(self._prefix) and path not in kept:
                 path.unlink(missing_ok=True)
 
 

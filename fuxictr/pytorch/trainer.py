@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,7 +102,7 @@ class Trainer:
         device: where to train.
         checkpoint: file of the best weights; null keeps them in memory only.
         verbose: 0 shows no progress bars.
-        encoders_hash: of the encoded data, kept beside the checkpoint; empty = unknown.
+        note: what is known of the weights, kept beside the checkpoint; None = nothing.
         callbacks: what looks at the training.
     """
 
@@ -116,7 +116,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         checkpoint: str | Path | None = None,
         verbose: int = 1,
-        encoders_hash: str = "",
+        note: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.ranks = current_ranks()
@@ -134,7 +134,7 @@ class Trainer:
             model, config, self.device, self.ranks, self.show_bar, self.callbacks
         )
         self.optimizer = self._step.optimizer
-        self._best = BestWeights(model, self.checkpoint, encoders_hash, self.ranks)
+        self._best = BestWeights(model, self.checkpoint, note, self.ranks)
         self._losses = LossMean(self.device)
         self._batch: Batch | None = None  # of the last step
         self._result = FitResult()
