@@ -32,7 +32,7 @@ _AS_JSON = ("fields", "cardinalities")
 # What an array, a module or an attribute takes at most in the file, beside its values.
 _BYTES_A_NAME = 2048
 # What recordings of older versions lack.
-_OPTIONAL = ("cardinalities", "train_seed", "code_hash")
+_OPTIONAL = ("cardinalities", "train_seed", "code_hash", "data_hash", "config_hash", "folder")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class RecordMeta:
     ``sample_mode`` the model's mode while recording (``eval``: no dropout), ``cardinalities`` the
     vocabulary size of each field (0: a numeric field, or unknown; empty in older files),
     ``train_seed`` the seed that the run was trained with (None in older files, and where it is not
-    known), ``code_hash`` the code that recorded (None in older files).
+    known), ``code_hash`` the code that recorded, ``data_hash`` the data and ``config_hash`` the
+    config that it was trained with, ``folder`` where that config lies (None in older files).
     """
 
     model: str
@@ -60,6 +61,9 @@ class RecordMeta:
     cardinalities: tuple[int, ...] = ()
     train_seed: int | None = None
     code_hash: str | None = None
+    data_hash: str | None = None
+    config_hash: str | None = None
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))

@@ -46,7 +46,7 @@ def config_record(config: ExperimentConfig, model_class: type) -> dict[str, Any]
         keys.setdefault(plain(origin), {})[name] = _bounded(plain(value))
         if origin != DEFAULT and name in defaults and plain(defaults[name]) == plain(value):
             as_default.append(name)
-    folder = _config_folder(config)
+    folder = config_folder(config)
     return {
         "folder": None if folder is None else str(folder),
         "zoo": str(_zoo_folder(config, folder, model_class)),
@@ -82,8 +82,8 @@ def changed_keys(
 
     Seed and names of files are left out: they are the run's own.
     """
-    before = _values(row.get("config") or {})
-    now = _values(config_record(config, model_class)) if before else {}
+    before = recorded_values(row.get("config") or {})
+    now = recorded_values(config_record(config, model_class)) if before else {}
     return {
         name: tuple(_shown(values, name) for values in (before, now))  # type: ignore[misc]
         for name in sorted({*before, *now} - {"seed", "model_id"})
@@ -164,7 +164,7 @@ def default_values(model_class: type) -> dict[str, Any]:
     return found
 
 
-def _config_folder(config: ExperimentConfig) -> Path | None:
+def config_folder(config: ExperimentConfig) -> Path | None:
     """Returns the folder whose model_config.yaml, or file of model_config/, has the expid."""
     ends = (" (Base)", f" ({config.expid})")
     origins = [origin for origin in config.origins.values() if origin.endswith(ends)]
@@ -195,8 +195,9 @@ def _yaml(value: Any) -> str:
     return text.removesuffix("...\n").rstrip("\n")
 
 
-def _values(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: v for keys in record.get("keys", {}).values() for name, v in keys.items()}
+def recorded_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns key -> value of what ``config_record`` returned, {} of an empty record."""
+    return {name: v for keys in (record.get("keys") or {}).values() for name, v in keys.items()}
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

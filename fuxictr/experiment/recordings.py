@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any
 from fuxictr import analysis
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
+from fuxictr.experiment.recorded_config import config_folder
 from fuxictr.experiment.trained import TrainedRun, train_command
 from fuxictr.files import file_sha256, write_atomically
 from fuxictr.progress import progress_bar
+
+# What a recording is kept by, beside the checkpoint and the sample.
+_HASHES = ("code_hash", "data_hash", "config_hash")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +69,12 @@ def is_recorded(run: TrainedRun, sample: Sample) -> bool:
     if found is None or run.num_valid_rows is None:
         return False
     num_rows = min(sample.num_rows, run.num_valid_rows)
-    code = recording_hash(run.model_class)
-    return found == (num_rows, sample.seed, run.checkpoint_sha256, code)
+    return found == (num_rows, sample.seed, run.checkpoint_sha256, *_hashes(run))
+
+
+def _hashes(run: TrainedRun) -> tuple[str | None, ...]:
+    """Returns the hashes of code, data and config that a recording of a run is of."""
+    return recording_hash(run.model_class), run.data_hash, run.config.config_hash()
 
 
 @functools.cache
@@ -98,7 +106,7 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
         save_records(run.path, arrays, meta)
     else:
         summary = analysis_summary([Records(arrays, meta)])[0]
-        origin = {"checkpoint_sha256": meta.checkpoint_sha256, "code_hash": meta.code_hash}
+        origin = {name: getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)}
         content = {**origin, "summary": asdict(summary)}
         write_atomically(run.path, json.dumps(content, indent=2) + "\n")
     return run.path
@@ -134,7 +142,7 @@ def record_arrays(
             records nothing.
         DataError: there are no validation rows, or they are not those that it was trained with.
     """
-    config = run.config
+    config, name = run.config, run.name
     if not config.checkpoint_path.is_file():
         raise CheckpointError(
             f"{config.checkpoint_path}: no such checkpoint; train first: "
@@ -156,6 +164,12 @@ def record_arrays(
         if config.dataset.is_encoded
         else find_built(config.dataset, config.data_dir)[1]
     )
+    if run.data_hash not in (None, encoded.data_hash):
+        raise DataError(
+            f"{config.checkpoint_path}: was trained on other rows than dataset "
+            f"'{config.dataset.dataset_id}' has now (data_hash {run.data_hash}, now "
+            f"{encoded.data_hash}); train again: {train_command(config, gpu)}"
+        )
     if "valid" not in encoded.paths:
         raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
     feature_map = select_features(config, encoded)
@@ -165,9 +179,10 @@ def record_arrays(
     batch = draw_sample(rows, sample.num_rows, sample.seed)
     arrays = record_sample(model.to(device), batch, device)
     fields, width = _recorded_fields(arrays, feature_map, config.expid)
+    code_hash, _, config_hash = _hashes(run)
     meta = RecordMeta(
         model=run.backbone,
-        expid=config.expid,
+        expid=name,
         variant=config.variant,
         dataset_id=config.dataset.dataset_id,
         split="valid",
@@ -178,7 +193,10 @@ def record_arrays(
         checkpoint_sha256=file_sha256(config.checkpoint_path),
         cardinalities=_cardinalities(feature_map, fields),
         train_seed=run.train_seed,
-        code_hash=recording_hash(run.model_class),
+        code_hash=code_hash,
+        data_hash=run.data_hash,
+        config_hash=config_hash,
+        folder=str(config_folder(config)),
     )
     return arrays, meta
 
@@ -208,8 +226,8 @@ def _cardinalities(feature_map: FeatureMap, fields: Sequence[str]) -> tuple[int,
     return tuple(specs[name].get("vocab_size", 0) if name in specs else 0 for name in fields)
 
 
-def _read_origin(path: Path) -> tuple[int, int, str, str | None] | None:
-    """Returns rows, sample seed, checkpoint hash and code hash of a recording, None if no use."""
+def _read_origin(path: Path) -> tuple[int | str | None, ...] | None:
+    """Returns rows, sample seed, checkpoint hash and ``_hashes`` of a recording, None if no use."""
     from fuxictr.analysis.records import load_records
     from fuxictr.analysis.summary import RunSummary
 
@@ -217,8 +235,10 @@ def _read_origin(path: Path) -> tuple[int, int, str, str | None] | None:
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))
             made = RunSummary(**content["summary"])  # what other versions kept does not fit
-            return made.num_rows, made.seed, content["checkpoint_sha256"], content["code_hash"]
+            hashes = [content[name] for name in ("checkpoint_sha256", *_HASHES)]
+            return (made.num_rows, made.seed, *hashes)
         meta = load_records(path).meta
     except (CheckpointError, OSError, ValueError, LookupError, TypeError):
         return None
-    return meta.num_rows, meta.seed, meta.checkpoint_sha256, meta.code_hash
+    hashes = [getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)]
+    return (meta.num_rows, meta.seed, *hashes)

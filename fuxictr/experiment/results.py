@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _WHERE_PRESENT: dict[str, Any] = {
     **dict.fromkeys(("model", "variant", "run_id", "time", "config_hash"), str),
     **dict.fromkeys(("checkpoint", "checkpoint_sha256"), str),
     **dict.fromkeys(("data_hash", "code_hash", "code_version", "device"), str),
-    **dict.fromkeys(("valid", "test", "rows", "versions"), dict),
+    **dict.fromkeys(("valid", "test", "rows", "versions", "config"), dict),
     **dict.fromkeys(("history", "collapse"), list),
     **dict.fromkeys(("seconds", "train_seconds", "train_rows_per_second"), (int, float)),
     **dict.fromkeys(("parameters", "epochs", "jobs", "processes"), int),
@@ -128,41 +128,6 @@ def is_finished(row: Mapping[str, Any]) -> bool:
     return "failed" not in row
 
 
-def find_finished(rows: Iterable[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the newest finished row of the same run, or None.
-
-    Args:
-        rows: the results store.
-        wanted: a row's expid, dataset_id, seed and the keys of IDENTITY; null = any value.
-    """
-    keys = [k for k in ("expid", "dataset_id", "seed", *IDENTITY) if wanted[k] is not None]
-    same = [r for r in rows if is_finished(r) and all(r.get(k) == wanted[k] for k in keys)]
-    return same[-1] if same else None
-
-
-def newest_runs(
-    rows: Iterable[dict[str, Any]],
-    expid: str,
-    dataset_id: str,
-    seeds: Collection[int] | None = None,
-) -> dict[int, dict[str, Any]]:
-    """Returns seed -> newest finished run, all of the config, data and code of the newest of them.
-
-    Args:
-        rows: the results store.
-        expid: the experiment.
-        dataset_id: the dataset.
-        seeds: only these; null = all.
-    """
-    runs = [
-        row
-        for row in _of(rows, expid, dataset_id)
-        if is_finished(row) and (seeds is None or row["seed"] in seeds)
-    ]
-    same = [row for row in runs if all(row.get(k) == runs[-1].get(k) for k in IDENTITY)]
-    return {row["seed"]: row for row in sorted(same, key=lambda row: row["seed"])}
-
-
 def last_failures(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> dict[int, str]:
     """Returns seed -> reason, for the seeds whose newest row is of a failed run."""
     newest = {row["seed"]: row for row in _of(rows, expid, dataset_id)}
@@ -219,6 +184,9 @@ def _check_row(row: object) -> None:
         numbers = (row.get(key) or {}).values()
         if not all(number is None or isinstance(number, int | float) for number in numbers):
             raise ValueError(f"'{key}' holds what is no number")
+    keys = (row.get("config") or {}).get("keys") or {}
+    if not isinstance(keys, dict) or not all(isinstance(found, dict) for found in keys.values()):
+        raise ValueError("'config.keys' holds what is no key and value")
     for key in ("history", "collapse"):
         for entry in row.get(key) or []:
             if not isinstance(entry, dict) or "epoch" not in entry or "variant" not in row:

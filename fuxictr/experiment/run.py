@@ -20,10 +20,10 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.checkpoint_config import make_note
 from fuxictr.experiment.environment import code_version, device_record, environment_record
+from fuxictr.experiment.identity import run_key
 from fuxictr.experiment.launching import check_same, describe_devices, first_says
 from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
-from fuxictr.experiment.recorded_config import config_record
 from fuxictr.experiment.results import IDENTITY, append_line, append_result
 from fuxictr.experiment.resuming import RunLife, state_files, what_is_trained
 from fuxictr.experiment.run_files import csv_line, find_row, own_files
@@ -142,15 +142,10 @@ def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": config.run.model,
-        "expid": config.expid,
         "variant": config.variant,
-        "dataset_id": config.dataset.dataset_id,
         "seed": config.train.seed,
-        "config_hash": config.config_hash(),
-        "data_hash": None,
+        **run_key(config, model_class),
         "code_version": code_version(),
-        "code_hash": code_hash(model_class),
-        "config": config_record(config, model_class),
         "environment": environment_record(),
     }
 

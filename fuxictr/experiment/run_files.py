@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import ExperimentConfig
+from fuxictr.experiment.identity import find_finished
 from fuxictr.experiment.launching import starter
-from fuxictr.experiment.results import check_appendable, find_finished, read_results
+from fuxictr.experiment.results import check_appendable, read_results
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
 from fuxictr.utils import print_to_json, set_logger
@@ -70,7 +71,7 @@ def find_row(
     """
     if results_file is None or not (skip_finished or resume):
         return None
-    found = find_finished(read_results(results_file, missing_ok=True), row)
+    found = find_finished(read_results(results_file, missing_ok=True), row, row["seed"])
     if found is None or skip_finished:
         return found
     path = config.checkpoint_path

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         nargs="?",
         metavar="RUN",
         help=f"a run_id or its first {SHORTEST_PREFIX} or more characters, an expid (its newest "
-        "finished run), or last",
+        "finished run, of its present config, data and code where there is one), or last",
     )
     parser.add_argument(
         "--seed", type=int, help="among the runs that RUN names, those of this seed"
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_run(rows: Sequence[dict[str, Any]], name: str, seed: int | None = None) -> dict[str, Any]:
-    """Returns the newest row that a name means.
+    """Returns the newest row that a name means; of an expid, the newest that is of it by now.
 
     Args:
         rows: the results store.
@@ -102,7 +102,13 @@ def find_run(rows: Sequence[dict[str, Any]], name: str, seed: int | None = None)
 
         raise ConfigError(f"'{name}' is the beginning of several runs:\n{list_runs(found)}")
     finished = [row for row in found if is_finished(row)]
-    return finished[-1] if finished and name != "last" else found[-1]
+    if not finished or name == "last":
+        return found[-1]
+    if is_prefix or finished[-1].get("expid") != name:
+        return finished[-1]
+    from fuxictr.experiment.identity import newest_present
+
+    return newest_present(finished)
 
 
 def check_record(row: dict[str, Any]) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fuxictr.config import ExperimentConfig
+from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
-from fuxictr.experiment.results import newest_runs
-from fuxictr.experiment.zoo import ROOT, load_experiment
+from fuxictr.experiment.checkpoint_config import check_as_trained
+from fuxictr.experiment.identity import PresentData, has_config, run_key, runs_of
+from fuxictr.experiment.recorded_config import config_folder
+from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
+from fuxictr.pytorch.checkpoint import read_note
+
+logger = logging.getLogger(__name__)
+
+# Keys of the command line that leave a run what it is.
+_HARMLESS = {"verbose", "num_workers", "debug_mode"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +34,11 @@ class TrainedRun:
         config: its config, whose seed and model_id are the run's.
         model_class: its model.
         checkpoint_sha256: of its checkpoint, empty where that was not read yet.
-        num_valid_rows: rows of the validation split, null where that is not known.
+        num_valid_rows: rows of the validation split, None where that is not known.
         keeps_arrays: whether its arrays are kept, or only its numbers.
-        is_in_results: whether it is known which run left the weights; else their seed is not.
+        train_seed: the seed that it was trained with, None where that is not known.
+        data_hash: of the data that it was trained on, None where that is not known.
+        code_hash: of the code that trained it, None where that is not known.
     """
 
     backbone: str
@@ -34,21 +47,71 @@ class TrainedRun:
     checkpoint_sha256: str = ""
     num_valid_rows: int | None = None
     keeps_arrays: bool = True
-    is_in_results: bool = True
+    train_seed: int | None = None
+    data_hash: str | None = None
+    code_hash: str | None = None
 
     @property
-    def train_seed(self) -> int | None:
-        """The seed that it was trained with, None where that is not known."""
-        return self.config.train.seed if self.is_in_results else None
+    def name(self) -> str:
+        """What its recording is called: the expid, if it is what the expid stands for by now.
+
+        A run of other code, of keys that the command line gave, or of another folder's expid of the
+        same name gets a name of its own, so that nothing takes its recording for the expid's.
+        """
+        config, expid = self.config, self.config.expid
+        given = {k for k, origin in config.origins.items() if origin.startswith("command line")}
+        given -= _HARMLESS
+        if not given and not self.has_other_code and not self._has_namesake():
+            return expid
+        what = [str(config_folder(config)), config.config_hash(), self.code_hash]
+        what += [f"{name}={config.params()[name]}" for name in sorted(given)]
+        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        return f"{expid}@{digest[:8]}"
+
+    @property
+    def has_other_code(self) -> bool:
+        """Whether it was trained by other code than there is now."""
+        from fuxictr.experiment.run import code_hash
+
+        return self.code_hash not in (None, code_hash(self.model_class))
 
     @property
     def path(self) -> Path:
         """The file of its arrays, or of its numbers where only they are kept."""
-        from fuxictr.analysis.records import records_path
-
-        arrays = records_path(ROOT, self.config.dataset.dataset_id, self.config.expid)
+        arrays = self._path_of(self.name)
         name = f"seed{self.config.train.seed}.json"
         return arrays if self.keeps_arrays else arrays.with_name(name)
+
+    def _path_of(self, name: str) -> Path:
+        from fuxictr.analysis.records import records_path
+
+        return records_path(ROOT, self.config.dataset.dataset_id, name)
+
+    def _has_namesake(self) -> bool:
+        """Whether the expid's name belongs to another folder: the zoo's, or one recorded before."""
+        folder, config = config_folder(self.config), self.config
+        own = ZOO / config.run.model / "config"
+        if folder is None or folder == own:
+            return False
+        if own.is_dir():
+            known = list_expids(own).get(config.expid)
+            if known is not None and known.get("dataset_id") == config.dataset.dataset_id:
+                return True
+        return recorded_folder(self._path_of(config.expid)) not in (None, str(folder))
+
+
+def recorded_folder(path: Path) -> str | None:
+    """Returns the config folder of the run in a recording, None where there is none that says it.
+
+    Args:
+        path: of its arrays.
+    """
+    from fuxictr.analysis.records import load_records
+
+    try:
+        return load_records(path).meta.folder
+    except CheckpointError:
+        return None
 
 
 def find_trained(
@@ -69,7 +132,7 @@ def find_trained(
     config, model_class = load_experiment(expid, folder)
     config, seed = _of_run(config, row), row["seed"]
     path = config.checkpoint_path
-    if config.config_hash() != row.get("config_hash"):
+    if not has_config(row, run_key(config, model_class, row.get("data_hash"))):
         raise CheckpointError(
             f"expid '{expid}': its config has changed since it was trained with seed {seed}"
         )
@@ -81,8 +144,10 @@ def find_trained(
         raise CheckpointError(
             f"{path}: is not what the run of seed {seed} left; it was overwritten"
         )
+    check_as_trained(config, model_class, train_command(config))
     num_rows = (row.get("rows") or {}).get("valid")
-    return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays)
+    hashes = row.get("data_hash"), row.get("code_hash")
+    return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays, seed, *hashes)
 
 
 def find_checkpoint(
@@ -91,7 +156,8 @@ def find_checkpoint(
     """Returns the run whose weights are there.
 
     They are those that the config names, or where it was not trained with its own seed those of the
-    first seed that the results have. Weights that no run of the results left are taken as they are.
+    first seed that the results have. Weights that no run of the results left, and beside which no
+    note says more, are taken as they are.
 
     Args:
         backbone: the name that figures show.
@@ -102,9 +168,8 @@ def find_checkpoint(
     Raises:
         CheckpointError: the weights were trained with another config.
     """
-    of_config = [row for row in rows if row.get("config_hash") == config.config_hash()]
-    newest = newest_runs(of_config, config.expid, config.dataset.dataset_id)
-    places = [config, *(_of_run(config, row) for row in newest.values())]
+    key = run_key(config, model_class, PresentData().data_hash(config))
+    places = [config, *(_of_run(config, row) for row in runs_of(rows, key).values())]
     config = next((place for place in places if place.checkpoint_path.is_file()), config)
     path = config.checkpoint_path
     if not path.is_file():
@@ -112,16 +177,36 @@ def find_checkpoint(
     digest = file_sha256(path)
     left_by = [row for row in rows if row.get("checkpoint_sha256") == digest]
     same = [row for row in left_by if row.get("config_hash") == config.config_hash()]
-    if same:
-        config = replace(config, train=replace(config.train, seed=same[-1]["seed"]))
-    elif left_by:
+    if left_by and not same:
         raise CheckpointError(
             f"{path}: was trained with another config than expid '{config.expid}' has now; train "
             f"again: {train_command(config)}"
         )
-    else:
+    check_as_trained(config, model_class, train_command(config))
+    known = same[-1] if same else read_note(path)
+    seed = known.get("seed")
+    if seed is None:
         print(f"{path}: no finished run of the results left it; its seed is not known.", flush=True)
-    return TrainedRun(backbone, config, model_class, digest, is_in_results=bool(same))
+    else:
+        config = replace(config, train=replace(config.train, seed=seed))
+    run = TrainedRun(
+        backbone,
+        config,
+        model_class,
+        digest,
+        train_seed=seed,
+        data_hash=known.get("data_hash"),
+        code_hash=known.get("code_hash"),
+    )
+    if run.has_other_code:
+        logger.warning(
+            "%s: was trained by other code than there is now (code_hash %s); what that records "
+            "is named %s",
+            path,
+            run.code_hash,
+            run.name,
+        )
+    return run
 
 
 def train_command(config: ExperimentConfig, gpu: int | str = "auto") -> str:

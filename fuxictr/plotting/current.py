@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from fuxictr.analysis.records import Records
-from fuxictr.errors import CheckpointError
+from fuxictr.analysis.records import RecordMeta, Records
+from fuxictr.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def check_current(root: str | Path, records: Sequence[Records]) -> None:
     """Checks that each recording is of what the newest run of some seed of its expid left.
 
-    Nothing can be said of expids without results, nor of results that do not name the weights.
+    A run counts if it is of the expid's config as it is now, and of its data and code where there
+    is one; a recording of other data or code is named in a warning. Nothing can be said of expids
+    without results, nor of results that do not name the weights.
 
     Args:
         root: folder that holds figure/, and results/results.jsonl where there are results.
@@ -21,6 +27,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
     Raises:
         CheckpointError: one is of other weights; says what to run.
     """
+    from fuxictr.experiment.identity import outdated, runs_of
     from fuxictr.experiment.results import is_finished, read_results
 
     path = Path(root) / "results" / "results.jsonl"
@@ -28,13 +35,47 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
     for meta in (run.meta for run in records):
         names = (meta.expid, meta.dataset_id)
         own = [row for row in rows if (row.get("expid"), row.get("dataset_id")) == names]
-        left = {r["seed"]: r["checkpoint_sha256"] for r in own if r.get("checkpoint_sha256")}
-        if left and meta.checkpoint_sha256 not in left.values():
+        key = _present_key(meta) if own else None
+        if key is not None and key["config_hash"] != meta.config_hash:
+            raise CheckpointError(
+                f"{meta.expid}: its recorded embeddings are of another config than it has now "
+                f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(meta)}"
+            )
+        runs = {row["seed"]: row for row in own} if key is None else runs_of(own, key)
+        left = {row["checkpoint_sha256"]: row for row in runs.values() if _names_weights(row)}
+        if left and meta.checkpoint_sha256 not in left:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of other weights than its runs in "
-                f"{path} left; to record them again run: python analyze.py --model {meta.model} "
-                f"--expid {meta.expid} --gpu -1"
+                f"{path} left; {_again(meta)}"
             )
+        if left and key is not None:
+            for what in outdated(left[meta.checkpoint_sha256], key):
+                logger.warning("%s: its recorded embeddings are of other %s", meta.expid, what)
+
+
+def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
+    """Returns what a run of a recording's expid would be now, None where that is not known."""
+    from fuxictr.experiment.identity import PresentData, run_key
+    from fuxictr.experiment.zoo import find_folder, load_experiment
+
+    if meta.config_hash is None:  # of an older version
+        return None
+    try:
+        zoo = find_folder(meta.model)
+        folder = zoo / "config" if meta.folder is None else meta.folder
+        config, model_class = load_experiment(meta.expid, zoo, folder)
+    except ConfigError:
+        return None
+    return run_key(config, model_class, PresentData().data_hash(config))
+
+
+def _names_weights(row: dict[str, Any]) -> bool:
+    return bool(row.get("checkpoint_sha256"))
+
+
+def _again(meta: RecordMeta) -> str:
+    command = f"python analyze.py --model {meta.model} --expid {meta.expid} --gpu -1"
+    return f"to record them again run: {command}"
 
 
 def check_one_sample(records: Sequence[Records]) -> None:

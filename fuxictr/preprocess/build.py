@@ -25,11 +25,11 @@ from fuxictr.preprocess.cache import (
     stale_reason,
 )
 from fuxictr.preprocess.custom import load_processor
-from fuxictr.preprocess.encoded import read_encoded
+from fuxictr.preprocess.encoded import hash_files, read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
 from fuxictr.preprocess.processor import FeatureProcessor
-from fuxictr.preprocess.publishing import dataset_lock, publish, staging_folder
+from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
@@ -127,10 +127,18 @@ def build_dataset(
 
 def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
     folder = dataset_folder(config, base_dir)
-    sources = (read_key(folder) or {}).get("sources", {})
-    # Where train_data names the raw files of a build, or nothing, that build is meant.
-    if sources and config.train_data in (None, sources.get("train", {}).get("given")):
-        return read_finished(folder, config.dataset_id)
+    key = read_key(folder)
+    sources = (key or {}).get("sources", {})
+    given = {split: getattr(config, f"{split}_data") for split in SPLITS}
+    # Where the splits name the raw files of a build, or nothing, that build is meant.
+    is_meant = all(
+        name is None or name == sources.get(split, {}).get("given") for split, name in given.items()
+    )
+    if key and sources and is_meant:
+        found = read_finished(folder, config.dataset_id)
+        if config.source_hash == "sample" and changed_file(folder, key) is None:
+            return found
+        return replace(found, data_hash=hash_files(config, found.feature_map, found.paths))
     return EncodedDataset(*read_encoded(config, base_dir, folder), False)
 
 

@@ -14,7 +14,12 @@ from typing import Any
 from fuxictr.errors import DataError
 from fuxictr.files import file_sha256
 from fuxictr.preprocess.processor import FeatureProcessor
-from fuxictr.preprocess.publishing import CACHE_KEY, complete, published_files
+from fuxictr.preprocess.publishing import (
+    CACHE_KEY,
+    changed_file,
+    complete,
+    published_files,
+)
 from fuxictr.preprocess.sources import find_files
 from fuxictr.preprocess.splitting import SPLITS
 
@@ -153,10 +158,9 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
             return f"the raw files of the {name} split changed"
         if not source["files"] and source["given"] != known.get("given"):
             return f"the raw files of the {name} split are others"
-    for name, size in old.get("files", {}).items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            return f"{name} is missing or damaged"
+    damaged = changed_file(folder, old)
+    if damaged is not None:
+        return f"{damaged} is missing, damaged or changed"
     foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
     return f"{foreign[0]} is not of the build" if foreign else None
 

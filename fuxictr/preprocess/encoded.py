@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from fuxictr.preprocess.cache import fingerprint
 from fuxictr.preprocess.pretrained import place_by_id, read_pretrained
 from fuxictr.preprocess.splitting import SPLITS
 
+logger = logging.getLogger(__name__)
+
 
 def read_encoded(
     config: DatasetConfig, base_dir: Path, folder: Path
 ) -> tuple[FeatureMap, dict[str, Path], str]:
     """Finds the files of a dataset that is encoded already.
 
-    A split is the file, folder or glob that the config names, or ``<split>.parquet`` (.npz, .h5) or
-    ``<split>/`` in the dataset's folder. The fields are those of feature_map.json beside it;
+    A split is the file, folder or glob that the config names. Where it names none, or a csv, which
+    is raw rows, it is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. The
+    fields are those of feature_map.json beside it;
     without such a file those of feature_cols, where columns of ids need vocab_size.
 
     Args:
@@ -35,15 +40,16 @@ def read_encoded(
         folder: <data_root>/<dataset_id>.
 
     Returns:
-        The feature map, split -> path, and a hash of the files.
+        The feature map, split -> path, and a hash of the files: of every byte with ``source_hash:
+        full``, else of size, time and a sample of each.
 
     Raises:
-        DataError: there is no encoded training split.
+        DataError: there is no encoded training split, or a split that is named is not there.
         ConfigError: a column lacks its vocab_size.
     """
     paths = {}
     for split in SPLITS:
-        path = _find(getattr(config, f"{split}_data"), split, base_dir, folder)
+        path = _find(config, split, base_dir, folder)
         if path is not None:
             paths[split] = path
     if "train" not in paths:
@@ -65,24 +71,48 @@ def read_encoded(
         )
     else:
         feature_map = _from_columns(config, paths["train"], base_dir)
+    return feature_map, paths, hash_files(config, feature_map, paths)
+
+
+def hash_files(config: DatasetConfig, feature_map: FeatureMap, paths: Mapping[str, Path]) -> str:
+    """Returns 16 hex digits over encoded files, as ``source_hash`` says, and over their fields."""
     digest = hashlib.sha256(json.dumps(feature_map.to_json(), sort_keys=True).encode())
     for split, path in paths.items():
         for file in find_encoded(path):
-            digest.update(f"{split} {file.name} {fingerprint(file)['content']}".encode())
-    return feature_map, paths, digest.hexdigest()[:16]
+            known = fingerprint(file, config.source_hash == "full")
+            digest.update(f"{split} {json.dumps(known, sort_keys=True)}".encode())
+    return digest.hexdigest()[:16]
 
 
-def _find(given: str | None, split: str, base_dir: Path, folder: Path) -> Path | None:
-    tried = [folder / split]
-    if given is not None:
-        tried.insert(0, (base_dir / Path(given).expanduser()).resolve())
-    for path in tried:
+def _find(config: DatasetConfig, split: str, base_dir: Path, folder: Path) -> Path | None:
+    key = f"{split}_data"
+    given = getattr(config, key)
+    if given is None or _names_raw_rows(given):
+        path = folder / split
         try:
             files = find_encoded(path)
-        except DataError:  # none, or raw rows; the caller says what is missing
-            continue
-        return files[0] if len(files) == 1 and not path.is_dir() else path
-    return None
+        except DataError as error:
+            if given is None or split == "train":  # the caller says what is missing
+                return None
+            raise DataError(
+                f"key '{key}': {given} is raw rows, which 'rebuild_dataset: false' does not "
+                f"encode, and there is no encoded split in their place: {error}"
+            ) from error
+        if given is not None:
+            logger.info(
+                "key '%s': %s is raw rows; the encoded ones of %s are read", key, given, path
+            )
+    else:
+        path = (base_dir / Path(given).expanduser()).resolve()
+        try:
+            files = find_encoded(path)
+        except DataError as error:
+            raise DataError(f"key '{key}': found {given}; {error}") from error
+    return files[0] if len(files) == 1 and not path.is_dir() else path
+
+
+def _names_raw_rows(given: str) -> bool:
+    return Path(given).name.removesuffix(".gz").endswith(".csv")
 
 
 def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> FeatureMap:

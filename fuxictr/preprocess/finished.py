@@ -19,6 +19,7 @@ from fuxictr.preprocess.cache import (
 from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoder_files import FEATURE_MAP, hash_encoders
 from fuxictr.preprocess.processor import FeatureProcessor
+from fuxictr.preprocess.publishing import changed_file
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def find_built(
         raise DataError(
             f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
             "again, or use the config that it was trained with"
+        )
+    damaged = changed_file(folder, known)
+    if damaged is not None:
+        raise DataError(
+            f"{folder / damaged}: is not what the build wrote there, so the rows may be others; "
+            "train the expid again"
         )
     return processor, read_finished(folder, config.dataset_id)
 

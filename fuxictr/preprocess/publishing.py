@@ -17,6 +17,7 @@ from typing import Any
 
 from fuxictr.files import (
     file_lock,
+    file_sha256,
     naming_full_disk,
     sync_file,
     sync_folder,
@@ -71,18 +72,45 @@ def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
     Args:
         staging: holds the files.
         folder: where they go.
-        key: what is written to CACHE_KEY, beside the files' sizes.
+        key: what is written to CACHE_KEY, beside the files' sizes and the hashes of their bytes.
     """
     paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
     sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in paths}
     for path in paths:
         sync_file(path)
-    write_atomically(staging / CACHE_KEY, json.dumps({**key, "files": sizes}, indent=2) + "\n")
+    hashes = {name: file_sha256(staging / name) for name in sizes}
+    content = {**key, "files": sizes, "hashes": hashes}
+    write_atomically(staging / CACHE_KEY, json.dumps(content, indent=2) + "\n")
     for parent in {path.parent for path in paths} - {staging}:
         sync_folder(parent)
     files = dict.fromkeys([*published_files(folder), *sizes])
     write_atomically(folder / _NOTE, json.dumps({"files": files}))
     _complete(folder)
+
+
+def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
+    """Returns the name of a file that is gone or is not what a build wrote, None where all are.
+
+    Files that are not newer than the key are taken as they were written; the bytes of others, as of
+    copies, are looked at.
+
+    Args:
+        folder: the dataset's folder.
+        key: what the build left there.
+    """
+    hashes = key.get("hashes") or {}
+    try:
+        written = (folder / CACHE_KEY).stat().st_mtime_ns
+        for name, size in key["files"].items():
+            status = (folder / name).stat()
+            if status.st_size != size:
+                return name
+            if status.st_mtime_ns > written and name in hashes:
+                if file_sha256(folder / name) != hashes[name]:
+                    return name
+    except FileNotFoundError as error:
+        return str(Path(error.filename).relative_to(folder))
+    return None
 
 
 def complete(folder: Path) -> None:

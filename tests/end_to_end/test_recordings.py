@@ -13,6 +13,7 @@ from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
 from fuxictr.experiment.results import read_results
 from fuxictr.experiment.trained import find_checkpoint
 from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.pytorch.checkpoint import note_path
 
 SAMPLE = Sample(num_rows=100)
 
@@ -49,6 +50,7 @@ def test_weights_belong_to_the_run_with_their_hash_and_config(mine, user):
 
 def test_weights_of_no_finished_run_have_no_seed(mine, capsys):
     load, row = mine
+    note_path(load()[1].checkpoint_path).unlink()
     for rows in ([], [row | {"checkpoint_sha256": "0" * 64}]):
         found = find_checkpoint(*load(), rows)
         assert found.train_seed is None

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from fuxictr.errors import ConfigError
+from fuxictr.experiment.identity import PresentData, run_key
 from fuxictr.experiment.zoo import find_folder, load_experiment
 
 SEEDS = (2019, 2020, 2021)
@@ -13,12 +14,15 @@ DEMO = "demo_x1"
 
 
 @functools.cache
-def config_hash_of(expid: str) -> str:
-    """Returns the hash of the expid's config as it is now; of others than model_zoo's a word."""
+def present_hashes(expid: str) -> dict[str, str]:
+    """Returns the hashes of a run of the expid as it would be now; words for an unknown expid."""
+    words = {"config_hash": "unknown", "data_hash": "data", "code_hash": "code"}
     try:
-        return load_experiment(expid, find_folder(expid.split("_")[0]))[0].config_hash()
+        config, model_class = load_experiment(expid, find_folder(expid.split("_")[0]))
     except ConfigError:
-        return "unknown"
+        return words
+    key = run_key(config, model_class, PresentData().data_hash(config) or "data")
+    return {name: key[name] for name in words}
 
 
 def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **changes: Any) -> dict:
@@ -29,9 +33,7 @@ def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **change
         "variant": "gen" if is_gen else "dis",
         "dataset_id": dataset_id,
         "seed": seed,
-        "config_hash": config_hash_of(expid),
-        "data_hash": "data",
-        "code_hash": "code",
+        **present_hashes(expid),
         "test": {"AUC": auc, "logloss": 1.2 - auc},
         "rows": {"train": 800, "valid": 100, "test": 100},
         "parameters": 1500 if is_gen else 1000,

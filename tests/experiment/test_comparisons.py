@@ -8,12 +8,22 @@ import scipy.stats
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.ablation import find_arms
+from fuxictr.experiment.identity import PresentData
+from fuxictr.experiment.recorded_config import config_record
 from fuxictr.experiment.tables.comparisons import (
     ablation_results,
     average,
     compare_backbones,
 )
-from tests.experiment.result_rows import DEMO, SEEDS, make_failed, make_pair, make_row
+from fuxictr.experiment.zoo import find_folder, load_experiment
+from tests.experiment.result_rows import (
+    DEMO,
+    SEEDS,
+    make_failed,
+    make_pair,
+    make_row,
+    present_hashes,
+)
 
 DIS, GEN = [0.70, 0.72, 0.74], [0.75, 0.76, 0.80]
 
@@ -130,11 +140,11 @@ def test_a_run_by_hand_does_not_take_the_place_of_the_sweeps():
     ], "there is nothing else to show"
 
 
-@pytest.mark.parametrize("code_hash", ["code", "changed since"])
+@pytest.mark.parametrize("changes", [{}, {"code_hash": "changed since"}])
 @pytest.mark.parametrize("backbones", [["FM"], ["FM", "PNN"]])
-def test_a_seed_of_one_side_alone_is_left_out_and_named(backbones, code_hash):
+def test_a_seed_of_one_side_alone_is_left_out_and_named(backbones, changes):
     rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS, GEN)
-    rows.append(make_row("FM_demo", 7, 0.1, code_hash=code_hash))
+    rows.append(make_row("FM_demo", 7, 0.1, **changes))
     for c in compare_backbones(rows, backbones, "demo"):
         assert (c.is_complete, c.dis.seeds, c.gen.seeds) == (True, SEEDS, SEEDS)
         assert c.notes == [
@@ -143,7 +153,10 @@ def test_a_seed_of_one_side_alone_is_left_out_and_named(backbones, code_hash):
     (fm,) = compare_backbones(rows, ["FM"], "demo", [2019])
     assert fm.notes == [], "who names the seeds knows which are left out"
     rows.append(make_failed("FM_demo_gen", 7, "disk full"))
-    assert compare_backbones(rows, ["FM"], "demo")[0].gen.missing.get(7) == "failed: disk full"
+    failed = compare_backbones(rows, ["FM"], "demo")[0].gen.missing.get(7)
+    assert failed == (None if changes else "failed: disk full"), (
+        "a run of other code pairs with none"
+    )
 
 
 def test_seeds_of_stale_runs_are_left_out_and_named():
@@ -185,10 +198,66 @@ def test_unlike_data_or_code_is_noted():
     for row in rows[3:]:
         row.update(data_hash="other", code_hash="new")
     (fm,) = compare_backbones(rows, ["FM"], "demo")
-    assert fm.notes == [
-        "FM: DIS and GEN ran with different data (data_hash data, other)",
-        "FM: DIS and GEN ran with different code (code_hash code, new)",
+    now = present_hashes("FM_demo")
+    data, code = now["data_hash"], now["code_hash"]
+    # Whether the data at hand are known depends on the machine.
+    assert [note for note in fm.notes if "other data" not in note] == [
+        f"FM GEN: run with other code (code_hash new, now {code})",
+        f"FM: DIS and GEN ran with different data (data_hash {data}, other)",
+        f"FM: DIS and GEN ran with different code (code_hash {code}, new)",
     ]
+
+
+def test_rows_of_other_code_or_data_do_not_take_the_place_of_the_present_ones():
+    """Code that is edited and reverted, data A, B and A again: the newest row is not this run."""
+    rows = make_pair("FM", DIS, GEN)
+    rows += make_pair("FM", [0.99] * 3, [0.999] * 3, code_hash="edited")
+    rows += make_pair("FM", [0.99] * 3, [0.999] * 3, config_hash="edited")
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert (fm.dis.mean("AUC"), fm.notes) == (pytest.approx(0.72), [])
+
+
+def test_rows_of_other_data_do_not_take_the_place_of_the_present_ones(monkeypatch):
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: "A")
+    rows = make_pair("FM", DIS, GEN, data_hash="A")
+    rows += make_pair("FM", [0.99] * 3, [0.999] * 3, data_hash="B")
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert (fm.dis.mean("AUC"), fm.notes) == (pytest.approx(0.72), [])
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: "C")
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.notes[0] == "FM DIS: run with other data (data_hash B, now C)"
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert "those at hand are not encoded: data_hash B" in fm.notes[0]
+
+
+def test_rows_of_another_folder_or_of_other_paths_are_not_the_expids(tmp_path, monkeypatch):
+    """A user's folder with the zoo's expids, and a run with --set test_data=..., are other runs."""
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
+    rows = make_pair("FM", DIS, GEN)
+    config, model_class = load_experiment("FM_demo", find_folder("FM"))
+    record = config_record(config, model_class)
+    own = {**record, "folder": str(tmp_path), "zoo": str(tmp_path)}
+    moved = {**record, "folder": "/gone/model_zoo/FM/config", "zoo": "/gone/model_zoo/FM"}
+    keys = {origin: dict(found) for origin, found in record["keys"].items()}
+    for found in keys.values():
+        found.pop("test_data", None)
+    elsewhere = {**record, "keys": {**keys, "command line (--set)": {"test_data": "./other.csv"}}}
+    for changed, is_taken in ((record, True), (moved, True), (own, False), (elsewhere, False)):
+        newer = [make_row("FM_demo", seed, 0.99, config=changed) for seed in SEEDS]
+        (fm,) = compare_backbones([*rows, *newer], ["FM"], "demo")
+        assert fm.dis.mean("AUC") == pytest.approx(0.99 if is_taken else 0.72)
+
+
+def test_seeds_of_unlike_torch_threads_processes_or_device_are_averaged_with_a_note():
+    rows = make_pair("FM", DIS, GEN)
+    assert compare_backbones(rows, ["FM"], "demo")[0].notes == []
+    rows[0] |= {"processes": 2, "threads": 8, "versions": {"torch": "2.4.0"}}
+    rows[1] |= {"device": "cuda:1 (A card)"}
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    (note,) = fm.notes
+    for name in ("torch: 2.4.0 (seed 2019)", "threads: 8 (", "processes: 2 (", "device: cpu"):
+        assert f"the seeds ran with unlike {name}" in note
 
 
 def test_time_and_memory_are_compared_on_one_kind_of_device_alone():

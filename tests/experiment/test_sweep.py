@@ -9,8 +9,9 @@ import torch
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms, parse_groups
+from fuxictr.experiment.identity import PresentData, find_finished, runs_of
 from fuxictr.experiment.reproduction import _slots, _slots_of
-from fuxictr.experiment.results import find_finished, last_failures, newest_runs
+from fuxictr.experiment.results import last_failures
 from fuxictr.experiment.run import code_hash, identity
 from fuxictr.experiment.sweep import reasons, runner
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones, unique_runs
@@ -172,7 +173,7 @@ def run():
 
 @pytest.fixture
 def encoded(monkeypatch):
-    monkeypatch.setattr(runner, "current_data_hash", lambda run: "d")
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: "d")
 
 
 def test_a_run_with_the_same_config_data_and_code_is_finished(run, encoded):
@@ -190,28 +191,29 @@ def test_a_failed_run_is_not_finished(run, encoded):
 
 
 def test_data_that_would_be_encoded_anew_finish_nothing(run, monkeypatch):
-    monkeypatch.setattr(runner, "current_data_hash", lambda run: None)
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
     assert runner.unfinished([run], [rows_of(run)]) == [run]
 
 
-def test_newest_runs_share_config_data_and_code(run):
+def test_runs_share_config_data_and_code(run):
+    key = rows_of(run)
     rows = [
         rows_of(run, seed=1, code_hash="old"),
         rows_of(run, seed=2, test={"AUC": 0.6}),
         rows_of(run, seed=2, test={"AUC": 0.7}),
         rows_of(run, seed=3, failed="why"),
     ]
-    found = newest_runs(rows, "FM_demo", "demo_x1")
+    found = runs_of(rows, key)
     assert {seed: row["test"]["AUC"] for seed, row in found.items()} == {2: 0.7}
-    assert newest_runs(rows, "FM_demo", "demo_x1", [1])[1]["code_hash"] == "old"
+    assert runs_of(rows, key, [1])[1]["code_hash"] == "old"
     assert last_failures(rows, "FM_demo", "demo_x1") == {3: "why"}
     assert last_failures([*rows, rows_of(run, seed=3)], "FM_demo", "demo_x1") == {}
 
 
 def test_a_finished_run_is_found_whatever_its_data_where_they_are_not_known(run):
     row = rows_of(run)
-    assert find_finished([row], row | {"data_hash": None}) is row
-    assert find_finished([row], row | {"data_hash": "e"}) is None
+    assert find_finished([row], row | {"data_hash": None}, row["seed"]) is row
+    assert find_finished([row], row | {"data_hash": "e"}, row["seed"]) is None
 
 
 def test_the_time_left_is_that_of_finished_runs():

@@ -14,7 +14,7 @@ from fuxictr.errors import DataError
 from fuxictr.experiment.ablation import GROUPS, LABELS, find_arms
 from fuxictr.experiment.tables.published import published_value
 from fuxictr.plotting.ablation import Bar, ablation_figure, load_ablation, write_ablation
-from tests.experiment.result_rows import config_hash_of
+from tests.experiment.result_rows import present_hashes
 from tests.plotting.layout import assert_readable, drawn_texts, shown_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,7 +27,11 @@ SCRIPTS = {
 
 
 def row(expid, dataset_id, seed, auc, **other):
-    hashes = {"config_hash": config_hash_of(expid), "data_hash": "h", "code_hash": "h"}
+    hashes = {
+        "config_hash": present_hashes(expid)["config_hash"],
+        "data_hash": "h",
+        "code_hash": "h",
+    }
     test = {"AUC": auc, "logloss": 0.4}
     found = {"expid": expid, "dataset_id": dataset_id, "seed": seed, "test": test, **hashes}
     return {**found, "rows": {"test": 1234}, **other}
@@ -223,7 +227,11 @@ def test_a_failed_run_is_named_with_its_reason(tmp_path):
     store = tmp_path / "results.jsonl"
     arms, dataset_id = make_results(store, "demo", "source", seeds=(1,))
     expid = arms[2].expid
-    hashes = {"config_hash": config_hash_of(expid), "data_hash": "h", "code_hash": "h"}
+    hashes = {
+        "config_hash": present_hashes(expid)["config_hash"],
+        "data_hash": "h",
+        "code_hash": "h",
+    }
     lines = [li for li in store.read_text().splitlines() if json.loads(li)["expid"] != expid]
     broken = {"expid": expid, "dataset_id": dataset_id, "seed": 1, "failed": "NaN loss", **hashes}
     store.write_text("\n".join([*lines, json.dumps(broken)]) + "\n")

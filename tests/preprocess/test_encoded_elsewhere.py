@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 
 import h5py
 import numpy as np
@@ -10,9 +12,9 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import prepare_dataset
+from fuxictr.preprocess import load_encoders, prepare_dataset
 from fuxictr.pytorch.dataloaders import read_encoded
-from tests.preprocess.tables import config
+from tests.preprocess.tables import categorical, config, write_csv
 
 COLUMNS = [
     {"name": "c", "vocab_size": 5},
@@ -164,3 +166,63 @@ def test_without_encoded_rows_it_says_what_is_looked_for(tmp_path, home):
     (tmp_path / "train.csv").write_text("click,c\n1,a\n")
     with pytest.raises(DataError, match=r"tiny: no encoded train.parquet.*'rebuild_dataset'"):
         prepare(tmp_path)
+
+
+def test_rows_that_are_changed_in_place_are_other_data(tmp_path, home):
+    """All labels inverted, in a file as long as before: three samples of 64 KB need not see it."""
+    rows = 400_000
+    frame = pl.DataFrame({"c": [1] * rows, "click": np.arange(rows) % 2 * 1.0})
+    keys = {"columns": [{"name": "c", "vocab_size": 5}]}
+    hashes = {}
+    for source_hash in ("sample", "full"):
+        for labels in (pl.col("click"), 1 - pl.col("click"), pl.col("click")):
+            frame.with_columns(labels).write_parquet(
+                home / "train.parquet", compression="uncompressed", use_pyarrow=True
+            )
+            found = prepare(tmp_path, **keys, source_hash=source_hash).data_hash
+            hashes.setdefault(source_hash, []).append(found)
+    first, inverted, again = hashes["full"]
+    assert first == again != inverted
+    assert len({*hashes["sample"]}) == 3, "size, time and a sample: a file written anew is another"
+
+
+def test_a_build_whose_files_were_changed_since_is_other_data(tmp_path):
+    write_csv(tmp_path / "train.csv", "click,c\n1,a\n0,b\n")
+    columns = [categorical("c")]
+    built = prepare_dataset(config(tmp_path, columns), tmp_path, verbose=0)
+    assert prepare(tmp_path, columns, train_data=None).data_hash == built.data_hash
+    path = built.paths["train"]
+    shutil.copyfile(path, tmp_path / "copy.parquet")
+    time.sleep(0.01)
+    shutil.copyfile(tmp_path / "copy.parquet", path)
+    assert prepare(tmp_path, columns, train_data=None).data_hash == built.data_hash, "a copy"
+    rows = pl.read_parquet(path)
+    content = path.read_bytes()
+    damaged = content.replace(np.float32([1, 0]).tobytes(), np.float32([0, 1]).tobytes())
+    assert damaged != content and rows["click"].to_list() == [1, 0]
+    path.write_bytes(damaged)
+    assert prepare(tmp_path, columns, train_data=None).data_hash != built.data_hash
+    with pytest.raises(DataError, match="train.parquet: is not what the build wrote there"):
+        load_encoders(config(tmp_path, columns), tmp_path)
+    rebuilt = prepare_dataset(config(tmp_path, columns), tmp_path, verbose=0)
+    assert (rebuilt.rebuilt, rebuilt.data_hash) == (True, built.data_hash)
+
+
+@pytest.mark.parametrize("name", ["./valid.npz", "other.parquet", "./parts/", "./v/*.parquet"])
+def test_a_split_that_is_named_and_not_there_is_an_error(name, tmp_path, home):
+    write_npz(home / "train.npz")
+    write_npz(home / "valid.npz")
+    assert set(prepare(tmp_path).paths) == {"train", "valid"}
+    with pytest.raises(DataError, match="key 'valid_data': found .*no such encoded data"):
+        prepare(tmp_path, valid_data=name)
+    with pytest.raises(DataError, match="key 'train_data': found .*no such encoded data"):
+        prepare(tmp_path, train_data=name)
+
+
+def test_a_csv_stands_for_the_encoded_split_and_says_so(tmp_path, home, caplog):
+    caplog.set_level("INFO")
+    write_npz(home / "train.npz")
+    assert set(prepare(tmp_path, train_data="./train.csv").paths) == {"train"}
+    assert "'train_data': ./train.csv is raw rows" in caplog.text
+    with pytest.raises(DataError, match="'valid_data': ./valid.csv is raw rows, .* no encoded"):
+        prepare(tmp_path, train_data="./train.csv", valid_data="./valid.csv")

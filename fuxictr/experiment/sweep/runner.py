@@ -20,8 +20,9 @@ from types import FrameType
 from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
+from fuxictr.experiment.identity import PresentData, find_finished
 from fuxictr.experiment.launching import launcher
-from fuxictr.experiment.results import append_result, find_finished, is_finished, read_results
+from fuxictr.experiment.results import append_result, is_finished, read_results
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.sweep.reasons import find_reason
@@ -156,7 +157,7 @@ class Sweep:
         rows = self._rows()
         own = [row for row in rows if row.get("run_id") == run_id]
         any_data = run_identity(run) | {"code_hash": None}
-        return own[-1] if own else find_finished(rows, any_data)
+        return own[-1] if own else find_finished(rows, any_data, run.seed)
 
 
 def run_command(run: PlannedRun, gpu: str) -> list[str]:
@@ -188,29 +189,16 @@ def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[P
     Where the data would be encoded anew, all of their runs: each looks again once they are.
     """
     known = {(row["expid"], row["seed"]) for row in rows if is_finished(row)}
-    hashes: dict[str, str | None] = {}
+    data = PresentData()
     found = []
     for run in runs:
         if (run.expid, run.seed) in known:
-            key = f"{run.config.data_dir} {run.config.dataset}"
-            if key not in hashes:
-                hashes[key] = current_data_hash(run)
-            wanted = run_identity(run) | {"data_hash": hashes[key]}
-            if hashes[key] is not None and find_finished(rows, wanted) is not None:
+            data_hash = data.data_hash(run.config)
+            wanted = run_identity(run) | {"data_hash": data_hash}
+            if data_hash is not None and find_finished(rows, wanted, run.seed) is not None:
                 continue
         found.append(run)
     return found
-
-
-def current_data_hash(run: PlannedRun) -> str | None:
-    """Returns the hash of a run's encoded data, None where they would be encoded first."""
-    from fuxictr.preprocess import find_current
-
-    try:
-        encoded = find_current(run.config.dataset, run.config.data_dir)
-    except FuxiCTRError:  # the run itself will say it
-        return None
-    return encoded.data_hash if encoded is not None else None
 
 
 def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:

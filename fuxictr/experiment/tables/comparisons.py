@@ -8,6 +8,7 @@ from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.ablation import Arm
+from fuxictr.experiment.identity import PresentData
 from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
 from fuxictr.experiment.zoo import select_expids
@@ -138,11 +139,11 @@ def compare_backbones(
     Raises:
         ConfigError: a backbone without a DIS and a GEN expid on the dataset.
     """
-    rows, dataset_id = list(rows), registry.dataset_id_of(dataset)
+    rows, dataset_id, data = list(rows), registry.dataset_id_of(dataset), PresentData()
     found = []
     for backbone in backbones:
         dis, gen = (
-            find_runs(rows, choice.expid, choice.folder, dataset_id)
+            find_runs(rows, choice.expid, choice.folder, dataset_id, data)
             for choice in select_expids(backbone, dataset, ["dis", "gen"])
         )
         found.append((dis, gen))
@@ -170,8 +171,8 @@ def ablation_results(
         seeds: the seeds each arm must have; null = all that any arm and the full GEN were both run
             or failed with. Other seeds, those of DIS and GEN included, are named in the notes.
     """
-    rows = list(rows)
-    found = [find_runs(rows, arm.expid, arm.folder, dataset_id) for arm in arms]
+    rows, data = list(rows), PresentData()
+    found = [find_runs(rows, arm.expid, arm.folder, dataset_id, data) for arm in arms]
     own = [runs for arm, runs in zip(arms, found, strict=True) if not arm.is_reference]
     wanted = shared_seeds([(runs, found[-1]) for runs in own], found) if seeds is None else seeds
     return [

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuxictr.experiment.results import is_finished, last_failures, newest_runs
+from fuxictr.experiment.identity import PresentData, has_config, outdated, run_key, runs_of
+from fuxictr.experiment.results import is_finished, last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
 from fuxictr.experiment.zoo import load_experiment
 
@@ -34,6 +35,7 @@ class Side:
             another config than the expid has now, or other data or code than the newest run.
         failed_since: seed -> reason, of the seeds that have a run and failed when run again.
         left_out: seeds that were run or failed and that nobody asked for.
+        remarks: what else a reader must know of the runs.
     """
 
     expid: str
@@ -42,6 +44,7 @@ class Side:
     missing: dict[int, str]
     failed_since: dict[int, str] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -134,6 +137,7 @@ class Side:
             for metric in METRICS
             if self.is_complete and not self.values(metric)
         ]
+        parts += self.remarks
         return [f"{name}: {'; '.join(parts)}"] if parts else []
 
     def _median(self, key: str) -> float | None:
@@ -152,17 +156,19 @@ class Found:
         dataset_id: the dataset.
         rows: of its config as it is now, finished or failed, in the order of writing.
         ran: the seeds that were run to the end, with whatever config.
+        key: what a run of it would be now, see ``run_key``; None where it has no rows.
     """
 
     expid: str
     dataset_id: str
     rows: list[dict[str, Any]]
     ran: set[int]
+    key: dict[str, Any] | None = None
 
     @property
     def seeds(self) -> set[int]:
-        """The seeds that were run with the newest run's data and code, or failed last."""
-        return {*newest_runs(self.rows, self.expid, self.dataset_id), *self.failures}
+        """The seeds that were run with the data and code that are shown, or failed last."""
+        return {*self._runs(), *self.failures}
 
     @property
     def tried(self) -> set[int]:
@@ -182,7 +188,7 @@ class Found:
             names_left_out: whether its other seeds are to be named.
         """
         wanted = tuple(sorted(set(seeds)))
-        found = newest_runs(self.rows, self.expid, self.dataset_id, wanted)
+        found = self._runs(wanted)
         reasons = dict.fromkeys(self.ran - set(found), "run with another config, data or code")
         reasons |= {seed: f"failed: {_one_line(why)}" for seed, why in self.failures.items()}
         missing = {seed: reasons.get(seed, "not run") for seed in wanted if seed not in found}
@@ -193,10 +199,36 @@ class Found:
         runs = {seed: run for seed, run in found.items() if seed not in missing}
         since = {seed: reasons[seed] for seed in runs if seed in reasons}
         left_out = tuple(sorted(self.tried - set(wanted))) if names_left_out else ()
-        return Side(self.expid, wanted, runs, dict(sorted(missing.items())), since, left_out)
+        missing = dict(sorted(missing.items()))
+        return Side(self.expid, wanted, runs, missing, since, left_out, self._remarks(runs))
+
+    def _runs(self, seeds: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+        if self.key is None:
+            return {}
+        return runs_of(self.rows, self.key, None if seeds is None else set(seeds))
+
+    def _remarks(self, runs: dict[int, dict[str, Any]]) -> tuple[str, ...]:
+        """Returns that runs are of other data or code than now, and how they differ in the rest."""
+        if self.key is None or not runs:
+            return ()
+        shown = next(iter(runs.values()))
+        found = [f"run with other {what}" for what in outdated(shown, self.key)]
+        data = {row.get("data_hash") for row in self.rows if is_finished(row)}
+        if self.key["data_hash"] is None and len(data) > 1:
+            found.append(
+                f"run on several data, and those at hand are not encoded: data_hash "
+                f"{shown.get('data_hash')}, the newest run's, is shown"
+            )
+        return (*found, *_unlike_seeds(runs))
 
 
-def find_runs(rows: Iterable[dict[str, Any]], expid: str, folder: Path, dataset_id: str) -> Found:
+def find_runs(
+    rows: Iterable[dict[str, Any]],
+    expid: str,
+    folder: Path,
+    dataset_id: str,
+    data: PresentData | None = None,
+) -> Found:
     """Returns what the results store has of an expid with its config as it is now.
 
     Args:
@@ -204,15 +236,19 @@ def find_runs(rows: Iterable[dict[str, Any]], expid: str, folder: Path, dataset_
         expid: the experiment.
         folder: its model folder.
         dataset_id: the dataset.
+        data: the encoded data as they are now, where other expids are looked for as well.
 
     Raises:
         ConfigError: its config cannot be used.
     """
     own = [r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id]
+    ran = {row["seed"] for row in own if is_finished(row)}
+    if not own:
+        return Found(expid, dataset_id, [], ran)
     # The config is checked against the model's signature, so this imports torch.
-    config_hash = load_experiment(expid, folder)[0].config_hash() if own else None
-    current = [row for row in own if row.get("config_hash") == config_hash]
-    return Found(expid, dataset_id, current, {row["seed"] for row in own if is_finished(row)})
+    config, model_class = load_experiment(expid, folder)
+    key = run_key(config, model_class, (data or PresentData()).data_hash(config))
+    return Found(expid, dataset_id, [row for row in own if has_config(row, key)], ran, key)
 
 
 def shared_seeds(pairs: Sequence[tuple[Found, Found]], found: Sequence[Found]) -> list[int]:
@@ -239,6 +275,25 @@ def unlike_runs(first: Side, second: Side) -> list[str]:
         for key, word in (("data_hash", "data"), ("code_hash", "code"))
         if first.runs and second.runs and first.shared(key) != second.shared(key)
     ]
+
+
+def _unlike_seeds(runs: dict[int, dict[str, Any]]) -> list[str]:
+    """Returns ``seeds ran with unlike torch: 2.4.0 (seed 1), 2.13.0 (seed 2)`` and the like."""
+    readers = {
+        "torch": lambda row: (row.get("versions") or {}).get("torch"),
+        "threads": lambda row: row.get("threads"),
+        "processes": lambda row: row.get("processes", 1),
+        "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.get("device"))),
+    }
+    notes = []
+    for name, read in readers.items():
+        of_value: dict[Any, list[int]] = {}
+        for seed, row in runs.items():
+            of_value.setdefault(read(row), []).append(seed)
+        if len(of_value) > 1:
+            found = [f"{value} (seed {', '.join(map(str, s))})" for value, s in of_value.items()]
+            notes.append(f"the seeds ran with unlike {name}: {'; '.join(found)}")
+    return notes
 
 
 def _one_line(text: object) -> str:
