@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import h5py
 import pytest
 
 from fuxictr.analysis.sample import Sample
-from fuxictr.errors import CheckpointError
+from fuxictr.errors import CheckpointError, DataError
 from fuxictr.experiment import recordings, run, trained
 from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
 from fuxictr.experiment.results import read_results
@@ -108,3 +109,82 @@ def test_the_hash_of_the_code_covers_analyses_and_model(mine, tmp_path, monkeypa
     (tmp_path / "ranks.py").write_text("# another formula\n")
     monkeypatch.setattr(recordings.analysis, "__file__", str(tmp_path / "__init__.py"))
     assert compute(model_class) != before
+
+
+def test_a_recording_is_kept_by_data_config_and_code(mine, monkeypatch):
+    """Another valid.csv of equal length, another config, other code: the recording is another."""
+    load, row = mine
+    found = dataclasses.replace(find_checkpoint(*load(), [row]), num_valid_rows=300)
+    for keeps_arrays in (True, False):
+        made = dataclasses.replace(found, keeps_arrays=keeps_arrays)
+        record_run(made, -1, SAMPLE)
+        assert is_recorded(made, SAMPLE)
+        assert not is_recorded(dataclasses.replace(made, data_hash="another"), SAMPLE)
+        train = dataclasses.replace(made.config.train, learning_rate=0.9)
+        other = dataclasses.replace(made.config, train=train)
+        assert not is_recorded(dataclasses.replace(made, config=other), SAMPLE)
+
+
+def test_a_checkpoint_of_other_rows_is_not_recorded(mine, user, train):
+    load, row = mine
+    user.edit("valid", 5, ",", ",1")
+    assert train(user.path, "mine_gen", "--set", "epochs=1")[0] == 0  # which encodes them anew
+    with pytest.raises(DataError, match="trained on other rows than dataset 'clicks' has now"):
+        record_run(find_checkpoint(*load(), [row]), -1, SAMPLE)
+
+
+def test_a_checkpoint_of_other_keys_is_not_recorded(mine, user):
+    load, row = mine
+    user.model["mine"] |= {"concat_emb": True, "gamma": 9, "emb_activation": "tanh"}
+    user.write_configs()
+    for rows in ([], [row]):
+        with pytest.raises(CheckpointError, match="trained with another config"):
+            find_checkpoint(*load(), rows)
+
+
+def test_what_the_command_line_changes_is_recorded_under_a_name_of_its_own(mine, user, train):
+    load, row = mine
+    plain = find_checkpoint(*load(), [row])
+    options = ["gamma=9", "concat_emb=true", "model_id=try"]
+    assert train(user.path, "mine", "--set", *options)[0] == 0
+    config, model_class = load_experiment("mine", ZOO / "DeepFM", user.path, options)
+    found = find_checkpoint("DeepFM", config, model_class, [row])
+    assert plain.name == "mine" and found.name.startswith("mine@")
+    path = record_run(plain, -1, SAMPLE)
+    before = path.read_bytes()
+    other = record_run(found, -1, SAMPLE)
+    assert path.read_bytes() == before and other.parent.name == found.name
+    with h5py.File(other) as file:
+        assert file.attrs["expid"] == found.name
+    quiet, _ = load_experiment("mine", ZOO / "DeepFM", user.path, ["verbose=0"])
+    assert find_checkpoint("DeepFM", quiet, model_class, [row]).name == "mine"
+
+
+def test_a_folder_of_the_zoos_expids_or_of_anothers_has_names_of_its_own(mine, user, tmp_path):
+    load, row = mine
+    record_run(find_checkpoint(*load(), [row]), -1, SAMPLE)
+    copy = tmp_path / "copy"
+    shutil.copytree(user.path, copy)
+    config, model_class = load_experiment("mine", ZOO / "DeepFM", copy)
+    assert find_checkpoint("DeepFM", config, model_class, []).name.startswith("mine@")
+    assert find_checkpoint(*load(), [row]).name == "mine"
+    user.model["DeepFM_demo"] = user.model["mine"] | {"dataset_id": "demo_x1"}
+    user.write_configs()
+    text = (user.path / "dataset_config.yaml").read_text()
+    (user.path / "dataset_config.yaml").write_text(text.replace("clicks:", "demo_x1:"))
+    config, model_class = load_experiment("DeepFM_demo", ZOO / "DeepFM", user.path)
+    assert find_checkpoint("DeepFM", config, model_class, []).name.startswith("DeepFM_demo@")
+
+
+def test_a_checkpoint_of_other_code_is_recorded_under_a_name_of_its_own(mine, monkeypatch, caplog):
+    load, row = mine
+    monkeypatch.setattr(run, "code_hash", lambda model_class: "edited")
+    found = find_checkpoint(*load(), [row])
+    assert found.name.startswith("mine@")
+    assert "was trained by other code than there is now" in caplog.text
+
+
+def test_the_note_says_the_seed_where_the_results_do_not(mine, capsys):
+    load, _ = mine
+    assert find_checkpoint(*load(), []).train_seed == 7
+    assert capsys.readouterr().out == ""

@@ -11,6 +11,7 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import CheckpointError
 from fuxictr.pytorch import lazy_adam
 from fuxictr.pytorch.callback import Callback
+from fuxictr.pytorch.checkpoint import note_path
 from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_parquet
 from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.lazy_table import LazyTable
@@ -248,6 +249,22 @@ class TestStateFiles:
         """Writes the checkpoint as it is always written: a new file takes its name."""
         (files.path.parent / "new").write_text(content)
         (files.path.parent / "new").rename(files.checkpoint)
+
+    def test_what_is_known_of_the_weights_goes_with_them(self, files):
+        note = note_path(files.checkpoint)
+        self.replace(files, "best of 3")
+        note.write_text("of 3")
+        self.save(files, 3)
+        self.replace(files, "best of 6")
+        note.write_text("of 6")
+        assert self.load(files) == (3, "best of 3")
+        assert note.read_text() == "of 3"
+        self.replace(files, "of another run, of which nothing is known")
+        note.unlink()
+        self.load(files)
+        assert note.read_text() == "of 3"
+        files.remove()
+        assert {path.name for path in files.path.parent.iterdir()} == {"mine.model", note.name}
 
     def test_nothing_there(self, files):
         assert files.load() is None
