@@ -13,8 +13,8 @@ from typing import Any
 from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.checkpoint_config import check_as_trained
-from fuxictr.experiment.identity import PresentData, has_config, run_key, runs_of
-from fuxictr.experiment.recorded_config import config_folder
+from fuxictr.experiment.identity import PresentData, has_config, is_run, run_key, runs_of
+from fuxictr.experiment.recorded_config import changed_keys, config_folder
 from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint import read_note
@@ -177,13 +177,18 @@ def find_checkpoint(
     digest = file_sha256(path)
     left_by = [row for row in rows if row.get("checkpoint_sha256") == digest]
     same = [row for row in left_by if row.get("config_hash") == config.config_hash()]
-    if left_by and not same:
-        raise CheckpointError(
-            f"{path}: was trained with another config than expid '{config.expid}' has now; train "
-            f"again: {train_command(config)}"
-        )
     check_as_trained(config, model_class, train_command(config))
-    known = same[-1] if same else read_note(path)
+    if left_by and not same:
+        changed = changed_keys(left_by[-1], config, model_class)
+        found = "; ".join(
+            f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()
+        )
+        raise CheckpointError(
+            f"{path}: was trained with another config than expid '{config.expid}' has now"
+            f"{': ' if found else ''}{found}; train again: {train_command(config)}"
+        )
+    present = [row for row in same if is_run(row, key)]
+    known = [*same, *present][-1] if same else read_note(path)
     seed = known.get("seed")
     if seed is None:
         print(f"{path}: no finished run of the results left it; its seed is not known.", flush=True)
