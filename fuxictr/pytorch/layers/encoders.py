@@ -6,6 +6,8 @@ number of fields that are generated.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -100,6 +102,8 @@ class SelfAttentionEncoder(nn.Module):
 
 class OwnFieldEncoder(nn.Module):
     """Encodes every field from itself by a D x D matrix of its own, xavier-normal."""
+
+    reference_penalties: ClassVar = {"weight": None}  # a raw parameter in the paper's code
 
     def __init__(self, num_fields: int, embedding_dim: int) -> None:
         super().__init__()
