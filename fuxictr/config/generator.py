@@ -31,8 +31,18 @@ class GeneratorConfig(Section):
         "of highest or lowest cardinality generated",
     )
     num_source: int = key(10, "fields generated with source high or low", ge=1)
+    residual_fields: Literal["generated", "all"] = key(
+        "generated",
+        "where source high or low adds the residual; all: as the paper's code, to the fields that "
+        "are not generated as well, 2 v_i",
+    )
     encoder: Literal["default", "field_shared", "linear", "stacked", "self_attention"] = key(
         "default", "structure of the all-fields encoder"
+    )
+    encoder_init: Literal["default", "reference"] = key(
+        "default",
+        "default: every linear map xavier-normal by its own shape; reference: as the paper's code, "
+        "field_shared, high and low with the deviation of the full map, own as one tensor",
     )
     target: Literal["all", "random", "masked", "field_masked", "hard_masked"] = key(
         "all", "who is predicted: all fields, or num_target fields, hidden from the encoder or not"
@@ -66,6 +76,13 @@ class GeneratorConfig(Section):
             for name, default in (("encoder", "default"), ("target", "all")):
                 if getattr(self, name) != default:
                     raise ConfigError(f"{name}: {getattr(self, name)} needs concat_emb: true")
+        if self.residual_fields == "all":
+            if self.source not in ("high", "low") or not self.gen_residual:
+                raise ConfigError(
+                    "residual_fields: all needs source: high or low and gen_residual: true; "
+                    f"found source: {self.source or 'null'} and gen_residual: "
+                    f"{str(self.gen_residual).lower()}"
+                )
         self._set("concat_emb", self.source in ("all", "high", "low"))
         self._set("small_transformation", self.source == "own")
 

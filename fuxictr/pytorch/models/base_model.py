@@ -13,6 +13,7 @@ from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.layers.encoders import EncoderMap
 from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
@@ -124,10 +125,16 @@ class BaseModel(Recordable, nn.Module):
         return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 
     def reset_parameters(self) -> None:
-        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do."""
+        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
+
+        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
+                if isinstance(module, EncoderMap) and module.init_std is not None:
+                    nn.init.normal_(module.weight, std=module.init_std)
+                else:
+                    nn.init.xavier_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
