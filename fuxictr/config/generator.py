@@ -51,7 +51,9 @@ class GeneratorConfig(Section):
     more_layers: bool = key(False, "alias of encoder: stacked")
     use_att: bool = key(False, "alias of encoder: self_attention")
     field_share: bool = key(False, "alias of encoder: field_shared")
-    exp_group_idx: Literal[0, 1] | None = key(None, "alias of source: 0 is high, 1 is low")
+    exp_group_idx: Literal[0, 1, 2] | None = key(
+        None, "alias of source: 0 is high, 1 is low, 2 is neither"
+    )
     use_random_predict: bool = key(False, "alias of target: random")
     use_masked_predict: bool = key(False, "alias of target: masked")
     use_hard_mask_predict: bool = key(False, "alias of target: hard_masked")
@@ -64,7 +66,7 @@ class GeneratorConfig(Section):
         self._take_alias("target", "all", "masked", "use_masked_predict")
         self._take_alias("target", "all", "hard_masked", "use_hard_mask_predict")
         if self.exp_group_idx is not None:
-            self._set("source", ("high", "low")[self.exp_group_idx])
+            self._set("source", ("high", "low", self.source)[self.exp_group_idx])
             self._set("exp_group_idx", None)
         if self.source is None and (self.concat_emb or self.small_transformation):
             self._set("source", "all" if self.concat_emb else "own")

@@ -32,6 +32,7 @@ IGNORED_KEYS = (
     "partition_block_size",
     "save_last",
     "feature_config",
+    "debug",
 )
 
 
