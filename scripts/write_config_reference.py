@@ -37,6 +37,7 @@ from fuxictr.config.coercion import (  # noqa: E402
     signature_annotations,
 )
 from fuxictr.config.dataset import KEYS_OF_TYPES  # noqa: E402
+from fuxictr.config.old_keys import GENERATES, LINEAR, RENAMED_MODEL_KEYS  # noqa: E402
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS  # noqa: E402
 from fuxictr.errors import DataError, run_cli  # noqa: E402
 from fuxictr.experiment.zoo import load_model_class, zoo_models  # noqa: E402
@@ -63,7 +64,8 @@ TITLES = {
     ColumnConfig: (
         "Column",
         "An entry of `feature_cols` or `label_col`. `name` may be a list: one entry for all of "
-        "them. `pooling` is the plain word for `feature_encoder`.",
+        "them. `pooling` is the plain word for `feature_encoder`, `na_value` the older one for "
+        "`fill_na`.",
     ),
 }
 HEAD = """# Config reference
@@ -161,12 +163,31 @@ def feature_specs_part() -> str:
 
 
 def old_keys_part() -> str:
-    """Returns the keys of older configs."""
+    """Returns the keys of older configs and of the paper's code."""
     renamed = ", ".join(f"`{old}` (now `{new}`)" for old, new in RENAMED_KEYS.items())
-    ignored = ", ".join(f"`{name}`" for name in IGNORED_KEYS)
+    by_model = ", ".join(f"`{old}` (now `{new}`)" for old, new in RENAMED_MODEL_KEYS.items())
+    ignored = ", ".join(f"`{name}`" for name in (*IGNORED_KEYS, "cov_*"))
+    generates, linear = (" and ".join(f"`{n}`" for n in names) for names in (GENERATES, LINEAR))
     return (
-        "## Keys of older configs\n\n"
-        f"They are taken with one warning. Renamed: {renamed}. Without effect: {ignored}.\n"
+        "## Keys of older configs and of the paper's code\n\n"
+        "They are taken with one warning, which says what became of each; a model that has a "
+        "parameter of such a name keeps it.\n\n"
+        f"- Renamed: {renamed}. Beside today's name the latter counts.\n"
+        f"- Renamed where the model has the new name and not the old one: {by_model}.\n"
+        f"- Without effect: {ignored}.\n"
+        f"- {generates}, its older name: they say what the keys of the encoder say. Where there "
+        "are none, `true` is read as `concat_emb: true`. Where they contradict each other the "
+        "keys of the encoder count if the name of the expid agrees with them (GEN: `_gen` or "
+        "`_fs` in it); otherwise it is an error.\n"
+        f"- {linear}, `use_x0`: without effect; `emb_activation` and `use_gen_rst` say what is "
+        "computed. `use_gen_rst: false` is without effect in a model that has no cross layers.\n"
+        "- `use_high_cardinality_predict`: `true` is read as `source: high` where neither `source` "
+        "nor `exp_group_idx` says which fields are generated. `exp_group_idx` has no effect "
+        "beside `concat_emb: false`.\n"
+        "- `data_block_size` below 0 is 0. `emb_activation` may be written in capitals; `null` is "
+        "`linear`.\n\n"
+        "So the configs of the paper's code load as they are. Its penalties count fewer weights "
+        "than FuxiCTR's: `regularizer_scope: reference` in `Base` has them.\n"
     )
 
 

@@ -31,6 +31,10 @@ KEYS_OF_TYPES = {
 }
 
 
+# The plain word for a key, and the one of older configs.
+_OTHER_WORDS = {"pooling": "feature_encoder", "na_value": "fill_na"}
+
+
 def _check_pooling(text: str | None) -> str | None:
     try:
         return parse_pooling(text, "")
@@ -214,9 +218,12 @@ class DatasetConfig(Section):
 
 
 def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnConfig]:
-    if "pooling" in entry:  # the plain word for it
-        entry = {"feature_encoder": entry["pooling"], **entry}
-        del entry["pooling"]
+    for other, name in _OTHER_WORDS.items():
+        if other in entry:
+            if entry.get(name, entry[other]) != entry[other]:
+                problems.append(f"column '{entry.get('name')}': keys '{name}' and '{other}' differ")
+            entry = {name: entry[other], **entry}
+            del entry[other]
     names = entry.get("name")
     names = names if isinstance(names, list) else [names]
     if not names or not all(isinstance(n, str) and n for n in names):

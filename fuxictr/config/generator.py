@@ -31,8 +31,18 @@ class GeneratorConfig(Section):
         "of highest or lowest cardinality generated",
     )
     num_source: int = key(10, "fields generated with source high or low", ge=1)
+    residual_fields: Literal["generated", "all"] = key(
+        "generated",
+        "where source high or low adds the residual; all: as the paper's code, to the fields that "
+        "are not generated as well, 2 v_i",
+    )
     encoder: Literal["default", "field_shared", "linear", "stacked", "self_attention"] = key(
         "default", "structure of the all-fields encoder"
+    )
+    encoder_init: Literal["default", "reference"] = key(
+        "default",
+        "default: every linear map xavier-normal by its own shape; reference: as the paper's code, "
+        "field_shared, high and low with the deviation of the full map, own as one tensor",
     )
     target: Literal["all", "random", "masked", "field_masked", "hard_masked"] = key(
         "all", "who is predicted: all fields, or num_target fields, hidden from the encoder or not"
@@ -41,7 +51,9 @@ class GeneratorConfig(Section):
     more_layers: bool = key(False, "alias of encoder: stacked")
     use_att: bool = key(False, "alias of encoder: self_attention")
     field_share: bool = key(False, "alias of encoder: field_shared")
-    exp_group_idx: Literal[0, 1] | None = key(None, "alias of source: 0 is high, 1 is low")
+    exp_group_idx: Literal[0, 1, 2] | None = key(
+        None, "alias of source: 0 is high, 1 is low, 2 is neither"
+    )
     use_random_predict: bool = key(False, "alias of target: random")
     use_masked_predict: bool = key(False, "alias of target: masked")
     use_hard_mask_predict: bool = key(False, "alias of target: hard_masked")
@@ -54,7 +66,7 @@ class GeneratorConfig(Section):
         self._take_alias("target", "all", "masked", "use_masked_predict")
         self._take_alias("target", "all", "hard_masked", "use_hard_mask_predict")
         if self.exp_group_idx is not None:
-            self._set("source", ("high", "low")[self.exp_group_idx])
+            self._set("source", ("high", "low", self.source)[self.exp_group_idx])
             self._set("exp_group_idx", None)
         if self.source is None and (self.concat_emb or self.small_transformation):
             self._set("source", "all" if self.concat_emb else "own")
@@ -66,6 +78,13 @@ class GeneratorConfig(Section):
             for name, default in (("encoder", "default"), ("target", "all")):
                 if getattr(self, name) != default:
                     raise ConfigError(f"{name}: {getattr(self, name)} needs concat_emb: true")
+        if self.residual_fields == "all":
+            if self.source not in ("high", "low") or not self.gen_residual:
+                raise ConfigError(
+                    "residual_fields: all needs source: high or low and gen_residual: true; "
+                    f"found source: {self.source or 'null'} and gen_residual: "
+                    f"{str(self.gen_residual).lower()}"
+                )
         self._set("concat_emb", self.source in ("all", "high", "low"))
         self._set("small_transformation", self.source == "own")
 

@@ -12,13 +12,9 @@ from fuxictr.config.dataset import DatasetConfig
 from fuxictr.config.experiment import ExperimentConfig, RawConfig
 from fuxictr.config.generator import GeneratorConfig
 from fuxictr.config.model_keys import check_model_value
+from fuxictr.config.old_keys import COMMAND_LINE, translate_old_keys
 from fuxictr.config.section import check_values, listed, unknown_key
-from fuxictr.config.sections import (
-    IGNORED_KEYS,
-    RENAMED_KEYS,
-    RunConfig,
-    TrainConfig,
-)
+from fuxictr.config.sections import RunConfig, TrainConfig
 from fuxictr.config.yaml_file import parse_yaml, read_yaml_file
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.metrics import find_metric
@@ -111,7 +107,7 @@ def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
         if not sign or not name:
             raise ConfigError(f"--set {assignment}: allowed: key=value")
         raw.params[name] = parse_yaml(text, f"--set {assignment:.200}")
-        raw.origins[name] = "command line (--set)"
+        raw.origins[name] = COMMAND_LINE
 
 
 def check_config(
@@ -127,9 +123,9 @@ def check_config(
     Raises:
         ConfigError: lists every unknown key and every value that does not fit.
     """
-    params = _translate_old_keys(raw)
     section_keys = {name for section in SECTIONS for name in section.keys()}
     own = {k: v for k, v in model_annotations.items() if k not in section_keys}
+    params = translate_old_keys(raw, own, expid)
     problems = _unknown_keys(params, raw.origins, section_keys | set(own))
     found: list[str] = []
     checked = [check_values(section, params, found) for section in SECTIONS]
@@ -220,30 +216,6 @@ def _find_block(files: list[Path], name: str, what: str) -> tuple[Path, dict[str
         f"unknown {what} '{name}'{did_you_mean(name, known)}; looked in {looked}; "
         f"known: {', '.join(sorted(known)) or 'none'}"
     )
-
-
-def _translate_old_keys(raw: RawConfig) -> dict[str, Any]:
-    params = dict(raw.params)
-    notes = []
-    for old, new in RENAMED_KEYS.items():
-        if old in params:
-            value = params.pop(old)
-            if params.get(new, value) != value:
-                raise ConfigError(
-                    f"keys '{new}' and '{old}', its name in older configs: found {params[new]!r} "
-                    f"({raw.origins.get(new, '')}) and {value!r} ({raw.origins.get(old, '')}); "
-                    "allowed: one of the two"
-                )
-            if new not in params:
-                params[new] = value
-                raw.origins[new] = raw.origins.get(old, "")
-            notes.append(f"{old} (now {new})")
-    for old in IGNORED_KEYS:
-        if params.pop(old, None) is not None:
-            notes.append(f"{old} (ignored)")
-    if notes:
-        logger.warning("Keys of older configs: %s", ", ".join(notes))
-    return params
 
 
 def _unknown_keys(

@@ -32,6 +32,7 @@ IGNORED_KEYS = (
     "partition_block_size",
     "save_last",
     "feature_config",
+    "debug",
 )
 
 
@@ -137,6 +138,11 @@ class TrainConfig(Section):
         None,
         "penalty on all weights, where the two above are unset",
         check=check_regularizer,
+    )
+    regularizer_scope: Literal["all", "reference"] = key(
+        "all",
+        "all: the penalties count every weight, as in FuxiCTR; reference: as the paper's code, "
+        "only those named weight or bias, and numeric fields' linear maps as net",
     )
     amp: Literal["none", "bf16"] | None = key(
         "none", "bf16: matrix products of the model in bfloat16, weights and loss in float32"

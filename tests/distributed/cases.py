@@ -124,6 +124,7 @@ def _both(name: str, expid: str, size: str, **other: Any) -> dict[str, Training]
 EXPIDS = [f"{name}_demo{gen}" for name in BACKBONES for gen in ("", "_gen")]
 _L2 = ("embedding_regularizer=0.01", "net_regularizer=0.001")
 _L1_L2 = ("embedding_regularizer=l1_l2(0.001, 0.01)", "net_regularizer=l1(0.001)")
+_REFERENCE = (*_L2, "regularizer_scope=reference")
 _TINY = {"num_rows": 29, "batch_size": 3}  # of whose batches a rank has no row, sometimes
 _DEEP, _CROSS = "DeepFM_demo_gen", "DCNv2_demo_gen"
 
@@ -186,6 +187,8 @@ OTHERS = {
     **_both("mixed_fields", _DEEP, "mixed"),
     **_both("mixed_fields_l2", _CROSS, "mixed", overrides=_L2),
     **_both("widths", _CROSS, "widths"),
+    **_both("reference_scope", "FmFM_demo_gen", "large", overrides=_REFERENCE),
+    **_both("reference_scope_mixed", _CROSS, "mixed", overrides=_REFERENCE),
     **_both("bf16", _DEEP, "medium", keys=(("amp", "bf16"),)),
 }
 TRAININGS = EVERY_BACKBONE | PLAIN_STEPS | OTHERS
@@ -201,6 +204,7 @@ SHORT = {
     *("OneTable-medium-none", "OneTable-large-row", "TwiceCalled-medium-row"),
     *("random_targets-row", "masked_targets-none"),
     *("stacked_encoder_tiny-none", "batch_norm-row", "batch_norm_tiny-none", "mixed_fields-none"),
+    *("reference_scope-row", "reference_scope_mixed-none"),
     *("mixed_fields_l2-row", "widths-row", "bf16-none", "own_linear_vectors-row"),
 }
 assert SHORT <= TRAININGS.keys()

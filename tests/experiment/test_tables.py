@@ -263,26 +263,28 @@ def test_ablation_tables(tmp_path):
     assert [p.name for p in paths] == [f"DCNv2_ablation_source.{s}" for s in ("md", "csv", "tex")]
     text = paths[0].read_text()
     assert text == ablation_markdown("DCNv2", "source", results, "avazu")
-    # Own minus GEN: -0.03, -0.028, -0.03, so t = -0.0293333 / (0.0011547 / sqrt(3)) = -44.
-    assert format_p(1 - 44 / (44**2 + 2) ** 0.5) == "<0.001"
+    # Own minus GEN: -0.06, -0.058, -0.06, so t = -0.0593333 / (0.0011547 / sqrt(3)) = -89.
+    assert format_p(1 - 89 / (89**2 + 2) ** 0.5) == "<0.001"
     assert find_line(text, "own field")[1:5] == [
-        *("0.712333 ± 0.002082", "-0.029333", "<0.001", "+0.010667")
+        *("0.712333 ± 0.002082", "-0.059333", "<0.001", "+0.010667")
     ]
     assert find_line(text, "high-cardinality fields")[1:5] == ["2 of 3 runs", "", "", ""]
     assert "- high-cardinality fields: seed 2020 not run\n" in text
-    assert find_line(text, "DIS")[2:5] == ["-0.040000", "", ""], "all differences are equal"
-    assert find_line(text, "all fields (GEN)")[2:5] == ["", "", "+0.040000"]
+    assert find_line(text, "DIS")[2:5] == ["-0.070000", "", ""], "all differences are equal"
+    assert find_line(text, "all fields (GEN)")[2:5] == ["", "", "+0.070000"]
     own = next(row for row in read_published() if row["variant"] == "source=own")
-    ours = results[1].side.mean("AUC")
+    ours = results[2].side.mean("AUC")  # of the arm that is as the paper's code has it
     difference = f"{ours - float(own['value']):+.6f}"
     assert find_line(text, "source=own")[-3:] == [f"{ours:.6f}", own["value"], difference]
-    assert find_line(text, "source=high_cardinality")[-3] == "2 of 3 runs"
+    assert find_line(text, "source=own_ours")[-2:] == ["not published", ""]
+    assert find_line(text, "source=high_ours")[-3] == "2 of 3 runs"
     assert check_latex(paths[2].read_text()) == [9, 6]
     records = list(csv.DictReader(io.StringIO(paths[1].read_text())))
-    assert [r["arm"] for r in records] == ["dis", "own", "high", "low", "full"]
-    assert float(records[1]["AUC_minus_gen"]) == ours - results[-1].side.mean("AUC")
-    assert records[1]["published_AUC"] == str(float(own["value"]))
-    assert (records[2]["AUC_mean"], records[2]["published_AUC_difference"]) == ("", "")
+    words = [w + of for w in ("own", "high", "low") for of in ("", "_reference")]
+    assert [r["arm"] for r in records] == ["dis", *words, "full"]
+    assert float(records[2]["AUC_minus_gen"]) == ours - results[-1].side.mean("AUC")
+    assert [records[i]["published_AUC"] for i in (1, 2)] == ["", str(float(own["value"]))]
+    assert (records[3]["AUC_mean"], records[3]["published_AUC_difference"]) == ("", "")
 
 
 def test_ceiling_is_of_the_data_that_the_runs_saw(tmp_path, monkeypatch):
@@ -387,7 +389,7 @@ def test_command_refuses_what_it_cannot_use_in_one_line(store, tmp_path, options
     assert done.returncode == 1
     *warnings, error = done.stderr.splitlines()
     assert text in error
-    assert all("line 36 is no row of results" in warning for warning in warnings)
+    assert all("line 45 is no row of results" in warning for warning in warnings)
 
 
 def test_command_imports_nothing_heavy():

@@ -32,6 +32,7 @@ from fuxictr.config import (
     loading,
 )
 from fuxictr.config.coercion import dataclass_annotations, signature_annotations
+from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
 from fuxictr.config.yaml_file import parse_yaml
 from fuxictr.errors import ConfigError
@@ -42,6 +43,7 @@ SECTIONS = (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig)
 OWN = {k: v for m in zoo_models() for k, v in signature_annotations(load_model_class(m)).items()}
 # Kept in another form than given: an alias sets another key, a name gets its one spelling.
 REWRITTEN = {*GeneratorConfig.keys(), "metrics", "amp"} - {"gamma", "num_source", "num_target"}
+OLD_KEYS = (*RENAMED_KEYS, *IGNORED_KEYS, *REFERENCE_KEYS, *RENAMED_MODEL_KEYS, "cov_x")
 
 DATASETS = (ZOO / "dataset_config.yaml").read_bytes()
 MODELS = {m: (ZOO / m / "config" / "model_config.yaml").read_bytes() for m in ("FmFM", "PNN")}
@@ -101,10 +103,15 @@ def check(config: ExperimentConfig, given_params: dict[str, Any]) -> None:
     """Checks that a config holds the values that were given, within their bounds."""
     flat = config.params()
     for name, value in given_params.items():
-        name = RENAMED_KEYS.get(name, name)
+        today = RENAMED_KEYS.get(name, name)
+        if today != name and today in given_params:
+            continue  # today's name counts
+        name = today
+        if name == "data_block_size" and value is not None and float(value) < 0:
+            value = 0
         if name in flat and name not in REWRITTEN:
             assert same(flat[name], value), (name, value, flat[name])
-        assert name in flat or name in IGNORED_KEYS
+        assert name in flat or name in OLD_KEYS
     columns = config.dataset.columns() if config.dataset.feature_cols else []
     for section in (config.run, config.train, config.dataset, config.generator, *columns):
         for spec in dataclasses.fields(section):
@@ -184,7 +191,7 @@ def keys_of(draw: st.DrawFn, annotations: dict[str, Any], number: int) -> dict[A
         fits = draw(st.integers(0, 9))
         found[name] = draw(fitting(annotations[name]) if fits else every_type())
     if not draw(st.integers(0, 9)):
-        others = st.sampled_from([*RENAMED_KEYS, *IGNORED_KEYS]) | st.text(max_size=3) | every_key()
+        others = st.sampled_from(OLD_KEYS) | st.text(max_size=3) | every_key()
         found |= draw(st.dictionaries(others, every_type(), max_size=2))
     return found
 

@@ -129,7 +129,7 @@ def test_published_values_are_hollow_and_absent_where_there_are_none():
     figure = ablation_figure(bars)
     hollow = [li for li in figure.axes[0].lines if li.get_markerfacecolor() == "none"]
     published = [bar.published for bar in bars if bar.published is not None]
-    assert [line.get_xdata()[0] for line in hollow] == published and len(published) == 4
+    assert [line.get_xdata()[0] for line in hollow] == published and len(published) == 7
     assert "published" in shown_text(figure)
     none = [Bar(b.label, b.mean, b.std, b.num_seeds, b.variant) for b in bars]
     figure = ablation_figure(none)

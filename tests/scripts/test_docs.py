@@ -13,6 +13,7 @@ import pytest
 
 from fuxictr.config import GeneratorConfig, list_expids
 from fuxictr.config.coercion import dataclass_annotations
+from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
 from fuxictr.experiment.ablation import GROUPS
 from fuxictr.experiment.zoo import backbones, find_folder
@@ -107,7 +108,8 @@ def test_a_page_of_the_docs_is_reached_from_the_front() -> None:
 def test_the_config_reference_is_current() -> None:
     made, kept = write_config_reference.page(), (DOCS / "config.md").read_text(encoding="utf-8")
     assert kept == made, "run: python scripts/write_config_reference.py"
-    for name in ("analyze_every", "use_gen_rst", "share_embedding", *IGNORED_KEYS, *RENAMED_KEYS):
+    words = (*IGNORED_KEYS, *RENAMED_KEYS, *REFERENCE_KEYS, *RENAMED_MODEL_KEYS)
+    for name in ("analyze_every", "use_gen_rst", "share_embedding", *words):
         assert f"`{name}`" in made
 
 

@@ -56,6 +56,8 @@ ENCODERS = [
     (*OWN, "gen_residual=true"),
     ("gen_residual=true",),
     ("gen_residual=true", "source=high"),
+    ("gen_residual=true", "source=high", "residual_fields=all", "encoder=stacked"),
+    ("gen_residual=true", "source=low", "residual_fields=all", "encoder_init=reference"),
     ("concat_emb=false", "gamma=3", "emb_activation=tanh"),
     ("emb_activation=silu",),
     ("emb_activation=elu",),

@@ -148,7 +148,7 @@ def encode(
 def generate(
     w: Weights, prefix: str, v: np.ndarray, fields: dict, p: dict, has_bias: bool = False
 ) -> np.ndarray:
-    """z (F, D): z_i = gamma * act(encoder(v)_i) [+ v_i] for generated fields, v_i for others."""
+    """z (F, D): z_i = gamma * act(encoder(v)_i) [+ v_i] for generated fields, else v_i or 2 v_i."""
     num_fields = len(v)
     source = v.copy()
     for i in targets(fields, p):
@@ -171,6 +171,9 @@ def generate(
         for d in range(v.shape[1]):
             value = p["gamma"] * ACTIVATIONS[name](float(encoded[position, d]), slope)
             z[i, d] = value + (v[i, d] if p["gen_residual"] else 0.0)
+    if p["residual_fields"] == "all":  # 2 v_i where a field is not generated
+        for i in set(range(num_fields)) - set(chosen):
+            z[i] = v[i] + v[i]
     return z
 
 

@@ -1,10 +1,14 @@
 """Structures of the encoder of Supervised Feature Generation.
 
 Each takes embeddings (B, F, D) and returns (B, F', D), before activation and gamma: F' = F, or the
-number of fields that are generated.
+number of fields that are generated. ``init_std`` is the standard deviation that the weights of a
+map start with; None = xavier-normal, by the shape of the map.
 """
 
 from __future__ import annotations
+
+import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +17,39 @@ from torch import nn
 from fuxictr.errors import ConfigError
 
 
-class AllFieldsEncoder(nn.Linear):
+def full_map_std(num_fields: int, embedding_dim: int) -> float:
+    """Returns the deviation of a xavier-normal map of all fields to all, FD -> FD: 1 / sqrt(FD)."""
+    return math.sqrt(1.0 / (num_fields * embedding_dim))
+
+
+class EncoderMap(nn.Linear):
+    """A linear map of an encoder, whose weights may start with a deviation of their own."""
+
+    def __init__(
+        self, input_dim: int, output_dim: int, bias: bool = False, init_std: float | None = None
+    ) -> None:
+        super().__init__(input_dim, output_dim, bias=bias)
+        self.init_std = init_std
+        if init_std is not None:
+            nn.init.normal_(self.weight, std=init_std)
+
+
+class AllFieldsEncoder(EncoderMap):
     """Encodes every field from all fields by one linear map of the concatenation, FD -> F'D.
 
     Its weight is [W_1 .. W_F'] with W_i in R^{FD x D}, xavier-normal.
     """
 
     def __init__(
-        self, num_fields: int, embedding_dim: int, num_generated: int, bias: bool = False
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        num_generated: int,
+        bias: bool = False,
+        init_std: float | None = None,
     ) -> None:
-        super().__init__(num_fields * embedding_dim, num_generated * embedding_dim, bias=bias)
+        width = num_fields * embedding_dim
+        super().__init__(width, num_generated * embedding_dim, bias, init_std)
         self.shape = (num_generated, embedding_dim)
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
@@ -31,11 +58,17 @@ class AllFieldsEncoder(nn.Linear):
         return super().forward(flat).unflatten(1, self.shape)
 
 
-class FieldSharedEncoder(nn.Linear):
+class FieldSharedEncoder(EncoderMap):
     """Encodes all fields by one vector: FD -> D, copied to every field."""
 
-    def __init__(self, num_fields: int, embedding_dim: int, num_generated: int) -> None:
-        super().__init__(num_fields * embedding_dim, embedding_dim, bias=False)
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        num_generated: int,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__(num_fields * embedding_dim, embedding_dim, init_std=init_std)
         self.num_generated = num_generated
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
@@ -47,12 +80,18 @@ class FieldSharedEncoder(nn.Linear):
 class StackedEncoder(nn.Module):
     """Encodes every field from all fields by Linear-BatchNorm-ReLU-Linear, FD -> FD -> F'D."""
 
-    def __init__(self, num_fields: int, embedding_dim: int, num_generated: int) -> None:
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        num_generated: int,
+        init_std: float | None = None,
+    ) -> None:
         super().__init__()
         width = num_fields * embedding_dim
         self.first = nn.Linear(width, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
-        self.second = nn.Linear(width, num_generated * embedding_dim, bias=False)
+        self.second = EncoderMap(width, num_generated * embedding_dim, init_std=init_std)
         self.shape = (num_generated, embedding_dim)
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
@@ -99,13 +138,19 @@ class SelfAttentionEncoder(nn.Module):
 
 
 class OwnFieldEncoder(nn.Module):
-    """Encodes every field from itself by a D x D matrix of its own, xavier-normal."""
+    """Encodes every field from itself by a D x D matrix of its own, xavier-normal.
 
-    def __init__(self, num_fields: int, embedding_dim: int) -> None:
+    With ``is_one_tensor`` the matrices are xavier-normal as one tensor (F, D, D), of which torch
+    takes D * D inputs and F * D outputs: deviation sqrt(2 / (D (D + F))) instead of 1 / sqrt(D).
+    """
+
+    reference_penalties: ClassVar = {"weight": None}  # a raw parameter in the paper's code
+
+    def __init__(self, num_fields: int, embedding_dim: int, is_one_tensor: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_fields, embedding_dim, embedding_dim))
-        for matrix in self.weight.detach():
-            nn.init.xavier_normal_(matrix)
+        for tensor in [self.weight.detach()] if is_one_tensor else self.weight.detach():
+            nn.init.xavier_normal_(tensor)
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
         """(B, F, D) -> (B, F, D)."""

@@ -20,6 +20,7 @@ from fuxictr.pytorch.layers.encoders import (
     OwnFieldEncoder,
     SelfAttentionEncoder,
     StackedEncoder,
+    full_map_std,
 )
 from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.torch_utils import get_activation
@@ -33,7 +34,8 @@ class GEN(nn.Module):
     change the parts:
 
     - ``source``: own (W_i in R^{D x D} reads v_i alone); high, low (only the fields of highest or
-      lowest cardinality are generated, the others keep v_i).
+      lowest cardinality are generated, the others keep v_i; with ``residual_fields: all`` the
+      residual is added to them as well, which makes 2 v_i).
     - ``encoder``: another structure in the place of the one linear map; see encoders.py.
     - ``target``: only some fields are predicted, drawn anew for each training batch, by the first
       rank for all; the fields of highest cardinality in evaluation. With a mask the encoder does
@@ -89,11 +91,12 @@ class GEN(nn.Module):
         gen = self.activation(self.encoder(self._source(feature_emb)))
         if self.gamma != 1:
             gen = self.gamma * gen
-        if self.config.gen_residual:
-            kept = feature_emb if self.generated is None else feature_emb[:, self.generated]
-            gen = gen + kept
         if self.generated is None:
-            return gen
+            return gen + feature_emb if self.config.gen_residual else gen
+        if self.config.residual_fields == "all":
+            return feature_emb.index_copy(1, self.generated, gen) + feature_emb
+        if self.config.gen_residual:
+            gen = gen + feature_emb[:, self.generated]
         return feature_emb.index_copy(1, self.generated, gen)
 
     def predicted_side(self, right: torch.Tensor) -> torch.Tensor:
@@ -188,17 +191,21 @@ def _make_encoder(
 ) -> nn.Module:
     if config.source is None:
         return nn.Identity()
+    is_reference = config.encoder_init == "reference"
     if config.source == "own":
-        return OwnFieldEncoder(num_fields, embedding_dim)
+        return OwnFieldEncoder(num_fields, embedding_dim, is_one_tensor=is_reference)
     if config.encoder == "self_attention":
         if num_generated != num_fields:
             raise ConfigError("encoder: self_attention generates all fields; it needs source: all")
         return SelfAttentionEncoder(embedding_dim)
+    sizes = (num_fields, embedding_dim, num_generated)
+    is_full = num_generated == num_fields and config.encoder != "field_shared"
+    std = full_map_std(num_fields, embedding_dim) if is_reference and not is_full else None
     if config.encoder == "field_shared":
-        return FieldSharedEncoder(num_fields, embedding_dim, num_generated)
+        return FieldSharedEncoder(*sizes, init_std=std)
     if config.encoder == "stacked":
-        return StackedEncoder(num_fields, embedding_dim, num_generated)
-    return AllFieldsEncoder(num_fields, embedding_dim, num_generated, bias)
+        return StackedEncoder(*sizes, init_std=std)
+    return AllFieldsEncoder(*sizes, bias, init_std=std)
 
 
 def _check_single_field(config: GeneratorConfig) -> None:

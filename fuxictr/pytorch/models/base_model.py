@@ -13,6 +13,8 @@ from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.layers.encoders import EncoderMap
+from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
@@ -35,6 +37,8 @@ class BaseModel(Recordable, nn.Module):
             given vectors that are not frozen, and linear maps.
         net_regularizer: penalty on all other weights.
         regularizer: penalty on all weights, where the other two are unset.
+        regularizer_scope: ``all``, as above, or ``reference``, as the paper's code counts; see
+            penalty_groups.
         **params: the other keys of the config.
 
     Raises:
@@ -48,6 +52,7 @@ class BaseModel(Recordable, nn.Module):
         embedding_regularizer: Regularizer = None,
         net_regularizer: Regularizer = None,
         regularizer: Regularizer = None,
+        regularizer_scope: str = "all",
         **params: Any,
     ) -> None:
         super().__init__()
@@ -59,6 +64,7 @@ class BaseModel(Recordable, nn.Module):
         self.model_id = model_id
         self._embedding_penalty = parse_regularizer(_first_set(embedding_regularizer, regularizer))
         self._net_penalty = parse_regularizer(_first_set(net_regularizer, regularizer))
+        self._penalty_scope = check_scope(regularizer_scope)
 
     @property
     def device(self) -> torch.device:
@@ -96,16 +102,11 @@ class BaseModel(Recordable, nn.Module):
 
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
-        embedding_ids = {
-            id(parameter)
-            for module in self.modules()
-            if isinstance(module, FieldBlocks)
-            for parameter in module.parameters()
-        }
+        groups = penalty_groups(self, self._penalty_scope)
+        penalties = {"embedding": self._embedding_penalty, "net": self._net_penalty}
         for parameter in self.parameters():
-            if parameter.requires_grad:
-                in_embedding = id(parameter) in embedding_ids
-                for p, weight in self._embedding_penalty if in_embedding else self._net_penalty:
+            if parameter.requires_grad and id(parameter) in groups:
+                for p, weight in penalties[groups[id(parameter)]]:
                     yield parameter, p, weight
 
     def regularization_loss(
@@ -124,10 +125,16 @@ class BaseModel(Recordable, nn.Module):
         return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 
     def reset_parameters(self) -> None:
-        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do."""
+        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
+
+        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
+                if isinstance(module, EncoderMap) and module.init_std is not None:
+                    nn.init.normal_(module.weight, std=module.init_std)
+                else:
+                    nn.init.xavier_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,8 @@ class FieldBlocks(nn.Module):
         DataError: the given vectors cannot be read.
     """
 
+    # A table of the paper's code is an nn.Embedding, the map of a number an nn.Linear.
+    reference_penalties: ClassVar = {"table": "embedding", "numeric_weight": "net"}
     table: nn.Parameter | None
 
     def __init__(

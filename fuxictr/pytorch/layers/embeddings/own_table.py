@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class OwnTable(nn.Module):
         input: ids (N, L), and weights (N, L), null for ones.
         output: (N, W), the weighted sums of e(i) over L.
     """
+
+    reference_penalties: ClassVar = {"table": "embedding", "vectors": "embedding"}
 
     def __init__(
         self,

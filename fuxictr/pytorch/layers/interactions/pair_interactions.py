@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -148,6 +148,8 @@ class MatrixPairSum(nn.Module):
         left, right: (B, F, D).
         output: (B, D), whose sum over D is the interaction.
     """
+
+    reference_penalties: ClassVar = {"weight": None}  # raw parameters in the paper's code
 
     def __init__(self, num_fields: int, embedding_dim: int, vectorized: bool = False) -> None:
         super().__init__()

@@ -1,0 +1,246 @@
+"""Keys of other configs, of older FuxiCTR and of the paper's code: mapped, ignored or refused.
+
+A key that a model has as a parameter of its own is left to it. What is mapped or ignored is said in
+one warning, with the value of each key, what counts instead, and where it stands.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from fuxictr.config.coercion import WrongValue, coerce
+from fuxictr.config.experiment import RawConfig
+from fuxictr.config.generator import Activation, GeneratorConfig
+from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
+from fuxictr.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+COMMAND_LINE = "command line (--set)"
+# An old name -> today's, where the model has the latter and not the former.
+RENAMED_MODEL_KEYS = {
+    "hidden_activations": "dnn_activations",
+    "cin_layer_units": "cin_hidden_units",
+    "crossing_layers": "num_cross_layers",
+}
+# Switches of the paper's code, by what they are about. Their names are all that is known of them.
+GENERATES = ("use_gen", "use_fs")
+LINEAR = ("linear_gen", "linear_fs")
+REFERENCE_KEYS = (*GENERATES, *LINEAR, "use_x0", "use_high_cardinality_predict")
+
+
+@dataclass
+class _Keys:
+    """Keys under way: ``params`` are changed, ``notes`` say how, ``own`` are the model's."""
+
+    raw: RawConfig
+    own: Collection[str]
+    params: dict[str, Any]
+    expid: str
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def origin(self, name: str) -> str:
+        return self.raw.origins.get(name, "")
+
+    def note(self, name: str, text: str) -> None:
+        self.notes.setdefault(self.origin(name), []).append(text)
+
+    def holds(self, name: str) -> bool:
+        """Whether a key is there that is none of the model's own."""
+        return name in self.params and name not in self.own
+
+    def ignore(self, name: str, reason: str = "") -> None:
+        """Drops a key; a null says nothing and is dropped without a note."""
+        value = self.params.pop(name)
+        if value is not None:
+            self.note(name, f"{name}: {_shown(value)} (ignored{': ' if reason else ''}{reason})")
+
+    def read_as(self, name: str, new: str, value: Any) -> None:
+        """Replaces a switch by the key and value that it stands for."""
+        self.params.pop(name)
+        self.params[new], self.raw.origins[new] = value, self.origin(name)
+        self.note(name, f"{name}: true (read as {new}: {_shown(value)})")
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a key today's name; a key of that name counts where both are there.
+
+        Raises:
+            ConfigError: the command line gives the old name another value.
+        """
+        value = self.params[old]
+        if new in self.params and self.params[new] != value:
+            if self.origin(old) == COMMAND_LINE != self.origin(new):
+                raise ConfigError(
+                    f"keys '{new}' and '{old}', its name in older configs: found "
+                    f"{self.params[new]!r} ({self.origin(new)}) and {value!r} "
+                    f"({self.origin(old)}); allowed: --set {new}=..."
+                )
+            self.ignore(old, f"{new}: {_shown(self.params[new])} counts")
+            return
+        if new not in self.params:
+            self.params[new], self.raw.origins[new] = value, self.origin(old)
+        del self.params[old]
+        self.note(old, f"{old} (now {new})")
+
+    def flag(self, name: str) -> bool | None:
+        """Returns the value of a switch; None where it is not there, null, or the model's own.
+
+        Raises:
+            ConfigError: it is no truth value.
+        """
+        if not self.holds(name) or self.params[name] is None:
+            return None
+        try:
+            return coerce(self.params[name], bool)
+        except WrongValue as error:
+            raise ConfigError(
+                f"key '{name}': found {self.params[name]!r:.200}, {error} ({self.origin(name)})"
+            ) from None
+
+
+def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict[str, Any]:
+    """Returns the merged keys under today's names; warns once of all that changed or were dropped.
+
+    Args:
+        raw: the merged keys; the origins of renamed ones are added.
+        own: the parameters of the model's ``__init__``.
+        expid: the experiment, whose name says DIS or GEN where its keys contradict each other.
+
+    Raises:
+        ConfigError: a key would change the model and cannot be mapped.
+    """
+    keys = _Keys(raw, own, dict(raw.params), expid)
+    for old, new in RENAMED_KEYS.items():
+        if keys.holds(old):
+            keys.rename(old, new)
+    for old, new in RENAMED_MODEL_KEYS.items():
+        if keys.holds(old) and new in own:
+            keys.rename(old, new)
+    for name in list(keys.params):
+        if keys.holds(name) and (name in IGNORED_KEYS or str(name).startswith("cov_")):
+            keys.ignore(name)
+    _translate_encoder(keys)
+    _translate_switches(keys)
+    _translate_high_cardinality(keys)
+    _ignore_unread(keys)
+    _translate_block_size(keys)
+    if keys.notes:
+        texts = [f"{', '.join(notes)} in {origin}" for origin, notes in keys.notes.items()]
+        logger.warning("Keys of older configs: %s", "; ".join(texts))
+    return keys.params
+
+
+def _translate_encoder(keys: _Keys) -> None:
+    """Takes an activation in capitals or null; drops a group of fields, which DIS does not read."""
+    if "emb_activation" in keys.params:
+        word = keys.params["emb_activation"]
+        word = "linear" if word is None else word
+        is_known = isinstance(word, str) and word.lower() in get_args(Activation)
+        keys.params["emb_activation"] = word.lower() if is_known else word
+    is_dis = keys.params.get("concat_emb") is False
+    if is_dis and _is_grouped(keys.params) and keys.origin("exp_group_idx") != COMMAND_LINE:
+        keys.ignore("exp_group_idx", "concat_emb: false counts")
+
+
+def _translate_switches(keys: _Keys) -> None:
+    """Takes use_gen, or its older name use_fs, which agrees with the encoder's keys or is one.
+
+    Against them it is refused, unless the name of the expid, with _gen or _fs in it or without,
+    says that they are what is meant.
+    """
+    given = [name for name in GENERATES if keys.flag(name) is not None]
+    if not given:
+        return
+    name, flag = given[0], keys.flag(given[0])
+    for older in given[1:]:
+        keys.ignore(older, f"{name}: {_shown(flag)} counts" if keys.flag(older) != flag else "")
+    if flag and not _has_encoder(keys.params):
+        keys.read_as(name, "concat_emb", True)
+        return
+    variant = _variant(keys.params)
+    if variant is None or flag == (variant == "gen"):
+        keys.ignore(name, "the keys of the encoder say it")
+        return
+    named = "gen" if re.search(r"_(gen|fs)(_|$)", keys.expid) else "dis"
+    if named != variant or keys.origin(name) == COMMAND_LINE:
+        raise ConfigError(
+            f"key '{name}': found {_shown(flag)} ({keys.origin(name)}), but the keys of the "
+            f"encoder (concat_emb, emb_activation, gamma, ...) make {variant.upper()}; allowed: "
+            f"{name}: {_shown(not flag)}, or concat_emb: {_shown(flag)} with what belongs to it"
+        )
+    keys.ignore(name, f"the keys of the encoder make {variant.upper()}, as the expid's name says")
+
+
+def _translate_high_cardinality(keys: _Keys) -> None:
+    name = "use_high_cardinality_predict"
+    flag = keys.flag(name)
+    if flag is None:
+        return
+    deciding = next((k for k in ("source", "exp_group_idx") if keys.params.get(k) is not None), "")
+    if not flag:
+        keys.ignore(name)
+    elif deciding:
+        keys.ignore(name, f"{deciding}: {_shown(keys.params[deciding])} counts")
+    elif keys.params.get("concat_emb") is not True:
+        keys.ignore(name, "nothing is generated from all fields without concat_emb: true")
+    else:
+        keys.read_as(name, "source", "high")
+
+
+def _ignore_unread(keys: _Keys) -> None:
+    """Drops what no model here reads, and says what it reads instead where it is switched on."""
+    activation = keys.params.get("emb_activation", "linear")
+    reasons = {
+        **dict.fromkeys(LINEAR, f"emb_activation: {_shown(activation)} counts"),
+        "use_x0": "use_gen_rst counts",
+    }
+    for name, reason in reasons.items():
+        if keys.flag(name) is not None:
+            keys.ignore(name, reason if keys.flag(name) else "")
+    if keys.flag("use_gen_rst") is False:  # of a model that has no cross layers
+        keys.ignore("use_gen_rst")
+    for name in REFERENCE_KEYS:
+        if keys.holds(name):
+            keys.ignore(name)  # a null
+
+
+def _translate_block_size(keys: _Keys) -> None:
+    """Takes data_block_size: -1, by which older configs say that a split is one file."""
+    size = keys.params.get("data_block_size")
+    try:
+        is_whole = size is not None and coerce(size, int) < 0
+    except WrongValue:  # it is refused with the other values
+        return
+    if is_whole:
+        keys.params["data_block_size"] = 0
+        keys.note("data_block_size", f"data_block_size: {size} (now 0)")
+
+
+def _has_encoder(params: dict[str, Any]) -> bool:
+    """Whether some key says which encoder there is, or that there is none."""
+    return (
+        params.get("concat_emb") is not None
+        or bool(params.get("small_transformation"))
+        or params.get("source") is not None
+        or _is_grouped(params)
+    )
+
+
+def _is_grouped(params: dict[str, Any]) -> bool:
+    return type(params.get("exp_group_idx")) is int and params["exp_group_idx"] in (0, 1)
+
+
+def _variant(params: dict[str, Any]) -> str | None:
+    """Returns dis or gen as the generator's keys say, None where they are wrong."""
+    try:
+        return GeneratorConfig.from_params(params).variant
+    except ConfigError:  # which is said where all values are checked
+        return None
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value!s:.100}"

@@ -1,0 +1,64 @@
+"""Which penalty counts which weight: FuxiCTR's scope, and that of the paper's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import nn
+
+from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.pytorch.layers.embeddings import FieldBlocks
+
+Group = Literal["embedding", "net"]
+SCOPES = ("all", "reference")
+
+
+def penalty_groups(model: nn.Module, scope: str) -> dict[int, Group]:
+    """Returns the group of each weight that a penalty counts, by the id of the weight.
+
+    - ``all``, as FuxiCTR 2.3: every weight. The weights of embedding layers (FieldBlocks) are the
+      group ``embedding``, all others ``net``.
+    - ``reference``, as the paper's code: only weights that a module holds under the name ``weight``
+      or ``bias``. The tables of embedding layers and of nn.Embedding are the group ``embedding``,
+      all others ``net``, the linear maps of numeric fields among them.
+
+    A module whose weights have other names, or are raw parameters in the paper's code, says so by
+    an attribute ``reference_penalties``: own name of a weight -> group, None for not counted.
+
+    Raises:
+        ConfigError: another scope.
+    """
+    check_scope(scope)
+    groups: dict[int, Group] = {}
+    for parameter, group in (_all if scope == "all" else _reference)(model):
+        if groups.get(id(parameter)) != "embedding":  # a table stays one where others use it too
+            groups[id(parameter)] = group
+    return groups
+
+
+def check_scope(scope: str) -> str:
+    """Returns a regularizer_scope; see penalty_groups."""
+    if scope not in SCOPES:
+        raise ConfigError(
+            f"key 'regularizer_scope': found {scope!r:.100}, allowed: {', '.join(SCOPES)}"
+            f"{did_you_mean(str(scope), SCOPES)}"
+        )
+    return scope
+
+
+def _all(model: nn.Module) -> Iterator[tuple[nn.Parameter, Group]]:
+    for module in model.modules():
+        if isinstance(module, FieldBlocks):
+            yield from ((parameter, "embedding") for parameter in module.parameters())
+    yield from ((parameter, "net") for parameter in model.parameters())
+
+
+def _reference(model: nn.Module) -> Iterator[tuple[nn.Parameter, Group]]:
+    for module in model.modules():
+        default: Group = "embedding" if isinstance(module, nn.Embedding) else "net"
+        declared = getattr(module, "reference_penalties", {})
+        for name, parameter in module.named_parameters(recurse=False):
+            group = declared.get(name, default if name in ("weight", "bias") else None)
+            if group is not None:
+                yield parameter, group
