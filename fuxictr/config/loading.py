@@ -140,12 +140,11 @@ def check_config(
                 model_params[name] = check_model_value(name, coerce(params[name], annotation))
             except WrongValue as error:
                 found.append(f"key '{name}': found {params[name]!r:.200}, {error}")
+    sections = [] if found else _make_sections(checked, found)
     problems += [_with_origin(text, raw.origins) for text in found]
     if problems:
         raise ConfigError(f"expid '{expid}': {listed(problems)}")
-    run, train, dataset, generator = (
-        section(**values) for section, values in zip(SECTIONS, checked, strict=True)
-    )
+    run, train, dataset, generator = sections
     columns = None
     if dataset.feature_cols or not dataset.is_encoded:
         columns = {column.name: column.type for column in dataset.columns()}
@@ -163,6 +162,17 @@ def check_config(
         data_dir=raw.data_dir,
         origins=raw.origins,
     )
+
+
+def _make_sections(checked: list[dict[str, Any]], problems: list[str]) -> list[Any]:
+    """Returns the sections of values that fit; appends what does not fit together."""
+    sections = []
+    for section, values in zip(SECTIONS, checked, strict=True):
+        try:
+            sections.append(section(**values))
+        except ConfigError as error:
+            problems.append(str(error))
+    return sections
 
 
 def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
@@ -259,5 +269,5 @@ def _unknown_keys(
 
 
 def _with_origin(problem: str, origins: Mapping[str, str]) -> str:
-    name = problem.split("'")[1]
+    name = problem.partition("'")[2].partition("'")[0]
     return f"{problem} ({origins[name]})" if name in origins else problem
