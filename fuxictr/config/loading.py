@@ -47,6 +47,7 @@ def load_raw_config(
     expid: str,
     run_dir: Path | None = None,
     zoo_dir: Path | None = None,
+    dataset_id: str | None = None,
 ) -> RawConfig:
     """Merges the blocks of one expid and remembers where each key comes from.
 
@@ -56,6 +57,7 @@ def load_raw_config(
         run_dir: folder that relative paths resolve against; the config folder unless given.
         zoo_dir: folder of run_expid.py. Where config_dir does not hold the dataset, the
             dataset_config.yaml one floor above zoo_dir is read; its paths resolve against zoo_dir.
+        dataset_id: the dataset whose block is merged; that of the expid unless given.
 
     Raises:
         ConfigError: see load_config.
@@ -74,7 +76,7 @@ def load_raw_config(
     merge(blocks.get("Base"), f"{file} (Base)")
     merge(blocks[expid], f"{file} ({expid})")
     params.setdefault("model_id", expid)
-    dataset_id = params.get("dataset_id")
+    dataset_id = dataset_id or params.get("dataset_id")
     if not isinstance(dataset_id, str) or not dataset_id:
         raise ConfigError(f"{file} ({expid}): key 'dataset_id' is missing")
     shared = (zoo_dir or run_dir).resolve().parent / "dataset_config.yaml"
@@ -100,17 +102,29 @@ def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
-    """Applies ``key=value`` of the command line; a value is read as YAML reads it.
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Returns key -> value of ``key=value`` texts; a value is read as YAML reads it.
 
     Raises:
         ConfigError: an assignment without ``=`` or a value that is no YAML.
     """
+    found = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign or not name:
             raise ConfigError(f"--set {assignment}: allowed: key=value")
-        raw.params[name] = parse_yaml(text, f"--set {assignment:.200}")
+        found[name] = parse_yaml(text, f"--set {assignment:.200}", name)
+    return found
+
+
+def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
+    """Applies ``key=value`` of the command line.
+
+    Raises:
+        ConfigError: as ``parse_overrides``.
+    """
+    for name, value in parse_overrides(assignments).items():
+        raw.params[name] = value
         raw.origins[name] = "command line (--set)"
 
 

@@ -18,6 +18,7 @@ from fuxictr.config import (
     check_config,
     list_expids,
     load_raw_config,
+    parse_overrides,
 )
 from fuxictr.config.coercion import signature_annotations
 from fuxictr.datasets import registry
@@ -80,7 +81,8 @@ def load_experiment(
     """
     folder = find_config_dir(config_dir, zoo_dir)
     run_dir = zoo_dir if _is_of_a_model(folder, zoo_dir) else folder
-    raw = load_raw_config(folder, expid, run_dir, zoo_dir)
+    dataset_id = parse_overrides(overrides or []).get("dataset_id")
+    raw = load_raw_config(folder, expid, run_dir, zoo_dir, dataset_id)
     apply_overrides(raw, overrides or [])
     if seed is not None:
         raw.params["seed"], raw.origins["seed"] = seed, "command line (--seed)"
