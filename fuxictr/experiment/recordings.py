@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from fuxictr import analysis
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
-from fuxictr.experiment.trained import TrainedRun, train_command
+from fuxictr.experiment.recorded_config import train_command
+from fuxictr.experiment.trained import TrainedRun
 from fuxictr.files import file_sha256, write_atomically
 from fuxictr.progress import progress_bar
 
@@ -138,7 +139,7 @@ def record_arrays(
     if not config.checkpoint_path.is_file():
         raise CheckpointError(
             f"{config.checkpoint_path}: no such checkpoint; train first: "
-            f"{train_command(config, gpu)}"
+            f"{train_command(config, run.model_class, gpu)}"
         )
 
     from fuxictr.analysis.records import RecordMeta

@@ -9,6 +9,7 @@ from typing import Any
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError
+from fuxictr.experiment.recorded_config import train_command
 from fuxictr.experiment.results import newest_runs
 from fuxictr.experiment.zoo import ROOT, load_experiment
 from fuxictr.files import file_sha256
@@ -105,6 +106,7 @@ def find_checkpoint(
     of_config = [row for row in rows if row.get("config_hash") == config.config_hash()]
     newest = newest_runs(of_config, config.expid, config.dataset.dataset_id)
     places = [config, *(_of_run(config, row) for row in newest.values())]
+    asked = config
     config = next((place for place in places if place.checkpoint_path.is_file()), config)
     path = config.checkpoint_path
     if not path.is_file():
@@ -117,17 +119,11 @@ def find_checkpoint(
     elif left_by:
         raise CheckpointError(
             f"{path}: was trained with another config than expid '{config.expid}' has now; train "
-            f"again: {train_command(config)}"
+            f"again: {train_command(asked, model_class)}"
         )
     else:
         print(f"{path}: no finished run of the results left it; its seed is not known.", flush=True)
     return TrainedRun(backbone, config, model_class, digest, is_in_results=bool(same))
-
-
-def train_command(config: ExperimentConfig, gpu: int | str = "auto") -> str:
-    """Returns the command that trains an expid."""
-    script = f"model_zoo/{config.run.model}/run_expid.py"
-    return f"python {script} --expid {config.expid} --gpu {gpu}"
 
 
 def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fuxictr.analysis.records import Records
 from fuxictr.errors import CheckpointError
@@ -21,20 +22,40 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
     Raises:
         CheckpointError: one is of other weights; says what to run.
     """
-    from fuxictr.experiment.results import is_finished, read_results
-
-    path = Path(root) / "results" / "results.jsonl"
-    rows = [row for row in read_results(path) if is_finished(row)] if path.is_file() else []
+    path, rows = _finished_rows(root)
     for meta in (run.meta for run in records):
         names = (meta.expid, meta.dataset_id)
         own = [row for row in rows if (row.get("expid"), row.get("dataset_id")) == names]
         left = {r["seed"]: r["checkpoint_sha256"] for r in own if r.get("checkpoint_sha256")}
         if left and meta.checkpoint_sha256 not in left.values():
+            command = record_commands(root, meta.dataset_id).get(meta.expid) or (
+                f"python analyze.py --model {meta.model} --expid {meta.expid} --gpu -1"
+            )
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of other weights than its runs in "
-                f"{path} left; to record them again run: python analyze.py --model {meta.model} "
-                f"--expid {meta.expid} --gpu -1"
+                f"{path} left; to record them again run: {command}"
             )
+
+
+def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
+    """Returns expid -> the command that records its newest run, where its row says its config.
+
+    Args:
+        root: as ``check_current`` takes it.
+        dataset_id: the dataset of the runs.
+    """
+    from fuxictr.experiment.recorded_config import analyze_command
+
+    _, rows = _finished_rows(root)
+    known = [row for row in rows if row.get("dataset_id") == dataset_id and row.get("config")]
+    return {row["expid"]: analyze_command(row) for row in known}
+
+
+def _finished_rows(root: str | Path) -> tuple[Path, list[dict[str, Any]]]:
+    from fuxictr.experiment.results import is_finished, read_results
+
+    path = Path(root) / "results" / "results.jsonl"
+    return path, [row for row in read_results(path, missing_ok=True) if is_finished(row)]
 
 
 def check_one_sample(records: Sequence[Records]) -> None:
