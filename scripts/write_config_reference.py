@@ -76,8 +76,9 @@ An expid is a block of `config/model_config.yaml` (or of a file in `config/model
 are merged: `Base`, then the expid's block, then the block of its `dataset_id` in
 `dataset_config.yaml`, then `--set key=value` on the command line; the later one wins. A key that is
 in none of these tables is an error that names the file and the nearest key. Numbers may be written
-as YAML reads them or as `1e-3`. `--gpu` and `--seed` are options of the commands; see their
-`--help`.
+as YAML reads them or as `1e-3`. Names (of expids, datasets, columns, files) are the text that
+stands there: `2024`, `001` and `on` need no quotes. `--gpu` and `--seed` are options of the
+commands; see their `--help`.
 
 """
 # Values that no key's own check takes, one a type: its error then says what is allowed.

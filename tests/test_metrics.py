@@ -281,8 +281,8 @@ def test_monitor_weighs_metrics():
     results = {"AUC": 0.8, "logloss": 0.4}
     assert Monitor("AUC").get_value(results) == 0.8
     assert Monitor({"AUC": 1, "logloss": -1}).get_value(results) == pytest.approx(0.4)
-    with pytest.raises(ConfigError, match="'auc' is not among the metrics"):
-        Monitor("auc").get_value(results)
+    with pytest.raises(ConfigError, match="gAUC is not among the metrics"):
+        Monitor("gAUC").get_value(results)
     assert format_metrics(results) == "AUC: 0.800000 - logloss: 0.400000"
 
 

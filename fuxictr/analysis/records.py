@@ -165,19 +165,20 @@ class _ReservedFile(io.FileIO):
         return self._end
 
 
-def load_records(path: str | Path, model: str = "<Model>") -> Records:
+def load_records(path: str | Path, model: str = "<Model>", command: str | None = None) -> Records:
     """Opens the recording of a run; each array is read from disk when it is asked for.
 
     Args:
         path: a file of ``save_records``.
         model: the model's name, for the command in the error message.
+        command: that command, where it is known better.
 
     Raises:
         CheckpointError: the file is missing, truncated or no recording; says what to run.
     """
     path = Path(path)
     expid = path.parent.name
-    command = f"python analyze.py --model {model} --expid {expid} --gpu -1"
+    command = command or f"python analyze.py --model {model} --expid {expid} --gpu -1"
     if not path.is_file():
         runs = path.parent.parent
         recorded = [run.name for run in runs.iterdir()] if runs.is_dir() else []

@@ -20,6 +20,7 @@ _LOADING = (
     "list_expids",
     "load_config",
     "load_raw_config",
+    "parse_overrides",
 )
 
 __all__ = [

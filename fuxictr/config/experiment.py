@@ -59,7 +59,7 @@ class ExperimentConfig:
     @property
     def output_stem(self) -> Path:
         """Path of the run's files without their suffix: <model_root>/<dataset_id>/<model_id>."""
-        root = (self.run_dir / self.run.model_root).resolve()
+        root = (self.run_dir / Path(self.run.model_root).expanduser()).resolve()
         return root / self.dataset.dataset_id / self.run.model_id
 
     @property

@@ -43,6 +43,7 @@ def load_raw_config(
     expid: str,
     run_dir: Path | None = None,
     zoo_dir: Path | None = None,
+    dataset_id: str | None = None,
 ) -> RawConfig:
     """Merges the blocks of one expid and remembers where each key comes from.
 
@@ -52,6 +53,7 @@ def load_raw_config(
         run_dir: folder that relative paths resolve against; the config folder unless given.
         zoo_dir: folder of run_expid.py. Where config_dir does not hold the dataset, the
             dataset_config.yaml one floor above zoo_dir is read; its paths resolve against zoo_dir.
+        dataset_id: the dataset whose block is merged; that of the expid unless given.
 
     Raises:
         ConfigError: see load_config.
@@ -70,7 +72,7 @@ def load_raw_config(
     merge(blocks.get("Base"), f"{file} (Base)")
     merge(blocks[expid], f"{file} ({expid})")
     params.setdefault("model_id", expid)
-    dataset_id = params.get("dataset_id")
+    dataset_id = dataset_id or params.get("dataset_id")
     if not isinstance(dataset_id, str) or not dataset_id:
         raise ConfigError(f"{file} ({expid}): key 'dataset_id' is missing")
     shared = (zoo_dir or run_dir).resolve().parent / "dataset_config.yaml"
@@ -96,17 +98,29 @@ def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
-    """Applies ``key=value`` of the command line; a value is read as YAML reads it.
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Returns key -> value of ``key=value`` texts; a value is read as YAML reads it.
 
     Raises:
         ConfigError: an assignment without ``=`` or a value that is no YAML.
     """
+    found = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign or not name:
             raise ConfigError(f"--set {assignment}: allowed: key=value")
-        raw.params[name] = parse_yaml(text, f"--set {assignment:.200}")
+        found[name] = parse_yaml(text, f"--set {assignment:.200}", name)
+    return found
+
+
+def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
+    """Applies ``key=value`` of the command line.
+
+    Raises:
+        ConfigError: as ``parse_overrides``.
+    """
+    for name, value in parse_overrides(assignments).items():
+        raw.params[name] = value
         raw.origins[name] = COMMAND_LINE
 
 
@@ -136,12 +150,11 @@ def check_config(
                 model_params[name] = check_model_value(name, coerce(params[name], annotation))
             except WrongValue as error:
                 found.append(f"key '{name}': found {params[name]!r:.200}, {error}")
+    sections = [] if found else _make_sections(checked, found)
     problems += [_with_origin(text, raw.origins) for text in found]
     if problems:
         raise ConfigError(f"expid '{expid}': {listed(problems)}")
-    run, train, dataset, generator = (
-        section(**values) for section, values in zip(SECTIONS, checked, strict=True)
-    )
+    run, train, dataset, generator = sections
     columns = None
     if dataset.feature_cols or not dataset.is_encoded:
         columns = {column.name: column.type for column in dataset.columns()}
@@ -159,6 +172,17 @@ def check_config(
         data_dir=raw.data_dir,
         origins=raw.origins,
     )
+
+
+def _make_sections(checked: list[dict[str, Any]], problems: list[str]) -> list[Any]:
+    """Returns the sections of values that fit; appends what does not fit together."""
+    sections = []
+    for section, values in zip(SECTIONS, checked, strict=True):
+        try:
+            sections.append(section(**values))
+        except ConfigError as error:
+            problems.append(str(error))
+    return sections
 
 
 def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
@@ -231,5 +255,5 @@ def _unknown_keys(
 
 
 def _with_origin(problem: str, origins: Mapping[str, str]) -> str:
-    name = problem.split("'")[1]
+    name = problem.partition("'")[2].partition("'")[0]
     return f"{problem} ({origins[name]})" if name in origins else problem

@@ -20,7 +20,7 @@ from fuxictr.config.section import (
     key,
 )
 from fuxictr.errors import ConfigError
-from fuxictr.metrics import find_metric
+from fuxictr.metrics import Monitor, find_metric
 
 # Keys of older configs: an old name -> today's name.
 RENAMED_KEYS = {"patience": "early_stop_patience", "workers": "num_workers"}
@@ -121,7 +121,9 @@ class TrainConfig(Section):
     shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
     monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, that is followed")
-    monitor_mode: Literal["max", "min"] = key("max", "which direction is better")
+    monitor_mode: Literal["max", "min"] | None = key(
+        None, "in which direction it is better; null = as its metrics say, which decide in any case"
+    )
     eval_steps: int | None = key(None, "steps between evaluations; null = once an epoch", ge=1)
     early_stop_patience: int = key(2, "evaluations without improvement before stopping", ge=1)
     save_best_only: bool = key(True, "keep the best evaluation's weights; false: the last ones")
@@ -171,3 +173,6 @@ class TrainConfig(Section):
     def __post_init__(self) -> None:
         if self.amp is None:  # none in YAML is a word, but null is likely meant by the same
             object.__setattr__(self, "amp", "none")
+        monitor = Monitor(self.monitor, self.monitor_mode)
+        monitor.check_evaluated(find_metric(name).name for name in self.metrics)
+        object.__setattr__(self, "monitor_mode", monitor.mode)

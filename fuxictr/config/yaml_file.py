@@ -1,4 +1,8 @@
-"""YAML as ``yaml.safe_load`` reads it, within limits of size, depth and aliases, and with errors.
+"""YAML as ``yaml.safe_load`` reads it, but for names, within limits, and with errors.
+
+A name is the text that stands in the file: YAML takes ``2024``, ``001``, ``on``, ``null`` and
+``2024-01-01`` for numbers, truth values, nothing and dates, and 001 could not be told from 1. So
+all keys of mappings are texts, and so are the values of the keys in NAMES.
 
 A file that a stranger wrote costs seconds at most: aliases of aliases ("billion laughs"), circles,
 deep nesting and numbers of a million digits are refused where they are read.
@@ -29,6 +33,14 @@ MAX_DIGITS = 400
 
 _TAG = "tag:yaml.org,2002:"
 
+# Keys whose values are names: of blocks, columns, files.
+NAMES = {"dataset_id", "model_id", "group_id", "name", "use_features", "share_embedding", "source"}
+NAMES |= {"train_data", "valid_data", "test_data", "data_root", "model_root"}
+NAMES |= {"processor", "pretrained_emb"}
+# Those of them that are never left open: null is a name, too.
+_NEEDED_NAMES = {"dataset_id", "name"}
+_KINDS = {_TAG + kind for kind in ("int", "float", "bool", "null", "timestamp", "value")}
+
 
 def read_yaml_file(path: Path) -> Any:
     """Returns the content of a YAML file.
@@ -52,12 +64,13 @@ def read_yaml_file(path: Path) -> Any:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Returns what ``yaml.safe_load`` returns of a text.
+def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
+    """Returns what ``yaml.safe_load`` returns of a text, with names as they are written.
 
     Args:
         text: the YAML.
         where: what an error begins with, such as the file.
+        key: the key whose value the text is, None for a whole file.
 
     Raises:
         ConfigError: it is no YAML, names a key of a mapping twice, holds a value that is none of
@@ -67,7 +80,7 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
     try:
         loader = _Loader(text)
-        return loader.get_single_data()
+        return loader.get_data_of(key)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"a text holds no character {error.character!r}"
@@ -93,6 +106,13 @@ class _Loader(yaml.SafeLoader):
         self._extents: dict[yaml.Node, _Extent] = {}
         self._size = 0
         self._depth = 0
+
+    def get_data_of(self, key: str | None) -> Any:
+        """Returns the document, the value of a key where one is given."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        return self.construct_document(self._value_of(key, node))
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -121,10 +141,36 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         if node.tag in (f"{_TAG}map", f"{_TAG}set"):
+            node.value = [(self._as_text(k), self._value_of(k.value, v)) for k, v in node.value]
             own = [key for key, _ in node.value if key.tag != f"{_TAG}merge"]
             self.flatten_mapping(node)
             self._refuse_repeated(own)
         return node
+
+    def _value_of(self, key: Any, node: yaml.Node) -> yaml.Node:
+        """Returns the value of a key; that of a name, or of a list of names, as a text."""
+        if not isinstance(key, str) or key not in NAMES:
+            return node
+        if isinstance(node, yaml.SequenceNode):
+            items = [self._as_text(item) for item in node.value]
+            copy = yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
+            return self._in_place_of(node, copy)
+        is_open = node.tag == f"{_TAG}null" and key not in _NEEDED_NAMES
+        return node if is_open else self._as_text(node)
+
+    def _as_text(self, node: yaml.Node) -> yaml.Node:
+        """Returns a scalar as the text that stands in the file, another node as it is."""
+        is_one = isinstance(node, yaml.ScalarNode) and node.value and node.tag in _KINDS
+        if not is_one:
+            return node
+        copy = yaml.ScalarNode(f"{_TAG}str", node.value, node.start_mark, node.end_mark)
+        return self._in_place_of(node, copy)
+
+    def _in_place_of(self, node: yaml.Node, copy: yaml.Node) -> yaml.Node:
+        """Returns the copy, which counts as the node; that one may stand elsewhere, too (alias)."""
+        if node in self._extents:
+            self._extents[copy] = self._extents[node]
+        return copy
 
     def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> Any:
         try:

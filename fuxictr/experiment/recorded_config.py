@@ -19,7 +19,7 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.config.loading import SECTIONS
 from fuxictr.config.sections import RENAMED_KEYS
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 
 DEFAULT = "default"
 NO_KEY = "no such key"
@@ -110,6 +110,41 @@ def repeat_command(row: Mapping[str, Any]) -> str | None:
     command += ["--gpu", gpu_option(row)]
     command += ["--set", *record["overrides"]] if record["overrides"] else []
     return shlex.join(command)
+
+
+def train_command(config: ExperimentConfig, model_class: type, gpu: int | str = "auto") -> str:
+    """Returns the command that trains a config, as it works in the current folder."""
+    record = config_record(config, model_class)
+    zoo = Path(record["zoo"])
+    if not (zoo / "run_expid.py").is_file():
+        zoo = ZOO / config.run.model
+    command = ["python", from_here(zoo / "run_expid.py"), *config_option(record["folder"], zoo)]
+    command += ["--expid", config.expid, "--gpu", str(gpu)]
+    command += ["--set", *record["overrides"]] if record["overrides"] else []
+    return shlex.join(command)
+
+
+def analyze_command(row: Mapping[str, Any], gpu: int | str = -1) -> str:
+    """Returns the command that records a run of the results, as it works in the current folder."""
+    record, model = row.get("config") or {}, str(row["model"])
+    command = ["python", from_here(ROOT / "analyze.py"), "--model", model]
+    command += [*config_option(record.get("folder"), ZOO / model), "--expid", str(row["expid"])]
+    command += ["--gpu", str(gpu)]
+    command += ["--set", *record["overrides"]] if record.get("overrides") else []
+    return shlex.join(command)
+
+
+def config_option(folder: str | None, zoo: Path) -> list[str]:
+    """Returns the --config of a config folder; nothing for the model's own, the default."""
+    if folder is None or Path(folder) == zoo / "config":
+        return []
+    return ["--config", from_here(Path(folder))]
+
+
+def from_here(path: Path) -> str:
+    """Returns a path as a command in the current folder takes it: relative where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def gpu_option(row: Mapping[str, Any]) -> str:

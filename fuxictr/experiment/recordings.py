@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from fuxictr import analysis
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
-from fuxictr.experiment.recorded_config import config_folder
-from fuxictr.experiment.trained import TrainedRun, train_command
+from fuxictr.experiment.recorded_config import config_folder, train_command
+from fuxictr.experiment.trained import TrainedRun
 from fuxictr.files import file_sha256, write_atomically
 from fuxictr.progress import progress_bar
 
@@ -146,7 +146,7 @@ def record_arrays(
     if not config.checkpoint_path.is_file():
         raise CheckpointError(
             f"{config.checkpoint_path}: no such checkpoint; train first: "
-            f"{train_command(config, gpu)}"
+            f"{train_command(config, run.model_class, gpu)}"
         )
 
     from fuxictr.analysis.records import RecordMeta
@@ -168,7 +168,7 @@ def record_arrays(
         raise DataError(
             f"{config.checkpoint_path}: was trained on other rows than dataset "
             f"'{config.dataset.dataset_id}' has now (data_hash {run.data_hash}, now "
-            f"{encoded.data_hash}); train again: {train_command(config, gpu)}"
+            f"{encoded.data_hash}); train again: {train_command(config, run.model_class, gpu)}"
         )
     if "valid" not in encoded.paths:
         raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")

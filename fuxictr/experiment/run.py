@@ -45,6 +45,10 @@ from fuxictr.utils import set_rank_logger
 logger = logging.getLogger(__name__)
 
 RESULTS = ROOT / "results" / "results.jsonl"
+_HEADLINES = {
+    "valid": "****** Validation evaluation ******",
+    "test": "******** Test evaluation ********",
+}
 
 
 def run_experiment(
@@ -109,6 +113,7 @@ def run_experiment(
             found = find_row(config, row, results_file, skip_finished, resume)
             if found is not None:
                 logger.info("Already in %s, run on %s", results_file, found["time"])
+                _say_metrics(found)
                 files.remove()
             return found
 
@@ -236,10 +241,10 @@ def _train(
     with life.saving(trainer, config):
         fitted = trainer.fit(train, valid, state)
         if valid is not None:
-            logger.info("****** Validation evaluation ******")
+            logger.info(_HEADLINES["valid"])
             scores["valid"] = _validate(trainer, fitted, valid)
         if test is not None:
-            logger.info("******** Test evaluation ********")
+            logger.info(_HEADLINES["test"])
             scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
     splits = {"train": train, "valid": valid, "test": test}
     host_peak, gpu_peak = peak.read_largest(ranks)
@@ -282,6 +287,14 @@ def _make_loader(
         group_id=config.train.group_id,
         share=Share(ranks.rank, ranks.size),
     )
+
+
+def _say_metrics(row: dict[str, Any]) -> None:
+    """Logs the metrics of a finished run as the run did."""
+    for split, headline in _HEADLINES.items():
+        if row.get(split):
+            logger.info(headline)
+            logger.info("[Metrics] %s", format_metrics(row[split]))
 
 
 def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -88,7 +89,7 @@ def csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
     """
     parts = [
         f" {datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        f"[command] {starter()} {' '.join(sys.argv)}",
+        f"[command] {starter()} {shlex.join(sys.argv)}",
         f"[exp_id] {config.expid}",
         f"[dataset_id] {config.dataset.dataset_id}",
         "[train] N.A.",

@@ -14,7 +14,7 @@ from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.checkpoint_config import check_as_trained
 from fuxictr.experiment.identity import PresentData, has_config, is_run, run_key, runs_of
-from fuxictr.experiment.recorded_config import changed_keys, config_folder
+from fuxictr.experiment.recorded_config import changed_keys, config_folder, train_command
 from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint import read_note
@@ -144,7 +144,7 @@ def find_trained(
         raise CheckpointError(
             f"{path}: is not what the run of seed {seed} left; it was overwritten"
         )
-    check_as_trained(config, model_class, train_command(config))
+    check_as_trained(config, model_class, train_command(config, model_class))
     num_rows = (row.get("rows") or {}).get("valid")
     hashes = row.get("data_hash"), row.get("code_hash")
     return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays, seed, *hashes)
@@ -170,6 +170,7 @@ def find_checkpoint(
     """
     key = run_key(config, model_class, PresentData().data_hash(config))
     places = [config, *(_of_run(config, row) for row in runs_of(rows, key).values())]
+    asked = config
     config = next((place for place in places if place.checkpoint_path.is_file()), config)
     path = config.checkpoint_path
     if not path.is_file():
@@ -177,7 +178,7 @@ def find_checkpoint(
     digest = file_sha256(path)
     left_by = [row for row in rows if row.get("checkpoint_sha256") == digest]
     same = [row for row in left_by if row.get("config_hash") == config.config_hash()]
-    check_as_trained(config, model_class, train_command(config))
+    check_as_trained(config, model_class, train_command(asked, model_class))
     if left_by and not same:
         changed = changed_keys(left_by[-1], config, model_class)
         found = "; ".join(
@@ -185,7 +186,7 @@ def find_checkpoint(
         )
         raise CheckpointError(
             f"{path}: was trained with another config than expid '{config.expid}' has now"
-            f"{': ' if found else ''}{found}; train again: {train_command(config)}"
+            f"{': ' if found else ''}{found}; train again: {train_command(asked, model_class)}"
         )
     present = [row for row in same if is_run(row, key)]
     known = [*same, *present][-1] if same else read_note(path)
@@ -212,12 +213,6 @@ def find_checkpoint(
             run.name,
         )
     return run
-
-
-def train_command(config: ExperimentConfig, gpu: int | str = "auto") -> str:
-    """Returns the command that trains an expid."""
-    script = f"model_zoo/{config.run.model}/run_expid.py"
-    return f"python {script} --expid {config.expid} --gpu {gpu}"
 
 
 def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:

@@ -18,6 +18,7 @@ from fuxictr.config import (
     check_config,
     list_expids,
     load_raw_config,
+    parse_overrides,
 )
 from fuxictr.config.coercion import signature_annotations
 from fuxictr.datasets import registry
@@ -69,7 +70,9 @@ def load_experiment(
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
         config_dir: config folder; a relative one is looked for from the current folder, then beside
-            run_expid.py; the default, ``./config/``, the other way round.
+            run_expid.py; the default, ``./config/``, the other way round. Relative paths in the
+            config of a model's folder resolve against ``zoo_dir``, those of any other config folder
+            against itself, wherever it lies.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
@@ -77,8 +80,9 @@ def load_experiment(
         ConfigError: anything in the config that cannot be used.
     """
     folder = find_config_dir(config_dir, zoo_dir)
-    is_inside = any(folder.is_relative_to(base.resolve()) for base in (zoo_dir, ROOT))
-    raw = load_raw_config(folder, expid, zoo_dir if is_inside else folder, zoo_dir)
+    run_dir = zoo_dir if _is_of_a_model(folder, zoo_dir) else folder
+    dataset_id = parse_overrides(overrides or []).get("dataset_id")
+    raw = load_raw_config(folder, expid, run_dir, zoo_dir, dataset_id)
     apply_overrides(raw, overrides or [])
     if seed is not None:
         raw.params["seed"], raw.origins["seed"] = seed, "command line (--seed)"
@@ -90,6 +94,12 @@ def load_experiment(
     model_class = load_model_class(model, zoo_dir)
     annotations = signature_annotations(model_class)
     return check_config(raw, expid, annotations), model_class
+
+
+def _is_of_a_model(config_dir: Path, zoo_dir: Path) -> bool:
+    """Returns whether a config folder lies in the folder of run_expid.py or of a zoo's model."""
+    folders = (zoo_dir.resolve(), *(ZOO / model for model in zoo_models()))
+    return any(config_dir.is_relative_to(folder) for folder in folders)
 
 
 def find_config_dir(config_dir: str | Path, zoo_dir: Path) -> Path:

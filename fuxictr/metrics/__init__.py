@@ -9,7 +9,6 @@ from fuxictr.metrics.evaluate import (
     GROUP_METRICS,
     METRICS,
     Metric,
-    Monitor,
     check_defined,
     check_groups,
     evaluate_defined,
@@ -19,6 +18,7 @@ from fuxictr.metrics.evaluate import (
     format_metrics,
 )
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
+from fuxictr.metrics.monitor import Monitor
 from fuxictr.metrics.rows import UndefinedMetricError, auc, logloss
 
 __all__ = [

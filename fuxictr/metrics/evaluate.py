@@ -1,4 +1,4 @@
-"""Metrics by name, and the one that early stopping follows."""
+"""Metrics by name, of a split or of what is known of its labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fuxictr.errors import ConfigError, DataError, did_you_mean, nearest
+from fuxictr.errors import ConfigError, DataError, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
 from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, logloss
 
@@ -23,6 +23,8 @@ GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
     "avgAUC": avg_auc,
     "MRR": mrr,
 }
+# Metrics of which a lower value is better.
+LOSSES = {"logloss"}
 _NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]{0,17})\s*\)")
 
 
@@ -38,6 +40,11 @@ class Metric(NamedTuple):
     name: str
     compute: Callable[..., float]
     needs_groups: bool
+
+    @property
+    def mode(self) -> str:
+        """``max`` where a higher value is better, ``min`` where a lower one is."""
+        return "min" if self.name in LOSSES else "max"
 
 
 def metric_name(name: str) -> str:
@@ -238,36 +245,3 @@ def _on_host(values: Any) -> np.ndarray:
 def format_metrics(results: Mapping[str, float]) -> str:
     """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
     return " - ".join(f"{name}: {value:.6f}" for name, value in results.items())
-
-
-class Monitor:
-    """The figure that early stopping follows: a metric, or a weighted sum of metrics.
-
-    Args:
-        monitor: a metric's name, or {name: weight}, as {AUC: 1, logloss: -1}.
-
-    Attributes:
-        weights: name, as ``find_metric`` spells it, -> weight.
-    """
-
-    def __init__(self, monitor: str | Mapping[str, float]) -> None:
-        weights = {monitor: 1.0} if isinstance(monitor, str) else monitor
-        self.weights = {metric_name(name): weight for name, weight in weights.items()}
-
-    def get_metrics(self) -> list[str]:
-        """Returns the names of the metrics that are needed."""
-        return list(self.weights)
-
-    def get_value(self, results: Mapping[str, float]) -> float:
-        """Returns the weighted sum of the results.
-
-        Raises:
-            ConfigError: a monitored metric was not evaluated.
-        """
-        for name in self.weights:
-            if name not in results:
-                raise ConfigError(
-                    f"key 'monitor': '{name}' is not among the metrics {list(results)}"
-                    f"{did_you_mean(name, results)}"
-                )
-        return sum(weight * results[name] for name, weight in self.weights.items())

@@ -28,10 +28,8 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
         CheckpointError: one is of other weights; says what to run.
     """
     from fuxictr.experiment.identity import outdated, runs_of
-    from fuxictr.experiment.results import is_finished, read_results
 
-    path = Path(root) / "results" / "results.jsonl"
-    rows = [row for row in read_results(path) if is_finished(row)] if path.is_file() else []
+    path, rows = _finished_rows(root)
     for meta in (run.meta for run in records):
         names = (meta.expid, meta.dataset_id)
         own = [row for row in rows if (row.get("expid"), row.get("dataset_id")) == names]
@@ -39,14 +37,14 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
         if key is not None and key["config_hash"] != meta.config_hash:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of another config than it has now "
-                f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(meta)}"
+                f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(root, meta)}"
             )
         runs = {row["seed"]: row for row in own} if key is None else runs_of(own, key)
         left = {row["checkpoint_sha256"]: row for row in runs.values() if _names_weights(row)}
         if left and meta.checkpoint_sha256 not in left:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of other weights than its runs in "
-                f"{path} left; {_again(meta)}"
+                f"{path} left; {_again(root, meta)}"
             )
         if left and key is not None:
             for what in outdated(left[meta.checkpoint_sha256], key):
@@ -73,9 +71,32 @@ def _names_weights(row: dict[str, Any]) -> bool:
     return bool(row.get("checkpoint_sha256"))
 
 
-def _again(meta: RecordMeta) -> str:
-    command = f"python analyze.py --model {meta.model} --expid {meta.expid} --gpu -1"
+def _again(root: str | Path, meta: RecordMeta) -> str:
+    command = record_commands(root, meta.dataset_id).get(meta.expid) or (
+        f"python analyze.py --model {meta.model} --expid {meta.expid} --gpu -1"
+    )
     return f"to record them again run: {command}"
+
+
+def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
+    """Returns expid -> the command that records its newest run, where its row says its config.
+
+    Args:
+        root: as ``check_current`` takes it.
+        dataset_id: the dataset of the runs.
+    """
+    from fuxictr.experiment.recorded_config import analyze_command
+
+    _, rows = _finished_rows(root)
+    known = [row for row in rows if row.get("dataset_id") == dataset_id and row.get("config")]
+    return {row["expid"]: analyze_command(row) for row in known}
+
+
+def _finished_rows(root: str | Path) -> tuple[Path, list[dict[str, Any]]]:
+    from fuxictr.experiment.results import is_finished, read_results
+
+    path = Path(root) / "results" / "results.jsonl"
+    return path, [row for row in read_results(path, missing_ok=True) if is_finished(row)]
 
 
 def check_one_sample(records: Sequence[Records]) -> None:

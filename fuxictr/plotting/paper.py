@@ -21,7 +21,7 @@ from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.analysis.summary import RunSummary, analysis_summary
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
-from fuxictr.plotting.current import check_current
+from fuxictr.plotting.current import check_current, record_commands
 from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
@@ -36,7 +36,11 @@ def load_runs(
     Raises:
         CheckpointError: a run was not recorded, its file is damaged, or it was trained since.
     """
-    records = [load_records(records_path(root, dataset_id, expid), model) for expid in expids]
+    commands = record_commands(root, dataset_id)
+    records = [
+        load_records(records_path(root, dataset_id, expid), model, commands.get(expid))
+        for expid in expids
+    ]
     check_current(root, records)
     return records
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuxictr.errors import ConfigError
+
 
 @dataclass
 class EarlyStopping:
@@ -13,6 +15,9 @@ class EarlyStopping:
         mode: ``max`` or ``min``.
         patience: evaluations without improvement before stopping.
         min_delta: the least improvement that counts.
+
+    Raises:
+        ConfigError: another mode; ``Monitor.mode`` is that of a metric.
     """
 
     mode: str = "max"
@@ -20,6 +25,10 @@ class EarlyStopping:
     min_delta: float = 1e-6
     best: float | None = None
     num_stalled: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("max", "min"):
+            raise ConfigError(f"the mode of EarlyStopping: found {self.mode!r}, allowed: max, min")
 
     def improved(self, value: float) -> bool:
         """Takes in one evaluation; returns whether it is the best so far."""

@@ -13,12 +13,14 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import DataError
 from fuxictr.metrics import check_groups, evaluate_defined, evaluate_metrics, format_metrics
 from fuxictr.progress import progress_bar
+from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.callback import Callback
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.rank_tables import table_shares
 from fuxictr.pytorch.ranks import Ranks
+from fuxictr.pytorch.saturation import explain_saturation
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class Evaluator:
     ) -> None:
         self.model, self.config, self.device, self.ranks = model, config, device, ranks
         self.show_bar, self.callbacks = show_bar, callbacks
+        self._batch: Batch | None = None  # the last one that was scored
+        self._has_warned = False
 
     def evaluate(
         self, batches: EpochIterator, description: str, skip_undefined: bool
@@ -94,15 +98,31 @@ class Evaluator:
         skip_undefined: bool,
     ) -> dict[str, float]:
         rows = (y_true, y_pred, self.config.metrics, batches.group_ids)
+        undefined: dict[str, str] = {}
         try:
-            if not skip_undefined:
-                return evaluate_metrics(*rows)
-            results, undefined = evaluate_defined(*rows)
+            if skip_undefined:
+                results, undefined = evaluate_defined(*rows)
+            else:
+                results = evaluate_metrics(*rows)
         except DataError as error:
             raise type(error)(f"{description}: {error}") from error
         for reason in undefined.values():
             logger.warning("%s: %s; the results go without it", description, reason)
+        self._warn_of_saturation(y_true, y_pred, results.get("logloss"), description)
         return results
+
+    def _warn_of_saturation(
+        self, y_true: torch.Tensor, y_pred: torch.Tensor, loss: float | None, description: str
+    ) -> None:
+        """Says once that scores have left the range in which the model learns, and why."""
+        if self._batch is None or self._has_warned:
+            return
+        found = explain_saturation(
+            y_true, y_pred, loss, self.model, self._batch, self.config.learning_rate
+        )
+        if found is not None:
+            self._has_warned = True
+            logger.warning("%s: %s", description, found)
 
     def _scores(
         self, batches: EpochIterator, description: str, with_labels: bool
@@ -135,6 +155,8 @@ class Evaluator:
         ):
             for batch in batches:
                 stop = start + batch.num_rows
+                if batch.num_rows:
+                    self._batch = batch
                 if batch.num_rows or is_collective:
                     y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
                 if with_labels:

@@ -15,7 +15,7 @@ from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.row_shards import ShardReader
 from fuxictr.pytorch.table_reader import TableReader
 
-_LARGE = 100.0  # a numeric column that reaches this is worth scaling
+LARGE = 100.0  # a numeric column that reaches this is worth scaling
 
 
 def explain_not_finite(
@@ -41,7 +41,7 @@ def explain_not_finite(
     culprit = find_not_finite(model, batch, random_state, may_call)
     if culprit is None:
         culprit = "looked at again, everything is finite"
-    advice = _advise(model, batch or {}, learning_rate)
+    advice = advise(model, batch or {}, learning_rate)
     return f"{where}: the training loss is {loss:.6g}; {culprit}; {advice}"
 
 
@@ -167,24 +167,34 @@ def _own_rows(reader: TableReader | ShardReader) -> TableReader:
     return reader.own_rows if isinstance(reader, ShardReader) else reader
 
 
-def _advise(model: BaseModel, batch: Mapping[str, torch.Tensor], learning_rate: float) -> str:
+def advise(
+    model: BaseModel,
+    batch: Mapping[str, torch.Tensor],
+    learning_rate: float,
+    least: float = LARGE,
+) -> str:
+    """Returns what to do against numbers that grow too large: rate, gamma, columns to scale."""
     advice = f"lower learning_rate ({learning_rate:g})"
     gammas = {module.gamma for module in model.modules() if isinstance(module, GEN)}
     if gammas:
         advice += f" or gamma ({max(gammas, key=abs):g})"
-    name, largest = _largest_numeric(model, batch)
-    if largest >= _LARGE:
-        advice += (
-            f", and scale column '{name}', which reaches {largest:.3g} in this batch "
-            "(normalizer: StandardScaler)"
-        )
+    large = large_columns(model, batch, least)
+    if large:
+        named = [f"'{name}', which reaches {reach:.3g} in this batch" for name, reach in large]
+        advice += f", and scale column {' and column '.join(named)} (normalizer: StandardScaler)"
     return advice
 
 
-def _largest_numeric(model: BaseModel, batch: Mapping[str, torch.Tensor]) -> tuple[str, float]:
-    """Returns the numeric column that reaches furthest from 0, and how far; ("", 0) for none."""
+def large_columns(
+    model: BaseModel, batch: Mapping[str, torch.Tensor], least: float = LARGE
+) -> list[tuple[str, float]]:
+    """Returns the columns of numbers or vectors that reach far, and how far, the furthest first.
+
+    Those that reach no tenth of the furthest one are left out, and all but three.
+    """
     specs = model.feature_map.features
-    names = [name for name in batch if specs.get(name, {}).get("type") == "numeric"]
-    largest = {name: measure(batch[name]).largest for name in names}
-    name = max(largest, key=lambda name: largest[name], default="")
-    return name, largest.get(name, 0.0)
+    of_numbers = [n for n in batch if specs.get(n, {}).get("type") in ("numeric", "embedding")]
+    reach = {name: measure(batch[name]).largest for name in of_numbers}
+    furthest = max(reach.values(), default=0.0)
+    large = [item for item in reach.items() if item[1] >= max(least, furthest / 10)]
+    return sorted(large, key=lambda item: -item[1])[:3]

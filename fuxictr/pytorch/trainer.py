@@ -16,7 +16,7 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import CheckpointError, ConfigError
-from fuxictr.metrics import Monitor, find_metric
+from fuxictr.metrics import Monitor
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.best_weights import BestWeights
@@ -127,8 +127,8 @@ class Trainer:
         self.device = torch.device(device)
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.show_bar = verbose > 0 and self.ranks.is_first
-        self.monitor = Monitor(config.monitor)
-        self.stopping = EarlyStopping(config.monitor_mode, config.early_stop_patience)
+        self.monitor = Monitor(config.monitor, config.monitor_mode)
+        self.stopping = EarlyStopping(self.monitor.mode, config.early_stop_patience)
         self._step = self._training_step()
         self._evaluator = Evaluator(
             model, config, self.device, self.ranks, self.show_bar, self.callbacks
@@ -140,10 +140,6 @@ class Trainer:
         self._result = FitResult()
         self._num_epoch_batches = 0  # done in the present epoch
         self._loader_epoch = 0
-        metrics = [find_metric(name).name for name in config.metrics]
-        missing = [m for m in self.monitor.get_metrics() if m not in metrics]
-        if missing:
-            raise ConfigError(f"key 'monitor': {missing[0]} is not among the metrics {metrics}")
 
     def fit(
         self,
@@ -434,7 +430,7 @@ class Trainer:
     def _decide(self, metrics: dict[str, float]) -> None:
         """Keeps the weights if the monitor improved, otherwise lowers the rate."""
         value = self.monitor.get_value(metrics)
-        mode = self.config.monitor_mode
+        mode = self.monitor.mode
         if self.stopping.improved(value):
             logger.info("Save best model: monitor(%s)=%.6f", mode, value)
             self._result.valid = metrics

@@ -206,3 +206,15 @@ def test_config_hash_follows_what_is_computed(folder):
 def test_assignment_without_equals_sign(folder):
     with pytest.raises(ConfigError, match="--set batch_size: allowed: key=value"):
         check(folder, "M_a", "batch_size")
+
+
+def test_a_monitor_against_its_mode_names_both_keys_and_the_file(folder):
+    words = ["monitor=logloss", "monitor_mode=min"]
+    assert check(folder, "M_a", *words).train.monitor_mode == "min"
+    assert check(folder, "M_a", "monitor=logloss").train.monitor_mode == "min"
+    with pytest.raises(
+        ConfigError, match=r"'monitor_mode': found max, key 'monitor': found logloss.*--set"
+    ):
+        check(folder, "M_a", "monitor=logloss", "monitor_mode=max")
+    with pytest.raises(ConfigError, match=r"expid 'M_a': unknown key 'gama'.*'monitor'.*gAUC"):
+        check(folder, "M_a", "gama=1", "monitor=gAUC")

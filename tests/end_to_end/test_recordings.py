@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 
 import h5py
@@ -45,8 +46,11 @@ def test_weights_belong_to_the_run_with_their_hash_and_config(mine, user):
     assert (found.train_seed, found.checkpoint_sha256) == (7, row["checkpoint_sha256"])
     user.model["mine"]["learning_rate"] = 0.1
     user.write_configs()
-    with pytest.raises(CheckpointError, match="another config .*run_expid.py --expid mine"):
+    with pytest.raises(CheckpointError, match="another config .*; train again: ") as error:
         find_checkpoint(*load(), [row])
+    parts = shlex.split(str(error.value).partition("train again: ")[2])
+    assert parts[1].endswith("model_zoo/DeepFM/run_expid.py")
+    assert parts[2:] == ["--config", str(user.path), "--expid", "mine", "--gpu", "auto"]
 
 
 def test_weights_of_no_finished_run_have_no_seed(mine, capsys):

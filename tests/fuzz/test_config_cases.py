@@ -93,7 +93,7 @@ def test_a_folder_is_no_file(tmp_path):
     ("text", "message"),
     [
         ("b: 1\na: 1\na: 2", "3: .*key 'a' is given twice, first in line 2"),
-        ("yes: 1\ntrue: 2", "key 'true' is given twice"),
+        ("true: 1\n'true': 2", "key 'true' is given twice"),
         ("b: 1\na: {c: 1,\n  c: 1}", "3: .*key 'c' is given twice"),
         ("a: 2001-13-01", "'2001-13-01' is no timestamp"),
         ("a: 2001-01-01 00:00:00 +99:99", "is no timestamp"),

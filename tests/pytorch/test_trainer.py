@@ -137,8 +137,8 @@ def test_plateau_lowers_the_rate_and_patience_stops(feature_map, data, caplog):
 
 
 def test_evaluation_every_so_many_steps_counts_over_epochs(feature_map, data):
-    config = TrainConfig(batch_size=100, eval_steps=4, epochs=2, monitor_mode="min")
-    trainer = ScriptedTrainer(make(feature_map), config, verbose=0, aucs=[0.3, 0.2, 0.1])
+    config = TrainConfig(batch_size=100, eval_steps=4, epochs=2)
+    trainer = ScriptedTrainer(make(feature_map), config, verbose=0, aucs=[0.1, 0.2, 0.3])
     fitted = trainer.fit(BatchIterator(data, 100), BatchIterator(data, 100))
     assert [entry["rows"] for entry in fitted.history] == [400, 800, 1200]
     assert [entry["step"] for entry in fitted.history] == [4, 8, 12]

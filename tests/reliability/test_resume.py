@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fuxictr.experiment.zoo import ROOT
+from fuxictr.metrics import format_metrics
 from tests.end_to_end.conftest import UserFolder
 
 SCRIPT = ROOT / "model_zoo" / "DeepFM" / "run_expid.py"
@@ -211,6 +212,8 @@ def test_finished_runs_are_not_trained_again(tmp_path):
     shutil.copy(f"{folder.stem}.model", f"{folder.stem}.state")
     said = folder.run("--resume")
     assert "Already in" in said and folder.row() == row
+    for split in ("valid", "test"):
+        assert f"[Metrics] {format_metrics(row[split])}" in said
     assert folder.leftovers() == []
     # Without its weights it is trained again.
     Path(f"{folder.stem}.model").unlink()

@@ -1,0 +1,102 @@
+"""The figure that early stopping follows, and the direction in which it is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from fuxictr.errors import ConfigError
+from fuxictr.metrics.evaluate import Metric, find_metric
+
+
+class Monitor:
+    """The figure that early stopping follows: a metric, or a weighted sum of metrics.
+
+    Args:
+        monitor: a metric's name, or {name: weight}, as {AUC: 1, logloss: -1}.
+        mode: ``max`` or ``min``, which is checked against the metrics; None = as they say.
+
+    Attributes:
+        weights: name, as ``find_metric`` spells it, -> weight.
+        mode: the direction in which the figure is better.
+
+    Raises:
+        ConfigError: an unknown metric, a weight that is zero or not finite, a sum in which metrics
+            work against each other, or a mode that would keep the worst value; names the keys.
+    """
+
+    def __init__(self, monitor: str | Mapping[str, float], mode: str | None = None) -> None:
+        weights = {monitor: 1.0} if isinstance(monitor, str) else monitor
+        if not weights:
+            raise ConfigError("key 'monitor': found no metric, allowed: a metric, {metric: weight}")
+        self.weights: dict[str, float] = {}
+        modes: dict[str, str] = {}
+        for written, weight in weights.items():
+            try:
+                metric = find_metric(written)
+            except ConfigError as error:
+                raise ConfigError(f"key 'monitor': {error}") from None
+            if metric.name in self.weights:
+                raise ConfigError(f"key 'monitor': metric '{metric.name}' is named twice")
+            self.weights[metric.name] = weight
+            modes[metric.name] = _mode_of(metric, weight)
+        self.mode = next(iter(modes.values()))
+        self._check_modes(monitor, modes, mode)
+
+    def get_metrics(self) -> list[str]:
+        """Returns the names of the metrics that are needed."""
+        return list(self.weights)
+
+    def check_evaluated(self, metrics: Iterable[str]) -> None:
+        """Checks that the monitored metrics are among the given ones.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        names = list(metrics)
+        for name in self.weights:
+            if name not in names:
+                raise ConfigError(
+                    f"key 'monitor': {name} is not among the metrics {names}; add it to key "
+                    "'metrics'"
+                )
+
+    def get_value(self, results: Mapping[str, float]) -> float:
+        """Returns the weighted sum of the results.
+
+        Raises:
+            ConfigError: a monitored metric was not evaluated.
+        """
+        self.check_evaluated(results)
+        return sum(weight * results[name] for name, weight in self.weights.items())
+
+    def _check_modes(
+        self, monitor: str | Mapping[str, float], modes: Mapping[str, str], mode: str | None
+    ) -> None:
+        shown = monitor if isinstance(monitor, str) else dict(monitor)
+        against = next((name for name in modes if modes[name] != self.mode), None)
+        if against is not None:
+            raise ConfigError(
+                f"key 'monitor': found {shown}, in which {against} works against "
+                f"{next(iter(modes))}; AUC and group metrics are better the higher, logloss the "
+                "lower; allowed: weights that fit that, as {AUC: 1, logloss: -1}"
+            )
+        if mode not in (None, "max", "min"):
+            raise ConfigError(f"key 'monitor_mode': found {mode!r}, allowed: max, min, null")
+        if mode not in (None, self.mode):
+            better = "higher" if self.mode == "max" else "lower"
+            raise ConfigError(
+                f"key 'monitor_mode': found {mode}, key 'monitor': found {shown}, which is better "
+                f"the {better}; allowed: {self.mode}, or null"
+            )
+
+
+def _mode_of(metric: Metric, weight: float) -> str:
+    """Returns the direction in which a weighted metric is better."""
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not is_number or not math.isfinite(weight) or weight == 0:
+        raise ConfigError(
+            f"key 'monitor': metric '{metric.name}' has the weight {weight!r}, allowed: a number "
+            "that is not 0; leave out a metric that is not to count"
+        )
+    return metric.mode if weight > 0 else {"max": "min", "min": "max"}[metric.mode]
