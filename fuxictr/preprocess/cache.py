@@ -11,11 +11,12 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from fuxictr.array_files import natural_order, partitions
 from fuxictr.errors import DataError
 from fuxictr.files import file_sha256
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import CACHE_KEY, complete, published_files
-from fuxictr.preprocess.sources import find_files
+from fuxictr.preprocess.sources import search_files
 from fuxictr.preprocess.splitting import SPLITS
 
 # Raise it whenever the same config and rows are encoded differently from before.
@@ -43,21 +44,28 @@ class Split:
         name: its name.
         given: file, folder or glob as the config has it.
         files: the files found, in order.
+        passed_over: what was seen beside them.
         error: why there are none, or None.
     """
 
     name: str
     given: str
     files: list[Path] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
     error: DataError | None = None
 
-    def fingerprint(self, is_full: bool) -> dict[str, Any]:
+    def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
         """Returns name, size, modification time and a hash of each file's content.
 
         Args:
             is_full: hash all bytes, not only a sample of them.
+            columns: the raw columns that are read; of partition folders those values count.
         """
-        return {"given": self.given, "files": [fingerprint(path, is_full) for path in self.files]}
+        files = [fingerprint(path, is_full) for path in self.files]
+        for path, known in zip(self.files, files, strict=True):
+            values = {n: v for n, v in partitions(path).items() if n in columns}
+            known.update({"folders": values} if values else {})
+        return {"given": self.given, "files": files}
 
 
 def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
@@ -69,8 +77,8 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
         if given is None:
             continue
         try:
-            files = find_files(given, key, base_dir, config.data_format)
-            splits.append(Split(name, given, files))
+            found = search_files(given, key, base_dir, config.data_format)
+            splits.append(Split(name, given, found.files, found.passed_over))
         except DataError as error:
             splits.append(Split(name, given, error=error))
     return splits
@@ -78,7 +86,7 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
 
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
     """Returns all that decides what is written: encoder version, config and raw files."""
-    is_full = processor.config.source_hash == "full"
+    is_full, columns = processor.config.source_hash == "full", processor.raw_columns()
     vectors = {
         column.name: processor.pretrained_path(column)
         for column in processor.columns
@@ -87,7 +95,7 @@ def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, 
     return {
         "encoder_version": ENCODER_VERSION,
         "config": config_key(processor),
-        "sources": {split.name: split.fingerprint(is_full) for split in splits},
+        "sources": {split.name: split.fingerprint(is_full, columns) for split in splits},
         "vectors": {
             name: fingerprint(path, is_full=True)["content"]
             for name, path in vectors.items()
@@ -169,8 +177,9 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
         splits: names of the folders in it that are looked at.
     """
     ours = published_files(folder)
-    parts = [path for split in splits for path in sorted((folder / split).glob("*.parquet"))]
-    return [path for path in parts if path.relative_to(folder).as_posix() not in ours]
+    parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
+    foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
+    return sorted(foreign, key=natural_order)
 
 
 def _load_key(folder: Path) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fuxictr.array_files import Found, partitions, search
+from fuxictr.array_files.searching import has_wildcards, what_is_there
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import DataError, did_you_mean
 from fuxictr.preprocess import array_sources
@@ -98,10 +99,20 @@ class Frame:
 
 
 def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
-    """Returns the files of a split, sorted by name.
+    """Returns the files of a split in natural order, see search_files.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    return search_files(given, key, base_dir, data_format).files
+
+
+def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
+    """Returns the files of a split in natural order (2 before 10), and what is passed over.
 
     Args:
-        given: a file, a folder (all of its files of the format) or a glob.
+        given: a file, a folder (all of its files of the format, those of partition folders in it
+            too) or a glob; see array_files.search.
         key: the config key that gave it.
         base_dir: folder that relative paths resolve against.
         data_format: csv, parquet, npz or h5.
@@ -110,19 +121,17 @@ def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[P
         DataError: there is no such file.
     """
     path = (base_dir / Path(given).expanduser()).resolve()
-    if path.is_file():
-        return [path]
-    suffixes = _SUFFIXES[data_format]
+    found = search(path, _SUFFIXES[data_format])
+    if found.files:
+        return found
+    where = f"(key '{key}': '{given}')"
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.name.endswith(suffixes))
-    else:
-        found = [Path(name) for name in sorted(glob.glob(str(path)))]
-    files = [file for file in found if file.is_file() and not file.name.startswith(".")]
-    if not files:
-        kind = f"no .{data_format} file in this folder" if path.is_dir() else "no such file"
-        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path}: {kind} (key '{key}': '{given}'){did_you_mean(path.name, near)}")
-    return files
+        hint = f"{what_is_there(path)}; other files and deeper ones are read by a glob, as **/*"
+        raise DataError(f"{path}: no .{data_format} file in this folder {where}; {hint}")
+    if has_wildcards(path):
+        raise DataError(f"{path}: no such file {where}; {what_is_there(path)}")
+    near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(f"{path}: no such file {where}{did_you_mean(path.name, near)}")
 
 
 def read_frames(
@@ -130,7 +139,8 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Yields the rows of the files in order.
 
-    A csv cell is read as the text that is written there.
+    A csv cell is read as the text that is written there, and so is the value of a partition folder
+    (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
 
     Args:
         files: what find_files returned.
@@ -141,18 +151,11 @@ def read_frames(
         DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
     """
     dialect = source_format.dialect
-    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
-    reader = {
-        "csv": functools.partial(read_csv, dialect=dialect),
-        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
-        "npz": arrays,
-        "h5": arrays,
-    }[source_format.name]
     pending: list[tuple[Path, int, pa.Table]] = []
     num_pending = 0
     for path in files:
         row = 0
-        for table in reader(path, columns):
+        for table in _read_file(path, source_format, columns):
             pending.append((path, row, table))
             row += table.num_rows
             if sum(part.nbytes for _, _, part in pending) > _FRAME_BYTES:
@@ -201,18 +204,16 @@ def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: st
     """Returns about how many rows the files hold, for a progress bar."""
     if source_format.name == "csv":
         return int(sum(estimate_csv_rows(path) for path in files))
-    return count_rows(files, source_format, column)
+    return sum(count_rows(files, source_format, column))
 
 
-def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
-    """Returns how many rows a column of the files has; a csv is read for it.
+def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> list[int]:
+    """Returns how many rows a column of each file has; a csv is read for it.
 
     Raises:
         DataError: a file is not readable, or has no such column.
     """
-    if source_format.name == "csv":
-        return sum(f.table.num_rows for f in read_frames(files, source_format, [column]))
-    return sum(array_sources.count_rows(path, source_format.name, column) for path in files)
+    return [_count_rows(path, source_format, column) for path in files]
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
@@ -245,6 +246,43 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
                     f"{path}: column '{name}': found {kind} values, but {first} values in {where}; "
                     "write both files with one type, or set the column's dtype to int or float"
                 )
+
+
+def _read_file(
+    path: Path, source_format: SourceFormat, columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
+    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
+    reader = {
+        "csv": functools.partial(read_csv, dialect=source_format.dialect),
+        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
+        "npz": arrays,
+        "h5": arrays,
+    }[source_format.name]
+    values = partition_values(path, source_format, columns)
+    own = [name for name in columns if name not in values]
+    for table in reader(path, own or column_names(path, source_format)[:1]):
+        for name, value in values.items():
+            cells = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
+            table = table.append_column(name, cells)
+        yield table.select(list(columns))
+
+
+def partition_values(
+    path: Path, source_format: SourceFormat, columns: Sequence[str]
+) -> dict[str, str | None]:
+    """Returns column -> value, of those of the columns that only the file's folders have."""
+    values = {name: value for name, value in partitions(path).items() if name in columns}
+    own = column_names(path, source_format) if values else []
+    return {name: value for name, value in values.items() if name not in own}
+
+
+def _count_rows(path: Path, source_format: SourceFormat, column: str) -> int:
+    if source_format.name == "csv":
+        return sum(table.num_rows for table in _read_file(path, source_format, [column]))
+    if partition_values(path, source_format, [column]):
+        column = column_names(path, source_format)[0]
+    return array_sources.count_rows(path, source_format.name, column)
 
 
 def _cut_frame(
