@@ -73,8 +73,8 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
     once = {file.resolve(): file for file in reversed(files)}
     passed_over += [file for file in files if once[file.resolve()] != file]
     files = [file for file in files if once[file.resolve()] == file]
-    left = {entry for entry in passed_over if not _is_marker(entry)} - {*files, *folders}
-    return Found(files, sorted(left, key=natural_order))
+    unread = {entry for entry in passed_over if not _is_marker(entry)} - {*files, *folders}
+    return Found(files, sorted(unread, key=natural_order))
 
 
 def natural_order(path: Path) -> tuple[tuple[list[int | str], str], ...]:

@@ -28,16 +28,20 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from fuxictr.array_files import span
         from fuxictr.experiment.scoring import Scorer  # not before --help: it needs torch
         from fuxictr.experiment.zoo import find_folder, load_experiment
+        from fuxictr.preprocess.origins import name_some
 
         config, model_class = load_experiment(
             args.expid, find_folder(args.model), args.config, args.set
         )
         keep = None if args.keep is None else [name for name in args.keep.split(",") if name]
         scorer = Scorer(config, model_class, args.gpu, args.batch_size)
-        num_rows = scorer.score_files(args.data, args.out, keep)
-        print(f"Scored {num_rows:,} rows: {args.out}")
+        scored = scorer.score_files(args.data, args.out, keep)
+        if scored.passed_over:
+            print(f"Passed over {name_some(scored.passed_over)}")
+        print(f"Scored {scored.num_rows:,} rows of {span(scored.files)}: {args.out}")
 
     run_cli(run)
 

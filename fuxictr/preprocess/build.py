@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fuxictr.array_files import span
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess.cache import (
@@ -31,7 +32,7 @@ from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_fin
 from fuxictr.preprocess.origins import origins_of, say_encoded, say_passed_over, say_splits
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import dataset_lock, publish, staging_folder
-from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
+from fuxictr.preprocess.sources import check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
 
@@ -215,7 +216,9 @@ def _encode_splits(
     codes, file_rows = None, []
     if config.valid_size or config.test_size:
         files = splits[0].files
-        file_rows = count_rows(files, SourceFormat.of(config), processor.raw_columns()[0])
+        file_rows = count_rows(files, processor.source_format, processor.raw_columns()[0])
+        if not sum(file_rows):
+            raise DataError(f"dataset '{config.dataset_id}': train_data: {span(files)}: no rows")
         codes = split_codes(config, sum(file_rows))
         frames = processor.frames(files, "Fit", verbose)
         processor.fit(rows_of(frames, codes, "train"))

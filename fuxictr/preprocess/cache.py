@@ -16,11 +16,11 @@ from fuxictr.errors import DataError
 from fuxictr.files import file_sha256
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import CACHE_KEY, complete, published_files
-from fuxictr.preprocess.sources import search_files
+from fuxictr.preprocess.raw_files import search_files
 from fuxictr.preprocess.splitting import SPLITS
 
 # Raise it whenever the same config and rows are encoded differently from before.
-ENCODER_VERSION = 2
+ENCODER_VERSION = 3
 # Keys of the dataset config that change what is written, beside those of the columns.
 _HASHED_KEYS = (
     "data_format",
@@ -109,6 +109,7 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
     config, expressions = processor.config, processor.expressions
     return {
         **{name: getattr(config, name) for name in _HASHED_KEYS},
+        "header": list(processor.source_format.dialect.names or ()) or True,
         "columns": {c.name: asdict(c.config) for c in processor.all_columns},
         "order": [c.name for c in processor.all_columns],
         "preprocess": {name: str(e) for name, e in expressions.by_column.items()},
@@ -123,7 +124,7 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
 
 def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
     """Returns a config key without what only says how rows are read, divided and written."""
-    without = {*_HASHED_KEYS, "splits"} - {"min_categr_count"}
+    without = {*_HASHED_KEYS, "header", "splits"} - {"min_categr_count"}
     return {name: value for name, value in key.items() if name not in without}
 
 

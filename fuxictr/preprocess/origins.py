@@ -50,10 +50,14 @@ def say_passed_over(key: str, given: str, passed_over: Sequence[Path]) -> None:
         passed_over: the files and folders.
     """
     if passed_over:
-        names = [f"{path.name}{'/' * path.is_dir()}" for path in passed_over[:_MOST_SHOWN]]
-        more = len(passed_over) - _MOST_SHOWN
-        text = f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
-        logger.info("%s %s: passed over %s", key, given, text)
+        logger.info("%s %s: passed over %s", key, given, name_some(passed_over))
+
+
+def name_some(paths: Sequence[Path]) -> str:
+    """Returns the names of the first paths, and how many there are beside them."""
+    names = [f"{path.name}{'/' * path.is_dir()}" for path in paths[:_MOST_SHOWN]]
+    more = len(paths) - _MOST_SHOWN
+    return f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
 def say_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:

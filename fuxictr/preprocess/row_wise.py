@@ -14,7 +14,7 @@ from fuxictr.preprocess.csv_rows import shown
 # Rows of a frame that are tried again, and those of them that are tried alone.
 _MOST_ROWS, _MOST_ALONE = 1000, 8
 # How far two results of one row may be apart where they are floats: an order of additions.
-_TOLERANCE = {pl.Float32: 1e-5, pl.Float64: 1e-9}
+_TOLERANCE: dict[type, float] = {pl.Float32: 1e-5, pl.Float64: 1e-9}
 
 # From raw columns to one value a row.
 RowFunction = Callable[[pl.DataFrame], pl.Series]

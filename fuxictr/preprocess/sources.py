@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fuxictr.array_files import Found, partitions, search
-from fuxictr.array_files.searching import has_wildcards, what_is_there
-from fuxictr.config import DatasetConfig
-from fuxictr.errors import DataError, did_you_mean
+from fuxictr.array_files import partitions
+from fuxictr.errors import DataError
 from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.arrow_types import check_table, join, kind_of, texts_agree
 from fuxictr.preprocess.csv_rows import CsvDialect, line_of_row
@@ -24,44 +22,17 @@ from fuxictr.preprocess.csv_source import (
     is_parquet,
     read_csv,
 )
+from fuxictr.preprocess.raw_files import SUFFIXES, SourceFormat
 
 # Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
 # in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
 # Bytes that the raw cells of a frame may have: no honest row has over 20,000 of them.
 _FRAME_BYTES = 2 << 30
-_SUFFIXES = {
-    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
-    "parquet": (".parquet",),
-    "npz": (".npz",),
-    "h5": (".h5",),
-}
 
 
-@dataclass(frozen=True)
-class SourceFormat:
-    """The form of raw files.
-
-    Attributes:
-        name: csv, parquet, npz or h5.
-        dialect: that of a csv.
-    """
-
-    name: str
-    dialect: CsvDialect = field(default_factory=CsvDialect)
-
-    @classmethod
-    def of(cls, config: DatasetConfig) -> SourceFormat:
-        """Returns the form that a dataset config names."""
-        return cls(config.data_format, CsvDialect(config.separator, config.quote_char))
-
-
-def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
-    """Returns the form that the ending of a path names, or ``otherwise``."""
-    for name, suffixes in _SUFFIXES.items():
-        if given.endswith(suffixes):
-            return SourceFormat(name, otherwise.dialect)
-    return otherwise
+class NoRowsError(DataError):
+    """Files or a table without rows, which may be scored but not learnt from."""
 
 
 @dataclass(frozen=True)
@@ -91,53 +62,17 @@ class Frame:
         index = first + row - start
         if path is None:
             return f"the given table: row {index + 1}"
-        is_text = path.name.endswith(_SUFFIXES["csv"]) or not (
+        is_text = path.name.endswith(SUFFIXES["csv"]) or not (
             path.suffix in (".npz", ".h5") or is_parquet(path)
         )
         line = line_of_row(path, index, self.dialect) if is_text else None
         return f"{path}: row {index + 1}{'' if line is None else f' (line {line})'}"
 
 
-def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
-    """Returns the files of a split in natural order, see search_files.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    return search_files(given, key, base_dir, data_format).files
-
-
-def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
-    """Returns the files of a split in natural order (2 before 10), and what is passed over.
-
-    Args:
-        given: a file, a folder (all of its files of the format, those of partition folders in it
-            too) or a glob; see array_files.search.
-        key: the config key that gave it.
-        base_dir: folder that relative paths resolve against.
-        data_format: csv, parquet, npz or h5.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    path = (base_dir / Path(given).expanduser()).resolve()
-    found = search(path, _SUFFIXES[data_format])
-    if found.files:
-        return found
-    where = f"(key '{key}': '{given}')"
-    if path.is_dir():
-        hint = f"{what_is_there(path)}; other files and deeper ones are read by a glob, as **/*"
-        raise DataError(f"{path}: no .{data_format} file in this folder {where}; {hint}")
-    if has_wildcards(path):
-        raise DataError(f"{path}: no such file {where}; {what_is_there(path)}")
-    near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(f"{path}: no such file {where}{did_you_mean(path.name, near)}")
-
-
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order.
+    """Yields the rows of the files in order; a file may have none, but not all of them.
 
     A csv cell is read as the text that is written there, and so is the value of a partition folder
     (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
@@ -148,14 +83,17 @@ def read_frames(
         columns: names of the raw columns to read.
 
     Raises:
-        DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
+        DataError: a file lacks a column or is not readable; names the row if it has one.
+        NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
     pending: list[tuple[Path, int, pa.Table]] = []
-    num_pending = 0
+    num_pending = num_frames = 0
     for path in files:
         row = 0
         for table in _read_file(path, source_format, columns):
+            if not table.num_rows:
+                continue
             pending.append((path, row, table))
             row += table.num_rows
             if sum(part.nbytes for _, _, part in pending) > _FRAME_BYTES:
@@ -167,23 +105,26 @@ def read_frames(
             while num_pending >= FRAME_ROWS:
                 frame, pending = _cut_frame(pending, dialect)
                 num_pending -= frame.table.num_rows
+                num_frames += 1
                 yield frame
-        if not row:
-            raise DataError(f"{path}: no rows")
     if num_pending:
         yield _cut_frame(pending, dialect)[0]
+    elif not num_frames:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        raise NoRowsError(f"{files[0]}{more}: no rows")
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
     """Yields the rows of a table in memory.
 
     Raises:
-        DataError: a column is missing, or there are no rows.
+        DataError: a column is missing.
+        NoRowsError: there are no rows.
     """
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
-        raise DataError("the given table: no rows")
+        raise NoRowsError("the given table: no rows")
     for start in range(0, table.num_rows, FRAME_ROWS):
         chosen = table.select(list(columns)).slice(start, FRAME_ROWS)
         yield Frame(chosen, ((0, None, start),))
@@ -242,10 +183,23 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
             if first == "null":
                 known[name] = (kind, path)
             elif not texts_agree(first, kind):
+                if not array_sources.count_rows(path, data_format, name):
+                    continue
+                if not array_sources.count_rows(where, data_format, name):
+                    known[name] = (kind, path)
+                    continue
                 raise DataError(
                     f"{path}: column '{name}': found {kind} values, but {first} values in {where}; "
                     "write both files with one type, or set the column's dtype to int or float"
                 )
+
+
+def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str]) -> pa.Table:
+    """Returns columns of a file as a table without rows; those that are no arrays are texts."""
+    types = {}
+    if source_format.name != "csv":
+        types = array_sources.array_schema(path, source_format.name, columns)
+    return pa.table({name: pa.array([], types.get(name, pa.string())) for name in columns})
 
 
 def _read_file(

@@ -11,7 +11,7 @@ import pytest
 from fuxictr.array_files import find_encoded, natural_order
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
-from fuxictr.preprocess.sources import find_files, search_files
+from fuxictr.preprocess.raw_files import find_files, search_files
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 
