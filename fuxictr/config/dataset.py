@@ -47,6 +47,13 @@ def _check_one_character(text: str | None) -> str | None:
     raise WrongValue("allowed: one character, as ',', '\\t' or '\\x01'")
 
 
+def _check_splitter(text: str | None) -> str | None:
+    text = _unescape(text)
+    if text == "" or text == "\0":
+        raise WrongValue("allowed: a text, as '^' or '\\x02', or null")
+    return text
+
+
 def _unescape(text: str | None) -> str | None:
     r"""Returns the character that ``\t``, ``\x01``, ``\u0001`` or ``\001`` stand for, or the text.
 
@@ -64,7 +71,7 @@ def _check_header(header: bool | list[str]) -> bool | list[str]:
     if isinstance(header, bool):
         return header
     repeated = [name for name, count in Counter(header).items() if count > 1]
-    if repeated or not header or not all(header):
+    if repeated or not header or not all(name and "\0" not in name for name in header):
         found = f"; '{repeated[0]}' is there twice" if repeated else ""
         raise WrongValue(f"allowed: true, false, or the names of the file's columns{found}")
     return header
@@ -116,7 +123,7 @@ class ColumnConfig(Section):
     )
     num_buckets: int = key(10, "number of its buckets", ge=1, le=2**30)
     splitter: str | None = key(
-        None, "text between the elements of a sequence or a vector; null = ^", _unescape
+        None, "text between the elements of a sequence or a vector; null = ^", _check_splitter
     )
     max_len: int = key(
         0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=MAX_LEN

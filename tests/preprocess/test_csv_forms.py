@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -78,6 +79,18 @@ class TestNoHeader:
         assert prepare_dataset(
             config(tmp_path, **{**keys, "header": ["label", "I1", "C2", "C1"]}), verbose=0
         ).rebuilt
+
+    def test_the_example_of_the_docs(self, tmp_path):
+        page = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+        block = page.partition("```yaml\ncriteo_raw:")[2].partition("```")[0]
+        given = yaml.safe_load(f"criteo_raw:{block}")["criteo_raw"]
+        row = [*"1234567890123", *(f"c{i}" for i in range(26))]
+        rows = ["\t".join([label, *row[:-1], cell]) for label, cell in (("0", "z"), ("1", ""))]
+        write_csv(tmp_path / "criteo/train.txt", "\n".join(rows) + "\n")
+        params = {**given, "dataset_id": "criteo_raw", "data_root": str(tmp_path / "encoded")}
+        built = prepare_dataset(DatasetConfig.from_params(params), tmp_path, verbose=0)
+        assert read(built)["label"] == [0, 1]
+        assert (read(built)["I13"], read(built)["C26"]) == ([3, 3], [1, 2])
 
     def test_inactive_columns_have_their_place_and_made_ones_have_none(self, tmp_path):
         write_csv(tmp_path / "train.csv", "1,r1,14102122,x\n0,r2,14102123,y\n")
