@@ -37,11 +37,12 @@ class Found:
 def search(path: Path, suffixes: Sequence[str]) -> Found:
     """Returns the files that a path names.
 
-    A file is itself. A folder is its files that end in ``suffixes``, and those of the partition
-    folders in it (``dt=2024-01-01/``), at any depth. In a glob, ``**`` is any number of folders,
+    A file is itself. A folder is its files that end in ``suffixes``, and those of the data folders
+    in it, at any depth: partitions (``dt=2024-01-01/``), and such that end in ``suffixes`` as well
+    (``day.csv/``, as Spark writes them). In a glob, ``**`` is any number of folders,
     and ``*``, ``?`` and ``[...]`` match within a name; a name that is there as it is written, such
     as ``br[1]``, is meant itself. Folders that a glob matches are read as folders are where they
-    are partitions, or where it matches no file; of files that it matches those that end in
+    are data folders, or where it matches no file; of files that it matches those that end in
     ``suffixes`` are read, or all where none does. Names that begin with a dot, or with ``_``, are
     matched by their own beginning only. A file that is met twice, by links, is read once.
 
@@ -63,8 +64,8 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
         passed_over += [file for file in files if not _ends(file, suffixes)]
         files = [file for file in files if _ends(file, suffixes)]
     if files and path.parts[-1] != "**":
-        passed_over += [folder for folder in folders if not _PARTITION.fullmatch(folder.name)]
-        folders = [folder for folder in folders if _PARTITION.fullmatch(folder.name)]
+        passed_over += [folder for folder in folders if not _holds_data(folder, suffixes)]
+        folders = [folder for folder in folders if _holds_data(folder, suffixes)]
     for folder in folders:
         found, left = _of_folder(folder, suffixes)
         files += found
@@ -144,7 +145,7 @@ def _of_folder(
     above |= {folder.resolve()}
     for entry in _listed(folder):
         if entry.is_dir():
-            if _PARTITION.fullmatch(entry.name) and entry.resolve() not in above:
+            if _holds_data(entry, suffixes) and entry.resolve() not in above:
                 found, left = _of_folder(entry, suffixes, above)
                 files += found
                 passed_over += left
@@ -173,6 +174,11 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir(), key=natural_order)
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+
+
+def _holds_data(folder: Path, suffixes: Sequence[str]) -> bool:
+    is_named_so = bool(_PARTITION.fullmatch(folder.name)) or _ends(folder, suffixes)
+    return is_named_so and not _is_hidden(folder.name)
 
 
 def _ends(path: Path, suffixes: Sequence[str]) -> bool:

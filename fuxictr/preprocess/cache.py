@@ -78,10 +78,22 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
             continue
         try:
             found = search_files(given, key, base_dir, config.data_format)
-            splits.append(Split(name, given, found.files, found.passed_over))
+            # A glob may find what a build wrote below the raw files.
+            written = {path for path in found.files if _is_written(path)}
+            files = [path for path in found.files if path not in written] or found.files
+            passed_over = [*found.passed_over, *(path for path in found.files if path not in files)]
+            splits.append(Split(name, given, files, passed_over))
         except DataError as error:
             splits.append(Split(name, given, error=error))
     return splits
+
+
+def _is_written(path: Path) -> bool:
+    """Returns whether a file is one that a build of some dataset wrote."""
+    beside, above = path.parent, path.parent.parent
+    return path.name in published_files(beside) or (
+        f"{beside.name}/{path.name}" in published_files(above)
+    )
 
 
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:

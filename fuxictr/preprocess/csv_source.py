@@ -146,6 +146,11 @@ def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> 
     """Returns the names of a file without a header; one to score may lack the label."""
     names = list(dialect.names or ())
     unlabelled = [name for name in names if name != dialect.label]
+    if first_row and len(first_row) > 1 and set(first_row) <= set(names):
+        raise DataError(
+            f"{path}: line 1: found the names of the columns; key 'header': found false, or a "
+            "list, set true"
+        )
     for found in (names, unlabelled):
         if first_row is None or len(first_row) == len(found):
             return found

@@ -143,6 +143,12 @@ class TestNoHeader:
             with pytest.raises(DataError, match=message):
                 prepare_dataset(config(tmp_path, **keys), verbose=0)
 
+    @pytest.mark.parametrize("header", [False, ["click", "a"]])
+    def test_a_header_that_is_there_after_all_is_no_row(self, tmp_path, header):
+        write_csv(tmp_path / "train.csv", "click,a\n1,x\n")
+        with pytest.raises(DataError, match="line 1: found the names of the columns; key 'header'"):
+            prepare_dataset(config(tmp_path, [categorical("a")], header=header), verbose=0)
+
     def test_parts_of_no_bytes_have_no_rows(self, tmp_path):
         write_csv(tmp_path / "parts/000000_0", "1\x01x\n")
         write_csv(tmp_path / "parts/000001_0", "")

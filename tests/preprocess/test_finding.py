@@ -58,6 +58,29 @@ def test_partition_folders_are_read_at_any_depth(tmp_path, given):
     assert find(tmp_path, given) == [f"raw/{name}" for name in HIVE]
 
 
+@pytest.mark.parametrize("given", ["raw", "raw/*.csv", "raw/*"])
+def test_a_folder_may_be_named_as_a_file(tmp_path, given):
+    touch(tmp_path / "raw", "a.csv", "b.csv/part-0.csv", "b.csv/_SUCCESS", "c/d.csv")
+    assert find(tmp_path, given) == ["raw/a.csv", "raw/b.csv/part-0.csv"]
+
+
+@pytest.mark.parametrize("block_size", [0, 1])
+@pytest.mark.parametrize("given", ["**/*.parquet", "**", "."])
+def test_what_a_build_wrote_is_no_raw_file(tmp_path, caplog, block_size, given):
+    caplog.set_level("INFO")
+    pl.DataFrame({"click": [1, 0], "c": ["a", "b"]}).write_parquet(tmp_path / "raw.parquet")
+    keys = {"data_format": "parquet", "data_root": ".", "train_data": given}
+    keys |= {"data_block_size": block_size}
+    for number in range(2):
+        for dataset_id in ("tiny", "other"):
+            keys["dataset_id"] = dataset_id
+            built = prepare_dataset(
+                config(tmp_path, [categorical("c")], **keys), tmp_path, verbose=0
+            )
+            assert built.rebuilt is (number == 0)
+            assert "train: 2 rows of raw.parquet" == caplog.messages[-1]
+
+
 def test_one_partition_is_a_path_as_any_other(tmp_path):
     touch(tmp_path / "raw", *HIVE)
     assert find(tmp_path, "raw/dt=2024-01-01") == ["raw/dt=2024-01-01/part-0.csv"]
