@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import urllib.parse
@@ -110,9 +111,10 @@ def what_is_there(path: Path) -> str:
 
 
 def span(files: Sequence[Path]) -> str:
-    """Returns ``3 files, a.csv to c.csv``, or the name of a single file."""
+    """Returns ``3 files, a.csv to c.csv``, or the name of a single file in its partitions."""
     if len(files) == 1:
-        return files[0].name
+        above = itertools.takewhile(_PARTITION.fullmatch, reversed(files[0].parent.parts))
+        return "/".join([*reversed(list(above)), files[0].name])
     folder = Path(os.path.commonpath([files[0].parent, files[-1].parent]))
     first, last = (file.relative_to(folder).as_posix() for file in (files[0], files[-1]))
     return f"{len(files):,} files, {first} to {last}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fuxictr.array_files import find_encoded, natural_order
+from fuxictr.array_files import find_encoded, natural_order, span
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
 from fuxictr.preprocess.raw_files import find_files, search_files
@@ -101,6 +101,13 @@ def test_what_is_passed_over_is_said_but_for_what_tools_leave(tmp_path):
     assert names(found.passed_over, tmp_path / "raw") == ["a.csv.bz2", "old", "z.csv"]
     assert find(tmp_path, "raw/_*.csv") == ["raw/_part.csv"]
     assert find(tmp_path, "raw/.hidden.csv") == ["raw/.hidden.csv"]
+
+
+def test_files_are_named_by_the_first_and_the_last_one():
+    paths = [Path(f"/raw/x/dt={day}/h=1/p.csv") for day in (1, 2, 10)]
+    assert span(paths) == "3 files, dt=1/h=1/p.csv to dt=10/h=1/p.csv"
+    assert span(paths[2:]) == "dt=10/h=1/p.csv"
+    assert span([Path("/raw/a=b/x/p.csv")]) == "p.csv"
 
 
 def test_links_in_a_circle_end(tmp_path):
