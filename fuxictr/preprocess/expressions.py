@@ -21,6 +21,11 @@ from fuxictr.preprocess.values import naming_cell, read_values, to_arrow, to_ser
 # A function's name with the name of a column, as copy_from(user).
 _CALL = re.compile(r"(\w+)\(\s*([^()]+?)\s*\)")
 
+# An expression that takes the numbers that polars gives the texts of a category as it meets them.
+_NUMBERED = re.compile(
+    r"cast\(Categorical\)(?:\.(?:strict_)?cast\(U?Int|.*\.to_physical\(\))", re.DOTALL
+)
+
 
 class Expressions:
     """The polars expressions of a dataset's preprocessed columns, and how their inputs are read.
@@ -47,11 +52,10 @@ class Expressions:
         self._raw = _raw_entries(config)
         for column in columns:
             if column.preprocess:
-                expression, is_own = _make(column, functions)
-                self.by_column[column.name] = expression
-                if is_own:
-                    evaluate = functools.partial(_evaluate, expression)
-                    self._checks[column.name] = RowWise(evaluate)
+                self.by_column[column.name], is_own = _make(column, functions)
+                if is_own:  # made anew, so that it does not know the values that it has met
+                    again = functools.partial(_evaluate, _make(column, functions)[0])
+                    self._checks[column.name] = RowWise(again)
 
     def inputs(self, columns: Sequence[str]) -> list[str]:
         """Returns the names of the raw columns that the expressions of ``columns`` read."""
@@ -74,7 +78,7 @@ class Expressions:
         for name, expression in chosen.items():
             read = [inputs[raw] for raw in self.inputs([name])]
             rows = pl.DataFrame(read or {"row": np.zeros(num_rows, dtype=np.int8)})
-            where = f"column '{name}': its preprocess function"
+            where = f"column '{name}': its preprocess function '{self._functions[name]}'"
             try:
                 values = _evaluate(expression, rows)
             except Exception as error:  # a user's function may raise anything
@@ -146,6 +150,12 @@ def _make(column: ColumnConfig, functions: dict[str, Any]) -> tuple[pl.Expr, boo
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': function '{name}' returned "
             f"{type(expression).__name__}, allowed: a polars expression (pl.Expr)"
+        )
+    if is_own and _NUMBERED.search(str(expression)):
+        raise ConfigError(
+            f"column '{column.name}': key 'preprocess': function '{name}' takes the number of a "
+            "category, which depends on the rows that the process met before; allowed: the "
+            "category's text, or pl.Enum"
         )
     return expression, is_own
 

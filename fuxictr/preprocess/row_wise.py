@@ -101,6 +101,8 @@ class RowWise:
             tried = pl.concat([strange, tried, strange], how="vertical_relaxed")
         try:
             found = self._function(tried)
+            if len(found) != len(tried):
+                raise ValueError(f"found {len(found)} values, allowed: {len(tried)}")
         except Exception as error:  # a user's function may raise anything
             if strange is not None:
                 return None

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fuxictr.errors import DataError
+from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess import FeatureProcessor, prepare_dataset, sources
 from tests.preprocess.tables import categorical, config, write_csv
 
@@ -60,6 +60,7 @@ BEYOND = {
     "shuffled": X.shuffle(seed=1),
     "sample": X.sample(fraction=1.0, with_replacement=True, seed=3),
     "a constant of the column": X.sum(),
+    "only some rows": pl.when(X.len() > 1).then(X.sample(1)).otherwise(X.head(1)),
     "above a quantile": X > X.quantile(0.4),
     "filled forward": pl.when(X > 2).then(N).forward_fill().fill_null("none"),
     "a batch in Python": X.map_batches(lambda s: s - s.mean(), return_dtype=pl.Float64),
@@ -136,6 +137,34 @@ def test_what_shows_in_a_later_frame_only_is_refused_there(tmp_path, monkeypatch
         with pytest.raises(DataError, match="row (2[1-9]|3[0-9]), column 'made'.*looks beyond"):
             own(expression).fit(rows)
         assert own(expression).fit(rows[:20]).transform(rows[:20]).height == 20, name
+
+
+def test_numbers_of_values_met_before_are_refused():
+    class Own(FeatureProcessor):
+        def f(self, col_name):
+            ids = {}
+            by_id = lambda text: ids.setdefault(text, len(ids))  # noqa: E731
+            return N.map_elements(by_id, return_dtype=pl.Int64)
+
+    columns = [*COLUMNS, categorical("made", preprocess="f")]
+    with pytest.raises(DataError, match=r"row \d, column 'made'.*looks beyond its row"):
+        Own(columns, {"name": "click"}, "d").fit(table([1.0, 2.0, 3.0]))
+    for expression in (
+        N.cast(pl.Categorical).to_physical(),
+        N.cast(pl.Categorical).fill_null("a").to_physical() % 7,
+        N.cast(pl.Categorical).cast(pl.UInt32),
+    ):
+        with pytest.raises(ConfigError, match="column 'made'.*'f' takes the number of a category"):
+            own(expression)
+    of_enum = N.cast(pl.Enum(["n0", "n1"])).to_physical()
+    assert own(of_enum).fit(table([1.0, 2.0])).feature_map is not None
+
+
+def test_a_function_that_drops_rows_elsewhere_is_refused():
+    with pytest.raises(DataError, match="'f' looks beyond its row: it fails where other rows are"):
+        own(X.unique(maintain_order=True)).fit(table([2.0, 1.0, 3.0]))
+    with pytest.raises(DataError, match="function 'f' gave 2 values, allowed: 3, one a row"):
+        own(X.unique(maintain_order=True)).fit(table([2.0, 1.0, 2.0]))
 
 
 def test_rows_to_score_are_looked_at_too():
