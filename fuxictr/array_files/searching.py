@@ -40,12 +40,14 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
 
     A file is itself. A folder is its files that end in ``suffixes``, and those of the data folders
     in it, at any depth: partitions (``dt=2024-01-01/``), and such that end in ``suffixes`` as well
-    (``day.csv/``, as Spark writes them). In a glob, ``**`` is any number of folders,
-    and ``*``, ``?`` and ``[...]`` match within a name; a name that is there as it is written, such
-    as ``br[1]``, is meant itself. Folders that a glob matches are read as folders are where they
-    are data folders, or where it matches no file; of files that it matches those that end in
-    ``suffixes`` are read, or all where none does. Names that begin with a dot, or with ``_``, are
-    matched by their own beginning only. A file that is met twice, by links, is read once.
+    (``day.csv/``, as Spark writes them).
+
+    In a glob, ``**`` is any number of folders, and ``*``, ``?`` and ``[...]`` match within a name;
+    a name that is there as it is written, such as ``br[1]``, is meant itself. Folders that a glob
+    matches are read as folders are where they are data folders, or where it matches no file. Where
+    it ends in ``*`` alone, only files that end in ``suffixes`` are read, if there are any. Names
+    that begin with a dot, or with ``_``, are matched by their own beginning only. A file that is
+    met twice, by links, is read once.
 
     Args:
         path: an absolute path, perhaps with wildcards.
@@ -57,14 +59,13 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
     matches = [Path(path.anchor)]
     for part in path.parts[1:]:
         matches = [match for folder in matches for match in _matches(folder, part)]
-    is_glob = not path.exists()
     files = [match for match in matches if match.is_file()]
     folders = [match for match in matches if match.is_dir()]
     passed_over: list[Path] = []
-    if is_glob and any(_ends(file, suffixes) for file in files):
+    if path.name == "*" and any(_ends(file, suffixes) for file in files):
         passed_over += [file for file in files if not _ends(file, suffixes)]
         files = [file for file in files if _ends(file, suffixes)]
-    if files and path.parts[-1] != "**":
+    if files and path.name != "**":
         passed_over += [folder for folder in folders if not _holds_data(folder, suffixes)]
         folders = [folder for folder in folders if _holds_data(folder, suffixes)]
     for folder in folders:
