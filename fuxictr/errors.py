@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NoReturn
 
 
@@ -56,6 +56,26 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the nearest allowed word, or an empty string."""
     match = nearest(word, allowed)
     return f"; did you mean '{match}'?" if match else ""
+
+
+def as_names(given: Any, what: str) -> list[str]:
+    """Returns names as a list; a text alone is one name, and a set comes in sorted order.
+
+    Args:
+        given: what a user passed as the names of columns, fields or metrics.
+        what: the parameter, for a message.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(given, str):
+        return [given]
+    names = None
+    if isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)):
+        names = list(given)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{what}: found {given!r:.200}, allowed: a name, or a list of names")
+    return sorted(names) if isinstance(given, Set) else names
 
 
 def run_cli(main: Callable[[], int | None], end: Callable[[Any], NoReturn] = sys.exit) -> None:

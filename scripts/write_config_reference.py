@@ -217,7 +217,7 @@ def _allowed_by(check: Callable[[Any], Any], annotation: Any, name: str) -> str:
             check(value)
         except WrongValue as error:
             allowed = str(error).partition("allowed: ")[2].partition("; did you")[0]
-            return f"list of {allowed}" if isinstance(probe, list) else allowed
+            return f"list of {allowed}" if typing.get_origin(annotation) is list else allowed
     raise DataError(f"key '{name}': PROBES has no value that its check refuses")
 
 

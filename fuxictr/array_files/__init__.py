@@ -10,16 +10,22 @@ from fuxictr.array_files.opening import (
     open_arrays,
     read_whole,
 )
+from fuxictr.array_files.searching import Found, natural_order, partitions, search, span
 
 __all__ = [
     "DAMAGE",
     "SUFFIXES",
     "Arrays",
+    "Found",
     "available_memory",
     "brief",
     "find_encoded",
     "naming_damage",
+    "natural_order",
     "open_arrays",
+    "partitions",
     "read_whole",
     "require_memory",
+    "search",
+    "span",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
+from fuxictr.array_files.searching import has_wildcards, search, what_is_there
 from fuxictr.errors import DataError, did_you_mean
 
 SUFFIXES = (".parquet", ".npz", ".h5")
@@ -14,27 +14,24 @@ def find_encoded(path: str | Path) -> list[Path]:
     """Returns the files of an encoded split, in the order of their rows.
 
     Args:
-        path: a file; a folder of parquet parts, sorted by name; a glob; or a file's path without
-            its suffix .parquet, .npz or .h5.
+        path: what ``search`` takes, relative paths too, or a file's path without its suffix
+            .parquet, .npz or .h5.
 
     Raises:
         DataError: there is no such file, or the files are none that can be read as one split.
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().absolute()
     named = [Path(f"{path}{suffix}") for suffix in SUFFIXES]
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-    else:
-        found = [p for p in named if p.is_file()][:1]
-        found = found or sorted(Path(name) for name in glob.glob(str(path)))
-    found = [p for p in found if p.is_file() and not p.name.startswith(".")]
+    found = [] if path.exists() else [p for p in named if p.is_file()][:1]
+    found = found or search(path, SUFFIXES).files
     if not found:
         beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
         near = [name for p in beside for name in (p.name, p.stem)]
-        inside = f", no {', '.join(SUFFIXES)} file is in it" if path.is_dir() else ""
-        raise DataError(f"{path}: no such encoded data{inside}{did_you_mean(path.name, near)}")
+        hint = did_you_mean(path.name, near)
+        if path.is_dir() or has_wildcards(path):
+            inside = f", no {', '.join(SUFFIXES)} file is in it" if path.is_dir() else ""
+            hint = f"{inside}; {what_is_there(path)}"
+        raise DataError(f"{path}: no such encoded data{hint}")
     suffixes = sorted({p.suffix for p in found})
     if not set(suffixes) <= set(SUFFIXES):
         raise DataError(f"{path}: found {', '.join(suffixes)}, allowed: {', '.join(SUFFIXES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,9 +45,40 @@ def _check_pooling(text: str | None) -> str | None:
 
 
 def _check_one_character(text: str | None) -> str | None:
-    if text is None or text == "\t" or (len(text) == 1 and text.isascii() and text.isprintable()):
+    text = _unescape(text)
+    if text is None or (len(text) == 1 and text.isascii() and text not in "\0\r\n"):
         return text
-    raise WrongValue("allowed: one character")
+    raise WrongValue("allowed: one character, as ',', '\\t' or '\\x01'")
+
+
+def _check_splitter(text: str | None) -> str | None:
+    text = _unescape(text)
+    if text == "" or text == "\0":
+        raise WrongValue("allowed: a text, as '^' or '\\x02', or null")
+    return text
+
+
+def _unescape(text: str | None) -> str | None:
+    r"""Returns the character that ``\t``, ``\x01``, ``\u0001`` or ``\001`` stand for, or the text.
+
+    YAML itself reads them between double quotes only.
+    """
+    if text == r"\t":
+        return "\t"
+    match = re.fullmatch(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([0-7]{3}))", text or "")
+    if match is None:
+        return text
+    return chr(int(match[3], 8) if match[3] else int(match[1] or match[2], 16))
+
+
+def _check_header(header: bool | list[str]) -> bool | list[str]:
+    if isinstance(header, bool):
+        return header
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated or not header or not all(name and "\0" not in name for name in header):
+        found = f"; '{repeated[0]}' is there twice" if repeated else ""
+        raise WrongValue(f"allowed: true, false, or the names of the file's columns{found}")
+    return header
 
 
 def _check_split_size(size: float) -> float:
@@ -95,7 +127,7 @@ class ColumnConfig(Section):
     )
     num_buckets: int = key(10, "number of its buckets", ge=1, le=2**30)
     splitter: str | None = key(
-        None, "text between the elements of a sequence or a vector; null = ^"
+        None, "text between the elements of a sequence or a vector; null = ^", _check_splitter
     )
     max_len: int = key(
         0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=MAX_LEN
@@ -132,6 +164,12 @@ class DatasetConfig(Section):
         '"',
         "character around csv cells that hold separators; null = none",
         check=_check_one_character,
+    )
+    header: bool | list[str] = key(
+        True,
+        "whether the first line of a csv names its columns; false: they are the label and "
+        "feature_cols, in this order; a list: these",
+        _check_header,
     )
     train_data: str | None = key(None, "raw training file, folder or glob", check_path)
     valid_data: str | None = key(None, "raw validation file, folder or glob", check_path)

@@ -1,6 +1,7 @@
 """Column functions: what ``preprocess: <name>`` of a column means, as polars expressions.
 
-A function takes the name of the column that it makes and returns an expression over raw columns.
+A function takes the name of the column that it makes and, where it was called with one as in
+``convert_hour(ts)``, the name of the raw column to read. It returns an expression over raw columns.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-ColumnFunction = Callable[[str], pl.Expr]
+ColumnFunction = Callable[..., pl.Expr]
 COLUMN_FUNCTIONS: dict[str, ColumnFunction] = {}
 
 
@@ -19,9 +20,9 @@ def column_function(function: ColumnFunction) -> ColumnFunction:
     return function
 
 
-def _raw_hour() -> pl.Expr:
+def _raw_hour(raw: str | None) -> pl.Expr:
     """Avazu's hour as text; null where it is no YYMMDDHH, so that the three parts agree on it."""
-    text = pl.col("hour").cast(pl.String)
+    text = pl.col(raw or "hour").cast(pl.String)
     is_valid = text.str.contains(r"^\d{6}([01]\d|2[0-3])$") & _date(text).is_not_null()
     return pl.when(is_valid).then(text).otherwise(None)
 
@@ -31,31 +32,31 @@ def _date(text: pl.Expr) -> pl.Expr:
 
 
 @column_function
-def copy_from(column: str) -> pl.Expr:
+def copy_from(column: str, raw: str | None = None) -> pl.Expr:
     """Another column's cells, so that one raw column makes two fields."""
-    return pl.col(column)
+    return pl.col(raw or column)
 
 
 @column_function
-def convert_hour(column: str) -> pl.Expr:
-    """Hour of the day, 0..23: the last two digits of Avazu's ``hour`` (YYMMDDHH)."""
-    return _raw_hour().str.tail(2).cast(pl.Int64)
+def convert_hour(column: str, raw: str | None = None) -> pl.Expr:
+    """Hour of the day, 0..23: the last two digits of Avazu's ``hour``, or of ``raw`` (YYMMDDHH)."""
+    return _raw_hour(raw).str.tail(2).cast(pl.Int64)
 
 
 @column_function
-def convert_weekday(column: str) -> pl.Expr:
-    """Day of the week of Avazu's ``hour`` (YYMMDDHH), Sunday = 0 to Saturday = 6."""
-    return _date(_raw_hour()).dt.weekday().cast(pl.Int64) % 7
+def convert_weekday(column: str, raw: str | None = None) -> pl.Expr:
+    """Day of the week of Avazu's ``hour``, or of ``raw`` (YYMMDDHH), Sunday = 0 to Saturday = 6."""
+    return _date(_raw_hour(raw)).dt.weekday().cast(pl.Int64) % 7
 
 
 @column_function
-def convert_weekend(column: str) -> pl.Expr:
-    """1 on Saturdays and Sundays, 0 otherwise, from Avazu's ``hour`` (YYMMDDHH)."""
-    return (_date(_raw_hour()).dt.weekday() >= 6).cast(pl.Int64)
+def convert_weekend(column: str, raw: str | None = None) -> pl.Expr:
+    """1 on Saturdays and Sundays, 0 otherwise, from Avazu's ``hour``, or ``raw`` (YYMMDDHH)."""
+    return (_date(_raw_hour(raw)).dt.weekday() >= 6).cast(pl.Int64)
 
 
 @column_function
-def convert_to_bucket(column: str) -> pl.Expr:
+def convert_to_bucket(column: str, raw: str | None = None) -> pl.Expr:
     """Criteo's numeric fields as buckets: floor(ln(x)^2) for x > 2, int(x) otherwise."""
-    x = pl.col(column).cast(pl.Float64)
+    x = pl.col(raw or column).cast(pl.Float64)
     return pl.when(x > 2).then((x.log() ** 2).floor()).otherwise(x).cast(pl.Int64)

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from fuxictr.array_files import span
         from fuxictr.experiment.scoring import open_scorer  # not before --help: it needs torch
+        from fuxictr.preprocess.origins import name_some
 
         scorer = open_scorer(
             args.model,
@@ -47,8 +49,10 @@ def main(argv: list[str] | None = None) -> None:
             args.batch_size,
         )
         keep = None if args.keep is None else [name for name in args.keep.split(",") if name]
-        num_rows = scorer.score_files(args.data, args.out, keep)
-        print(f"Scored {num_rows:,} rows: {args.out}")
+        scored = scorer.score_files(args.data, args.out, keep)
+        if scored.passed_over:
+            print(f"Passed over {name_some(scored.passed_over)}")
+        print(f"Scored {scored.num_rows:,} rows of {span(scored.files)}: {args.out}")
 
     run_cli(run)
 

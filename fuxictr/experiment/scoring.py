@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuxictr.config import ExperimentConfig
-from fuxictr.errors import ConfigError, DataError
+from fuxictr.errors import ConfigError, DataError, as_names
 from fuxictr.experiment.checkpoint_config import as_trained, load_trained
 from fuxictr.experiment.zoo import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
+from fuxictr.preprocess.raw_files import SourceFormat, format_of, search_files
 from fuxictr.preprocess.sources import (
     Frame,
-    SourceFormat,
+    NoRowsError,
     check_schemas,
     column_names,
+    empty_table,
     estimate_rows,
-    find_files,
-    format_of,
     read_frames,
     table_frames,
 )
@@ -60,12 +60,12 @@ def score(
         expid: the trained experiment.
         config_dir: its config folder, as --config.
         gpu: where to run, as --gpu.
-        keep: columns to carry along; null = all that are no features.
+        keep: columns to carry along, a name or several; null = all that are no features.
         checkpoint: the file of the weights, in the place of model, expid and config_dir.
 
     Returns:
         A table of the same kind, the rows in order: the kept columns and ``y_pred``, the click
-        probability.
+        probability. Of no rows an empty one.
 
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
@@ -108,6 +108,21 @@ def open_scorer(
     assert model is not None and expid is not None
     config, model_class = load_experiment(expid, find_folder(model), config_dir, list(overrides))
     return Scorer(config, model_class, gpu, batch_size)
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """What was scored.
+
+    Attributes:
+        num_rows: rows of all files.
+        files: the files, in order.
+        passed_over: what was seen beside them.
+    """
+
+    num_rows: int
+    files: list[Path]
+    passed_over: list[Path]
 
 
 @dataclass(frozen=True)
@@ -165,34 +180,35 @@ class Scorer:
         """Returns the kept columns and ``y_pred`` of a table's rows, see the function score."""
         table = _to_table(rows)
         plan = self._plan(table.column_names, keep, "the given table")
-        scored = pa.concat_tables(self._score_frames(table_frames(table, plan.read), plan))
+        try:
+            scored = pa.concat_tables(self._score_frames(table_frames(table, plan.read), plan))
+        except NoRowsError:
+            scored = _no_scores(table.select(plan.keep))
         result = pl.DataFrame(pl.from_arrow(scored))
         if isinstance(rows, pl.DataFrame):
             return result
         return result.to_pandas().set_index(rows.index)
 
-    def score_files(self, data: str, out: Path, keep: Sequence[str] | None = None) -> int:
+    def score_files(self, data: str, out: Path, keep: Sequence[str] | None = None) -> ScoredFiles:
         """Scores the rows of files in bounded memory and writes them to ``out``.
 
         Args:
             data: a file, a folder or a glob; csv as the dataset config describes it, or parquet,
                 npz or h5 by its ending.
             out: .csv or .parquet; it appears whole or not at all.
-            keep: columns to carry along; null = all that are no features.
-
-        Returns:
-            The number of rows.
+            keep: columns to carry along, a name or several; null = all that are no features.
         """
         open_writer = _writer_of(out)
         if out.is_dir() or (out.parent.exists() and not out.parent.is_dir()):
             raise ConfigError(f"--out {out}: found a folder, or a file where its folder would be")
-        source_format = format_of(data, SourceFormat.of(self.config.dataset))
-        files = find_files(data, "--data", Path.cwd(), source_format.name)
+        source_format = format_of(data, self.processor.source_format)
+        found = search_files(data, "--data", Path.cwd(), source_format.name)
+        files = found.files
         check_schemas(files, source_format.name, self.processor.text_columns())
         if out.resolve() in files:
             raise ConfigError(f"--out {out}: is also the data to score; choose another file")
-        plan = self._plan(column_names(files[0], source_format), keep, str(files[0]))
-        frames = read_frames(files, source_format, plan.read)
+        first = next((path for path in files if path.stat().st_size), files[0])
+        plan = self._plan(column_names(first, source_format), keep, str(first))
         total, num_rows = estimate_rows(files, source_format, plan.read[0]), 0
         with (
             atomic_path(out) as path,
@@ -200,7 +216,7 @@ class Scorer:
             progress_bar(total, "Score", self.config.run.verbose > 0) as advance,
         ):
             writer = None
-            for table in self._score_frames(frames, plan):
+            for table in self._score_all(files, source_format, plan):
                 if writer is None:
                     writer = stack.enter_context(open_writer(path, table.schema))
                 try:
@@ -213,12 +229,21 @@ class Scorer:
                 num_rows += table.num_rows
                 advance(table.num_rows)
             stack.close()  # before the file gets its name
-        return num_rows
+        return ScoredFiles(num_rows, files, found.passed_over)
+
+    def _score_all(
+        self, files: Sequence[Path], source_format: SourceFormat, plan: _Plan
+    ) -> Iterator[pa.Table]:
+        """Yields at least one table, one without rows where the files have none."""
+        try:
+            yield from self._score_frames(read_frames(files, source_format, plan.read), plan)
+        except NoRowsError:
+            yield _no_scores(empty_table(files[0], source_format, plan.keep))
 
     def _plan(self, found: Sequence[str], keep: Sequence[str] | None, where: str) -> _Plan:
         features = self.processor.raw_columns(list(self.feature_map.fields))
         kept = [name for name in found if name not in features]
-        kept = kept if keep is None else list(dict.fromkeys(keep))
+        kept = kept if keep is None else list(dict.fromkeys(as_names(keep, "keep")))
         group = self.config.train.group_id
         if keep is None and group is not None and group in found and group not in kept:
             kept.insert(0, group)
@@ -262,6 +287,11 @@ class Scorer:
                 for batch in BatchIterator(data, self.batch_size, device=self.device)
             ]
             return torch.cat(scores).float().cpu().numpy()
+
+
+def _no_scores(kept: pa.Table) -> pa.Table:
+    """Returns the result of scoring no rows."""
+    return kept.slice(0, 0).append_column(SCORE, pa.array([], pa.float32()))
 
 
 def _to_table(rows: Any) -> pa.Table:

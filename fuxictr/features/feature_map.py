@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.errors import ConfigError, DataError, as_names, did_you_mean
 from fuxictr.features.reading import check_counts, find, list_features, list_labels, read_json
 from fuxictr.features.specs import (
     FIELD_TYPES,
@@ -203,6 +203,7 @@ class FeatureMap:
             except ValueError as error:
                 raise ConfigError(f"key 'feature_specs': {error}") from None
         if use_features is not None:
+            use_features = as_names(use_features, "key 'use_features'")
             self._check_names(use_features, "use_features")
             changed._keep_only(use_features)
         if not changed.num_fields:

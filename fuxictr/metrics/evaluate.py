@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fuxictr.errors import ConfigError, DataError, nearest
+from fuxictr.errors import ConfigError, DataError, as_names, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
 from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, logloss
 
@@ -79,7 +79,7 @@ def check_groups(metrics: Iterable[str], group_ids: np.ndarray | None) -> None:
     Raises:
         ConfigError: there are none, or a metric is unknown.
     """
-    for metric in map(find_metric, metrics):
+    for metric in map(find_metric, as_names(metrics, "metrics")):
         if metric.needs_groups and group_ids is None:
             raise ConfigError(
                 f"key 'group_id': metric '{metric.name}' needs the name of a column whose equal "
@@ -126,7 +126,7 @@ def evaluate_defined(
 
     Arguments and errors are those of ``evaluate_metrics``, but for UndefinedMetricError.
     """
-    names = list(metrics)
+    names = as_names(metrics, "metrics")
     check_groups(names, group_ids)
     found = [find_metric(name) for name in names]
     compute: dict[str, Callable[..., float]] = METRICS
@@ -177,7 +177,7 @@ def find_undefined(
         ConfigError: an unknown metric, or a group metric without ``group_ids``.
         DataError: labels other than 0 and 1, or none.
     """
-    names = list(metrics)
+    names = as_names(metrics, "metrics")
     parts: list[np.ndarray] = []
     num_rows = num_seen = 0
 

@@ -93,7 +93,7 @@ def array_schema(
 
 
 def list_widths(path: Path) -> dict[str, int]:
-    """Returns column -> width of its first row, of the columns that hold lists.
+    """Returns column -> width of its first row, of the columns that hold lists; none without rows.
 
     Args:
         path: a parquet, npz or h5 file, known by its suffix.
@@ -106,7 +106,9 @@ def list_widths(path: Path) -> dict[str, int]:
     names = [name for name, kind in schema.items() if is_list(kind)]
     reader = read_parquet if data_format == "parquet" else read_arrays
     rows = next(reader(path, names, 1), None) if names else None
-    return {} if rows is None else {name: len(rows[name][0].as_py() or ()) for name in names}
+    if rows is None or not rows.num_rows:
+        return {}
+    return {name: len(rows[name][0].as_py() or ()) for name in names}
 
 
 def count_rows(path: Path, data_format: str, column: str) -> int:

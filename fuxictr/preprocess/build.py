@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fuxictr.array_files import span
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess.cache import (
@@ -28,9 +29,10 @@ from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import hash_files, read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
+from fuxictr.preprocess.origins import origins_of, say_encoded, say_passed_over, say_splits
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
-from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
+from fuxictr.preprocess.sources import check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
 from fuxictr.preprocess.writing import SplitWriter
 
@@ -64,7 +66,12 @@ def prepare_dataset(
                 f"dataset '{config.dataset_id}': --rebuild: its rows are encoded already "
                 "(rebuild_dataset: false, or no feature_cols), so there is nothing to build"
             )
-        return _read_existing(config, Path(base_dir))
+        encoded = _read_existing(config, Path(base_dir))
+        if encoded.encoders_hash:  # of a build from raw rows
+            _say_known(dataset_folder(config, Path(base_dir)))
+        else:
+            say_encoded(encoded.paths, next(iter(encoded.feature_map.features)))
+        return encoded
     if processor_class is None:
         processor_class = load_processor(config.processor, Path(base_dir))
     return _prepare(processor_class.from_config(config), Path(base_dir), rebuild, verbose)
@@ -163,6 +170,8 @@ def _prepare(
             if not rebuild and stale_reason(folder, key) is None:
                 return _reuse(folder, config.dataset_id)
             logger.info("Building dataset '%s' in %s: %s", config.dataset_id, folder, reason)
+            for split in splits:
+                say_passed_over(f"{split.name}_data", split.given, split.passed_over)
             with staging_folder(folder) as staging:
                 summary = _encode_splits(processor, splits, staging, verbose)
                 publish(staging, folder, {**key, **summary})
@@ -173,7 +182,13 @@ def _prepare(
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
+    _say_known(folder)
     return read_finished(folder, dataset_id)
+
+
+def _say_known(folder: Path) -> None:
+    known = read_key(folder) or {}
+    say_splits(known.get("rows", {}), known.get("origins", {}))
 
 
 def _check_sources(
@@ -206,11 +221,13 @@ def _encode_splits(
     processor: FeatureProcessor, splits: Sequence[Split], folder: Path, verbose: int
 ) -> dict[str, Any]:
     config, start = processor.config, time.perf_counter()
-    codes = None
+    codes, file_rows = None, []
     if config.valid_size or config.test_size:
         files = splits[0].files
-        column = processor.raw_columns()[0]
-        codes = split_codes(config, count_rows(files, SourceFormat.of(config), column))
+        file_rows = count_rows(files, processor.source_format, processor.raw_columns()[0])
+        if not sum(file_rows):
+            raise DataError(f"dataset '{config.dataset_id}': train_data: {span(files)}: no rows")
+        codes = split_codes(config, sum(file_rows))
         frames = processor.frames(files, "Fit", verbose)
         processor.fit(rows_of(frames, codes, "train"))
     else:
@@ -237,8 +254,10 @@ def _encode_splits(
         f"{sum(rows.values()) / seconds:,.0f}",
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
+    origins = origins_of(splits, codes, file_rows)
+    say_splits(rows, origins)
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    return {"rows": rows, **hashes}
+    return {"rows": rows, "origins": origins, **hashes}
 
 
 def _encode(

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from fuxictr.array_files import natural_order, partitions
 from fuxictr.errors import DataError
 from fuxictr.files import file_sha256
 from fuxictr.preprocess.processor import FeatureProcessor
@@ -20,11 +21,11 @@ from fuxictr.preprocess.publishing import (
     complete,
     published_files,
 )
-from fuxictr.preprocess.sources import find_files
+from fuxictr.preprocess.raw_files import search_files
 from fuxictr.preprocess.splitting import SPLITS
 
 # Raise it whenever the same config and rows are encoded differently from before.
-ENCODER_VERSION = 2
+ENCODER_VERSION = 3
 # Keys of the dataset config that change what is written, beside those of the columns.
 _HASHED_KEYS = (
     "data_format",
@@ -48,21 +49,28 @@ class Split:
         name: its name.
         given: file, folder or glob as the config has it.
         files: the files found, in order.
+        passed_over: what was seen beside them.
         error: why there are none, or None.
     """
 
     name: str
     given: str
     files: list[Path] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
     error: DataError | None = None
 
-    def fingerprint(self, is_full: bool) -> dict[str, Any]:
+    def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
         """Returns name, size, modification time and a hash of each file's content.
 
         Args:
             is_full: hash all bytes, not only a sample of them.
+            columns: the raw columns that are read; of partition folders those values count.
         """
-        return {"given": self.given, "files": [fingerprint(path, is_full) for path in self.files]}
+        files = [fingerprint(path, is_full) for path in self.files]
+        for path, known in zip(self.files, files, strict=True):
+            values = {n: v for n, v in partitions(path).items() if n in columns}
+            known.update({"folders": values} if values else {})
+        return {"given": self.given, "files": files}
 
 
 def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
@@ -74,16 +82,28 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
         if given is None:
             continue
         try:
-            files = find_files(given, key, base_dir, config.data_format)
-            splits.append(Split(name, given, files))
+            found = search_files(given, key, base_dir, config.data_format)
+            # A glob may find what a build wrote below the raw files.
+            written = {path for path in found.files if _is_written(path)}
+            files = [path for path in found.files if path not in written] or found.files
+            passed_over = [*found.passed_over, *(path for path in found.files if path not in files)]
+            splits.append(Split(name, given, files, passed_over))
         except DataError as error:
             splits.append(Split(name, given, error=error))
     return splits
 
 
+def _is_written(path: Path) -> bool:
+    """Returns whether a file is one that a build of some dataset wrote."""
+    beside, above = path.parent, path.parent.parent
+    return path.name in published_files(beside) or (
+        f"{beside.name}/{path.name}" in published_files(above)
+    )
+
+
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
     """Returns all that decides what is written: encoder version, config and raw files."""
-    is_full = processor.config.source_hash == "full"
+    is_full, columns = processor.config.source_hash == "full", processor.raw_columns()
     vectors = {
         column.name: processor.pretrained_path(column)
         for column in processor.columns
@@ -92,7 +112,7 @@ def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, 
     return {
         "encoder_version": ENCODER_VERSION,
         "config": config_key(processor),
-        "sources": {split.name: split.fingerprint(is_full) for split in splits},
+        "sources": {split.name: split.fingerprint(is_full, columns) for split in splits},
         "vectors": {
             name: fingerprint(path, is_full=True)["content"]
             for name, path in vectors.items()
@@ -106,6 +126,7 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
     config, expressions = processor.config, processor.expressions
     return {
         **{name: getattr(config, name) for name in _HASHED_KEYS},
+        "header": list(processor.source_format.dialect.names or ()) or True,
         "columns": {c.name: asdict(c.config) for c in processor.all_columns},
         "order": [c.name for c in processor.all_columns],
         "preprocess": {name: str(e) for name, e in expressions.by_column.items()},
@@ -120,7 +141,7 @@ def config_key(processor: FeatureProcessor) -> dict[str, Any]:
 
 def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
     """Returns a config key without what only says how rows are read, divided and written."""
-    without = {*_HASHED_KEYS, "splits"} - {"min_categr_count"}
+    without = {*_HASHED_KEYS, "header", "splits"} - {"min_categr_count"}
     return {name: value for name, value in key.items() if name not in without}
 
 
@@ -173,8 +194,9 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
         splits: names of the folders in it that are looked at.
     """
     ours = published_files(folder)
-    parts = [path for split in splits for path in sorted((folder / split).glob("*.parquet"))]
-    return [path for path in parts if path.relative_to(folder).as_posix() not in ours]
+    parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
+    foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
+    return sorted(foreign, key=natural_order)
 
 
 def _load_key(folder: Path) -> dict[str, Any] | None:

@@ -28,6 +28,8 @@ class CsvDialect:
     Attributes:
         separator: the character between two cells.
         quote_char: the character around a cell that holds separators, or None.
+        names: of the columns of files without a header; None = they have one.
+        label: the column that such a file may lack, where it is the only one.
 
     Raises:
         ConfigError: they are one character.
@@ -35,6 +37,8 @@ class CsvDialect:
 
     separator: str = ","
     quote_char: str | None = '"'
+    names: tuple[str, ...] | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if self.separator == self.quote_char:
@@ -59,9 +63,10 @@ def open_csv(path: Path) -> IO[bytes]:
 def csv_rows(
     path: Path, dialect: CsvDialect, strict: bool = True, most_bytes: int = 2 * BLOCK
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line of the row's end, cells), the header first; empty lines are no rows.
+    """Yields (line of the row's end, cells), the header first, where there is one.
 
-    Bytes that are no UTF-8 become lone surrogates. A blank first line is an empty header.
+    An empty line is no row, but one of an empty cell where there is one column: so polars writes
+    it. A blank first line is an empty header. Bytes that are no UTF-8 become lone surrogates.
 
     Args:
         path: the file.
@@ -80,12 +85,16 @@ def csv_rows(
     ):
         lines = _Lines(file, most_bytes)
         reader = dialect.reader(lines, strict)
+        width = len(dialect.names or ())
         for index, row in enumerate(reader):
             if not index and lines.last.endswith("\r"):
                 raise csv.Error("it ends in a carriage return alone")
             lines.num_bytes = 0
-            if row or not index:
-                yield reader.line_num, row
+            is_header = dialect.names is None and not index
+            if is_header:
+                width = len(row)
+            if row or is_header or width == 1:
+                yield reader.line_num, row if row or is_header else [""]
 
 
 def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
@@ -93,9 +102,10 @@ def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
 
     Rows count from 0, below the header; lines from 1.
     """
+    num_headers = int(dialect.names is None)
     with contextlib.suppress(csv.Error, *DAMAGE):
         for index, (line, _) in enumerate(csv_rows(path, dialect, strict=False)):
-            if index == row + 1:
+            if index == row + num_headers:
                 return line
     return None
 
@@ -112,9 +122,10 @@ def csv_fault(
         most_bytes: bytes that a row may have.
     """
     index = 0
+    start = int(dialect.names is not None)  # rows count from 1, a header is row 0
     try:
-        for index, (line, cells) in enumerate(csv_rows(path, dialect, True, most_bytes)):
-            fault = _row_fault(header, cells)
+        for index, (line, cells) in enumerate(csv_rows(path, dialect, True, most_bytes), start):
+            fault = _row_fault(header, cells, dialect)
             if fault is not None:
                 return f"{path}: row {index} (line {line}){fault}"
     except DAMAGE as error:
@@ -133,9 +144,10 @@ def shown(name: str) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _row_fault(header: list[str], cells: list[str]) -> str | None:
+def _row_fault(header: list[str], cells: list[str], dialect: CsvDialect) -> str | None:
     if len(cells) != len(header):
-        return f": found {len(cells)} cells, allowed: {len(header)}, as in the header"
+        where = "in the header" if dialect.names is None else "in the first row"
+        return f": found {len(cells)} cells, allowed: {len(header)}, as {where}"
     for name, cell in zip(header, cells, strict=True):
         if not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell):
             raw = cell.encode("utf-8", "surrogateescape")

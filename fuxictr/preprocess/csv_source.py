@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.preprocess.csv_quotes import QuoteWatch
 from fuxictr.preprocess.csv_rows import BLOCK, DAMAGE, CsvDialect, csv_fault, csv_rows, shown
 
-_SEPARATORS = ",;\t|:"
+_SEPARATORS = ",;\t|:\x01"
+# What a label may be beside 0 and 1, for a first look.
+_LABELS = ("", "true", "false", "t", "f", "yes", "no", "y", "n")
 _MOST_SHOWN, _MOST_COMPARED = 50, 10_000
 
 
@@ -27,11 +30,14 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
         DataError: see sources.read_frames.
     """
     header = csv_header(path, dialect)
-    check_columns(header, columns, str(path), dialect.separator)
+    _check_label(path, header, columns, dialect)
+    check_columns(header, columns, str(path), dialect)
+    if _first_row(path, dialect) == []:
+        return
     watch = QuoteWatch(dialect.separator, dialect.quote_char)
     is_verified = False
     try:
-        for batch in _batches(path, columns, dialect, watch):
+        for batch in _batches(path, header, columns, dialect, watch):
             if watch.is_suspicious and not is_verified:
                 _verify(path, header, dialect)
                 is_verified = True
@@ -44,13 +50,14 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
 
 
 def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
-    """Returns the names of the columns.
+    """Returns the names of the columns, of a file without a header those of the dialect.
 
     Raises:
-        DataError: the file is empty, damaged, or its header is no UTF-8 text.
+        DataError: the file is empty, damaged, its header is no UTF-8 text, or there are more or
+            fewer columns than names.
         ConfigError: it is a parquet file.
     """
-    if path.stat().st_size == 0:
+    if path.stat().st_size == 0 and dialect.names is None:
         raise DataError(f"{path}: the file is empty")
     if is_parquet(path):
         raise ConfigError(f"{path}: a parquet file; key 'data_format': found csv, set parquet")
@@ -62,6 +69,8 @@ def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
         raise DataError(f"{path}: damaged, or not a gzip file ({brief(error)})") from error
     except csv.Error as error:
         raise DataError(f"{path}: line 1: not readable ({brief(error)})") from error
+    if dialect.names is not None:
+        return _own_names(path, header, dialect)
     if header is None:
         raise DataError(f"{path}: the file is empty")
     if not header:
@@ -75,7 +84,7 @@ def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
 
 
 def check_columns(
-    found: Sequence[str], columns: Sequence[str], where: str, separator: str | None = None
+    found: Sequence[str], columns: Sequence[str], where: str, dialect: CsvDialect | None = None
 ) -> None:
     """Raises DataError where a column is missing or named twice.
 
@@ -83,15 +92,19 @@ def check_columns(
         found: the names that there are.
         columns: the names that are needed.
         where: the file.
-        separator: that of a csv; null = it is none.
+        dialect: that of a csv; null = it is none.
     """
+    hint = "" if dialect is None or dialect.names else _no_header_hint(found, columns)
     repeated = [name for name, count in Counter(found).items() if count > 1]
     if repeated:
-        raise DataError(f"{where}: the header names column '{shown(repeated[0])}' more than once")
+        raise DataError(
+            f"{where}: the header names column '{shown(repeated[0])}' more than once{hint}"
+        )
     missing = [name for name in columns if name not in found]
     if not missing:
         return
-    if separator is not None and len(found) == 1 and len(columns) > 1:
+    if dialect is not None and len(found) == 1 and len(columns) > 1:
+        separator = dialect.separator
         others = [c for c in _SEPARATORS if c != separator and c in found[0]]
         if others:
             best = max(others, key=found[0].count)
@@ -103,7 +116,7 @@ def check_columns(
     raise DataError(
         f"{where}: column '{missing[0]}' is missing{did_you_mean(missing[0], near)}; "
         f"found: {', '.join(map(shown, found[:_MOST_SHOWN]))}"
-        f"{f' and {len(found) - _MOST_SHOWN:,} more' if len(found) > _MOST_SHOWN else ''}"
+        f"{f' and {len(found) - _MOST_SHOWN:,} more' if len(found) > _MOST_SHOWN else ''}{hint}"
     )
 
 
@@ -129,19 +142,94 @@ def _begins(path: Path, magic: bytes) -> bool:
         return file.read(len(magic)) == magic
 
 
+def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
+    """Returns the names of a file without a header; one to score may lack the label."""
+    names = list(dialect.names or ())
+    unlabelled = [name for name in names if name != dialect.label]
+    if first_row and len(first_row) > 1 and set(first_row) <= set(names):
+        raise DataError(
+            f"{path}: line 1: found the names of the columns; key 'header': found false, or a "
+            "list, set true"
+        )
+    for found in (names, unlabelled):
+        if first_row is None or len(first_row) == len(found):
+            return found
+    raise DataError(
+        f"{path}: line 1: found {len(first_row or ())} fields, but {len(names)} columns are named: "
+        f"{', '.join(map(shown, names[:_MOST_SHOWN]))}; key 'header': name the file's columns in "
+        "order, as header: [label, I1, ...]"
+    )
+
+
+def _check_label(
+    path: Path, header: Sequence[str], columns: Sequence[str], dialect: CsvDialect
+) -> None:
+    """Raises DataError where a file without a header has no label, or has it at another place."""
+    if dialect.names is None or dialect.label not in columns:
+        return
+    order = f"found the order {', '.join(map(shown, dialect.names[:_MOST_SHOWN]))}"
+    if dialect.label not in header:
+        raise DataError(
+            f"{path}: line 1: found {len(header)} fields, but {len(dialect.names)} columns are "
+            f"named; key 'header': {order}"
+        )
+    row = _first_row(path, dialect)
+    cell = row[header.index(dialect.label)].strip().lower() if row else ""
+    if cell not in _LABELS and not _is_number(cell, (0, 1)):
+        raise DataError(
+            f"{path}: row 1, column '{dialect.label}': found {cell[:60]!r}, allowed: 0 or 1; key "
+            f"'header': {order}; where the file has another, name its columns, as header: [a, y]"
+        )
+
+
+def _first_row(path: Path, dialect: CsvDialect) -> list[str] | None:
+    """Returns the first row of data; it is empty where there is none, None where it is broken."""
+    num_headers = int(dialect.names is None)
+    try:
+        rows = list(itertools.islice(csv_rows(path, dialect), num_headers + 1))
+    except (csv.Error, *DAMAGE):
+        return None
+    return rows[num_headers][1] if len(rows) > num_headers else []
+
+
+def _no_header_hint(found: Sequence[str], columns: Sequence[str]) -> str:
+    """Returns what to set where the first line seems to be a row of data; nothing otherwise."""
+    is_data = any(not cell.strip() or _is_number(cell) for cell in found[:_MOST_COMPARED])
+    has_other_names = any(
+        name in found or did_you_mean(name, map(shown, found[:_MOST_COMPARED])) for name in columns
+    )
+    if not is_data and has_other_names:
+        return ""
+    return "; where the first line is a row and no header, set header: false (docs/data.md)"
+
+
+def _is_number(cell: str, allowed: Sequence[float] = ()) -> bool:
+    try:
+        return float(cell) in allowed or not allowed
+    except ValueError:
+        return False
+
+
 def _batches(
-    path: Path, columns: Sequence[str], dialect: CsvDialect, watch: QuoteWatch
+    path: Path,
+    header: list[str],
+    columns: Sequence[str],
+    dialect: CsvDialect,
+    watch: QuoteWatch,
 ) -> Iterator[pa.RecordBatch | None]:
     # Yields the rows and, when ``watch`` has seen all bytes, None.
     with (
         _WatchedFile(path, watch) as file,
         pa_csv.open_csv(
             file,
-            read_options=pa_csv.ReadOptions(block_size=BLOCK),
+            read_options=pa_csv.ReadOptions(
+                block_size=BLOCK, column_names=None if dialect.names is None else header
+            ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=dialect.separator,
                 quote_char=dialect.quote_char or False,
                 newlines_in_values=dialect.quote_char is not None,
+                ignore_empty_lines=len(header) > 1,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: pa.string() for name in columns}, include_columns=columns

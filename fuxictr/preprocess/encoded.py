@@ -118,10 +118,10 @@ def _names_raw_rows(given: str) -> bool:
 def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> FeatureMap:
     feature_map = FeatureMap(config.dataset_id, train.parent)
     feature_map.labels = [config.label().name]
-    file = find_encoded(train)[0]
-    widths = array_sources.list_widths(file)
+    files = find_encoded(train)
+    widths = next((found for found in map(array_sources.list_widths, files) if found), {})
     for column in config.columns():
-        spec = _spec(column, widths, str(file))
+        spec = _spec(column, widths, str(files[0]))
         feature_map.features[column.name] = spec
         if column.pretrained_emb is not None:
             path = (base_dir / Path(column.pretrained_emb).expanduser()).resolve()

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from fuxictr.config import ColumnConfig, DatasetConfig
-from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS
+from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS, copy_from
 from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.preprocess.row_wise import RowWise
 from fuxictr.preprocess.sources import Frame
 from fuxictr.preprocess.values import naming_cell, read_values, to_arrow, to_series
 
 # A function's name with the name of a column, as copy_from(user).
 _CALL = re.compile(r"(\w+)\(\s*([^()]+?)\s*\)")
+
+# An expression that takes the numbers that polars gives the texts of a category as it meets them.
+_NUMBERED = re.compile(
+    r"cast\(Categorical\)(?:\.(?:strict_)?cast\(U?Int|.*\.to_physical\(\))", re.DOTALL
+)
 
 
 class Expressions:
@@ -39,10 +47,15 @@ class Expressions:
     ) -> None:
         functions = {**COLUMN_FUNCTIONS, **methods}
         self.by_column: dict[str, pl.Expr] = {}
+        self._functions = {c.name: str(c.preprocess) for c in columns if c.preprocess}
+        self._checks: dict[str, RowWise] = {}
+        self._raw = _raw_entries(config)
         for column in columns:
             if column.preprocess:
-                self.by_column[column.name] = _make(column, functions)
-        self._raw = _raw_entries(config)
+                self.by_column[column.name], is_own = _make(column, functions)
+                if is_own:  # made anew, so that it does not know the values that it has met
+                    again = functools.partial(_evaluate, _make(column, functions)[0])
+                    self._checks[column.name] = RowWise(again)
 
     def inputs(self, columns: Sequence[str]) -> list[str]:
         """Returns the names of the raw columns that the expressions of ``columns`` read."""
@@ -53,30 +66,32 @@ class Expressions:
         """Returns those of ``columns`` that are made (rows,), by name.
 
         Raises:
-            DataError: an input does not fit its dtype, or an expression fails on the rows.
+            DataError: an input does not fit its dtype, an expression fails on the rows, or gives a
+                row another value where other rows are around it.
         """
         chosen = {name: e for name, e in self.by_column.items() if name in columns}
         if not chosen:
             return {}
-        inputs = pl.DataFrame([self._read(frame, name) for name in self.inputs(columns)])
+        num_rows = frame.table.num_rows
+        inputs = {name: self._read(frame, name) for name in self.inputs(columns)}
         made = {}
         for name, expression in chosen.items():
+            read = [inputs[raw] for raw in self.inputs([name])]
+            rows = pl.DataFrame(read or {"row": np.zeros(num_rows, dtype=np.int8)})
+            where = f"column '{name}': its preprocess function '{self._functions[name]}'"
             try:
-                values = inputs.select(expression.alias(name))[name]
+                values = _evaluate(expression, rows)
             except Exception as error:  # a user's function may raise anything
                 text = (str(error).splitlines() or [""])[0]
                 raise DataError(
-                    f"{frame.locate(0)} and after, column '{name}': its preprocess function "
-                    f"failed: {type(error).__name__}: {text}"
+                    f"{frame.locate(0)} and after, {where} failed: {type(error).__name__}: {text}"
                 ) from error
-            num_rows = frame.table.num_rows
-            if len(values) == 1:  # a constant
-                values = values.new_from_index(0, num_rows)
             if len(values) != num_rows:
                 raise DataError(
-                    f"{frame.locate(0)} and after, column '{name}': its preprocess function gave "
-                    f"{len(values)} values, allowed: {num_rows}, one a row"
+                    f"{frame.locate(0)} and after, {where} gave {len(values)} values, allowed: "
+                    f"{num_rows}, one a row"
                 )
+            self._check(name, frame, rows, values)
             made[name] = pa.chunked_array([to_arrow(values)])
         return made
 
@@ -85,31 +100,64 @@ class Expressions:
         return self._raw.get(name, ("str", None))
 
     def _read(self, frame: Frame, name: str) -> pl.Series:
-        dtype, fill = self.raw_entry(name)
+        dtype, _ = self.raw_entry(name)
         with naming_cell(frame, name):
             values = read_values(to_series(frame.table.column(name)), dtype)
-        if fill is None:
-            fill = "" if dtype == "str" else 0
-        filler = pl.Series([fill]).cast(values.dtype, strict=False)[0]
+        filler = self._filler(values.alias(name))[0]
         return values.fill_null(filler).alias(name) if filler is not None else values.alias(name)
 
+    def _filler(self, values: pl.Series) -> pl.Series:
+        """Returns what missing cells of an input are filled with, as one cell."""
+        dtype, fill = self.raw_entry(values.name)
+        if fill is None:
+            fill = "" if dtype == "str" else 0
+        return pl.Series(values.name, [fill]).cast(values.dtype, strict=False)
 
-def _make(column: ColumnConfig, functions: dict[str, Any]) -> pl.Expr:
+    def _check(self, name: str, frame: Frame, rows: pl.DataFrame, values: pl.Series) -> None:
+        if name not in self._checks:
+            return
+        filler = pl.DataFrame([self._filler(column) for column in rows])
+        difference = self._checks[name].find(rows, values, filler)
+        if difference is not None:
+            raise DataError(
+                f"{frame.locate(difference.row)}, column '{name}': its preprocess function "
+                f"'{self._functions[name]}' looks beyond its row: it {difference.found}; allowed: "
+                "what depends on its own row alone (docs/data.md)"
+            )
+
+
+def _evaluate(expression: pl.Expr, rows: pl.DataFrame) -> pl.Series:
+    values = rows.select(expression.alias("made"))["made"]
+    return values.new_from_index(0, rows.height) if len(values) == 1 else values  # a constant
+
+
+def _make(column: ColumnConfig, functions: dict[str, Any]) -> tuple[pl.Expr, bool]:
+    """Returns a column's expression, and whether its function is a user's own."""
     call = _CALL.fullmatch(str(column.preprocess))
-    name, argument = call.groups() if call else (str(column.preprocess), column.name)
+    name, argument = call.groups() if call else (str(column.preprocess), None)
     if name not in functions:
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': no function '{name}'"
             f"{did_you_mean(name, functions)}; allowed: {', '.join(sorted(functions))}, or a "
             "method of your own FeatureProcessor (key 'processor')"
         )
-    expression = functions[name](argument)
+    is_own = functions[name].__module__ != copy_from.__module__
+    if is_own:
+        expression = functions[name](argument or column.name)
+    else:
+        expression = functions[name](column.name, argument)
     if not isinstance(expression, pl.Expr):
         raise ConfigError(
             f"column '{column.name}': key 'preprocess': function '{name}' returned "
             f"{type(expression).__name__}, allowed: a polars expression (pl.Expr)"
         )
-    return expression
+    if is_own and _NUMBERED.search(str(expression)):
+        raise ConfigError(
+            f"column '{column.name}': key 'preprocess': function '{name}' takes the number of a "
+            "category, which depends on the rows that the process met before; allowed: the "
+            "category's text, or pl.Enum"
+        )
+    return expression, is_own
 
 
 def _raw_entries(config: DatasetConfig) -> dict[str, tuple[str, Any]]:

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from fuxictr.config import DatasetConfig
-from fuxictr.errors import ConfigError, DataError
+from fuxictr.errors import ConfigError, DataError, as_names
 from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import pretrained
@@ -22,15 +22,9 @@ from fuxictr.preprocess.encoder_files import restore_encoders, save_encoders
 from fuxictr.preprocess.expressions import Expressions
 from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
 from fuxictr.preprocess.parallel import each_column
+from fuxictr.preprocess.raw_files import find_files, format_of_config
 from fuxictr.preprocess.raw_types import RawTypes
-from fuxictr.preprocess.sources import (
-    Frame,
-    SourceFormat,
-    estimate_rows,
-    find_files,
-    read_frames,
-    table_frames,
-)
+from fuxictr.preprocess.sources import Frame, estimate_rows, read_frames, table_frames
 from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.progress import progress_bar
 
@@ -100,6 +94,7 @@ class FeatureProcessor:
         self.feature_map: FeatureMap | None = None
         self._given: dict[str, tuple[pl.Series, int]] = {}
         self._types = RawTypes(self.text_columns())
+        self.source_format = format_of_config(self.config, self.raw_columns())
 
     @classmethod
     def from_config(cls, config: DatasetConfig) -> FeatureProcessor:
@@ -177,7 +172,7 @@ class FeatureProcessor:
         fields: Sequence[str] | None = None,
     ) -> Iterator[Frame]:
         """Yields the raw columns of a source by frames, under a progress bar."""
-        names, source_format = self.raw_columns(fields), SourceFormat.of(self.config)
+        names, source_format = self.raw_columns(fields), self.source_format
         if isinstance(source, pl.DataFrame):
             table = source.to_arrow(compat_level=pl.CompatLevel.oldest())
             frames = table_frames(table, names)
@@ -282,7 +277,8 @@ class FeatureProcessor:
         return feature_map
 
     def _chosen(self, fields: Sequence[str] | None) -> list[Column]:
-        return [c for c in self.all_columns if fields is None or c.name in fields]
+        names = None if fields is None else as_names(fields, "fields")
+        return [c for c in self.all_columns if names is None or c.name in names]
 
     def _by_name(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)

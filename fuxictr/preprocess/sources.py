@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fuxictr.config import DatasetConfig
-from fuxictr.errors import DataError, did_you_mean
+from fuxictr.array_files import partitions
+from fuxictr.errors import DataError
 from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.arrow_types import check_table, join, kind_of, texts_agree
 from fuxictr.preprocess.csv_rows import CsvDialect, line_of_row
@@ -23,44 +22,17 @@ from fuxictr.preprocess.csv_source import (
     is_parquet,
     read_csv,
 )
+from fuxictr.preprocess.raw_files import SUFFIXES, SourceFormat
 
 # Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
 # in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
 # Bytes that the raw cells of a frame may have: no honest row has over 20,000 of them.
 _FRAME_BYTES = 2 << 30
-_SUFFIXES = {
-    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
-    "parquet": (".parquet",),
-    "npz": (".npz",),
-    "h5": (".h5",),
-}
 
 
-@dataclass(frozen=True)
-class SourceFormat:
-    """The form of raw files.
-
-    Attributes:
-        name: csv, parquet, npz or h5.
-        dialect: that of a csv.
-    """
-
-    name: str
-    dialect: CsvDialect = field(default_factory=CsvDialect)
-
-    @classmethod
-    def of(cls, config: DatasetConfig) -> SourceFormat:
-        """Returns the form that a dataset config names."""
-        return cls(config.data_format, CsvDialect(config.separator, config.quote_char))
-
-
-def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
-    """Returns the form that the ending of a path names, or ``otherwise``."""
-    for name, suffixes in _SUFFIXES.items():
-        if given.endswith(suffixes):
-            return SourceFormat(name, otherwise.dialect)
-    return otherwise
+class NoRowsError(DataError):
+    """Files or a table without rows, which may be scored but not learnt from."""
 
 
 @dataclass(frozen=True)
@@ -90,47 +62,20 @@ class Frame:
         index = first + row - start
         if path is None:
             return f"the given table: row {index + 1}"
-        is_text = path.name.endswith(_SUFFIXES["csv"]) or not (
+        is_text = path.name.endswith(SUFFIXES["csv"]) or not (
             path.suffix in (".npz", ".h5") or is_parquet(path)
         )
         line = line_of_row(path, index, self.dialect) if is_text else None
         return f"{path}: row {index + 1}{'' if line is None else f' (line {line})'}"
 
 
-def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
-    """Returns the files of a split, sorted by name.
-
-    Args:
-        given: a file, a folder (all of its files of the format) or a glob.
-        key: the config key that gave it.
-        base_dir: folder that relative paths resolve against.
-        data_format: csv, parquet, npz or h5.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    path = (base_dir / Path(given).expanduser()).resolve()
-    if path.is_file():
-        return [path]
-    suffixes = _SUFFIXES[data_format]
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.name.endswith(suffixes))
-    else:
-        found = [Path(name) for name in sorted(glob.glob(str(path)))]
-    files = [file for file in found if file.is_file() and not file.name.startswith(".")]
-    if not files:
-        kind = f"no .{data_format} file in this folder" if path.is_dir() else "no such file"
-        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path}: {kind} (key '{key}': '{given}'){did_you_mean(path.name, near)}")
-    return files
-
-
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order.
+    """Yields the rows of the files in order; a file may have none, but not all of them.
 
-    A csv cell is read as the text that is written there.
+    A csv cell is read as the text that is written there, and so is the value of a partition folder
+    (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
 
     Args:
         files: what find_files returned.
@@ -138,21 +83,17 @@ def read_frames(
         columns: names of the raw columns to read.
 
     Raises:
-        DataError: a file is empty, lacks a column, or is not readable; names the row if it has one.
+        DataError: a file lacks a column or is not readable; names the row if it has one.
+        NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
-    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
-    reader = {
-        "csv": functools.partial(read_csv, dialect=dialect),
-        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
-        "npz": arrays,
-        "h5": arrays,
-    }[source_format.name]
     pending: list[tuple[Path, int, pa.Table]] = []
-    num_pending = 0
+    num_pending = num_frames = 0
     for path in files:
         row = 0
-        for table in reader(path, columns):
+        for table in _read_file(path, source_format, columns):
+            if not table.num_rows:
+                continue
             pending.append((path, row, table))
             row += table.num_rows
             if sum(part.nbytes for _, _, part in pending) > _FRAME_BYTES:
@@ -164,23 +105,26 @@ def read_frames(
             while num_pending >= FRAME_ROWS:
                 frame, pending = _cut_frame(pending, dialect)
                 num_pending -= frame.table.num_rows
+                num_frames += 1
                 yield frame
-        if not row:
-            raise DataError(f"{path}: no rows")
     if num_pending:
         yield _cut_frame(pending, dialect)[0]
+    elif not num_frames:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        raise NoRowsError(f"{files[0]}{more}: no rows")
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
     """Yields the rows of a table in memory.
 
     Raises:
-        DataError: a column is missing, or there are no rows.
+        DataError: a column is missing.
+        NoRowsError: there are no rows.
     """
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
-        raise DataError("the given table: no rows")
+        raise NoRowsError("the given table: no rows")
     for start in range(0, table.num_rows, FRAME_ROWS):
         chosen = table.select(list(columns)).slice(start, FRAME_ROWS)
         yield Frame(chosen, ((0, None, start),))
@@ -201,18 +145,16 @@ def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: st
     """Returns about how many rows the files hold, for a progress bar."""
     if source_format.name == "csv":
         return int(sum(estimate_csv_rows(path) for path in files))
-    return count_rows(files, source_format, column)
+    return sum(count_rows(files, source_format, column))
 
 
-def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
-    """Returns how many rows a column of the files has; a csv is read for it.
+def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> list[int]:
+    """Returns how many rows a column of each file has; a csv is read for it.
 
     Raises:
         DataError: a file is not readable, or has no such column.
     """
-    if source_format.name == "csv":
-        return sum(f.table.num_rows for f in read_frames(files, source_format, [column]))
-    return sum(array_sources.count_rows(path, source_format.name, column) for path in files)
+    return [_count_rows(path, source_format, column) for path in files]
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
@@ -241,10 +183,60 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
             if first == "null":
                 known[name] = (kind, path)
             elif not texts_agree(first, kind):
+                if not array_sources.count_rows(path, data_format, name):
+                    continue
+                if not array_sources.count_rows(where, data_format, name):
+                    known[name] = (kind, path)
+                    continue
                 raise DataError(
                     f"{path}: column '{name}': found {kind} values, but {first} values in {where}; "
                     "write both files with one type, or set the column's dtype to int or float"
                 )
+
+
+def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str]) -> pa.Table:
+    """Returns columns of a file as a table without rows; those that are no arrays are texts."""
+    types = {}
+    if source_format.name != "csv":
+        types = array_sources.array_schema(path, source_format.name, columns)
+    return pa.table({name: pa.array([], types.get(name, pa.string())) for name in columns})
+
+
+def _read_file(
+    path: Path, source_format: SourceFormat, columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
+    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
+    reader = {
+        "csv": functools.partial(read_csv, dialect=source_format.dialect),
+        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
+        "npz": arrays,
+        "h5": arrays,
+    }[source_format.name]
+    values = partition_values(path, source_format, columns)
+    own = [name for name in columns if name not in values]
+    for table in reader(path, own or column_names(path, source_format)[:1]):
+        for name, value in values.items():
+            cells = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
+            table = table.append_column(name, cells)
+        yield table.select(list(columns))
+
+
+def partition_values(
+    path: Path, source_format: SourceFormat, columns: Sequence[str]
+) -> dict[str, str | None]:
+    """Returns column -> value, of those of the columns that only the file's folders have."""
+    values = {name: value for name, value in partitions(path).items() if name in columns}
+    own = column_names(path, source_format) if values else []
+    return {name: value for name, value in values.items() if name not in own}
+
+
+def _count_rows(path: Path, source_format: SourceFormat, column: str) -> int:
+    if source_format.name == "csv":
+        return sum(table.num_rows for table in _read_file(path, source_format, [column]))
+    if partition_values(path, source_format, [column]):
+        column = column_names(path, source_format)[0]
+    return array_sources.count_rows(path, source_format.name, column)
 
 
 def _cut_frame(

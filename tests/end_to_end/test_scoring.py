@@ -96,6 +96,82 @@ def test_files_tables_and_formats_agree(trained, command, tmp_path):
     assert kept.columns == ["y_pred"]
 
 
+def test_parts_in_folders_are_scored_in_natural_order(trained, tmp_path, capsys):
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)[:6]
+    rows = rows.with_columns(user=pl.Series(["2", "2", "9", "9", "10", "10"]))
+    for (user,), part in rows.group_by("user"):
+        folder = tmp_path / f"br[1]/raw/user={user}"
+        folder.mkdir(parents=True)
+        part.drop("user").write_csv(folder / "part-0.csv")
+    (tmp_path / "br[1]/raw/user=2/empty.csv").write_text("id,click,item,price\n")
+    (tmp_path / "br[1]/raw/notes.md").write_text("")
+    argv = ["--model", "DeepFM", "--expid", "mine_gen", "--config", str(trained.path)]
+    for given in ("raw", "raw/user=*", "raw/**/*.csv"):
+        data, out = str(tmp_path / "br[1]" / given), tmp_path / "s.parquet"
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*argv, "--gpu", "-1", "--data", data, "--out", str(out)])
+        assert ended.value.code == 0
+        scored = pl.read_parquet(out)
+        assert scored["id"].to_list() == rows["id"].to_list()
+        assert scored["y_pred"].equals(from_python(trained, rows)["y_pred"])
+        passed_over = "Passed over notes.md\n" if given == "raw" else ""
+        files = "4 files, user=2/empty.csv to user=10/part-0.csv"
+        assert capsys.readouterr().out == f"{passed_over}Scored 6 rows of {files}: {out}\n"
+
+
+def test_no_rows_have_no_scores(trained, command, tmp_path):
+    header = "id,user,item,price\n"
+    (tmp_path / "new.csv").write_text(header)
+    assert command(trained.path, tmp_path / "new.csv", tmp_path / "s.csv") == (0, "")
+    assert (tmp_path / "s.csv").read_text() == "id,y_pred\n"
+    types = {"id": pl.Int64, "user": pl.Int64, "item": pl.String, "price": pl.Float64}
+    empty = pl.DataFrame(schema=types)
+    empty.write_parquet(tmp_path / "new.parquet")
+    assert command(trained.path, tmp_path / "new.parquet", tmp_path / "s.parquet") == (0, "")
+    expected = {"id": pl.Int64, "y_pred": pl.Float32}
+    assert pl.read_parquet(tmp_path / "s.parquet").schema == expected
+    assert from_python(trained, empty).schema == expected
+    frame = from_python(trained, empty.to_pandas(), keep="item")
+    assert list(frame.columns) == ["item", "y_pred"] and frame.shape == (0, 2)
+    with pytest.raises(DataError, match="column 'price' is missing"):
+        from_python(trained, empty.drop("price"))
+    (tmp_path / "new.csv").write_text("id,user,item\n")
+    fails(command(trained.path, tmp_path / "new.csv", tmp_path / "t.csv"), "'price' is missing")
+
+
+def test_a_text_is_one_column_to_keep(trained):
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)[:3]
+    for keep in ("user", ["user"], ("user", "user"), {"user"}, np.array(["user"])):
+        assert from_python(trained, rows, keep=keep).columns == ["user", "y_pred"]
+    for keep in (5, [5], {"user": 1}, b"user", [None]):
+        with pytest.raises(ConfigError, match="keep: found .*, allowed: a name, or a list of name"):
+            from_python(trained, rows, keep=keep)
+
+
+def test_rows_as_hive_writes_them(user, train, command, tmp_path):
+    for split in ("train", "valid", "test"):
+        rows = pl.read_csv(user.path / f"{split}.csv", infer_schema=False)
+        for number, part in enumerate((rows[:150], rows[150:])):
+            folder = user.path / f"{split}/dt=2024-01-{number + 1:02}"
+            folder.mkdir(parents=True)
+            part.write_csv(folder / "000000_0", separator="\x01", include_header=False)
+            (folder / "000001_0").write_text("")
+        (user.path / f"{split}.csv").unlink()
+        user.dataset[f"{split}_data"] = f"./{split}/*/*"
+    user.dataset |= {"separator": r"\x01", "quote_char": None, "header": False}
+    user.dataset["header"] = ["click", "user", "item", "price"]
+    user.dataset["feature_cols"].append({"name": "dt", "type": "categorical"})
+    user.write_configs()
+    assert train(user.path, "mine_gen")[0] == 0
+    rows.drop("click").write_csv(tmp_path / "new", separator="\x01", include_header=False)
+    fails(command(user.path, tmp_path / "new", tmp_path / "s.csv"), "column 'dt' is missing")
+    (tmp_path / "dt=2024-01-01").mkdir()
+    (tmp_path / "new").rename(tmp_path / "dt=2024-01-01/new")
+    assert command(user.path, tmp_path / "dt=*/new", tmp_path / "s.csv") == (0, "")
+    assert pl.read_csv(tmp_path / "s.csv").shape == (300, 1)
+
+
 def test_unseen_and_missing_values_are_scored_as_in_training(trained):
     rows = pl.DataFrame(
         {"user": ["never seen", "also new", None], "item": ["3", "3", "3"], "price": ["1", "1", ""]}
@@ -186,7 +262,6 @@ def test_analysis_never_builds_the_data_anew(trained):
         ("user,item\n1,2\n", "s.csv", (), "new.csv: column 'price' is missing"),
         ("user,item,price\n1,2,x\n", "s.csv", (), "new.csv: row 1 (line 2), column 'price': foun"),
         ("user,item,price\n1,2,1\n1,2\n", "s.csv", (), "row 2 (line 3): found 2 cells, allowed: 3"),
-        ("user,item,price\n", "s.csv", (), "new.csv: no rows"),
         ("user,item,price,y_pred\n1,2,3,4\n", "s.csv", (), "column 'y_pred' would be carried"),
         ("user,item,price\n1,2,3\n", "s.txt", (), "allowed: a file that ends in .csv or .parquet"),
         ("user,item,price\n1,2,3\n", "s.csv", ("--keep", "id"), "column 'id' is missing"),

@@ -66,7 +66,12 @@ def test_functions_are_found_by_name(folder):
         ("first_letter", "own.py:Nobody", ConfigError, "found no class 'Nobody'"),
         ("first_letter", "own.py:pl", ConfigError, "found no class 'pl'"),
         ("no_expression", "own.py", ConfigError, "returned int, allowed: a polars expression"),
-        ("fails", "own.py", DataError, "row 1 .*column 'fails': its preprocess function failed"),
+        (
+            "fails",
+            "own.py",
+            DataError,
+            "row 1 .*column 'fails': its preprocess function 'fails' failed",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(folder, function, processor, kind, message):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.errors import DataError
+from fuxictr.errors import DataError, as_names
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import stack_columns
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
@@ -94,7 +94,7 @@ class FieldBlocks(nn.Module):
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
         required = feature_map.select(required_feature_columns).features
-        dropped = not_required_feature_columns or ()
+        dropped = as_names(not_required_feature_columns or (), "not_required_feature_columns")
         self.feature_map = feature_map.select(
             [name for name in feature_map.features if name in required and name not in dropped],
             dict.fromkeys(feature_map.features, unused),
