@@ -22,9 +22,11 @@ from fuxictr.experiment.zoo import backbones
 from tests.experiment.result_rows import make_pair
 
 AVAZU, CRITEO = "avazu_x4_3bbbc4c9", "criteo_x1_7b681156"
-HEAD = ("source", "dataset", "model", "variant", "metric", "value", "note")
+# Known by their dataset_id: of the raw files of Avazu_x4 and Criteo_x4, encoded otherwise.
+OTHER_PROTOCOLS = ("avazu_x4_001_d45ad60e", "criteo_x4_001_be98441d")
+HEAD = ("source", "dataset", "model", "variant", "metric", "value", "note", "reference")
 FIGURES = [
-    dict(zip(HEAD, values, strict=True))
+    dict(zip(HEAD, (*values, "a link"), strict=True))
     for values in (
         ("one", "avazu_x4", "FM", "DIS", "AUC", "0.5", "a page"),
         ("two", "avazu_x4", "FM", "DIS", "AUC", "0.6", "another page"),
@@ -48,14 +50,42 @@ def compare(names, alias="avazu", dataset_id=AVAZU, dis=0.70, gen=0.75):
 
 def test_the_shipped_figures_name_known_datasets_and_say_where_they_are_from():
     figures = read_published()
-    names = {d.name.lower() for d in DATASETS} | {"all"}
+    names = {d.name.lower() for d in DATASETS} | {"all", *OTHER_PROTOCOLS}
     assert {figure["dataset"] for figure in figures} <= names
     assert all(float(f["value"]) and f["note"] and f["source"] for f in figures)
+    assert all(f["reference"] for f in figures)
     keys = [
         tuple(f[key] for key in ("source", "dataset", "model", "variant", "metric"))
         for f in figures
     ]
     assert len(keys) == len(set(keys)), "one figure a source"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "variant", "source", "metric", "value"),
+    [
+        ("criteo", "DeepFM", "activation=silu", "ge4rec_figures", "AUC", 0.814080),
+        ("criteo", "CrossNet", "activation=tanh", "ge4rec_figures", "AUC", 0.813176),
+        ("movielens", "CrossNet", "DIS", "bars", "AUC", 0.960600),
+        ("movielens", "PNN", "DIS", "bars", "logloss", 0.209455),
+        ("frappe", "FmFM", "DIS", "bars", "logloss", 0.200439),
+        ("criteo", "DeepFM", "DIS", "bars", "AUC", 0.813666),
+        ("criteo", "DeepFM", "DIS", "bars_mean", "AUC", 0.813812),
+        ("criteo_x4", "xDeepFM", "DIS", "bars", "AUC", 0.814331),
+        ("avazu_x4_001_d45ad60e", "FM", "DIS", "bars", "AUC", 0.790887),
+        ("avazu", "AutoInt", "DIS", "bars", "AUC", 0.789103),
+        ("all", "CrossNet GEN over DCNv2 DIS", "lift", "ge4rec_readme", "AUC_percent", 0.106),
+    ],
+)
+def test_figures_of_every_source_are_there(dataset, model, variant, source, metric, value):
+    found = {r["source"]: r for r in published_value(dataset, model, variant, metric)}
+    assert float(found[source]["value"]) == value
+    assert found[source]["reference"]
+
+
+def test_runs_and_their_mean_are_two_sources():
+    for row in read_published():
+        assert ("mean of" in row["note"]) == (row["source"] == "bars_mean")
 
 
 def test_every_shipped_figure_is_found():
@@ -112,9 +142,8 @@ def test_published_csv_has_a_row_for_every_metric_of_every_side(figures, tmp_pat
     assert {(r["backbone"], r["variant"], r["metric"]) for r in rows} == {
         (b, v, m) for b in ("FM", "PNN") for v in ("DIS", "GEN") for m in ("AUC", "logloss")
     }
-    assert (rows[1]["published"], rows[1]["source"], rows[1]["note"]) == (
-        *("0.6", "two", "another page"),
-    )
+    names = ("published", "source", "note", "reference")
+    assert tuple(rows[1][name] for name in names) == ("0.6", "two", "another page", "a link")
     assert float(rows[1]["difference"]) == pytest.approx(0.1)
     assert [r["note"] for r in rows if not r["published"]] == [NOT_PUBLISHED] * 6
 

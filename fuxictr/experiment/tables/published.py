@@ -31,6 +31,7 @@ COLUMNS = (
     "difference",
     "source",
     "note",
+    "reference",
 )
 NOT_PUBLISHED = "not published"
 LIFT_COLUMNS = (
@@ -59,6 +60,7 @@ class Figure:
     published: float | None = None
     source: str = ""
     note: str = NOT_PUBLISHED
+    reference: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -69,12 +71,15 @@ class Figure:
     def record(self) -> dict[str, object]:
         """Returns the row of published.csv."""
         ours = (self.side.mean(self.metric), self.side.std(self.metric), len(self.side.seeds))
-        theirs = (self.published, self.difference, self.source, self.note)
+        theirs = (self.published, self.difference, self.source, self.note, self.reference)
         return dict(zip(COLUMNS, (*_names_of(self), *ours, *theirs), strict=True))
 
 
 def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Returns the published figures: source, dataset, model, variant, metric, value, note.
+    """Returns the published figures, one a row.
+
+    Their columns are source, dataset, model, variant, metric, value, note, and reference: where the
+    value stands. ``dataset`` is the name at the source, or the dataset_id of another encoding.
 
     Raises:
         DataError: the file is missing.
@@ -132,8 +137,8 @@ def beside_published(
         for metric in metrics:
             known = published_value(dataset, backbone, variant, metric)
             for row in known:
-                value, source, note = float(row["value"]), row["source"], row["note"]
-                figures.append(Figure(backbone, variant, metric, side, value, source, note))
+                value, texts = float(row["value"]), (row["source"], row["note"], row["reference"])
+                figures.append(Figure(backbone, variant, metric, side, value, *texts))
             if not known:
                 figures.append(Figure(backbone, variant, metric, side))
     return figures
