@@ -124,8 +124,13 @@ class BaseModel(Recordable, nn.Module):
         return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 
     def reset_parameters(self) -> None:
-        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do."""
+        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
+
+        Modules that record by hand (``init_record``) can read ``analyzing`` from here on.
+        """
         for module in self.modules():
+            if hasattr(module, "init_record") and not hasattr(module, "analyzing"):
+                module.analyzing = False  # type: ignore[assignment]
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
                 if module.bias is not None:
