@@ -14,6 +14,9 @@ _SUMMARY_HEADER = (
     "Information abundance",
     "Dimensions > 1e-6",
     "At most",
+    "For 98 %",
+    "Condition number",
+    "Uniformity",
     "Mean abs. correlation",
 )
 
@@ -45,6 +48,9 @@ def summary_table(summaries: Iterable[RunSummary]) -> str:
             f"{run.information_abundance:.2f}",
             f"{run.effective_dimensions} of {run.num_dimensions}",
             str(run.rank_bound),
+            str(run.dimensions_of_98_percent),
+            f"{run.condition_number:.2e}",
+            f"{run.uniformity:.4f}",
             f"{run.mean_absolute_correlation:.4f}",
         )
         for run in summaries

@@ -188,7 +188,9 @@ def test_an_arm_of_other_code_is_named():
 
 
 def number(rankme: float, redundancy: float) -> RunSummary:
-    return RunSummary("FM", "dis", "x", rankme, 2.0, 9, 16, 15, redundancy, 50, "valid", 1)
+    known = ("FM", "dis", "x", rankme, 2.0, 9, 16, 15, redundancy, 50, "valid", 1)
+    more = {"condition_number": 1e17, "dimensions_of_98_percent": 7, "uniformity": -1.5}
+    return RunSummary(*known, **more)
 
 
 def test_recorded_numbers_are_compared_over_the_seeds_of_both():
@@ -202,7 +204,11 @@ def test_recorded_numbers_are_compared_over_the_seeds_of_both():
     assert "on 1 of 1 backbone. On 1 backbone the two are equal" in text
     assert "over 7 runs" in text
     found.numbers["PNN_demo_gen", 2020] = number(9.0, 0.1)
-    assert "Over 1 to 2 seeds, " in words(spectra_section(found, {}))
+    section = spectra_section(found, {})
+    assert "Over 1 to 2 seeds, " in words(section)
+    row = dict(zip(table(section).columns, table(section).rows[0], strict=True))
+    shown = (row["for 98 %"], row["condition number"], row["uniformity"])
+    assert shown == ("7", "1.0e+17", "-1.5000")
 
 
 def test_training_and_cost():

@@ -148,13 +148,23 @@ def _collapse_table(evidence: Evidence) -> list[TextTable]:
                         _with_deviation([run.information_abundance for run in runs], 2),
                         f"{effective:.0f} of {runs[0].num_dimensions}",
                         f"{mean([run.rank_bound for run in runs]):.0f}",
+                        f"{mean([run.dimensions_of_98_percent for run in runs]):.0f}",
+                        _spread([run.condition_number for run in runs]),
+                        _with_deviation([run.uniformity for run in runs], 4),
                         _with_deviation([run.mean_absolute_correlation for run in runs], 4),
                     ]
                 )
     head = ["backbone", "variant", "seeds", "RankMe", "information abundance"]
-    head += ["dimensions > 1e-6", "at most", "mean |correlation|"]
+    head += ["dimensions > 1e-6", "at most", "for 98 %", "condition number", "uniformity"]
+    head += ["mean |correlation|"]
     title = "Collapse and redundancy, mean ± sample standard deviation over the seeds of both"
     return [TextTable(title, head, rows, 2)] if rows else []
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Returns the least and the largest; a mean of numbers of unlike magnitude is the largest."""
+    ends = dict.fromkeys(f"{value:.1e}" for value in (min(values), max(values)))
+    return " to ".join(ends)
 
 
 def _with_deviation(values: Sequence[float], digits: int) -> str:
