@@ -21,15 +21,24 @@ from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment
 
 
 def record_one(args: argparse.Namespace) -> None:
-    """Records the expid that the command line of analyze.py asks for.
+    """Records the expid that the command line of analyze.py asks for, and prints its test metrics.
 
     Raises:
         FuxiCTRError: no such expid, or it is not trained.
     """
+    from fuxictr.experiment.evaluating import evaluate_test
+    from fuxictr.metrics import format_metrics
+
     folder = find_folder(args.model)
     config, model_class = load_experiment(args.expid, folder, args.config, args.set)
     trained = find_checkpoint(args.model, config, model_class, _rows())
     print(f"Recorded: {record_run(trained, args.gpu, Sample(args.rows, args.sample_seed))}")
+    metrics = evaluate_test(trained, args.gpu)
+    if metrics is None:
+        print(f"Dataset '{config.dataset.dataset_id}' has no test split to evaluate.")
+    else:
+        print(f"Test split, weights of {trained.config.checkpoint_path}:")
+        print(f"[Metrics] {format_metrics(metrics)}")
 
 
 def analyze_all(args: argparse.Namespace) -> None:

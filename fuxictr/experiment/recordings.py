@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,13 @@ from fuxictr.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from fuxictr.analysis.records import RecordMeta
     from fuxictr.analysis.summary import RunSummary
     from fuxictr.features import FeatureMap
+    from fuxictr.preprocess import EncodedDataset
+    from fuxictr.pytorch.models import BaseModel
 
 
 def make_recordings(
@@ -124,6 +127,48 @@ def load_numbers(run: TrainedRun) -> RunSummary:
         ) from error
 
 
+@dataclass(frozen=True)
+class OpenedRun:
+    """The trained model of a run, on a device, and the encoded data that it was trained on."""
+
+    model: BaseModel
+    device: torch.device
+    encoded: EncodedDataset
+    feature_map: FeatureMap
+
+
+def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
+    """Returns a run's model with the weights that it left, and its data.
+
+    Raises:
+        CheckpointError: the expid is not trained yet, or its checkpoint does not fit.
+        DataError: its rows are not those that it was trained with.
+    """
+    config = run.config
+    if not config.checkpoint_path.is_file():
+        raise CheckpointError(
+            f"{config.checkpoint_path}: no such checkpoint; train first: "
+            f"{train_command(config, gpu)}"
+        )
+
+    from fuxictr.experiment.run import build_model, load_dataset, select_features
+    from fuxictr.preprocess import find_built
+    from fuxictr.pytorch.checkpoint import load_weights
+    from fuxictr.pytorch.torch_utils import get_device
+
+    device = get_device(gpu)
+    # The rows that it was trained on, never built anew.
+    encoded = (
+        load_dataset(config)
+        if config.dataset.is_encoded
+        else find_built(config.dataset, config.data_dir)[1]
+    )
+    feature_map = select_features(config, encoded)
+    model = build_model(config, run.model_class, feature_map)
+    load_weights(model, config.checkpoint_path, encoded.encoders_hash)
+    return OpenedRun(model.to(device), device, encoded, feature_map)
+
+
 def record_arrays(
     run: TrainedRun, gpu: int | str, sample: Sample
 ) -> tuple[dict[str, np.ndarray], RecordMeta]:
@@ -134,36 +179,17 @@ def record_arrays(
             records nothing.
         DataError: there are no validation rows, or they are not those that it was trained with.
     """
-    config = run.config
-    if not config.checkpoint_path.is_file():
-        raise CheckpointError(
-            f"{config.checkpoint_path}: no such checkpoint; train first: "
-            f"{train_command(config, gpu)}"
-        )
-
     from fuxictr.analysis.records import RecordMeta
     from fuxictr.analysis.sampling import draw_sample, record_sample
-    from fuxictr.experiment.run import build_model, load_dataset, select_features
-    from fuxictr.preprocess import find_built
-    from fuxictr.pytorch.checkpoint import load_weights
     from fuxictr.pytorch.dataloaders import read_encoded
-    from fuxictr.pytorch.torch_utils import get_device
 
-    device = get_device(gpu)
-    # The rows that it was trained on, never built anew.
-    encoded = (
-        load_dataset(config)
-        if config.dataset.is_encoded
-        else find_built(config.dataset, config.data_dir)[1]
-    )
+    config, opened = run.config, open_run(run, gpu)
+    encoded, feature_map = opened.encoded, opened.feature_map
     if "valid" not in encoded.paths:
         raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
-    feature_map = select_features(config, encoded)
-    model = build_model(config, run.model_class, feature_map)
-    load_weights(model, config.checkpoint_path, encoded.encoders_hash)
     rows = read_encoded(encoded.paths["valid"], feature_map)
     batch = draw_sample(rows, sample.num_rows, sample.seed)
-    arrays = record_sample(model.to(device), batch, device)
+    arrays = record_sample(opened.model, batch, opened.device)
     fields, width = _recorded_fields(arrays, feature_map, config.expid)
     meta = RecordMeta(
         model=run.backbone,
