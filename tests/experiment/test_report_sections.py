@@ -204,7 +204,9 @@ def test_recorded_numbers_are_compared_over_the_seeds_of_both():
     assert "on 1 of 1 backbone. On 1 backbone the two are equal" in text
     assert "over 7 runs" in text
     found.numbers["PNN_demo_gen", 2020] = number(9.0, 0.1)
+    found.shown = {"FM_demo": 2020, "FM_demo_gen": 2021, "PNN_demo": 2019}
     section = spectra_section(found, {})
+    assert "The figures show seeds 2019 and 2020." in words(section), "no recording is of 2021"
     assert "Over 1 to 2 seeds, " in words(section)
     row = dict(zip(table(section).columns, table(section).rows[0], strict=True))
     shown = (row["for 98 %"], row["condition number"], row["uniformity"])

@@ -174,9 +174,11 @@ def _with_deviation(values: Sequence[float], digits: int) -> str:
 
 
 def _shown_seeds(evidence: Evidence) -> str:
-    """Says which seeds the figures show."""
-    seeds = sorted({evidence.shown[s.expid] for s in evidence.sides if s.expid in evidence.shown})
-    return f"The figures show seed {say.list_names([str(seed) for seed in seeds])}." * bool(seeds)
+    """Says which seeds the figures show: of the runs that are recorded, others have no figure."""
+    expids = [s.expid for s in evidence.sides if evidence.shown_numbers(s.expid) is not None]
+    seeds = sorted({evidence.shown[expid] for expid in expids})
+    names = say.list_names([str(seed) for seed in seeds])
+    return f"The figures show seed{'s' * (len(seeds) > 1)} {names}." * bool(seeds)
 
 
 def _point_pairs(points: Sequence[RunPoint], name: str) -> list[Pair]:
