@@ -15,6 +15,7 @@ from fuxictr.errors import DataError
 RANKME_EPSILON = 1e-7
 EFFECTIVE_THRESHOLD = 1e-6
 HELD_SHARE = 0.98
+MOST_CONDITION = 1e14
 
 
 def covariance(embeddings: np.ndarray) -> np.ndarray:
@@ -80,11 +81,16 @@ def effective_dimensions(values: np.ndarray, threshold: float = EFFECTIVE_THRESH
 def condition_number(values: np.ndarray) -> float:
     """Returns the largest singular value over the smallest, at least 1; inf where that is 0.
 
-    Above about 1e14 the smallest is rounding noise: some direction carries no variance.
+    Above MOST_CONDITION the smallest is rounding noise: some direction carries no variance.
     """
     values = np.asarray(values, dtype=np.float64)
     largest, smallest = float(values.max()), float(values.min())
     return largest / smallest if smallest > 0 else float("inf")
+
+
+def describe_condition(value: float) -> str:
+    """Returns a condition number for a table, ``1.2e+05``, or ``> 1e14`` where it is noise."""
+    return f"{value:.1e}" if value <= MOST_CONDITION else "> 1e14"
 
 
 def dimensions_holding(values: np.ndarray, share: float = HELD_SHARE) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.analysis.summary import RunSummary
 
 _SUMMARY_HEADER = (
@@ -49,7 +50,7 @@ def summary_table(summaries: Iterable[RunSummary]) -> str:
             f"{run.effective_dimensions} of {run.num_dimensions}",
             str(run.rank_bound),
             str(run.dimensions_of_98_percent),
-            f"{run.condition_number:.2e}",
+            describe_condition(run.condition_number),
             f"{run.uniformity:.4f}",
             f"{run.mean_absolute_correlation:.4f}",
         )

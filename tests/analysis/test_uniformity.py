@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fuxictr.analysis import uniformity as module
-from fuxictr.analysis.spectrum import condition_number, dimensions_holding
+from fuxictr.analysis.spectrum import condition_number, describe_condition, dimensions_holding
 from fuxictr.analysis.uniformity import uniformity
 from fuxictr.errors import DataError
 
@@ -102,3 +102,5 @@ def test_condition_number_is_that_of_the_covariance():
     assert condition_number(values) == pytest.approx(np.linalg.cond(covariance), rel=1e-9)
     assert condition_number(np.array([3.0, 3.0])) == 1
     assert condition_number(np.array([3.0, 0.0])) == condition_number(np.zeros(2)) == math.inf
+    shown = [describe_condition(value) for value in (1.0, 123456.0, 1e14, 2e14, math.inf)]
+    assert shown == ["1.0e+00", "1.2e+05", "1.0e+14", "> 1e14", "> 1e14"]

@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/*.md, and for each what a test does with it.
+"""The code blocks of README.md and of docs/, and for each what a test does with it.
 
 A block that is not named here fails tests/end_to_end/test_documented.py, and so does a name here
 that no page has: a new command is run by a test, or stands below with the reason why it is not.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fuxictr.experiment.zoo import ROOT
 
-PAGES = ("README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md")))
+PAGES = ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md")))
 # Kinds of blocks that hold no commands and no code.
 NO_CODE = ("", "math", "bibtex")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.report.figures import run_points
@@ -163,7 +164,7 @@ def _collapse_table(evidence: Evidence) -> list[TextTable]:
 
 def _spread(values: Sequence[float]) -> str:
     """Returns the least and the largest; a mean of numbers of unlike magnitude is the largest."""
-    ends = dict.fromkeys(f"{value:.1e}" for value in (min(values), max(values)))
+    ends = dict.fromkeys(map(describe_condition, (min(values), max(values))))
     return " to ".join(ends)
 
 
