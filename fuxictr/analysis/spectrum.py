@@ -1,8 +1,8 @@
 """The spectrum of embeddings: which of their dimensions carry variance (dimensional collapse).
 
 Embeddings whose rows do not differ at all have no spectrum to speak of: their singular values are
-all zero, their logarithms are -inf, and RankMe, information abundance and the number of effective
-dimensions are 0 by definition.
+all zero, their logarithms are -inf, and RankMe, information abundance and the numbers of effective
+and of holding dimensions are 0 by definition; the condition number is inf.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from fuxictr.errors import DataError
 
 RANKME_EPSILON = 1e-7
 EFFECTIVE_THRESHOLD = 1e-6
+HELD_SHARE = 0.98
+MOST_CONDITION = 1e14
 
 
 def covariance(embeddings: np.ndarray) -> np.ndarray:
@@ -74,6 +76,30 @@ def information_abundance(values: np.ndarray) -> float:
 def effective_dimensions(values: np.ndarray, threshold: float = EFFECTIVE_THRESHOLD) -> int:
     """Returns how many singular values lie above ``threshold`` times the largest."""
     return int(np.count_nonzero(normalized(values) > threshold))
+
+
+def condition_number(values: np.ndarray) -> float:
+    """Returns the largest singular value over the smallest, at least 1; inf where that is 0.
+
+    Above MOST_CONDITION the smallest is rounding noise: some direction carries no variance.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    largest, smallest = float(values.max()), float(values.min())
+    return largest / smallest if smallest > 0 else float("inf")
+
+
+def describe_condition(value: float) -> str:
+    """Returns a condition number for a table, ``1.2e+05``, or ``> 1e14`` where it is noise."""
+    return f"{value:.1e}" if value <= MOST_CONDITION else "> 1e14"
+
+
+def dimensions_holding(values: np.ndarray, share: float = HELD_SHARE) -> int:
+    """Returns how many of the largest singular values add up to ``share`` of the sum of all."""
+    held = np.cumsum(np.sort(normalized(values))[::-1])
+    if held[-1] <= 0:
+        return 0
+    enough = share * held[-1] * (1 - 1e-12)  # a sum that is short by its rounding is enough
+    return int(np.searchsorted(held, enough)) + 1
 
 
 def rank_bound(embeddings: np.ndarray, width: int) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fuxictr.analysis.records import Records, interacting_embeddings, interacting_sides
 from fuxictr.analysis.redundancy import correlation_matrix, mean_absolute_correlation
 from fuxictr.analysis.spectrum import (
+    condition_number,
+    dimensions_holding,
     effective_dimensions,
     information_abundance,
     rank_bound,
     rankme,
     singular_values,
 )
+from fuxictr.analysis.uniformity import uniformity
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class RunSummary:
 
     ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest; no
     training could give more than ``rank_bound`` of them, which the values in the sample allow.
-    ``seed`` is the sample's, ``train_seed`` the run's, where the recording holds it.
+    ``seed`` is the sample's, ``train_seed`` the run's, where the recording holds it. The largest
+    ``dimensions_of_98_percent`` singular values hold 98 % of the sum of all.
     """
 
     model: str
@@ -38,6 +42,9 @@ class RunSummary:
     split: str
     seed: int
     train_seed: int | None = None
+    condition_number: float = field(kw_only=True)
+    dimensions_of_98_percent: int = field(kw_only=True)
+    uniformity: float = field(kw_only=True)
 
 
 def analysis_summary(records: Iterable[Records]) -> list[RunSummary]:
@@ -69,4 +76,7 @@ def _summarize(records: Records) -> RunSummary:
         split=meta.split,
         seed=meta.seed,
         train_seed=meta.train_seed,
+        condition_number=condition_number(values),
+        dimensions_of_98_percent=dimensions_holding(values),
+        uniformity=uniformity(embeddings),
     )

@@ -26,7 +26,8 @@ class RawDataset:
         rows: rows of train, valid and test, where they are known before the data are there.
         num_features: ids of all fields together (one of a numeric field) after the paper's config,
             0 where that is not known.
-        vocab_sizes: field -> its part of them, where they are known.
+        vocab_sizes: field -> its part of them, padding and OOV counted, where they are known.
+        min_categr_count: what the paper's config encodes it with, where the sizes are known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RawDataset:
     rows: tuple[int, ...] = ()
     num_features: int = 0
     vocab_sizes: Mapping[str, int] = field(default_factory=dict, hash=False)
+    min_categr_count: int = 1
 
 
 _AVAZU_SIZES = {
@@ -45,6 +47,12 @@ _AVAZU_SIZES = {
     "device_id": 820509, "device_ip": 2903322, "device_model": 7259, "device_type": 7,
     "device_conn_type": 6, "C14": 2556, "C15": 10, "C16": 11, "C17": 434, "C18": 6, "C19": 70,
     "C20": 173, "C21": 62, "weekday": 9, "weekend": 4,
+}  # fmt: skip
+_CRITEO_SIZES = {
+    "C1": 1462, "C2": 560, "C3": 413424, "C4": 248543, "C5": 307, "C6": 23, "C7": 12192, "C8": 635,
+    "C9": 5, "C10": 54712, "C11": 5350, "C12": 409749, "C13": 3182, "C14": 29, "C15": 12500,
+    "C16": 365811, "C17": 12, "C18": 4934, "C19": 2096, "C20": 6, "C21": 397981, "C22": 20,
+    "C23": 17, "C24": 88608, "C25": 98, "C26": 64073,
 }  # fmt: skip
 
 DATASETS = (
@@ -62,6 +70,7 @@ DATASETS = (
         (32_343_172, 4_042_897, 4_042_898),
         3_750_999,
         _AVAZU_SIZES,
+        min_categr_count=2,
     ),
     RawDataset(
         "Criteo_x1",
@@ -74,7 +83,8 @@ DATASETS = (
         ),
         ("criteo",),
         (33_003_326, 8_250_124, 4_587_167),
-        2_086_329,
+        2_086_329 + 13,  # of C1 to C26, and of the numeric fields
+        _CRITEO_SIZES,
     ),
     RawDataset(
         "Avazu_x1",

@@ -10,26 +10,37 @@ from typing import Any
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
-from fuxictr.errors import ConfigError
+from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.ablation import ablated_backbones, find_arms, parse_groups
 from fuxictr.experiment.options import parse_models, parse_variants
 from fuxictr.experiment.recordings import record_run
 from fuxictr.experiment.reproduction import default_dataset
 from fuxictr.experiment.results import is_finished, read_results
-from fuxictr.experiment.trained import TrainedRun, find_checkpoint
+from fuxictr.experiment.tables.comparisons import ablation_results, compare_backbones
+from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.trained import TrainedRun, find_checkpoint, find_trained
 from fuxictr.experiment.zoo import ROOT, backbones, find_folder, load_experiment, select_expids
 
 
 def record_one(args: argparse.Namespace) -> None:
-    """Records the expid that the command line of analyze.py asks for.
+    """Records the expid that the command line of analyze.py asks for, and prints its test metrics.
 
     Raises:
         FuxiCTRError: no such expid, or it is not trained.
     """
+    from fuxictr.experiment.evaluating import evaluate_test
+    from fuxictr.metrics import format_metrics
+
     folder = find_folder(args.model)
     config, model_class = load_experiment(args.expid, folder, args.config, args.set)
     trained = find_checkpoint(args.model, config, model_class, _rows())
     print(f"Recorded: {record_run(trained, args.gpu, Sample(args.rows, args.sample_seed))}")
+    metrics = evaluate_test(trained, args.gpu)
+    if metrics is None:
+        print(f"Dataset '{config.dataset.dataset_id}' has no test split to evaluate.")
+    else:
+        print(f"Test split, weights of {trained.config.checkpoint_path}:")
+        print(f"[Metrics] {format_metrics(metrics)}")
 
 
 def analyze_all(args: argparse.Namespace) -> None:
@@ -42,7 +53,9 @@ def analyze_all(args: argparse.Namespace) -> None:
     if args.report and args.ablation:
         raise ConfigError("--ablation: not with --report, which shows all ablations that were run")
     if args.seeds and not args.report:
-        raise ConfigError("--seeds: only with --report; figures show the config's own seed")
+        raise ConfigError(
+            "--seeds: only with --report; figures show the first seed that DIS and GEN both have"
+        )
     if args.report:
         _report(args, sample)
     elif args.ablation:
@@ -58,9 +71,11 @@ def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
     rows = _rows(args.results)
     for model in backbones(dataset) if models == ["all"] else models:
         choices = select_expids(model, dataset, variants)
-        runs = [
-            _record(model, choice.expid, choice.folder, rows, args, sample) for choice in choices
-        ]
+        (comparison,) = compare_backbones(rows, [model], dataset) if len(choices) > 1 else (None,)
+        sides = [getattr(comparison, choice.variant) for choice in choices] if comparison else []
+        places = [(choice.expid, choice.folder) for choice in choices]
+        runs = _find_runs(model, places, sides, rows)
+        _record(runs, args, sample)
         _draw(model, runs)
 
 
@@ -77,7 +92,10 @@ def _analyze_activations(args: argparse.Namespace, sample: Sample) -> None:
     rows = _rows(args.results)
     for model in having if models == ["all"] else models:
         arms = find_arms(model, dataset, "activation")
-        runs = [_record(model, arm.expid, arm.folder, rows, args, sample) for arm in arms]
+        results = ablation_results(rows, arms, registry.dataset_id_of(dataset))
+        places = [(arm.expid, arm.folder) for arm in arms]
+        runs = _find_runs(model, places, [result.side for result in results], rows)
+        _record(runs, args, sample)
         _draw_activations(model, runs)
     if not having:
         raise ConfigError(f"--ablation activation: no backbone has such expids on {dataset}")
@@ -122,20 +140,48 @@ def _dataset_with_results(rows: Sequence[dict[str, Any]]) -> str:
     return "demo"
 
 
-def _record(
+def _find_runs(
     model: str,
-    expid: str,
-    folder: Path,
+    places: Sequence[tuple[str, Path]],
+    sides: Sequence[Side],
     rows: Sequence[dict[str, Any]],
-    args: argparse.Namespace,
-    sample: Sample,
-) -> TrainedRun:
-    config, model_class = load_experiment(expid, folder)
-    run = find_checkpoint(model, config, model_class, rows)
-    seed = "" if run.train_seed is None else f", seed {run.train_seed}"
-    print(f"Recording {expid}{seed} ...", flush=True)
-    record_run(run, args.gpu, sample)
-    return run
+) -> list[TrainedRun]:
+    """Returns the runs that one figure shows: of the first seed whose weights all of them have.
+
+    Where there is no such seed each is the one whose weights are there, and a line says so.
+
+    Args:
+        model: the backbone.
+        places: expid and model folder of each.
+        sides: the results of each, [] where there is one expid alone.
+        rows: the results store.
+
+    Raises:
+        FuxiCTRError: an expid that is not trained.
+    """
+    seeds = set.intersection(*(set(side.runs) for side in sides)) if sides else set()
+    for seed in sorted(seeds):
+        found = zip(places, sides, strict=True)
+        try:
+            return [find_trained(model, *place, side.runs[seed]) for place, side in found]
+        except CheckpointError:
+            continue  # its weights are gone, or another run has overwritten them
+    runs = [find_checkpoint(model, *load_experiment(*place), rows) for place in places]
+    are_there = all(run.checkpoint_sha256 for run in runs)
+    if are_there and len({run.train_seed for run in runs}) > 1:
+        texts = [f"{run.config.expid} is of {_describe_seed(run)}" for run in runs]
+        print(f"{model}: no seed has the weights of all: {', '.join(texts)}.", flush=True)
+    return runs
+
+
+def _describe_seed(run: TrainedRun) -> str:
+    return "an unknown seed" if run.train_seed is None else f"seed {run.train_seed}"
+
+
+def _record(runs: Sequence[TrainedRun], args: argparse.Namespace, sample: Sample) -> None:
+    for run in runs:
+        print(f"Recording {run.config.expid}, {_describe_seed(run)} ...", flush=True)
+        record_run(run, args.gpu, sample)
 
 
 def _draw(model: str, runs: Sequence[TrainedRun]) -> None:

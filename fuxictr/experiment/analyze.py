@@ -11,9 +11,11 @@ from fuxictr.experiment.options import add_gpu_option, add_sweep_options
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Records the embeddings of one trained expid (analyze.py)."""
+    """Records the embeddings of one trained expid and evaluates its test split (analyze.py)."""
     parser = argparse.ArgumentParser(
-        prog="analyze.py", description="Record the embeddings of a trained expid."
+        prog="analyze.py",
+        description="Record the embeddings of a trained expid on validation rows, "
+        "and print the metrics of its weights on the test split.",
     )
     parser.add_argument("--model", required=True, help="a folder of model_zoo/")
     parser.add_argument("--expid", required=True, help="the trained experiment")

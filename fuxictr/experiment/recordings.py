@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,20 @@ from fuxictr.experiment.trained import TrainedRun
 from fuxictr.files import file_sha256, write_atomically
 from fuxictr.progress import progress_bar
 
+logger = logging.getLogger(__name__)
+
 # What a recording is kept by, beside the checkpoint and the sample.
 _HASHES = ("code_hash", "data_hash", "config_hash")
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from fuxictr.analysis.records import RecordMeta
     from fuxictr.analysis.summary import RunSummary
     from fuxictr.features import FeatureMap
+    from fuxictr.preprocess import EncodedDataset
+    from fuxictr.pytorch.models import BaseModel
 
 
 def make_recordings(
@@ -101,6 +107,14 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
     from fuxictr.analysis.records import Records, save_records
     from fuxictr.analysis.summary import analysis_summary
 
+    if run.has_other_code:
+        logger.warning(
+            "%s: was trained by other code than there is now (code_hash %s); what that records is "
+            "named %s",
+            run.config.checkpoint_path,
+            run.code_hash,
+            run.name,
+        )
     arrays, meta = record_arrays(run, gpu, sample)
     if run.keeps_arrays:
         save_records(run.path, arrays, meta)
@@ -132,29 +146,33 @@ def load_numbers(run: TrainedRun) -> RunSummary:
         ) from error
 
 
-def record_arrays(
-    run: TrainedRun, gpu: int | str, sample: Sample
-) -> tuple[dict[str, np.ndarray], RecordMeta]:
-    """Returns what a trained model records of one shuffled sample of validation rows, in eval mode.
+@dataclass(frozen=True)
+class OpenedRun:
+    """The trained model of a run, on a device, and the encoded data that it was trained on."""
+
+    model: BaseModel
+    device: torch.device
+    encoded: EncodedDataset
+    feature_map: FeatureMap
+
+
+def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
+    """Returns a run's model with the weights that it left, and its data.
 
     Raises:
-        CheckpointError: the expid is not trained yet, its checkpoint does not fit, or its model
-            records nothing.
-        DataError: there are no validation rows, or they are not those that it was trained with.
+        CheckpointError: the expid is not trained yet, or its checkpoint does not fit.
+        DataError: its rows are not those that it was trained with.
     """
-    config, name = run.config, run.name
+    config = run.config
     if not config.checkpoint_path.is_file():
         raise CheckpointError(
             f"{config.checkpoint_path}: no such checkpoint; train first: "
             f"{train_command(config, run.model_class, gpu)}"
         )
 
-    from fuxictr.analysis.records import RecordMeta
-    from fuxictr.analysis.sampling import draw_sample, record_sample
     from fuxictr.experiment.run import build_model, load_dataset, select_features
     from fuxictr.preprocess import find_built
     from fuxictr.pytorch.checkpoint import load_weights
-    from fuxictr.pytorch.dataloaders import read_encoded
     from fuxictr.pytorch.torch_utils import get_device
 
     device = get_device(gpu)
@@ -170,19 +188,38 @@ def record_arrays(
             f"'{config.dataset.dataset_id}' has now (data_hash {run.data_hash}, now "
             f"{encoded.data_hash}); train again: {train_command(config, run.model_class, gpu)}"
         )
-    if "valid" not in encoded.paths:
-        raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
     feature_map = select_features(config, encoded)
     model = build_model(config, run.model_class, feature_map)
     load_weights(model, config.checkpoint_path, encoded.encoders_hash)
+    return OpenedRun(model.to(device), device, encoded, feature_map)
+
+
+def record_arrays(
+    run: TrainedRun, gpu: int | str, sample: Sample
+) -> tuple[dict[str, np.ndarray], RecordMeta]:
+    """Returns what a trained model records of one shuffled sample of validation rows, in eval mode.
+
+    Raises:
+        CheckpointError: the expid is not trained yet, its checkpoint does not fit, or its model
+            records nothing.
+        DataError: there are no validation rows, or they are not those that it was trained with.
+    """
+    from fuxictr.analysis.records import RecordMeta
+    from fuxictr.analysis.sampling import draw_sample, record_sample
+    from fuxictr.pytorch.dataloaders import read_encoded
+
+    config, opened = run.config, open_run(run, gpu)
+    encoded, feature_map = opened.encoded, opened.feature_map
+    if "valid" not in encoded.paths:
+        raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
     rows = read_encoded(encoded.paths["valid"], feature_map)
     batch = draw_sample(rows, sample.num_rows, sample.seed)
-    arrays = record_sample(model.to(device), batch, device)
+    arrays = record_sample(opened.model, batch, opened.device)
     fields, width = _recorded_fields(arrays, feature_map, config.expid)
     code_hash, _, config_hash = _hashes(run)
     meta = RecordMeta(
         model=run.backbone,
-        expid=name,
+        expid=run.name,
         variant=config.variant,
         dataset_id=config.dataset.dataset_id,
         split="valid",

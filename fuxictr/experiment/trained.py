@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from fuxictr.experiment.recorded_config import changed_keys, config_folder, trai
 from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint import read_note
-
-logger = logging.getLogger(__name__)
 
 # Keys of the command line that leave a run what it is.
 _HARMLESS = {"verbose", "num_workers", "debug_mode"}
@@ -195,7 +192,7 @@ def find_checkpoint(
         print(f"{path}: no finished run of the results left it; its seed is not known.", flush=True)
     else:
         config = replace(config, train=replace(config.train, seed=seed))
-    run = TrainedRun(
+    return TrainedRun(
         backbone,
         config,
         model_class,
@@ -204,15 +201,6 @@ def find_checkpoint(
         data_hash=known.get("data_hash"),
         code_hash=known.get("code_hash"),
     )
-    if run.has_other_code:
-        logger.warning(
-            "%s: was trained by other code than there is now (code_hash %s); what that records "
-            "is named %s",
-            path,
-            run.code_hash,
-            run.name,
-        )
-    return run
 
 
 def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:

@@ -9,25 +9,40 @@ from pathlib import Path
 import fuxictr
 from fuxictr.datasets import registry
 
+# Each with the name that the paper's reference code gives it.
+_MODEL = ("--model", "--model_name")
+_DATASET = ("--dataset", "--dataset_name")
 REPOSITORY = Path(fuxictr.__file__).resolve().parents[1]
 
 
 def figure_arguments(
     description: str | None, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """Parses --model, --dataset-id, --expids and --root."""
+    """Parses --model, --dataset-id, --expids and --root; expids are DIS and GEN by default.
+
+    Raises:
+        ConfigError: no --expids, and the model has no such expids on the dataset.
+    """
     parser = _parser(description)
-    parser.add_argument("--model", required=True, help="name of the model, e.g. DeepFM")
-    parser.add_argument("--dataset-id", required=True, help="e.g. demo_x1")
+    parser.add_argument(*_MODEL, required=True, help="name of the model, e.g. DeepFM")
+    parser.add_argument(
+        *("--dataset-id", *_DATASET), required=True, help="e.g. demo_x1; or avazu, criteo, demo"
+    )
     parser.add_argument(
         "--expids",
-        required=True,
         nargs="+",
         metavar="EXPID",
-        help="recorded runs, e.g. DeepFM_demo DeepFM_demo_gen",
+        help="recorded runs (default: DIS and GEN, as DeepFM_demo DeepFM_demo_gen)",
     )
     _add_root(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.expids is None:
+        from fuxictr.experiment.zoo import select_expids
+
+        choices = select_expids(args.model, args.dataset_id, ["dis", "gen"])
+        args.expids = [choice.expid for choice in choices]
+    args.dataset_id = registry.dataset_id_of(args.dataset_id)
+    return args
 
 
 def ablation_arguments(
@@ -38,8 +53,10 @@ def ablation_arguments(
     The namespace also has ``dataset_id``.
     """
     parser = _parser(description)
-    parser.add_argument("--model", default="DCNv2", help="the backbone (default: %(default)s)")
-    parser.add_argument("--dataset", required=True, help="avazu, criteo, demo or a dataset_id")
+    parser.add_argument(*_MODEL, default="DCNv2", help="the backbone (default: %(default)s)")
+    parser.add_argument(
+        *(*_DATASET, "--dataset-id"), required=True, help="avazu, criteo, demo or a dataset_id"
+    )
     _add_root(parser)
     if reads_results:
         parser.add_argument(

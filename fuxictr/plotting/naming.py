@@ -33,14 +33,21 @@ def model_names(metas: Iterable[RecordMeta]) -> str:
 
 
 def sample_caption(metas: Sequence[RecordMeta]) -> str:
-    """Returns data, sample and seeds of recordings; those with one sample share a sentence."""
+    """Returns data, sample and seeds of recordings; those with one sample share a sentence.
+
+    A seed stands for the runs that it is known of, and others are named.
+    """
     samples = dict.fromkeys(
         f"{meta.dataset_id}, {meta.num_rows:,} rows of the {meta.split} split (sample seed "
         f"{meta.seed}), {meta.sample_mode} mode"
         for meta in metas
     )
-    known = {meta.train_seed for meta in metas if meta.train_seed is not None}
-    trained = f"; trained with {seeds_text(known)}" if known else ""
+    seeds = {meta.expid: meta.train_seed for meta in metas}
+    known = {expid: seed for expid, seed in seeds.items() if seed is not None}
+    unknown = [expid for expid in seeds if expid not in known]
+    trained = f"; trained with {seeds_text(known.values())}" if known else ""
+    if known and unknown:
+        trained += f" ({', '.join(known)}; the seed of {', '.join(unknown)} is not known)"
     return "; ".join(samples) + trained
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.analysis.summary import RunSummary
 
 _SUMMARY_HEADER = (
@@ -14,6 +15,9 @@ _SUMMARY_HEADER = (
     "Information abundance",
     "Dimensions > 1e-6",
     "At most",
+    "For 98 %",
+    "Condition number",
+    "Uniformity",
     "Mean abs. correlation",
 )
 
@@ -45,6 +49,9 @@ def summary_table(summaries: Iterable[RunSummary]) -> str:
             f"{run.information_abundance:.2f}",
             f"{run.effective_dimensions} of {run.num_dimensions}",
             str(run.rank_bound),
+            str(run.dimensions_of_98_percent),
+            describe_condition(run.condition_number),
+            f"{run.uniformity:.4f}",
             f"{run.mean_absolute_correlation:.4f}",
         )
         for run in summaries

@@ -31,6 +31,7 @@ from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
 from fuxictr.preprocess.origins import origins_of, say_encoded, say_passed_over, say_splits
 from fuxictr.preprocess.processor import FeatureProcessor
+from fuxictr.preprocess.published_sizes import compare_with_published
 from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
 from fuxictr.preprocess.sources import check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
@@ -175,6 +176,8 @@ def _prepare(
             with staging_folder(folder) as staging:
                 summary = _encode_splits(processor, splits, staging, verbose)
                 publish(staging, folder, {**key, **summary})
+            assert processor.feature_map is not None
+            compare_with_published(config, processor.feature_map, summary["rows"]["train"])
     except OSError as error:
         raise DataError(f"{folder}: the encoded dataset cannot be built ({error})") from error
     return replace(read_finished(folder, config.dataset_id), rebuilt=True)

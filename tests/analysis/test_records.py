@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 
 import h5py
@@ -197,3 +198,8 @@ def test_summary_by_hand():
     assert summary.information_abundance == pytest.approx(2.0)
     assert (summary.effective_dimensions, summary.num_dimensions) == (2, 2)
     assert summary.mean_absolute_correlation == pytest.approx(0.25)
+    assert summary.dimensions_of_98_percent == 2
+    assert summary.condition_number == pytest.approx(1.0)
+    # Of the six pairs of corners two are opposite, at the squared distance 4, the others at 2.
+    expected = math.log((2 * math.exp(-8) + 4 * math.exp(-4)) / 6)
+    assert summary.uniformity == pytest.approx(expected)

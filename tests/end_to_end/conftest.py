@@ -104,10 +104,8 @@ def train(tmp_path, monkeypatch, capsys):
     return call
 
 
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory) -> Path:
-    """A copy of the files that git tracks or would track: what an empty clone holds."""
-    target = tmp_path_factory.mktemp("clone") / "GE4Rec"
+def copy_tree(target: Path) -> Path:
+    """Copies the files that git tracks or would track, what an empty clone holds; returns it."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -120,6 +118,12 @@ def clone(tmp_path_factory) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
     return target
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A copy of the tree."""
+    return copy_tree(tmp_path_factory.mktemp("clone") / "GE4Rec")
 
 
 @pytest.fixture(scope="session")

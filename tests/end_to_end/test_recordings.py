@@ -185,6 +185,7 @@ def test_a_checkpoint_of_other_code_is_recorded_under_a_name_of_its_own(mine, mo
     monkeypatch.setattr(run, "code_hash", lambda model_class: "edited")
     found = find_checkpoint(*load(), [row])
     assert found.name.startswith("mine@")
+    record_run(found, -1, SAMPLE)
     assert "was trained by other code than there is now" in caplog.text
 
 

@@ -293,7 +293,7 @@ def test_averages_are_over_complete_backbones_and_name_the_others():
     rows += make_pair("DeepFM", [0.5] * 3, [0.6] * 3) + make_pair("CrossNet", DIS, GEN[:2])
     names = ["CrossNet", "DeepFM", "FM", "FwFM"]
     comparisons = compare_backbones(rows, names, "demo")
-    whole, explicit = average(comparisons, [*names, "xDeepFM"])
+    whole, explicit, of_paper, explicit_of_paper = average(comparisons, [*names, "xDeepFM"])
     assert [c.backbone for c in whole.over] == ["DeepFM", "FM", "FwFM"]
     assert (whole.incomplete, whole.absent) == (("CrossNet",), ("xDeepFM",))
     assert whole.left_out == ("CrossNet", "xDeepFM")
@@ -306,13 +306,36 @@ def test_averages_are_over_complete_backbones_and_name_the_others():
     assert explicit.lift("AUC") == pytest.approx(sum(lifts[1:]) / 2)
     assert explicit.left_out == ("CrossNet",)
     assert "average over FM, FwFM; left out for missing runs: CrossNet" in explicit.describe()
+    labels = ["all", "explicit", "paper's 7", "paper's 3 explicit"]
+    assert [a.label for a in (whole, explicit, of_paper, explicit_of_paper)] == labels
+    assert [c.backbone for c in of_paper.over] == ["FM", "DeepFM"]
+    assert of_paper.lift("AUC") == pytest.approx((lifts[0] + lifts[1]) / 2)
+    assert of_paper.left_out == ("CrossNet", "FmFM", "xDeepFM", "PNN", "DCNv2")
+    assert [c.backbone for c in explicit_of_paper.over] == ["FM"]
+    assert not any(a.is_comparable for a in (whole, explicit, of_paper, explicit_of_paper))
+
+
+def test_the_papers_averages_are_without_fwfm_and_comparable_where_whole():
+    names = ["FM", "FwFM", "FmFM", "CrossNet", "DeepFM", "xDeepFM", "PNN", "DCNv2"]
+    gens = [0.6 + 0.01 * place for place in range(len(names))]
+    rows = [r for n, gen in zip(names, gens, strict=True) for r in make_pair(n, [0.5], [gen])]
+    found = {a.label: a for a in average(compare_backbones(rows, names, "demo"), names)}
+    lifts = dict(zip(names, (100 * (gen - 0.5) / 0.5 for gen in gens), strict=True))
+    of_paper = sum(lifts.values()) - lifts["FwFM"]
+    assert found["all"].lift("AUC") == pytest.approx(sum(lifts.values()) / 8)
+    assert found["paper's 7"].lift("AUC") == pytest.approx(of_paper / 7)
+    explicit = (lifts["FM"] + lifts["FmFM"] + lifts["CrossNet"]) / 3
+    assert found["paper's 3 explicit"].lift("AUC") == pytest.approx(explicit)
+    comparable = [label for label, a in found.items() if a.is_comparable]
+    assert comparable == ["paper's 7", "paper's 3 explicit"]
 
 
 def test_averages_of_nothing_are_blank():
     comparisons = compare_backbones([], ["FM", "DeepFM"], "demo")
     for found in average(comparisons, ["FM", "DeepFM"]):
         assert (found.over, found.lift("AUC"), found.mean("gen", "AUC")) == ((), None, None)
-    assert [a.label for a in average(comparisons[1:], ["DeepFM"])] == ["all"]
+    labels = [a.label for a in average(comparisons[1:], ["DeepFM"])]
+    assert labels == ["all", "paper's 7"], "no average of backbones of which none is known"
 
 
 def test_arms_stand_in_order_and_miss_what_they_miss():

@@ -22,9 +22,11 @@ from fuxictr.experiment.zoo import backbones
 from tests.experiment.result_rows import make_pair
 
 AVAZU, CRITEO = "avazu_x4_3bbbc4c9", "criteo_x1_7b681156"
-HEAD = ("source", "dataset", "model", "variant", "metric", "value", "note")
+# Known by their dataset_id: of the raw files of Avazu_x4 and Criteo_x4, encoded otherwise.
+OTHER_PROTOCOLS = ("avazu_x4_001_d45ad60e", "criteo_x4_001_be98441d")
+HEAD = ("source", "dataset", "model", "variant", "metric", "value", "note", "reference")
 FIGURES = [
-    dict(zip(HEAD, values, strict=True))
+    dict(zip(HEAD, (*values, "a link"), strict=True))
     for values in (
         ("one", "avazu_x4", "FM", "DIS", "AUC", "0.5", "a page"),
         ("two", "avazu_x4", "FM", "DIS", "AUC", "0.6", "another page"),
@@ -48,14 +50,42 @@ def compare(names, alias="avazu", dataset_id=AVAZU, dis=0.70, gen=0.75):
 
 def test_the_shipped_figures_name_known_datasets_and_say_where_they_are_from():
     figures = read_published()
-    names = {d.name.lower() for d in DATASETS} | {"all"}
+    names = {d.name.lower() for d in DATASETS} | {"all", *OTHER_PROTOCOLS}
     assert {figure["dataset"] for figure in figures} <= names
     assert all(float(f["value"]) and f["note"] and f["source"] for f in figures)
+    assert all(f["reference"] for f in figures)
     keys = [
         tuple(f[key] for key in ("source", "dataset", "model", "variant", "metric"))
         for f in figures
     ]
     assert len(keys) == len(set(keys)), "one figure a source"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "variant", "source", "metric", "value"),
+    [
+        ("criteo", "DeepFM", "activation=silu", "ge4rec_figures", "AUC", 0.814080),
+        ("criteo", "CrossNet", "activation=tanh", "ge4rec_figures", "AUC", 0.813176),
+        ("movielens", "CrossNet", "DIS", "bars", "AUC", 0.960600),
+        ("movielens", "PNN", "DIS", "bars", "logloss", 0.209455),
+        ("frappe", "FmFM", "DIS", "bars", "logloss", 0.200439),
+        ("criteo", "DeepFM", "DIS", "bars", "AUC", 0.813666),
+        ("criteo", "DeepFM", "DIS", "bars_mean", "AUC", 0.813812),
+        ("criteo_x4", "xDeepFM", "DIS", "bars", "AUC", 0.814331),
+        ("avazu_x4_001_d45ad60e", "FM", "DIS", "bars", "AUC", 0.790887),
+        ("avazu", "AutoInt", "DIS", "bars", "AUC", 0.789103),
+        ("all", "CrossNet GEN over DCNv2 DIS", "lift", "ge4rec_readme", "AUC_percent", 0.106),
+    ],
+)
+def test_figures_of_every_source_are_there(dataset, model, variant, source, metric, value):
+    found = {r["source"]: r for r in published_value(dataset, model, variant, metric)}
+    assert float(found[source]["value"]) == value
+    assert found[source]["reference"]
+
+
+def test_runs_and_their_mean_are_two_sources():
+    for row in read_published():
+        assert ("mean of" in row["note"]) == (row["source"] == "bars_mean")
 
 
 def test_every_shipped_figure_is_found():
@@ -112,9 +142,8 @@ def test_published_csv_has_a_row_for_every_metric_of_every_side(figures, tmp_pat
     assert {(r["backbone"], r["variant"], r["metric"]) for r in rows} == {
         (b, v, m) for b in ("FM", "PNN") for v in ("DIS", "GEN") for m in ("AUC", "logloss")
     }
-    assert (rows[1]["published"], rows[1]["source"], rows[1]["note"]) == (
-        *("0.6", "two", "another page"),
-    )
+    names = ("published", "source", "note", "reference")
+    assert tuple(rows[1][name] for name in names) == ("0.6", "two", "another page", "a link")
     assert float(rows[1]["difference"]) == pytest.approx(0.1)
     assert [r["note"] for r in rows if not r["published"]] == [NOT_PUBLISHED] * 6
 
@@ -131,10 +160,11 @@ def test_average_lifts_are_over_what_both_datasets_have(figures, tmp_path):
     criteo = compare(names[:2], "criteo", CRITEO, 0.80, 0.82)  # + 2.5 %
     table = lift_table(average_lifts({"avazu": avazu, CRITEO: criteo}))
     mean = (100 * 0.05 / 0.70 + 2.5) / 2
-    assert table.rows == [
-        ["all", "AUC", "+7.143", "+2.500", f"{mean:+.3f}", "+2.500", f"{mean - 2.5:+.3f}"],
-        ["explicit", "AUC", "+7.143", "+2.500", f"{mean:+.3f}", "+3.500", f"{mean - 3.5:+.3f}"],
-    ]
+    labels = ["all", "explicit", "paper's 7", "paper's 3 explicit"]
+    numbers = ["+7.143", "+2.500", f"{mean:+.3f}"]
+    # Not all of the paper's backbones are there: the paper's averages are none of these.
+    assert table.rows[::2] == [[label, "AUC", *numbers, "", ""] for label in labels]
+    assert [row[1] for row in table.rows[1::2]] == ["logloss"] * 4
     out = sorted(set(backbones("avazu")) - {"FM", "DeepFM"})
     over, left = table.notes[0].split("; left out, for missing runs or not asked for: ")
     assert over == "all: average over FM DeepFM"
@@ -143,8 +173,23 @@ def test_average_lifts_are_over_what_both_datasets_have(figures, tmp_path):
     assert [path.name for path in paths] == ["average_lifts.md", "average_lifts.csv"]
     assert paths[0].read_text() == text
     row = next(csv.DictReader(paths[1].read_text().splitlines()))
-    assert (row["average"], row["metric"], row["paper"]) == ("all", "AUC", "2.5")
+    assert (row["average"], row["metric"], row["paper"]) == ("all", "AUC", "")
     assert float(row["ours"]) == pytest.approx(mean, rel=1e-12)
+
+
+def test_the_papers_averages_stand_beside_its_own_backbones_alone(figures):
+    names = ["FM", "FwFM", "FmFM", "CrossNet", "DeepFM", "xDeepFM", "PNN", "DCNv2"]
+    explicit = compare(["FM", "FmFM", "CrossNet"])
+    criteo = compare(names, "criteo", CRITEO, 0.80, 0.82)
+    records = average_lifts({"avazu": compare(names), "criteo": criteo})
+    stated = {(r["average"], r["metric"]): r["paper"] for r in records if r["paper"] is not None}
+    assert stated == {("paper's 7", "AUC"): 2.5, ("paper's 3 explicit", "AUC"): 3.5}
+    (row,) = [r for r in records if (r["average"], r["metric"]) == ("paper's 7", "AUC")]
+    assert row["difference"] == pytest.approx((100 * 0.05 / 0.70 + 2.5) / 2 - 2.5)
+    assert row["averaged_over"].split() == [name for name in names if name != "FwFM"]
+    # A table of the three alone has the one comparison that is over all its backbones.
+    records = average_lifts({"avazu": explicit, "criteo": criteo})
+    assert {r["average"] for r in records if r["paper"] is not None} == {"paper's 3 explicit"}
 
 
 def test_average_lifts_of_nothing_complete_are_blank(figures):

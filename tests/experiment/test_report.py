@@ -30,7 +30,9 @@ FLAT = Pair("FwFM", 0.5, 0.6, None, 3)
 
 
 def summary(rankme: float, effective: int = 9) -> RunSummary:
-    return RunSummary("FM", "dis", "FM_demo", rankme, 2.0, effective, 16, 15, 0.1, 50, "valid", 1)
+    known = ("FM", "dis", "FM_demo", rankme, 2.0, effective, 16, 15, 0.1, 50, "valid", 1)
+    more = {"condition_number": 9.0, "dimensions_of_98_percent": 7, "uniformity": -1.5}
+    return RunSummary(*known, **more)
 
 
 @pytest.mark.parametrize(

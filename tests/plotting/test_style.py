@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -134,6 +135,13 @@ def test_captions_name_data_sample_and_seeds():
     )
     old = make_records(train_seed=None).meta
     assert "trained" not in sample_caption([old])
+    unknown = dataclasses.replace(metas[0], expid="FM_gen", train_seed=None)
+    known = dataclasses.replace(metas[0], expid="FM", train_seed=7)
+    # Of two runs the seed of one is known: it is not said of both.
+    assert sample_caption([known, unknown]).endswith(
+        "; trained with seed 7 (FM; the seed of FM_gen is not known)"
+    )
+    assert "trained" not in sample_caption([unknown])
 
 
 def test_seeds_and_signs():

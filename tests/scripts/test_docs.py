@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
+import subprocess
 import typing
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fuxictr.config import GeneratorConfig, list_expids
 from fuxictr.config.coercion import dataclass_annotations
 from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
+from fuxictr.datasets import registry
 from fuxictr.experiment.ablation import GROUPS
+from fuxictr.experiment.tables.published import read_published
 from fuxictr.experiment.zoo import backbones, find_folder
 from scripts import build_page, measured, write_config_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGE = DOCS / "index.html"
-# What commands write: a link into it is dead in a fresh copy of the repository.
+# What commands write: a link into it is dead in a fresh copy of the repository, but for one file.
 WRITTEN = {"data", "results", "figure"}
+DATA_README = ROOT / "data" / "README.md"
+DATASET_BLOCKS = yaml.safe_load((ROOT / "model_zoo" / "dataset_config.yaml").read_text())
 VOID = {"meta", "img", "source", "br", "link"}
 
 
@@ -50,7 +57,7 @@ class Page(HTMLParser):
 
 
 def markdown_files() -> list[Path]:
-    folders = [ROOT, DOCS, ROOT / "benchmarks"]
+    folders = [ROOT, DOCS, ROOT / "benchmarks", DATA_README.parent]
     files = [path for folder in folders for path in sorted(folder.glob("*.md"))]
     files += sorted((DOCS / "results").glob("*/README.md"))
     return files + sorted((ROOT / "model_zoo").glob("*/README.md"))
@@ -88,7 +95,8 @@ def test_links_lead_to_files_and_anchors_of_the_repository(path: Path) -> None:
         target = (path.parent / name).resolve() if name else path
         assert target.is_relative_to(ROOT), link
         assert target.exists(), f"{link}: no such file"
-        assert target.relative_to(ROOT).parts[:1] not in {(folder,) for folder in WRITTEN}, link
+        is_written = target.relative_to(ROOT).parts[0] in WRITTEN if target != ROOT else False
+        assert not is_written or target == DATA_README, link
         if anchor:
             assert anchor in anchors(target), f"{link}: no such anchor"
 
@@ -216,6 +224,69 @@ def test_figures_md_knows_every_figure_and_script() -> None:
     for kind in measured.KINDS:
         stem = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"<\1>", kind.pattern)
         assert f"`{stem}`" in text, stem
+
+
+def section(path: Path, heading: str) -> str:
+    return path.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_readme_states_the_papers_figures_as_they_are_kept() -> None:
+    text = section(ROOT / "README.md", "What the paper reports")
+    assert "not measured here" in text
+    kept = [row for row in read_published() if row["dataset"] == "all"]
+    assert len(kept) == 10
+    for row in kept:
+        assert f"{float(row['value']):+g}" in text, row
+    stated = re.findall(r"[+-]\d+\.\d+", text)
+    assert sorted(map(float, stated)) == sorted(float(row["value"]) for row in kept)
+
+
+def test_the_citation_has_whole_names_and_the_links_of_the_paper() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    entry = re.search(r"```bibtex\n(.*?)```", text, re.S)
+    assert entry
+    authors = re.search(r"author\s*= \{(.*?)\}", entry[1], re.S)
+    assert authors
+    names = [name.split(", ") for name in " ".join(authors[1].split()).split(" and ")]
+    surnames = ["Yin", "Pan", "Wang", "Wang", "Zhang", "Jiang", "Lian", "Chen"]
+    assert [name[0] for name in names] == surnames
+    assert all(len(name) == 2 and len(name[1]) > 1 for name in names)
+    for link in ("https://arxiv.org/abs/2512.14041", "https://proceedings.mlr.press/v267/"):
+        assert f"({link}" in text
+    assert "open an issue" in section(ROOT / "README.md", "Contact")
+
+
+def test_data_readme_says_where_each_dataset_goes() -> None:
+    text = DATA_README.read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(registry.DATASETS)
+    for dataset, row in zip(
+        sorted(registry.DATASETS, key=lambda d: d.name.lower()),
+        sorted(rows, key=lambda r: r.lower()),
+        strict=True,
+    ):
+        assert row.startswith(f"| {dataset.name}"), row
+        folder = registry.raw_dir("", dataset).as_posix()
+        assert f"| `{folder}/` |" in row
+        alias = registry.alias_of(dataset.name)
+        assert f"`bash 1.prepare.sh {alias}`" in row
+        named = re.findall(r"^\| [^|]+ \| `?(\w+)`? \|", row)[0]
+        assert named == (alias if backbones(alias) else "none")
+        if dataset.dataset_id in DATASET_BLOCKS:
+            block = DATASET_BLOCKS[dataset.dataset_id]
+            assert block["train_data"] == f"../../{folder}/train.csv"
+
+
+def test_git_keeps_the_readme_of_data_and_nothing_else_of_it(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / ".gitignore", tmp_path / ".gitignore")
+    kept, written = ("data/README.md",), ("data/Demo/demo_x1/train.csv", "data/README.md.1")
+    for name in (*kept, *written):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "ls-files", "--others", "--exclude-standard", "data"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(kept)
 
 
 def test_inline_html_escapes_and_links() -> None:

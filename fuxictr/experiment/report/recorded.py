@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.report.figures import run_points
@@ -148,13 +149,23 @@ def _collapse_table(evidence: Evidence) -> list[TextTable]:
                         _with_deviation([run.information_abundance for run in runs], 2),
                         f"{effective:.0f} of {runs[0].num_dimensions}",
                         f"{mean([run.rank_bound for run in runs]):.0f}",
+                        f"{mean([run.dimensions_of_98_percent for run in runs]):.0f}",
+                        _spread([run.condition_number for run in runs]),
+                        _with_deviation([run.uniformity for run in runs], 4),
                         _with_deviation([run.mean_absolute_correlation for run in runs], 4),
                     ]
                 )
     head = ["backbone", "variant", "seeds", "RankMe", "information abundance"]
-    head += ["dimensions > 1e-6", "at most", "mean |correlation|"]
+    head += ["dimensions > 1e-6", "at most", "for 98 %", "condition number", "uniformity"]
+    head += ["mean |correlation|"]
     title = "Collapse and redundancy, mean ± sample standard deviation over the seeds of both"
     return [TextTable(title, head, rows, 2)] if rows else []
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Returns the least and the largest; a mean of numbers of unlike magnitude is the largest."""
+    ends = dict.fromkeys(map(describe_condition, (min(values), max(values))))
+    return " to ".join(ends)
 
 
 def _with_deviation(values: Sequence[float], digits: int) -> str:
@@ -164,9 +175,11 @@ def _with_deviation(values: Sequence[float], digits: int) -> str:
 
 
 def _shown_seeds(evidence: Evidence) -> str:
-    """Says which seeds the figures show."""
-    seeds = sorted({evidence.shown[s.expid] for s in evidence.sides if s.expid in evidence.shown})
-    return f"The figures show seed {say.list_names([str(seed) for seed in seeds])}." * bool(seeds)
+    """Says which seeds the figures show: of the runs that are recorded, others have no figure."""
+    expids = [s.expid for s in evidence.sides if evidence.shown_numbers(s.expid) is not None]
+    seeds = sorted({evidence.shown[expid] for expid in expids})
+    names = say.list_names([str(seed) for seed in seeds])
+    return f"The figures show seed{'s' * (len(seeds) > 1)} {names}." * bool(seeds)
 
 
 def _point_pairs(points: Sequence[RunPoint], name: str) -> list[Pair]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from fuxictr.datasets import registry
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Ablation, Evidence
 from fuxictr.experiment.report.page import (
@@ -31,7 +32,7 @@ from fuxictr.experiment.tables.published import (
     beside_published,
     has_published,
     published_table,
-    published_value,
+    stated_lift,
 )
 from fuxictr.experiment.tables.sides import METRICS, Side
 from fuxictr.experiment.tables.statistics import paired_t_test
@@ -93,15 +94,14 @@ def accuracy_section(evidence: Evidence, ceiling: Mapping[str, float] | None) ->
 
 
 def lifts_section(evidence: Evidence) -> Section:
-    """Says what the average lifts are, beside those that the paper states."""
+    """Says what the average lifts are, beside the paper's over the same backbones and datasets."""
+    is_of_paper = registry.alias_of(evidence.dataset) in registry.PAPER_DATASETS
     texts = []
     for over in averages_of(evidence.comparisons, evidence.dataset):
-        name = {"all": "average", "explicit": "explicit_average"}[over.label]
         for metric in METRICS:
-            stated = published_value("all", name, "lift", f"{metric}_percent")
-            value = float(stated[0]["value"]) if stated else None
+            stated = stated_lift(over, metric) if is_of_paper else None
             lift, num = over.lift(metric), len(over.over)
-            texts.append(say.average_sentence(metric, lift, over.label, num, value))
+            texts.append(say.average_sentence(metric, lift, over.label, num, stated))
     text = "The average of the backbones' own lifts, as in the last rows of the table:"
     blocks: list[Block] = [text, Items(tuple(texts))]
     if not texts:

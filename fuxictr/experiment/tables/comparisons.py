@@ -17,6 +17,9 @@ from fuxictr.experiment.zoo import select_expids
 COSTS = ("parameters", "train_seconds", "seconds_per_row", "peak_memory")
 # The backbones that interact fields without a deep network beside it.
 EXPLICIT = ("FM", "FwFM", "FmFM", "CrossNet")
+# Those of the paper's table, which has no FwFM: its stated averages are over these alone.
+OF_PAPER = ("FM", "FmFM", "CrossNet", "DeepFM", "xDeepFM", "PNN", "DCNv2")
+EXPLICIT_OF_PAPER = ("FM", "FmFM", "CrossNet")
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,24 @@ class Average:
     """The mean over the complete ones of some backbones.
 
     Attributes:
-        label: ``all`` or ``explicit``.
+        label: ``all`` or ``explicit``, of ours, or ``paper's 7`` or ``paper's 3 explicit``.
         over: the complete comparisons.
         incomplete: those that were compared and miss a run.
         absent: the other backbones that the label stands for.
+        published: what the published figures call the paper's average over the same backbones;
+            empty for the averages of ours, which the paper has none of.
     """
 
     label: str
     over: tuple[Comparison, ...]
     incomplete: tuple[str, ...]
     absent: tuple[str, ...]
+    published: str = ""
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether it may stand beside the paper's average: it is over the same backbones."""
+        return bool(self.published) and not self.left_out
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -182,7 +193,7 @@ def ablation_results(
 
 
 def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Average]:
-    """Returns the averages over all backbones and over the explicit ones.
+    """Returns the averages over all backbones and the explicit ones, and over the paper's of both.
 
     Args:
         comparisons: what compare_backbones returned.
@@ -190,7 +201,12 @@ def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Ave
     """
     compared = [c.backbone for c in comparisons]
     names = list(dict.fromkeys([*compared, *known]))
-    explicit = [name for name in EXPLICIT if name in names]
+    groups = [
+        ("all", names, ""),
+        ("explicit", [name for name in EXPLICIT if name in names], ""),
+        (f"paper's {len(OF_PAPER)}", OF_PAPER, "average"),
+        (f"paper's {len(EXPLICIT_OF_PAPER)} explicit", EXPLICIT_OF_PAPER, "explicit_average"),
+    ]
     complete = {c.backbone: c for c in comparisons if c.is_complete}
     return [
         Average(
@@ -198,9 +214,10 @@ def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Ave
             tuple(complete[name] for name in members if name in complete),
             tuple(name for name in members if name in compared and name not in complete),
             tuple(name for name in members if name not in compared),
+            published,
         )
-        for label, members in (("all", names), ("explicit", explicit))
-        if members
+        for label, members, published in groups
+        if not set(names).isdisjoint(members)
     ]
 
 

@@ -13,7 +13,7 @@ from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.ablation import Arm
-from fuxictr.experiment.tables.comparisons import Comparison, average, mean_of
+from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
 from fuxictr.experiment.tables.sides import METRICS, Side
 from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
 from fuxictr.experiment.zoo import ROOT, backbones
@@ -31,6 +31,7 @@ COLUMNS = (
     "difference",
     "source",
     "note",
+    "reference",
 )
 NOT_PUBLISHED = "not published"
 LIFT_COLUMNS = (
@@ -59,6 +60,7 @@ class Figure:
     published: float | None = None
     source: str = ""
     note: str = NOT_PUBLISHED
+    reference: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -69,12 +71,15 @@ class Figure:
     def record(self) -> dict[str, object]:
         """Returns the row of published.csv."""
         ours = (self.side.mean(self.metric), self.side.std(self.metric), len(self.side.seeds))
-        theirs = (self.published, self.difference, self.source, self.note)
+        theirs = (self.published, self.difference, self.source, self.note, self.reference)
         return dict(zip(COLUMNS, (*_names_of(self), *ours, *theirs), strict=True))
 
 
 def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Returns the published figures: source, dataset, model, variant, metric, value, note.
+    """Returns the published figures, one a row.
+
+    Their columns are source, dataset, model, variant, metric, value, note, and reference: where the
+    value stands. ``dataset`` is the name at the source, or the dataset_id of another encoding.
 
     Raises:
         DataError: the file is missing.
@@ -132,8 +137,8 @@ def beside_published(
         for metric in metrics:
             known = published_value(dataset, backbone, variant, metric)
             for row in known:
-                value, source, note = float(row["value"]), row["source"], row["note"]
-                figures.append(Figure(backbone, variant, metric, side, value, source, note))
+                value, texts = float(row["value"]), (row["source"], row["note"], row["reference"])
+                figures.append(Figure(backbone, variant, metric, side, value, *texts))
             if not known:
                 figures.append(Figure(backbone, variant, metric, side))
     return figures
@@ -164,9 +169,10 @@ def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> Tex
 
 
 def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
-    """Returns the paper's average lifts beside ours, over the datasets that it averages.
+    """Returns our average lifts over the datasets that the paper averages, beside the paper's.
 
-    A backbone counts where it is complete on all of them.
+    A backbone counts where it is complete on all of them. The paper's stand beside an average over
+    its own backbones, all of them, and beside no other.
 
     Args:
         by_dataset: dataset, as --dataset -> what compare_backbones returned.
@@ -192,17 +198,22 @@ def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[s
         averages.append(average([c for c in found[name] if c.backbone in shared], known))
     records = []
     for ours in zip(*averages, strict=True):
-        model = "average" if ours[0].label == "all" else "explicit_average"
         names = (" ".join(c.backbone for c in ours[0].over), " ".join(ours[0].left_out))
         for metric in METRICS:
             lifts = [a.lift(metric) for a in ours]
-            total = mean_of(lifts)
-            for row in published_value("all", model, "lift", f"{metric}_percent"):
-                paper = float(row["value"])
-                difference = None if total is None else total - paper
-                values = (ours[0].label, metric, *lifts, total, paper, difference, *names)
-                records.append(dict(zip(LIFT_COLUMNS, values, strict=True)))
+            total, paper = mean_of(lifts), stated_lift(ours[0], metric)
+            difference = None if total is None or paper is None else total - paper
+            values = (ours[0].label, metric, *lifts, total, paper, difference, *names)
+            records.append(dict(zip(LIFT_COLUMNS, values, strict=True)))
     return records
+
+
+def stated_lift(ours: Average, metric: str) -> float | None:
+    """Returns the paper's average lift in percent, where ours is over the same backbones."""
+    if not ours.is_comparable:
+        return None
+    rows = published_value("all", ours.published, "lift", f"{metric}_percent")
+    return float(rows[0]["value"]) if rows else None
 
 
 def lift_table(records: Sequence[Mapping[str, Any]]) -> TextTable:

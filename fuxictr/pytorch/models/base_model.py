@@ -127,9 +127,12 @@ class BaseModel(Recordable, nn.Module):
     def reset_parameters(self) -> None:
         """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
 
-        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it.
+        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it. Modules that
+        record by hand (``init_record``) can read ``analyzing`` from here on.
         """
         for module in self.modules():
+            if hasattr(module, "init_record") and not hasattr(module, "analyzing"):
+                module.analyzing = False  # type: ignore[assignment]
             if isinstance(module, nn.Linear):
                 if isinstance(module, EncoderMap) and module.init_std is not None:
                     nn.init.normal_(module.weight, std=module.init_std)
