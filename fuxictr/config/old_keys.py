@@ -114,6 +114,7 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
         ConfigError: a key would change the model and cannot be mapped.
     """
     keys = _Keys(raw, own, dict(raw.params), expid)
+    is_reference = any(keys.flag(name) is not None for name in REFERENCE_KEYS)
     for old, new in RENAMED_KEYS.items():
         if keys.holds(old):
             keys.rename(old, new)
@@ -130,6 +131,10 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
     _translate_block_size(keys)
     if keys.notes:
         texts = [f"{', '.join(notes)} in {origin}" for origin, notes in keys.notes.items()]
+        if is_reference and "regularizer_scope" not in keys.params:
+            texts.append(
+                "its penalties are those of regularizer_scope: reference, which is not set"
+            )
         logger.warning("Keys of older configs: %s", "; ".join(texts))
     return keys.params
 

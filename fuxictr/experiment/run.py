@@ -35,6 +35,7 @@ from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
 from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader, Share
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.models.penalty_groups import check_penalties
 from fuxictr.pytorch.rank_tables import cutting_tables
 from fuxictr.pytorch.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
@@ -223,6 +224,7 @@ def _train(
     width = int(config.params().get("embedding_dim") or 1)
     with cutting_tables(feature_map, width, config.train, ranks), ranks.together():
         model = build_model(config, model_class, feature_map)
+        check_penalties(model, config.train)
         logger.info("Total number of parameters: %d.", model.count_parameters())
         train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
         check_current(encoded, config.dataset, config.data_dir)

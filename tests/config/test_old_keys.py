@@ -154,6 +154,15 @@ def test_a_key_that_would_change_the_model_is_an_error(given):
         check({**GEN, **given})
 
 
+def test_a_config_of_the_papers_code_is_told_how_to_have_its_penalties(caplog):
+    check({**GEN, "use_gen": True})
+    assert "those of regularizer_scope: reference, which is not set" in warned(caplog)
+    for other in ({"patience": 3}, {"use_gen": True, "regularizer_scope": "all"}):
+        caplog.clear()
+        check({**GEN, **other})
+        assert "regularizer_scope" not in warned(caplog)
+
+
 @pytest.mark.parametrize("name", ["use_gen", "use_fs", "linear_gen", "use_x0"])
 def test_a_switch_is_true_or_false(name):
     with pytest.raises(ConfigError, match=rf"'{name}': found 'perhaps', allowed: true, false \(x"):

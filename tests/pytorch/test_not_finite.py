@@ -95,7 +95,7 @@ PLANTED = [
         "DCNv2_demo_gen",
         ("encoder=stacked", "target=masked"),
         "cross_net.layers.0.generator.encoder.second.weight",
-        "'cross_net.layers.0.generator.encoder.second' (Linear)",
+        "'cross_net.layers.0.generator.encoder.second' (EncoderMap)",
     ),
 ]
 

@@ -15,6 +15,7 @@ from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.models.penalty_groups import check_penalties
 from fuxictr.pytorch.trainer import Trainer
 from tests.pytorch.tiny import make
 from tests.zoo.cases import EXPIDS, Case, build
@@ -185,6 +186,25 @@ def test_an_unknown_scope_names_the_words():
         make(mixed_map(), kind=Odd, regularizer_scope="referense")
     with pytest.raises(ConfigError, match="regularizer_scope"):
         load_experiment("FM_demo", ZOO / "FM", overrides=["regularizer_scope=paper"])
+
+
+class Keeps(Odd):
+    """A model that does not pass the penalties on."""
+
+    def __init__(self, feature_map, net_regularizer=None, regularizer_scope="all", **params):
+        super().__init__(feature_map, **params)
+
+
+def test_a_model_that_keeps_the_keys_of_the_penalties_is_not_trained():
+    keys = {"net_regularizer": 0.1, "embedding_regularizer": 0.2, "regularizer_scope": "reference"}
+    kept = make(mixed_map(), kind=Keeps, **keys)
+    with pytest.raises(ConfigError, match="Keeps does not pass net_regularizer, regularizer_scope"):
+        check_penalties(kept, TrainConfig(**keys))
+    check_penalties(make(mixed_map(), kind=Odd, **keys), TrainConfig(**keys))
+    check_penalties(make(mixed_map(), kind=Odd, net_regularizer=1e-3), TrainConfig())
+    check_penalties(make(mixed_map(), kind=Odd, regularizer=0.1), TrainConfig(regularizer=0.1))
+    with pytest.raises(ConfigError, match="not pass embedding_regularizer, net_regularizer of"):
+        check_penalties(make(mixed_map(), kind=Odd), TrainConfig(regularizer=0.1))
 
 
 def trained(updates: str, optimizer: str = "adam") -> tuple[Trainer, list[float]]:

@@ -9,12 +9,17 @@ import torch
 from torch import nn
 
 from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
-from fuxictr.config.section import Regularizer, parse_regularizer
+from fuxictr.config.section import Regularizer
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups
+from fuxictr.pytorch.models.penalty_groups import (
+    Group,
+    check_scope,
+    penalty_groups,
+    penalty_terms,
+)
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
@@ -41,6 +46,9 @@ class BaseModel(Recordable, nn.Module):
             penalty_groups.
         **params: the other keys of the config.
 
+    Attributes:
+        regularizer_scope: which weights a group counts; see penalty_groups.
+
     Raises:
         ConfigError: ``params`` holds a key that nothing knows; names all of them.
     """
@@ -62,9 +70,9 @@ class BaseModel(Recordable, nn.Module):
             raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
         self.feature_map = feature_map
         self.model_id = model_id
-        self._embedding_penalty = parse_regularizer(_first_set(embedding_regularizer, regularizer))
-        self._net_penalty = parse_regularizer(_first_set(net_regularizer, regularizer))
-        self._penalty_scope = check_scope(regularizer_scope)
+        terms = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
+        self._embedding_penalty, self._net_penalty = terms["embedding"], terms["net"]
+        self.regularizer_scope = check_scope(regularizer_scope)
 
     @property
     def device(self) -> torch.device:
@@ -100,10 +108,14 @@ class BaseModel(Recordable, nn.Module):
         """Returns the click probability, for models that return {"y_pred": ...} themselves."""
         return torch.sigmoid(at_least_float32(logit))
 
+    @property
+    def _penalties(self) -> dict[Group, list[tuple[int, float]]]:
+        """The (p, lambda) of the penalties on each group of weights."""
+        return {"embedding": self._embedding_penalty, "net": self._net_penalty}
+
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
-        groups = penalty_groups(self, self._penalty_scope)
-        penalties = {"embedding": self._embedding_penalty, "net": self._net_penalty}
+        groups, penalties = penalty_groups(self, self.regularizer_scope), self._penalties
         for parameter in self.parameters():
             if parameter.requires_grad and id(parameter) in groups:
                 for p, weight in penalties[groups[id(parameter)]]:
@@ -163,7 +175,3 @@ class BaseModel(Recordable, nn.Module):
 
     def model_to_device(self) -> None:
         """Does nothing: models written for FuxiCTR call it; here the Trainer moves the model."""
-
-
-def _first_set(value: Regularizer, fallback: Regularizer) -> Regularizer:
-    return fallback if value is None else value

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from fuxictr.config.section import Regularizer, parse_regularizer
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 
+if TYPE_CHECKING:
+    from fuxictr.config import TrainConfig
+    from fuxictr.pytorch.models.base_model import BaseModel
+
 Group = Literal["embedding", "net"]
 SCOPES = ("all", "reference")
+
+
+def penalty_terms(
+    embedding_regularizer: Regularizer, net_regularizer: Regularizer, regularizer: Regularizer
+) -> dict[Group, list[tuple[int, float]]]:
+    """Returns the (p, lambda) of each group; ``regularizer`` is that of what is unset (None)."""
+    given: dict[Group, Regularizer] = {"embedding": embedding_regularizer, "net": net_regularizer}
+    return {
+        group: parse_regularizer(regularizer if value is None else value)
+        for group, value in given.items()
+    }
 
 
 def penalty_groups(model: nn.Module, scope: str) -> dict[int, Group]:
@@ -45,6 +61,27 @@ def check_scope(scope: str) -> str:
             f"{did_you_mean(str(scope), SCOPES)}"
         )
     return scope
+
+
+def check_penalties(model: BaseModel, config: TrainConfig) -> None:
+    """Checks that a model has the penalties of the config.
+
+    Raises:
+        ConfigError: its ``__init__`` keeps a key of theirs for itself.
+    """
+    wanted = penalty_terms(config.embedding_regularizer, config.net_regularizer, config.regularizer)
+    kept = [
+        f"{group}_regularizer"
+        for group, terms in wanted.items()
+        if terms not in ([], model._penalties[group])
+    ]
+    if any(wanted.values()) and model.regularizer_scope != config.regularizer_scope:
+        kept.append("regularizer_scope")
+    if kept:
+        raise ConfigError(
+            f"{type(model).__name__} does not pass {', '.join(kept)} of the config on to "
+            "BaseModel; allowed: super().__init__(feature_map, **params) with all keys but its own"
+        )
 
 
 def _all(model: nn.Module) -> Iterator[tuple[nn.Parameter, Group]]:
