@@ -94,11 +94,11 @@ def check_columns(
         where: the file.
         dialect: that of a csv; null = it is none.
     """
-    hint = "" if dialect is None or dialect.names else _no_header_hint(found, columns)
     repeated = [name for name, count in Counter(found).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{where}: the header names column '{shown(repeated[0])}' more than once{hint}"
+            f"{where}: the header names column '{shown(repeated[0])}' more than once"
+            f"{_no_header_hint(found, columns, dialect)}"
         )
     missing = [name for name in columns if name not in found]
     if not missing:
@@ -116,7 +116,8 @@ def check_columns(
     raise DataError(
         f"{where}: column '{missing[0]}' is missing{did_you_mean(missing[0], near)}; "
         f"found: {', '.join(map(shown, found[:_MOST_SHOWN]))}"
-        f"{f' and {len(found) - _MOST_SHOWN:,} more' if len(found) > _MOST_SHOWN else ''}{hint}"
+        f"{f' and {len(found) - _MOST_SHOWN:,} more' if len(found) > _MOST_SHOWN else ''}"
+        f"{_no_header_hint(found, columns, dialect)}"
     )
 
 
@@ -192,8 +193,12 @@ def _first_row(path: Path, dialect: CsvDialect) -> list[str] | None:
     return rows[num_headers][1] if len(rows) > num_headers else []
 
 
-def _no_header_hint(found: Sequence[str], columns: Sequence[str]) -> str:
-    """Returns what to set where the first line seems to be a row of data; nothing otherwise."""
+def _no_header_hint(
+    found: Sequence[str], columns: Sequence[str], dialect: CsvDialect | None
+) -> str:
+    """Returns what to set where the header of a csv seems to be a row; nothing otherwise."""
+    if dialect is None or dialect.names is not None:
+        return ""
     is_data = any(not cell.strip() or _is_number(cell) for cell in found[:_MOST_COMPARED])
     has_other_names = any(
         name in found or did_you_mean(name, map(shown, found[:_MOST_COMPARED])) for name in columns
