@@ -1,6 +1,6 @@
 """Layers: embeddings, blocks, generation, interactions."""
 
-from fuxictr.pytorch.layers.blocks import LogisticRegression, MLP_Block
+from fuxictr.pytorch.layers.blocks import LogisticRegression, MLP_Block, idle_without_layers
 from fuxictr.pytorch.layers.embeddings import (
     FeatureEmbedding,
     FeatureEmbeddingDict,
@@ -38,6 +38,7 @@ __all__ = [
     "WeightedPairSum",
     "build_generators",
     "generator_config",
+    "idle_without_layers",
     "make_embedding",
     "pair_products",
     "pair_sum",

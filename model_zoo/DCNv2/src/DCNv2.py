@@ -89,6 +89,19 @@ class DCNv2(BaseModel):
         self.head = MLP_Block(final_width, hidden, "relu", output_dim=1)
         self.reset_parameters()
 
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        structure = params.get("model_structure", "parallel")
+        idle = dict.fromkeys(("low_rank", "num_experts"), "use_low_rank_mixture is false")
+        units = {"stacked": "stacked_dnn_hidden_units", "parallel": "parallel_dnn_hidden_units"}
+        unused = [key for word, key in units.items() if word not in structure.split("_")]
+        if structure == "crossnet_only":
+            unused += ["dnn_activations", "net_dropout", "batch_norm"]
+        if generator_config(params).is_identity:
+            idle["use_gen_rst"] = "nothing is generated"
+        return idle | dict.fromkeys(unused, f"model_structure is {structure}")
+
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""
         feature_emb = self.embedding_layer(self.get_inputs(inputs))  # (B, F, D)

@@ -12,6 +12,7 @@ from fuxictr.pytorch.layers import (
     FeatureEmbedding,
     MLP_Block,
     build_generators,
+    idle_without_layers,
     pair_products,
     target_side,
 )
@@ -60,6 +61,13 @@ class PNN(BaseModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        return idle_without_layers(
+            "hidden_units", params, "hidden_activations", "net_dropout", "batch_norm"
+        )
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

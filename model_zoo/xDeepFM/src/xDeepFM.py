@@ -14,6 +14,7 @@ from fuxictr.pytorch.layers import (
     LogisticRegression,
     MLP_Block,
     generator_config,
+    idle_without_layers,
 )
 from fuxictr.pytorch.models import BaseModel
 
@@ -63,6 +64,13 @@ class xDeepFM(BaseModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        return idle_without_layers(
+            "dnn_hidden_units", params, "dnn_activations", "net_dropout", "batch_norm"
+        )
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -71,6 +72,17 @@ class MLP_Block(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
         return self.mlp(inputs)
+
+
+def idle_without_layers(units: str, params: Mapping[str, Any], *keys: str) -> dict[str, str]:
+    """Returns the keys of hidden layers, and why they do nothing, where there are no such layers.
+
+    Args:
+        units: the key of the layers' widths.
+        params: the keys that a config gives.
+        *keys: the layers' other keys.
+    """
+    return dict.fromkeys(keys, f"{units} is empty") if params.get(units) == [] else {}
 
 
 def _one_per_layer(value: Any, num_layers: int, name: str) -> list[Any]:
