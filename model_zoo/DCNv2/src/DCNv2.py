@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     CrossNet,
     MLP_Block,
     generator_config,
@@ -35,7 +36,8 @@ class DCNv2(BaseModel):
         use_gen_rst: generate from the current layer (true) or from X_0 (false).
         cross_drop: dropout rate after each cross layer.
         stacked_dnn_hidden_units, parallel_dnn_hidden_units: widths of the two DNNs.
-        dnn_activations, net_dropout, batch_norm: of both DNNs.
+        dnn_activations, net_dropout: of both DNNs.
+        batch_norm: batch normalisation in both; no_bias: without a bias in front of it.
         head: mlp, Linear(n, 2n)-ReLU-Linear(2n, 1), or linear, Linear(n, 1), the classic one.
         use_low_rank_mixture: only false; configs of FuxiCTR carry the key.
         low_rank, num_experts: of that mixture, without effect.
@@ -56,7 +58,7 @@ class DCNv2(BaseModel):
         parallel_dnn_hidden_units: list[int] | None = None,
         dnn_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         head: Literal["mlp", "linear"] = "mlp",
         use_low_rank_mixture: Literal[False] = False,
         low_rank: int | None = None,

@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     FeatureEmbedding,
     LogisticRegression,
     MLP_Block,
@@ -31,7 +32,7 @@ class DeepFM(BaseModel):
         hidden_units: widths of the DNN's hidden layers.
         hidden_activations: their activation.
         net_dropout: dropout rate of the DNN.
-        batch_norm: batch normalisation in the DNN.
+        batch_norm: batch normalisation in the DNN; no_bias: without a bias in front of it.
         **params: the other keys of the config.
     """
 
@@ -42,7 +43,7 @@ class DeepFM(BaseModel):
         hidden_units: list[int] | None = None,
         hidden_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)

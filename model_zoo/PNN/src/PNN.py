@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     FeatureEmbedding,
     MLP_Block,
     build_generators,
@@ -31,7 +32,7 @@ class PNN(BaseModel):
         hidden_units: widths of the MLP's hidden layers.
         hidden_activations: their activation.
         net_dropout: dropout rate of the MLP.
-        batch_norm: batch normalisation in the MLP.
+        batch_norm: batch normalisation in the MLP; no_bias: without a bias in front of it.
         product_type: inner, the product of IPNN.
         **params: the other keys of the config.
     """
@@ -43,7 +44,7 @@ class PNN(BaseModel):
         hidden_units: list[int] | None = None,
         hidden_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         product_type: Literal["inner"] = "inner",
         **params: Any,
     ) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     CompressedInteractionNet,
     FeatureEmbedding,
     LogisticRegression,
@@ -32,7 +33,7 @@ class xDeepFM(BaseModel):
         dnn_hidden_units: widths of the DNN's hidden layers.
         dnn_activations: their activation.
         net_dropout: dropout rate of the DNN.
-        batch_norm: batch normalisation in the DNN.
+        batch_norm: batch normalisation in the DNN; no_bias: without a bias in front of it.
         **params: the other keys of the config.
     """
 
@@ -44,7 +45,7 @@ class xDeepFM(BaseModel):
         dnn_hidden_units: list[int] | None = None,
         dnn_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
