@@ -71,8 +71,39 @@ def test_feature_specs_change_fields():
     assert [both.features[name]["source"] for name in ("a", "x")] == ["user", "user"]
     with pytest.raises(ConfigError, match="'feature_specs': found 'user', allowed: {name: field"):
         make_map().select(feature_specs={"a": "user"})
-    chosen = make_map().select(feature_specs={"a": {"pooling": "sum"}})
-    assert chosen.features["a"]["feature_encoder"] == "sum"
+    sequences = make_map()
+    sequences.features["s"] = {"type": "sequence", "vocab_size": 9, "max_len": 4}
+    chosen = sequences.select(feature_specs={"s": {"pooling": "sum", "max_len": 4}})
+    assert chosen.features["s"]["feature_encoder"] == "sum"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("a", {"padding_idx": 3}, "'padding_idx': found 3, the data were encoded with 0"),
+        ("a", {"oov_idx": 2}, "'oov_idx': found 2, the data were encoded with 4"),
+        ("a", {"padding": "pre"}, "'padding': found 'pre', the data were encoded with None"),
+        ("a", {"pretrained_emb": "v.npz"}, "'pretrained_emb': found 'v.npz', the data were"),
+        ("a", {"freeze_emb": True}, "'freeze_emb': found True, it has no given vectors"),
+        ("a", {"pretrain_usage": "sum"}, "'pretrain_usage': .*it has no given vectors"),
+        ("a", {"pooling": "sum"}, "'feature_encoder': .*its type is categorical"),
+        ("x", {"share_embedding": "a"}, "'share_embedding': .*its type is numeric, allowed: cat"),
+        ("id", {"embedding_dim": 3}, "'embedding_dim': found 3, its type is meta"),
+        ("b", {"freeze_emb": False, "pretrain_usage": "sum"}, "its table is that of 'a'"),
+        ("v", {"pretrain_dim": 3}, "'pretrain_dim': found 3, the data were encoded with 7"),
+    ],
+)
+def test_a_key_of_feature_specs_that_would_do_nothing_is_an_error(name, change, message):
+    feature_map = make_map()
+    feature_map.features["a"] |= {"padding_idx": 0, "oov_idx": 4}
+    feature_map.features["b"] = {"type": "categorical", "vocab_size": 5, "share_embedding": "a"}
+    feature_map.features["v"] = {"type": "embedding", "pretrain_dim": 7}
+    as_it_is = {"a": {"padding_idx": 0, "oov_idx": 4, "freeze_emb": False, "pooling": None}}
+    assert feature_map.select(feature_specs=as_it_is).num_fields == 4
+    with pytest.raises(
+        ConfigError, match=f"key 'feature_specs': feature '{name}': key .*{message}"
+    ):
+        feature_map.select(feature_specs={name: change})
 
 
 def test_load_errors(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from fuxictr.config.coercion import WrongValue
+from fuxictr.config.column_keys import idle_column_keys, idle_label_keys
 from fuxictr.config.section import (
     Section,
     check_name,
@@ -22,14 +25,6 @@ from fuxictr.features import POOLINGS, parse_pooling
 
 # The longest sequence: the lists of a frame of rows are then indexed by 32 bits.
 MAX_LEN = 10_000
-# Keys that mean something for columns of some types only.
-KEYS_OF_TYPES = {
-    "share_embedding": ("categorical", "sequence"),
-    "pretrained_emb": ("categorical", "sequence"),
-    "category_processor": ("categorical",),
-    "splitter": ("sequence", "embedding"),
-    "max_len": ("sequence",),
-}
 
 
 # The plain word for a key, and the one of older configs.
@@ -215,9 +210,11 @@ class DatasetConfig(Section):
             ConfigError: unknown keys, wrong values, a repeated name, no column at all; lists all.
         """
         problems: list[str] = []
-        columns = [c for entry in self.feature_cols for c in _expand_column(entry, problems)]
+        idle = partial(idle_column_keys, is_encoded=self.is_encoded)
+        columns = [c for entry in self.feature_cols for c in _expand_column(entry, problems, idle)]
         repeated = sorted(n for n, count in Counter(c.name for c in columns).items() if count > 1)
         problems += [f"feature_cols: column '{name}' is listed twice" for name in repeated]
+        problems += _idle_beside_shared(columns)
         if not columns and not problems:
             problems.append("feature_cols: no active column")
         if problems:
@@ -232,7 +229,7 @@ class DatasetConfig(Section):
         """
         entries = self.label_col if isinstance(self.label_col, list) else [self.label_col]
         problems: list[str] = []
-        columns = [c for entry in entries for c in _expand_column(entry, problems)]
+        columns = [c for e in entries for c in _expand_column(e, problems, idle_label_keys)]
         if problems or len(columns) != 1:
             text = listed(problems) or f"found {len(columns)} columns"
             raise ConfigError(
@@ -255,7 +252,28 @@ class DatasetConfig(Section):
                 )
 
 
-def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnConfig]:
+def _idle_beside_shared(columns: list[ColumnConfig]) -> list[str]:
+    """Returns what is wrong with keys about vectors of columns that use another one's table."""
+    by_name = {column.name: column for column in columns}
+    found = []
+    for column in columns:
+        owner = by_name.get(column.share_embedding or "")
+        if owner is None or owner.share_embedding is not None:
+            continue
+        for name in ("pretrain_dim", "pretrain_usage"):
+            value = getattr(column, name)
+            if value not in (getattr(ColumnConfig, name, None), getattr(owner, name)):
+                found.append(
+                    f"column '{column.name}': key '{name}': found {value!r}, but it uses the table "
+                    f"of '{owner.name}', which has {getattr(owner, name)!r}; change it there"
+                )
+    return found
+
+
+def _expand_column(
+    entry: dict[str, Any], problems: list[str], idle: Callable[[dict[str, Any]], list[str]]
+) -> list[ColumnConfig]:
+    """Returns a column for each name of an entry; ``idle`` says which of its keys do nothing."""
     for other, name in _OTHER_WORDS.items():
         if other in entry:
             if entry.get(name, entry[other]) != entry[other]:
@@ -279,12 +297,5 @@ def _expand_column(entry: dict[str, Any], problems: list[str]) -> list[ColumnCon
     problems += [f"{where}: {text}" for text in found]
     if found or not checked.get("active", True):
         return []
-    kind = checked.get("type", "categorical")
-    for name, types in KEYS_OF_TYPES.items():
-        if checked.get(name) and kind not in types:
-            problems.append(
-                f"{where}: key '{name}': its type is {kind}, allowed: {', '.join(types)}"
-            )
-    if checked.get("category_processor") and checked.get("pretrained_emb"):
-        problems.append(f"{where}: key 'pretrained_emb': buckets have no tokens to find in it")
+    problems += [f"{where}: {text}" for text in idle(checked)]
     return [ColumnConfig(**{**checked, "name": name}) for name in names]

@@ -21,6 +21,7 @@ from fuxictr.config import (
     parse_overrides,
 )
 from fuxictr.config.coercion import signature_annotations
+from fuxictr.config.idle_keys import warn_of_idle_keys
 from fuxictr.datasets import registry
 from fuxictr.errors import ConfigError, did_you_mean
 
@@ -93,7 +94,10 @@ def load_experiment(
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
     annotations = signature_annotations(model_class)
-    return check_config(raw, expid, annotations), model_class
+    config = check_config(raw, expid, annotations)
+    idle_keys = getattr(model_class, "idle_keys", None)  # any class may be a model
+    warn_of_idle_keys(config, idle_keys(config.params()) if idle_keys else {})
+    return config, model_class
 
 
 def _is_of_a_model(config_dir: Path, zoo_dir: Path) -> bool:

@@ -15,6 +15,7 @@ from fuxictr.features.specs import (
     FIELD_TYPES,
     ID_TYPES,
     SPEC_KEYS,
+    check_change,
     check_spec,
     check_values,
     parse_pooling,
@@ -198,6 +199,7 @@ class FeatureMap:
             changed.features[name].update(spec)
             try:
                 check_values(name, spec)
+                check_change(name, self.features[name], spec)
                 if "type" in spec:
                     check_spec(name, changed.features[name])
             except ValueError as error:

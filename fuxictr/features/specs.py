@@ -66,6 +66,8 @@ _SPEC: dict[str, _Values | None] = {
     "freeze_emb": _Values((bool, _NULL)),
 }
 SPEC_KEYS = tuple(_SPEC)
+# What the data were encoded with.
+_ENCODED = ("padding_idx", "oov_idx", "max_len", "padding", "pretrain_dim", "pretrained_emb")
 _NEEDED = {
     "categorical": ("vocab_size",),
     "sequence": ("vocab_size", "max_len"),
@@ -98,6 +100,43 @@ def check_spec(name: str, spec: Mapping[str, Any]) -> None:
     for key in ("type", *_NEEDED.get(spec.get("type", ""), ()), *vectors):
         if spec.get(key) is None:
             raise ValueError(f"feature '{name}': key '{key}' is missing")
+
+
+def check_change(name: str, before: Mapping[str, Any], change: Mapping[str, Any]) -> None:
+    """Checks that a change of a spec asks for nothing that would not happen.
+
+    Args:
+        name: the feature.
+        before: its spec as the dataset was encoded.
+        change: the keys that are to have other values.
+
+    Raises:
+        ValueError: a key describes the encoded data, or does nothing for this feature.
+    """
+    after = {**before, **change}
+    kind, sharing = after["type"], after.get("share_embedding")
+    reasons = {
+        key: f"the data were encoded with {before.get(key)!r:.100}; change the dataset's column"
+        for key in _ENCODED
+        if change.get(key, before.get(key)) != before.get(key)
+    }
+    if change.get("pretrained_emb") is None:
+        reasons.pop("pretrained_emb", None)  # it may be left out
+    if sharing:
+        where = f"its table is that of '{sharing}'; change it there"
+        reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), where)
+    elif not after.get("pretrained_emb"):
+        reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), "it has no given vectors")
+    if kind != "sequence":
+        reasons["feature_encoder"] = f"its type is {kind}, allowed: sequence"
+    if kind not in ID_TYPES:
+        reasons["share_embedding"] = f"its type is {kind}, allowed: {', '.join(ID_TYPES)}"
+    if kind == "meta":
+        reasons |= dict.fromkeys(("embedding_dim", "emb_output_dim"), "its type is meta")
+    nothing = (None,) if sharing else (None, False)
+    for key, reason in reasons.items():
+        if change.get(key) not in nothing or (key in change and key in _ENCODED):
+            raise ValueError(f"feature '{name}': key '{key}': found {change[key]!r:.100}, {reason}")
 
 
 def width(spec: Mapping[str, Any]) -> int:

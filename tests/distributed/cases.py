@@ -184,6 +184,8 @@ OTHERS = {
     **_both("stacked_encoder_tiny", _DEEP, "large", overrides=("encoder=stacked",), **_TINY),
     **_both("batch_norm", _DEEP, "medium", overrides=("batch_norm=true",)),
     **_both("batch_norm_tiny", _CROSS, "large", overrides=("batch_norm=true",), **_TINY),
+    **_both("norm_no_bias", _DEEP, "medium", overrides=("batch_norm=no_bias",), num_valid=77),
+    **_both("norm_no_bias_tiny", _CROSS, "large", overrides=("batch_norm=no_bias",), **_TINY),
     **_both("mixed_fields", _DEEP, "mixed"),
     **_both("mixed_fields_l2", _CROSS, "mixed", overrides=_L2),
     **_both("widths", _CROSS, "widths"),
@@ -205,6 +207,7 @@ SHORT = {
     *("random_targets-row", "masked_targets-none"),
     *("stacked_encoder_tiny-none", "batch_norm-row", "batch_norm_tiny-none", "mixed_fields-none"),
     *("reference_scope-row", "reference_scope_mixed-none"),
+    *("norm_no_bias-none", "norm_no_bias_tiny-row"),
     *("mixed_fields_l2-row", "widths-row", "bf16-none", "own_linear_vectors-row"),
 }
 assert SHORT <= TRAININGS.keys()

@@ -95,6 +95,24 @@ def test_gen_equals_its_formula(activation, residual, source):
     np.testing.assert_allclose(gen(v).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("target", ["masked", "field_masked", "hard_masked"])
+@pytest.mark.parametrize("source", ["all", "high"])
+def test_the_residual_adds_the_field_that_a_mask_hides_from_the_encoder(target, source):
+    keys = {"source": source, "target": target, "num_target": 2, "num_source": 2}
+    torch.manual_seed(0)
+    plain = GEN(mixed_map(), D, GeneratorConfig(**keys, emb_activation="relu")).eval()
+    residual = GEN(
+        mixed_map(), D, GeneratorConfig(**keys, emb_activation="relu", gen_residual=True)
+    )
+    residual.load_state_dict(plain.state_dict())
+    v = random_embeddings(3)
+    added = v.clone()
+    if source == "high":  # the others are raw already
+        others = [i for i in range(F) if i not in plain.generated.tolist()]
+        added[:, others] = 0
+    torch.testing.assert_close(residual.eval()(v), plain(v) + added)
+
+
 def test_gen_with_identity_weights_is_dis():
     gen = GEN(mixed_map(), D, GeneratorConfig(concat_emb=True))
     torch.nn.init.eye_(gen.encoder.weight)

@@ -93,6 +93,8 @@ VARIANTS = [
     Case("DCNv2", "DCNv2_demo", ("use_gen_rst=true", "dnn_activations=[tanh,sigmoid]")),
     Case("DeepFM", "DeepFM_demo_gen", ("hidden_activations=[tanh,sigmoid]", "net_dropout=0.5")),
     Case("PNN", "PNN_demo_gen", ("hidden_activations=silu",)),
+    Case("PNN", "PNN_demo", ("batch_norm=no_bias",)),
+    Case("DCNv2", "DCNv2_demo_gen", ("batch_norm=no_bias",)),
     Case("xDeepFM", "xDeepFM_demo_gen", ("cin_hidden_units=[5,4,3]", "batch_norm=true")),
     Case("xDeepFM", "xDeepFM_demo_gen", ("dnn_activations=[elu,tanh]",)),
     *(

@@ -70,16 +70,20 @@ def mlp(
     x: list[float],
     units: list[int],
     activations: str | list[str],
-    has_norm: bool = False,
+    has_norm: bool | str = False,
     ends_linear: bool = True,
 ) -> list[float]:
     """[Linear, BatchNorm where it has one, activation] a hidden layer, then a last Linear."""
     names = [n.split(".")[-2] for n in w if n.startswith(f"{prefix}.") and n.endswith(".weight")]
     linears = sorted(int(n) for n in names if w[f"{prefix}.{n}.weight"].ndim == 2)
     acts = [activations] * len(units) if isinstance(activations, str) else activations
-    assert [len(w[f"{prefix}.{n}.bias"]) for n in linears] == [*units, *[1] * ends_linear]
-    for n, act in zip(linears, [*acts, *[None] * ends_linear], strict=True):
-        x = linear(w[f"{prefix}.{n}.weight"], x, w[f"{prefix}.{n}.bias"])
+    assert [len(w[f"{prefix}.{n}.weight"]) for n in linears] == [*units, *[1] * ends_linear]
+    biases = [w.get(f"{prefix}.{n}.bias") for n in linears]
+    assert [b is not None for b in biases] == [has_norm != "no_bias"] * len(units) + [
+        True
+    ] * ends_linear
+    for n, act, bias in zip(linears, [*acts, *[None] * ends_linear], biases, strict=True):
+        x = linear(w[f"{prefix}.{n}.weight"], x, bias)
         if act is not None:
             x = batch_norm(w, f"{prefix}.{n + 1}", x) if has_norm else x
             x = [ACTIVATIONS[act](value, 0.0) for value in x]

@@ -1,6 +1,11 @@
 """Layers: embeddings, blocks, generation, interactions."""
 
-from fuxictr.pytorch.layers.blocks import LogisticRegression, MLP_Block
+from fuxictr.pytorch.layers.blocks import (
+    BatchNorm,
+    LogisticRegression,
+    MLP_Block,
+    idle_without_layers,
+)
 from fuxictr.pytorch.layers.embeddings import (
     FeatureEmbedding,
     FeatureEmbeddingDict,
@@ -25,6 +30,7 @@ from fuxictr.pytorch.layers.pooling import MaskedAveragePooling, MaskedSumPoolin
 
 __all__ = [
     "GEN",
+    "BatchNorm",
     "CompressedInteractionNet",
     "CrossNet",
     "FeatureEmbedding",
@@ -38,6 +44,7 @@ __all__ = [
     "WeightedPairSum",
     "build_generators",
     "generator_config",
+    "idle_without_layers",
     "make_embedding",
     "pair_products",
     "pair_sum",

@@ -74,6 +74,17 @@ class BaseModel(Recordable, nn.Module):
         self._embedding_penalty, self._net_penalty = terms["embedding"], terms["net"]
         self.regularizer_scope = check_scope(regularizer_scope)
 
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys of the model's own that do nothing beside others -> why.
+
+        A config that gives one is warned of it, unless its value is null, false or an empty list.
+
+        Args:
+            params: all keys of a config; of the model's own those that it gives.
+        """
+        return {}
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""

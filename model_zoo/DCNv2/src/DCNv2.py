@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     CrossNet,
     MLP_Block,
     generator_config,
@@ -35,7 +36,8 @@ class DCNv2(BaseModel):
         use_gen_rst: generate from the current layer (true) or from X_0 (false).
         cross_drop: dropout rate after each cross layer.
         stacked_dnn_hidden_units, parallel_dnn_hidden_units: widths of the two DNNs.
-        dnn_activations, net_dropout, batch_norm: of both DNNs.
+        dnn_activations, net_dropout: of both DNNs.
+        batch_norm: batch normalisation in both; no_bias: without a bias in front of it.
         head: mlp, Linear(n, 2n)-ReLU-Linear(2n, 1), or linear, Linear(n, 1), the classic one.
         use_low_rank_mixture: only false; configs of FuxiCTR carry the key.
         low_rank, num_experts: of that mixture, without effect.
@@ -56,7 +58,7 @@ class DCNv2(BaseModel):
         parallel_dnn_hidden_units: list[int] | None = None,
         dnn_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         head: Literal["mlp", "linear"] = "mlp",
         use_low_rank_mixture: Literal[False] = False,
         low_rank: int | None = None,
@@ -88,6 +90,19 @@ class DCNv2(BaseModel):
         hidden = [2 * final_width] if head == "mlp" else []
         self.head = MLP_Block(final_width, hidden, "relu", output_dim=1)
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        structure = params.get("model_structure", "parallel")
+        idle = dict.fromkeys(("low_rank", "num_experts"), "use_low_rank_mixture is false")
+        units = {"stacked": "stacked_dnn_hidden_units", "parallel": "parallel_dnn_hidden_units"}
+        unused = [key for word, key in units.items() if word not in structure.split("_")]
+        if structure == "crossnet_only":
+            unused += ["dnn_activations", "net_dropout", "batch_norm"]
+        if generator_config(params).is_identity:
+            idle["use_gen_rst"] = "nothing is generated"
+        return idle | dict.fromkeys(unused, f"model_structure is {structure}")
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

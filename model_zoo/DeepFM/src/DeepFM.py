@@ -9,10 +9,12 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     FeatureEmbedding,
     LogisticRegression,
     MLP_Block,
     build_generators,
+    idle_without_layers,
     pair_sum,
     target_side,
 )
@@ -30,7 +32,7 @@ class DeepFM(BaseModel):
         hidden_units: widths of the DNN's hidden layers.
         hidden_activations: their activation.
         net_dropout: dropout rate of the DNN.
-        batch_norm: batch normalisation in the DNN.
+        batch_norm: batch normalisation in the DNN; no_bias: without a bias in front of it.
         **params: the other keys of the config.
     """
 
@@ -41,7 +43,7 @@ class DeepFM(BaseModel):
         hidden_units: list[int] | None = None,
         hidden_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
@@ -58,6 +60,13 @@ class DeepFM(BaseModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        return idle_without_layers(
+            "hidden_units", params, "hidden_activations", "net_dropout", "batch_norm"
+        )
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

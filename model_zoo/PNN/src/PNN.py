@@ -9,9 +9,11 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     FeatureEmbedding,
     MLP_Block,
     build_generators,
+    idle_without_layers,
     pair_products,
     target_side,
 )
@@ -30,7 +32,7 @@ class PNN(BaseModel):
         hidden_units: widths of the MLP's hidden layers.
         hidden_activations: their activation.
         net_dropout: dropout rate of the MLP.
-        batch_norm: batch normalisation in the MLP.
+        batch_norm: batch normalisation in the MLP; no_bias: without a bias in front of it.
         product_type: inner, the product of IPNN.
         **params: the other keys of the config.
     """
@@ -42,7 +44,7 @@ class PNN(BaseModel):
         hidden_units: list[int] | None = None,
         hidden_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         product_type: Literal["inner"] = "inner",
         **params: Any,
     ) -> None:
@@ -60,6 +62,13 @@ class PNN(BaseModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        return idle_without_layers(
+            "hidden_units", params, "hidden_activations", "net_dropout", "batch_norm"
+        )
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

@@ -9,11 +9,13 @@ import torch
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
+    BatchNorm,
     CompressedInteractionNet,
     FeatureEmbedding,
     LogisticRegression,
     MLP_Block,
     generator_config,
+    idle_without_layers,
 )
 from fuxictr.pytorch.models import BaseModel
 
@@ -31,7 +33,7 @@ class xDeepFM(BaseModel):
         dnn_hidden_units: widths of the DNN's hidden layers.
         dnn_activations: their activation.
         net_dropout: dropout rate of the DNN.
-        batch_norm: batch normalisation in the DNN.
+        batch_norm: batch normalisation in the DNN; no_bias: without a bias in front of it.
         **params: the other keys of the config.
     """
 
@@ -43,7 +45,7 @@ class xDeepFM(BaseModel):
         dnn_hidden_units: list[int] | None = None,
         dnn_activations: str | list[str] = "relu",
         net_dropout: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         **params: Any,
     ) -> None:
         super().__init__(feature_map, **params)
@@ -63,6 +65,13 @@ class xDeepFM(BaseModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
+
+    @classmethod
+    def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the keys that do nothing beside others -> why."""
+        return idle_without_layers(
+            "dnn_hidden_units", params, "dnn_activations", "net_dropout", "batch_norm"
+        )
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns {"y_pred", "logit"}, both (B, 1)."""

@@ -10,7 +10,7 @@ from torch import nn
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
 
-_FIRST_ORDER = {"embedding_dim": None, "emb_output_dim": None, "feature_encoder": "sum"}
+_FIRST_ORDER = {"embedding_dim": None, "emb_output_dim": None}
 
 
 class LogisticRegression(nn.Module):
@@ -27,8 +27,12 @@ class LogisticRegression(nn.Module):
 
     def __init__(self, feature_map: FeatureMap, use_bias: bool = True) -> None:
         super().__init__()
+        pooled = {"feature_encoder": "sum"}
         first_order = feature_map.select(
-            feature_specs=dict.fromkeys(feature_map.features, _FIRST_ORDER)
+            feature_specs={
+                name: _FIRST_ORDER | (pooled if spec["type"] == "sequence" else {})
+                for name, spec in feature_map.features.items()
+            }
         )
         self.embedding_layer = FeatureEmbedding(
             first_order, embedding_dim=1, use_pretrain=False, use_sharing=False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -11,6 +12,9 @@ from fuxictr.errors import ConfigError
 from fuxictr.pytorch.torch_utils import get_activation
 
 DEFAULT_HIDDEN_UNITS = (64, 64, 64)
+
+BatchNorm = bool | Literal["no_bias"]
+_ALLOWED_NORM = "true, false, no_bias"
 
 
 class MLP_Block(nn.Module):
@@ -23,7 +27,8 @@ class MLP_Block(nn.Module):
         output_dim: width of a last Linear; null = none.
         output_activation: activation after it.
         dropout_rates: one rate for all layers, or one a layer.
-        batch_norm: normalise before the activation.
+        batch_norm: normalise before the activation; no_bias: and leave out the bias in front, which
+            the norm takes away again, so that its gradient is rounding and nothing else.
         use_bias: whether the Linear layers have a bias.
 
     Shape:
@@ -42,17 +47,20 @@ class MLP_Block(nn.Module):
         output_dim: int | None = None,
         output_activation: str | None = None,
         dropout_rates: float | list[float] = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = False,
         use_bias: bool = True,
     ) -> None:
         super().__init__()
+        if batch_norm not in (True, False, "no_bias"):
+            raise ConfigError(f"key 'batch_norm': found {batch_norm!r}, allowed: {_ALLOWED_NORM}")
+        has_bias = use_bias and batch_norm != "no_bias"
         units = list(DEFAULT_HIDDEN_UNITS if hidden_units is None else hidden_units)
         activations = _one_per_layer(hidden_activations, len(units), "hidden_activations")
         rates = _one_per_layer(dropout_rates, len(units), "dropout_rates")
         layers: list[nn.Module] = []
         width = input_dim
         for unit, activation, rate in zip(units, activations, rates, strict=True):
-            layers.append(nn.Linear(width, unit, bias=use_bias))
+            layers.append(nn.Linear(width, unit, bias=has_bias))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(unit))
             layers.append(get_activation(activation))
@@ -71,6 +79,17 @@ class MLP_Block(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
         return self.mlp(inputs)
+
+
+def idle_without_layers(units: str, params: Mapping[str, Any], *keys: str) -> dict[str, str]:
+    """Returns the keys of hidden layers, and why they do nothing, where there are no such layers.
+
+    Args:
+        units: the key of the layers' widths.
+        params: the keys that a config gives.
+        *keys: the layers' other keys.
+    """
+    return dict.fromkeys(keys, f"{units} is empty") if params.get(units) == [] else {}
 
 
 def _one_per_layer(value: Any, num_layers: int, name: str) -> list[Any]:
