@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
 from fuxictr.preprocess.columns import Column, fill_number
-from fuxictr.preprocess.values import read_values, refuse, to_arrow, to_series
+from fuxictr.preprocess.values import read_ids, read_values, refuse, to_arrow, to_series
 from fuxictr.preprocess.vocabulary import TokenCounter, split_tokens
 
 
@@ -42,7 +42,7 @@ class HashColumn(BucketColumn):
         """Returns the buckets."""
         import pandas as pd  # half a second, only where buckets are asked for
 
-        texts = self._filled(read_values(to_series(column), self.dtype).cast(pl.String))
+        texts = self._filled(read_ids(to_series(column), self.dtype).cast(pl.String))
         tokens, index = split_tokens(to_arrow(texts))
         hashes = pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False)
         ids = (hashes % self.config.num_buckets).astype(np.int32) + 1

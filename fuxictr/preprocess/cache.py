@@ -19,7 +19,7 @@ from fuxictr.preprocess.sources import find_files
 from fuxictr.preprocess.splitting import SPLITS
 
 # Raise it whenever the same config and rows are encoded differently from before.
-ENCODER_VERSION = 2
+ENCODER_VERSION = 3
 # Keys of the dataset config that change what is written, beside those of the columns.
 _HASHED_KEYS = (
     "data_format",

@@ -16,6 +16,7 @@ from fuxictr.preprocess.arrow_types import is_text
 from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
 from fuxictr.preprocess.values import (
     WrongCell,
+    read_ids,
     read_values,
     refuse,
     split_lists,
@@ -78,7 +79,7 @@ class TokenColumn(Column):
         Raises:
             WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
         """
-        read = read_values(values, self.dtype)
+        read = read_ids(values, self.dtype)
         if not self.config.remap:
             bound = self.config.vocab_size or _MAX_OWN_ID
             allowed = f"an id 0..{bound - 1} (remap: false; vocab_size sets another bound)"
