@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import dataset_lock, publish, staging_folder
 from fuxictr.preprocess.sources import SourceFormat, check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
+from fuxictr.preprocess.tally import Counts, Tally
+from fuxictr.preprocess.unseen import all_rare, lost_columns, oov_table
 from fuxictr.preprocess.writing import SplitWriter
 
 logger = logging.getLogger(__name__)
@@ -165,7 +167,13 @@ def _prepare(
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
+    _warn(dataset_id, (read_key(folder) or {}).get("warnings", []))
     return read_finished(folder, dataset_id)
+
+
+def _warn(dataset_id: str, warnings: Sequence[str]) -> None:
+    for text in warnings:
+        logger.warning("dataset '%s': %s", dataset_id, text)
 
 
 def _check_sources(
@@ -210,13 +218,13 @@ def _encode_splits(
     processor.save(folder)
     encoders_hash = hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
-    rows = {}
+    rows, cells = {}, {}
     for split in splits:
         is_divided = codes is not None and split.name == "train"
-        for name, writer in _encode(
+        for name, (writer, counts) in _encode(
             processor, split, codes if is_divided else None, folder, verbose
         ).items():
-            rows[name] = writer.num_rows
+            rows[name], cells[name] = writer.num_rows, counts
             digest.update(writer.digest.digest())
     empty = [name for name, count in rows.items() if not count]
     if empty:
@@ -230,7 +238,31 @@ def _encode_splits(
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    return {"rows": rows, **hashes}
+    return {"rows": rows, **hashes, **_judge(processor, cells)}
+
+
+def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> dict[str, Any]:
+    """Says how many cells have no id; returns the counts of each split, and what was warned of."""
+    columns, trained = processor.columns, cells["train"]
+    for column in columns:
+        if column.name in trained:
+            counts = trained[column.name]
+            counts.lasting = column.lasting_cells(counts.cells - counts.missing)
+    table = oov_table(columns, cells)
+    if table:
+        logger.info("%s", table)
+    warnings = [note for column in columns for note in column.notes]
+    warnings += all_rare(columns, trained)
+    for name, found in cells.items():
+        text = lost_columns(columns, trained, found)
+        if text is not None:
+            warnings.append(f"{name} split: {text}")
+    _warn(processor.config.dataset_id, warnings)
+    counted = {
+        split: {name: asdict(counts) for name, counts in found.items()}
+        for split, found in cells.items()
+    }
+    return {"cells": counted, "warnings": warnings}
 
 
 def _encode(
@@ -239,10 +271,19 @@ def _encode(
     codes: np.ndarray | None,
     folder: Path,
     verbose: int,
-) -> dict[str, SplitWriter]:
-    """Writes a split in one pass over its files; with codes, all splits that it is divided into."""
-    tables = processor.encode(split.files, f"Encode {split.name}", verbose)
+) -> dict[str, tuple[SplitWriter, dict[str, Counts]]]:
+    """Writes a split in one pass over its files; with codes, all splits that it is divided into.
+
+    Returns:
+        Split -> what wrote it, and what its cells are, by column.
+    """
     names = [split.name] if codes is None else [SPLITS[code] for code in np.unique(codes)]
+    tallies = {
+        column.name: Tally([split.name] if codes is None else SPLITS, codes)
+        for column in processor.columns
+        if column.config.type != "meta"
+    }
+    tables = processor.encode(split.files, f"Encode {split.name}", verbose, tallies=tallies)
     with contextlib.ExitStack() as stack:
         writers = {
             name: stack.enter_context(SplitWriter(folder, name, processor.config.data_block_size))
@@ -257,4 +298,7 @@ def _encode(
             start += table.num_rows
             for name, writer in writers.items():
                 writer.write(table.filter(pa.array(of_rows == SPLITS.index(name))))
-    return writers
+    return {
+        name: (writer, {column: tally.counts[name] for column, tally in tallies.items()})
+        for name, writer in writers.items()
+    }

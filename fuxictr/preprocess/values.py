@@ -81,11 +81,15 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")
     if raw.dtype.is_temporal() and dtype != "str":
-        raise WrongCell(0, f"a value of type {raw.dtype}", allowed_integer(None) if dtype == "int" else _NUMBER)
+        allowed = _NUMBER if dtype == "float" else allowed_integer(None)
+        raise WrongCell(0, f"a value of type {raw.dtype}", allowed)
     if raw.dtype.is_float():
         raw = raw.fill_nan(None)
     if dtype == "str":
-        texts = _time_texts(raw) if isinstance(raw.dtype, pl.Datetime) else raw.cast(pl.String)
+        kind = raw.dtype
+        if isinstance(kind, pl.Datetime):
+            return _time_texts(raw, kind.time_unit)
+        texts = raw.cast(pl.String)
         return texts.set(texts == "", None)
     if raw.dtype in (pl.Categorical, pl.Enum):
         raw = raw.cast(pl.String)
@@ -94,7 +98,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     if dtype == "int":
         values, wrong = read_integers(raw)
         if wrong.any():
-            refuse(wrong, raw, allowed_integer(raw[wrong.arg_max()]))
+            refuse(wrong, raw, allowed_integer(raw.filter(wrong)[0]))
         return values
     values = raw.cast(pl.Float64, strict=False)
     _check_parsed(raw, values)
@@ -139,13 +143,18 @@ def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.n
     return to_series(pa.chunked_array([pc.list_flatten(array)])), lengths
 
 
-def read_numbers(raw: pl.Series, dtype: str, fill: float) -> np.ndarray:
-    """Returns the cells as float64 (rows,), ``fill`` where missing.
+def fill_numbers(read: pl.Series, raw: pl.Series, fill: float) -> np.ndarray:
+    """Returns numbers as float64 (rows,), ``fill`` where missing.
+
+    Args:
+        read: what read_values made of the cells.
+        raw: the cells.
+        fill: the number of a missing one.
 
     Raises:
-        WrongCell: a cell is no number, or one that float32 cannot hold.
+        WrongCell: a number is one that float32 cannot hold.
     """
-    values = read_values(raw, dtype).cast(pl.Float64).fill_null(fill).to_numpy()
+    values = read.cast(pl.Float64).fill_null(fill).to_numpy()
     refuse(exceeds_float32(values), raw, "a finite number that float32 can hold")
     return values
 
@@ -178,13 +187,13 @@ def read_labels(raw: pl.Series) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _time_texts(raw: pl.Series) -> pl.Series:
+def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
     # One text a moment, whatever the unit: what pandas holds in ns and polars in us. Only what has
     # nanoseconds is written with them.
-    if raw.dtype.time_unit != "ns":
-        return raw.dt.cast_time_unit("us").cast(pl.String)
-    has_nanoseconds = (raw.dt.timestamp("ns") % 1000 != 0).fill_null(False)
     texts = raw.dt.cast_time_unit("us").cast(pl.String)
+    if unit != "ns":
+        return texts
+    has_nanoseconds = (raw.dt.timestamp("ns") % 1000 != 0).fill_null(False)
     return raw.cast(pl.String).zip_with(has_nanoseconds, texts)
 
 

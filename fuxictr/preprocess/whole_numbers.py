@@ -58,6 +58,18 @@ def merged_floats(values: pl.Series) -> tuple[pl.Series, str]:
     return ((values.abs() >= bound) & values.is_finite()).fill_null(False), allowed
 
 
+def merged_integers(raw: pl.Series) -> tuple[int, int] | None:
+    """Returns two integers among the cells that are one number in float64, or None."""
+    if raw.dtype.is_float():
+        return None
+    integers = raw.cast(pl.Int128, strict=False).drop_nulls().unique().sort()
+    is_same = (integers.cast(pl.Float64).diff() == 0).fill_null(False)
+    if not is_same.any():
+        return None
+    place = int(is_same.arg_true()[0])
+    return int(integers[place - 1]), int(integers[place])
+
+
 def _from_texts(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
     values = raw.cast(pl.Int64, strict=False)
     other = values.is_null() & raw.is_not_null() & (raw != "")
