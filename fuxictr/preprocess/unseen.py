@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fuxictr.preprocess.columns import Column
@@ -14,7 +15,7 @@ _MANY_CELLS = 100
 # A handful of rows to score may honestly be all unseen: one new user, say.
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
-_PART = 0.1
+_PART, _CHANCE = 0.1, 0.01
 _SAID = "many cells are not known from training"
 
 
@@ -28,9 +29,10 @@ def lost_columns(
 
     A column is lost where at least half of its cells in training had an id, and fewer than half as
     many have one here. Of a training split of 100 cells or more, only those count whose token would
-    have an id without them too: others promise as many new tokens here. A column without any known
-    cell is lost all the same, and one of which a tenth is whole numbers written otherwise than in
-    training. Of rows to score there must be 20 cells and two different unseen
+    have an id without them too, as others promise as many new tokens here, and chance must not
+    explain so few. A column is lost as well where a tenth of it are whole numbers written otherwise
+    than in training, or where none of it is known and its tokens are known ones written otherwise.
+    Of rows to score there must be 20 cells and two different unseen
     tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
     otherwise.
 
@@ -47,7 +49,7 @@ def lost_columns(
         if known is None or here is None:
             continue
         twins = _known_spellings(column, here.examples)
-        if not _is_lost(known, here) and not _has_other_numbers(here, twins):
+        if not _is_lost(known, here) and not _is_written_otherwise(here, twins):
             continue
         if is_scoring and not twins and not _is_enough(here):
             continue
@@ -96,16 +98,28 @@ def oov_table(columns: Sequence[Column], splits: Mapping[str, Mapping[str, Count
 def _is_lost(trained: Counts, found: Counts) -> bool:
     if not trained.cells or not found.cells or trained.known < 0.5:
         return False
-    expected = trained.known
-    if trained.cells >= _MANY_CELLS:
-        expected = min(expected, trained.share("lasting"))
-    return not found.known or found.known < expected / 2
+    if trained.cells < _MANY_CELLS:
+        return not found.known or found.known < trained.known / 2
+    expected = min(trained.known, trained.share("lasting"))
+    return found.known < expected / 2 and _is_no_chance(found.known, expected, found.cells)
 
 
-def _has_other_numbers(found: Counts, twins: Mapping[str, str]) -> bool:
+def _is_no_chance(found: float, expected: float, cells: int) -> bool:
+    """Returns whether so small a share is next to impossible, by Chernoff's bound.
+
+    P(share <= q) <= exp(-n KL(q | p)) where each of n cells is known with chance p > q.
+    """
+    p = min(expected, 1 - 1e-9)
+    divergence = (1 - found) * math.log((1 - found) / (1 - p))
+    if found:
+        divergence += found * math.log(found / p)
+    return cells * divergence > -math.log(_CHANCE)
+
+
+def _is_written_otherwise(found: Counts, twins: Mapping[str, str]) -> bool:
     are_numbers = all(is_number(token) for pair in twins.items() for token in pair)
     is_all = 0 < len(found.examples) == len(twins)
-    return is_all and are_numbers and found.share("unseen") >= _PART
+    return is_all and (not found.known or are_numbers and found.share("unseen") >= _PART)
 
 
 def _is_enough(found: Counts) -> bool:

@@ -286,6 +286,13 @@ class TestSoundRuns:
             assert (cells.known == 1) == (min_count == 1)
         assert warnings() == []
 
+    @pytest.mark.parametrize("rows", [1, 5, 20])
+    def test_few_rows_of_visitors_who_come_once(self, rows, tmp_path, warnings):
+        visitors = [f"v{number}" for number in range(400)] + [f"w{n % 20}" for n in range(100)]
+        test = table([f"x{number}" for number in range(2 * rows)])
+        build(tmp_path, categorical("a"), train_rows=table(visitors), test_rows=test)
+        assert len(warnings()) == (rows == 20)
+
     def test_a_few_new_ids_and_many_missing_cells(self, tmp_path, warnings):
         values = [str(v % 30) if v % 5 else None for v in range(100)]
         fresh = ["new1", "new2", *values[2:40]]
