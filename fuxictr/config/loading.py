@@ -194,7 +194,14 @@ def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
             f"key 'group_id': found '{train.group_id}', allowed: a column of feature_cols (type "
             f"meta, if it is not to be embedded){did_you_mean(train.group_id, columns)}"
         )
-    if grouped and columns is not None and columns[str(train.group_id)] != "meta":
+    kind = columns[str(train.group_id)] if grouped and columns is not None else "meta"
+    if kind == "numeric":
+        logger.warning(
+            "key 'group_id': '%s' is numeric: its values are float32, scaled where it has a "
+            "normalizer, so that near ones are one group; a meta column keeps them apart",
+            train.group_id,
+        )
+    elif kind != "meta":
         logger.warning(
             "key 'group_id': '%s' is no meta column: its values that training did not see are one "
             "group; a meta column keeps them apart",

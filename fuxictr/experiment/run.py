@@ -21,7 +21,7 @@ from fuxictr.errors import ConfigError
 from fuxictr.experiment.checkpoint_config import make_note
 from fuxictr.experiment.environment import code_version, device_record, environment_record
 from fuxictr.experiment.identity import run_key
-from fuxictr.experiment.launching import check_same, describe_devices, first_says
+from fuxictr.experiment.launching import check_same, describe_devices, first_says, silent_unless
 from fuxictr.experiment.memory import PeakMemory
 from fuxictr.experiment.monitoring import collapse_points, make_callbacks
 from fuxictr.experiment.results import IDENTITY, append_line, append_result
@@ -195,10 +195,10 @@ def _prepare(ranks: Ranks, config: ExperimentConfig, rebuild: bool) -> EncodedDa
     """Returns the encoded dataset, which one process of each machine builds where that is due."""
     encoded: EncodedDataset | None = None
     verbose = None if ranks.is_first else 0
-    with ranks.together():
+    with ranks.together(), silent_unless(ranks.is_first):
         if ranks.local_rank == 0:
             encoded = load_dataset(config, rebuild, verbose)
-    with ranks.together():
+    with ranks.together(), silent_unless(ranks.is_first):
         if encoded is None:
             encoded = load_dataset(config, verbose=verbose)
     assert encoded is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from fuxictr.preprocess.sources import (
     read_frames,
     table_frames,
 )
+from fuxictr.preprocess.tally import Tally
+from fuxictr.preprocess.unseen import lost_columns
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.checkpoint import load_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
@@ -39,6 +42,8 @@ from fuxictr.pytorch.torch_utils import get_device
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 SCORE = "y_pred"
 
@@ -169,6 +174,7 @@ class Scorer:
         self.device = get_device(gpu)
         self.processor, encoded = load_encoders(config.dataset, config.data_dir)
         self.config = config = as_trained(config, model_class, path)
+        self._trained = encoded.trained
         self.feature_map = select_features(config, encoded)
         self.model = build_model(config, model_class, self.feature_map)
         load_weights(self.model, path, encoded.encoders_hash)
@@ -263,13 +269,19 @@ class Scorer:
                 yield frame
 
         fields = list(self.feature_map.fields)
-        for encoded in self.processor.encode(noted(), "Score", fields=fields):
+        tallies = {name: Tally(["rows"]) for name in fields}
+        encode = self.processor.encode
+        for encoded in encode(noted(), "Score", fields=fields, tallies=tallies):
             frame = waiting.popleft()
             scores = self._probabilities(encoded)
             bad = np.flatnonzero(~np.isfinite(scores))
             if bad.size:
                 raise DataError(f"{frame.locate(int(bad[0]))}: the model's score is not finite")
             yield frame.table.select(plan.keep).append_column(SCORE, pa.array(scores))
+        found = {name: tally.counts["rows"] for name, tally in tallies.items()}
+        text = lost_columns(self.processor.columns, self._trained, found, is_scoring=True)
+        if text is not None:
+            logger.warning("rows to score: %s", text)
 
     def _probabilities(self, encoded: pa.Table) -> np.ndarray:
         import torch

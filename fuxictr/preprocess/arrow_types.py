@@ -17,7 +17,9 @@ _KINDS = {
     "float32": (pa.types.is_float32, pa.types.is_float16),
     "bool": (pa.types.is_boolean,),
     "decimal": (pa.types.is_decimal128,),
-    "date or time": (pa.types.is_date, pa.types.is_timestamp, pa.types.is_time),
+    "date": (pa.types.is_date,),
+    "date and time": (pa.types.is_timestamp,),
+    "time": (pa.types.is_time,),
     "null": (pa.types.is_null,),
 }
 # Pairs of kinds (known, met later) in which the same value has, or may have, the same text.
@@ -44,7 +46,8 @@ def kind_of(kind: pa.DataType) -> str:
     element = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind
     for name, tests in _KINDS.items():
         if any(test(element) for test in tests):
-            return name
+            zone = pa.types.is_timestamp(element) and element.tz
+            return f"{name} of {zone}" if zone else name
     raise ValueError(f"found values of type {kind}, allowed: texts, numbers, or lists of them")
 
 
@@ -125,7 +128,11 @@ def _common(types: Sequence[pa.DataType]) -> pa.DataType | None:
         return None
     kinds = {kind_of(kind) for kind in plain}
     if kinds <= {"int", "bool"}:
-        return pa.int64()
+        if pa.uint64() not in plain:
+            return pa.int64()
+        # No integer type of Arrow holds both; as texts they are the same tokens and numbers.
+        has_signed = any(map(pa.types.is_signed_integer, plain))
+        return pa.large_string() if has_signed else pa.uint64()
     if kinds <= {"int", "bool", "float", "float32"}:
         return pa.float64()
     return pa.large_string() if kinds <= {"text", "int"} else None

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
 from fuxictr.preprocess.columns import Column, fill_number
-from fuxictr.preprocess.values import read_values, refuse, to_arrow, to_series
+from fuxictr.preprocess.tally import NUM_EXAMPLES, Tally
+from fuxictr.preprocess.token_sample import TokenSample
+from fuxictr.preprocess.values import read_ids, read_values, refuse, to_arrow, to_series
 from fuxictr.preprocess.vocabulary import TokenCounter, split_tokens
 
 
@@ -26,27 +28,71 @@ class BucketColumn(Column):
         size = self.oov_id + 1
         return {**super().spec(), "padding_idx": 0, "oov_idx": self.oov_id, "vocab_size": size}
 
-    def _filled(self, values: pl.Series) -> pl.Series:
-        if self.config.fill_na is None:
-            return values
-        return values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype, strict=False))
-
 
 class HashColumn(BucketColumn):
     """The bucket of a token is its 64-bit SipHash (pandas' hash_array) modulo num_buckets.
 
-    It is the same in all processes and on all machines, and needs no pass over the training split.
+    It is the same in all processes and on all machines. Of the training split only a sample of its
+    tokens is kept, to tell whether other rows have the same ones.
     """
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
-        """Returns the buckets."""
-        import pandas as pd  # half a second, only where buckets are asked for
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__(config)
+        self._sample = TokenSample()
 
-        texts = self._filled(read_values(to_series(column), self.dtype).cast(pl.String))
+    def observe(self, column: pa.ChunkedArray) -> None:
+        """Notes tokens."""
+        texts = read_ids(to_series(column), self.dtype).cast(pl.String)
+        self._note(texts)
         tokens, index = split_tokens(to_arrow(texts))
-        hashes = pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False)
-        ids = (hashes % self.config.num_buckets).astype(np.int32) + 1
-        return pa.array(np.append(ids, np.int32(self.oov_id))[index])
+        counts = np.bincount(index, minlength=len(tokens))[: len(tokens)]
+        self._sample.add(_hashes(tokens), counts)
+        examples = [*self._sample.examples, *tokens.head(NUM_EXAMPLES)]
+        self._sample.examples = list(dict.fromkeys(examples))[:NUM_EXAMPLES]
+
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
+        """Returns the buckets."""
+        texts = read_ids(to_series(column), self.dtype).cast(pl.String)
+        tokens, index = split_tokens(to_arrow(texts))
+        hashes = _hashes(tokens)
+        if tally is not None:
+            covered, none = self._sample.covers(hashes), np.zeros(len(tokens), bool)
+            is_unseen = covered & ~self._sample.knows(hashes)
+            tally.add_tokens(tokens, index, is_unseen, none, is_sampled=covered)
+        missing_id = np.int32(self.oov_id)
+        if self.config.fill_na is not None:
+            missing_id = self._buckets(_hashes(pl.Series([self._fill_token()])))[0]
+        return pa.array(np.append(self._buckets(hashes), missing_id)[index])
+
+    def knows(self, tokens: pl.Series) -> np.ndarray:
+        """Returns which tokens are in the sample."""
+        return self._sample.knows(_hashes(tokens))
+
+    def examples(self) -> list[str]:
+        """Returns the first tokens of the training split."""
+        return self._sample.examples
+
+    def lasting_cells(self, present: int) -> int:
+        """Returns about how many cells have a token that is there more than once."""
+        counts = self._sample.counts
+        return round(present * float(counts[counts > 1].sum() / max(counts.sum(), 1)))
+
+    def state(self) -> dict[str, Any]:
+        """Returns the sample of the tokens."""
+        return {"sample": self._sample.to_json()}
+
+    def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Takes in the sample of the tokens."""
+        self._sample = TokenSample.from_json(state["sample"])
+
+    def _buckets(self, hashes: np.ndarray) -> np.ndarray:
+        return (hashes % self.config.num_buckets).astype(np.int32) + 1
+
+
+def _hashes(tokens: pl.Series) -> np.ndarray:
+    import pandas as pd  # half a second, only where buckets are asked for
+
+    return np.asarray(pd.util.hash_array(tokens.to_numpy().astype(object), categorize=False))
 
 
 class QuantileColumn(BucketColumn):
@@ -81,12 +127,20 @@ class QuantileColumn(BucketColumn):
         self._counter = TokenCounter(pl.Float64)
         self.boundaries = _quantiles(numbers, counts, self.config.num_buckets)
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the buckets."""
-        values = self._filled(self._read(column)).cast(pl.Float64)
+        read = self._read(column)
+        if tally is not None:
+            tally.add_numbers(read.is_null())
+        values = self._filled(read).cast(pl.Float64)
         ids = 1 + np.searchsorted(self.boundaries, values.to_numpy(), side="right")
         missing = values.is_null().to_numpy()
         return pa.array(np.where(missing, self.oov_id, ids).astype(np.int32))
+
+    def _filled(self, values: pl.Series) -> pl.Series:
+        if self.config.fill_na is None:
+            return values
+        return values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype, strict=False))
 
     def _read(self, column: pa.ChunkedArray) -> pl.Series:
         raw = to_series(column)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from fuxictr.preprocess.published_sizes import compare_with_published
 from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
 from fuxictr.preprocess.sources import check_schemas, count_rows
 from fuxictr.preprocess.splitting import SPLITS, next_codes, rows_of, split_codes
+from fuxictr.preprocess.tally import Counts, Tally
+from fuxictr.preprocess.unseen import all_rare, lost_columns, oov_table
 from fuxictr.preprocess.writing import SplitWriter
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def prepare_dataset(
             )
         encoded = _read_existing(config, Path(base_dir))
         if encoded.encoders_hash:  # of a build from raw rows
-            _say_known(dataset_folder(config, Path(base_dir)))
+            _say_known(dataset_folder(config, Path(base_dir)), config.dataset_id)
         else:
             say_encoded(encoded.paths, next(iter(encoded.feature_map.features)))
         return encoded
@@ -185,13 +187,19 @@ def _prepare(
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
-    _say_known(folder)
+    _say_known(folder, dataset_id)
     return read_finished(folder, dataset_id)
 
 
-def _say_known(folder: Path) -> None:
+def _say_known(folder: Path, dataset_id: str) -> None:
     known = read_key(folder) or {}
     say_splits(known.get("rows", {}), known.get("origins", {}))
+    _warn(dataset_id, known.get("warnings", []))
+
+
+def _warn(dataset_id: str, warnings: Sequence[str]) -> None:
+    for text in warnings:
+        logger.warning("dataset '%s': %s", dataset_id, text)
 
 
 def _check_sources(
@@ -238,13 +246,13 @@ def _encode_splits(
     processor.save(folder)
     encoders_hash = hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
-    rows = {}
+    rows, cells = {}, {}
     for split in splits:
         is_divided = codes is not None and split.name == "train"
-        for name, writer in _encode(
+        for name, (writer, counts) in _encode(
             processor, split, codes if is_divided else None, folder, verbose
         ).items():
-            rows[name] = writer.num_rows
+            rows[name], cells[name] = writer.num_rows, counts
             digest.update(writer.digest.digest())
     empty = [name for name, count in rows.items() if not count]
     if empty:
@@ -260,7 +268,31 @@ def _encode_splits(
     origins = origins_of(splits, codes, file_rows)
     say_splits(rows, origins)
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    return {"rows": rows, "origins": origins, **hashes}
+    return {"rows": rows, "origins": origins, **hashes, **_judge(processor, cells)}
+
+
+def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> dict[str, Any]:
+    """Says how many cells have no id; returns the counts of each split, and what was warned of."""
+    columns, trained = processor.columns, cells["train"]
+    for column in columns:
+        if column.name in trained:
+            counts = trained[column.name]
+            counts.lasting = column.lasting_cells(counts.cells - counts.missing)
+    table = oov_table(columns, cells)
+    if table:
+        logger.info("%s", table)
+    warnings = [note for column in columns for note in column.notes]
+    warnings += all_rare(columns, trained)
+    for name, found in cells.items():
+        text = lost_columns(columns, trained, found)
+        if text is not None:
+            warnings.append(f"{name} split: {text}")
+    _warn(processor.config.dataset_id, warnings)
+    counted = {
+        split: {name: asdict(counts) for name, counts in found.items()}
+        for split, found in cells.items()
+    }
+    return {"cells": counted, "warnings": warnings}
 
 
 def _encode(
@@ -269,10 +301,19 @@ def _encode(
     codes: np.ndarray | None,
     folder: Path,
     verbose: int,
-) -> dict[str, SplitWriter]:
-    """Writes a split in one pass over its files; with codes, all splits that it is divided into."""
-    tables = processor.encode(split.files, f"Encode {split.name}", verbose)
+) -> dict[str, tuple[SplitWriter, dict[str, Counts]]]:
+    """Writes a split in one pass over its files; with codes, all splits that it is divided into.
+
+    Returns:
+        Split -> what wrote it, and what its cells are, by column.
+    """
     names = [split.name] if codes is None else [SPLITS[code] for code in np.unique(codes)]
+    tallies = {
+        column.name: Tally([split.name] if codes is None else SPLITS, codes)
+        for column in processor.columns
+        if column.config.type != "meta"
+    }
+    tables = processor.encode(split.files, f"Encode {split.name}", verbose, tallies=tallies)
     with contextlib.ExitStack() as stack:
         writers = {
             name: stack.enter_context(SplitWriter(folder, name, processor.config.data_block_size))
@@ -287,4 +328,7 @@ def _encode(
             start += table.num_rows
             for name, writer in writers.items():
                 writer.write(table.filter(pa.array(of_rows == SPLITS.index(name))))
-    return writers
+    return {
+        name: (writer, {column: tally.counts[name] for column, tally in tallies.items()})
+        for name, writer in writers.items()
+    }

@@ -10,12 +10,19 @@ import pyarrow as pa
 
 from fuxictr.config import ColumnConfig
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess.normalizers import NORMALIZERS, Normalizer, normalizer_from_json
+from fuxictr.preprocess.normalizers import (
+    NORMALIZERS,
+    Normalizer,
+    normalizer_from_json,
+)
+from fuxictr.preprocess.precision import precision_note
+from fuxictr.preprocess.tally import Tally
 from fuxictr.preprocess.values import (
     WrongCell,
     exceeds_float32,
+    fill_numbers,
+    read_ids,
     read_labels,
-    read_numbers,
     read_values,
     refuse,
     split_lists,
@@ -24,6 +31,8 @@ from fuxictr.preprocess.values import (
 )
 
 DEFAULT_SPLITTER = "^"
+# Frames in which values are compared with what float32 makes of them.
+_MOST_COMPARED = 20
 _SCALED = "scaled as fitted to the training split"
 
 
@@ -35,6 +44,7 @@ class Column:
 
     Attributes:
         has_values: whether a cell that is not missing was observed.
+        notes: sentences on what was found and is no error, for the end of a build.
     """
 
     # Whether cells become texts, in which 7 and 7.0 differ, or numbers.
@@ -44,6 +54,8 @@ class Column:
         self.name = config.name
         self.config = config
         self.has_values = False
+        self.notes: list[str] = []
+        self._is_unsigned = False
 
     @property
     def dtype(self) -> str:
@@ -61,7 +73,9 @@ class Column:
         Raises:
             WrongCell: a cell does not fit the column.
         """
-        self._note(read_values(to_series(column), self.dtype))
+        values = read_ids(to_series(column), self.dtype)
+        self._note(values)
+        self._is_unsigned = self._is_unsigned or values.dtype == pl.UInt64
 
     def finish(self) -> None:
         """Ends learning.
@@ -76,17 +90,38 @@ class Column:
                 "to encode it all the same, or active: false to leave it out"
             )
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns one frame's encoded cells.
+
+        Args:
+            column: the raw cells.
+            tally: where the cells of a feature are counted.
 
         Raises:
             WrongCell: a cell does not fit the column.
         """
-        values = read_values(to_series(column), self.dtype)
+        raw = to_series(column)
+        values = read_ids(raw, self.dtype)
         if self.config.fill_na is not None:
             values = values.fill_null(pl.lit(self.config.fill_na).cast(values.dtype))
-        array = to_arrow(values)
+        array = to_arrow(self._in_one_type(values, raw) if self.dtype == "int" else values)
         return array.cast(pa.string()) if self.dtype == "str" else array
+
+    def knows(self, tokens: pl.Series) -> np.ndarray:
+        """Returns which tokens training is known to have had, where it is a matter of tokens."""
+        return np.zeros(len(tokens), bool)
+
+    def examples(self) -> list[str]:
+        """Returns some tokens of the training split."""
+        return []
+
+    def lasting_cells(self, present: int) -> int:
+        """Returns how many cells of the training split would be known without them too.
+
+        Args:
+            present: its cells that are not missing.
+        """
+        return present
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""
@@ -98,7 +133,7 @@ class Column:
 
     def state(self) -> dict[str, Any]:
         """Returns what was learnt, as JSON, but for what the spec and a vocabulary hold."""
-        return {}
+        return {"is_unsigned": True} if self._is_unsigned else {}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
         """Takes in what ``state`` and ``spec`` gave when the column was fitted.
@@ -106,6 +141,26 @@ class Column:
         Raises:
             KeyError, TypeError, ValueError: they are not of this column.
         """
+        self._is_unsigned = bool(state.get("is_unsigned", False))
+
+    def _fill_token(self) -> str:
+        """Returns fill_na as a token, written as those of the cells; empty where it is unset."""
+        if self.config.fill_na is None:
+            return ""
+        text = str(self.config.fill_na)
+        try:
+            return read_values(pl.Series([text]), self.dtype).cast(pl.String)[0] or ""
+        except WrongCell:
+            return text
+
+    def _in_one_type(self, values: pl.Series, raw: pl.Series) -> pl.Series:
+        """Returns integers in the type that all frames have: the one that training needs."""
+        kind = pl.UInt64 if self._is_unsigned else pl.Int64
+        found = values.cast(kind, strict=False)
+        allowed = "0 .. 2^64-1" if self._is_unsigned else "-2^63 .. 2^63-1"
+        wrong = found.is_null() & values.is_not_null()
+        refuse(wrong, raw, f"an integer {allowed}, as in the training split; set dtype: str")
+        return found
 
     def _note(self, values: pl.Series) -> None:
         self.has_values = self.has_values or values.null_count() < len(values)
@@ -119,7 +174,7 @@ class LabelColumn(Column):
         self.encode(column)
         self.has_values = True
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the labels."""
         return pa.array(read_labels(to_series(column)))
 
@@ -134,13 +189,14 @@ class NumericColumn(Column):
         self._fill = fill_number(config, "numeric")
         name = config.normalizer
         self.normalizer: Normalizer | None = NORMALIZERS[name]() if name else None
+        self._num_compared = 0
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Fits the normalizer to the filled values."""
         raw = to_series(column)
-        if not self.has_values:
-            self._note(read_values(raw, self.number_dtype))
-        values = read_numbers(raw, self.number_dtype, self._fill)
+        read = read_values(raw, self.number_dtype)
+        self._note(read)
+        values = fill_numbers(read, raw, self._fill)
         if self.normalizer is not None:
             self.normalizer.observe(values)
 
@@ -150,14 +206,23 @@ class NumericColumn(Column):
         if self.normalizer is not None:
             self.normalizer.finish()
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the numbers."""
         raw = to_series(column)
-        values = read_numbers(raw, self.number_dtype, self._fill)
+        read = read_values(raw, self.number_dtype)
+        values = fill_numbers(read, raw, self._fill)
+        if tally is not None:
+            tally.add_numbers(read.is_null())
+        scaled = values
         if self.normalizer is not None:
-            values = self.normalizer.apply(values)
-            refuse(exceeds_float32(values), raw, f"a number that float32 can hold once {_SCALED}")
-        return pa.array(values.astype(np.float32))
+            scaled = self.normalizer.apply(values)
+            refuse(exceeds_float32(scaled), raw, f"a number that float32 can hold once {_SCALED}")
+        if tally is not None and "train" in tally.counts and self._num_compared < _MOST_COMPARED:
+            self._num_compared += 1
+            note = precision_note(self.name, raw, values, self.normalizer)
+            if note is not None and not self.notes:
+                self.notes.append(note)
+        return pa.array(scaled.astype(np.float32))
 
     def state(self) -> dict[str, Any]:
         """Returns the normalizer's parameters."""
@@ -195,7 +260,7 @@ class VectorColumn(Column):
         if not self.width:
             raise DataError(f"column '{self.name}': no vector in the training split gives a width")
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the vectors."""
         splitter = self.config.splitter or DEFAULT_SPLITTER
         flat, lengths = split_lists(column, splitter)
@@ -209,10 +274,12 @@ class VectorColumn(Column):
             found = f"a vector of {lengths[row]} numbers"
             raise WrongCell(row, found, f"{self.width} numbers, as in the rows before")
         try:
-            numbers = read_numbers(flat, "float", 0.0)
+            numbers = fill_numbers(read_values(flat, "float"), flat, 0.0)
         except WrongCell as error:
             row = int(np.flatnonzero(present)[error.row // self.width])
             raise WrongCell(row, error.value, error.allowed) from None
+        if tally is not None:
+            tally.add_numbers(pl.Series(~present))
         vectors = np.zeros((len(lengths), self.width), dtype=np.float32)
         vectors[present] = numbers.reshape(-1, self.width) if self.width else 0
         return list_array(vectors)

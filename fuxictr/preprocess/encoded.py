@@ -20,6 +20,7 @@ from fuxictr.preprocess import array_sources
 from fuxictr.preprocess.cache import fingerprint
 from fuxictr.preprocess.pretrained import place_by_id, read_pretrained
 from fuxictr.preprocess.splitting import SPLITS
+from fuxictr.preprocess.values import WrongCell, read_values
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,13 @@ def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> Feature
             keys, vectors = read_pretrained(path, column.name, column.pretrain_dim)
             ids = np.arange(spec["vocab_size"])
             tokens = pl.Series(ids).cast(pl.String)
-            placed = place_by_id(tokens, ids, keys.cast(pl.String), vectors, len(ids))
+            try:
+                keys = read_values(keys, "int").cast(pl.String)
+                placed = place_by_id(tokens, ids, keys, vectors, len(ids))
+            except WrongCell as error:
+                raise DataError(f"{path}: key {error.value!r}: allowed: an id") from None
+            except ValueError as error:
+                raise DataError(f"{path}: column '{column.name}': {error}") from None
             spec["pretrained_emb"], spec["pretrain_dim"] = path.name, vectors.shape[1]
             spec["pretrain_usage"], spec["freeze_emb"] = column.pretrain_usage, column.freeze_emb
             feature_map.pretrained[column.name] = placed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr.config import DatasetConfig
@@ -20,6 +20,7 @@ from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoder_files import FEATURE_MAP, hash_encoders
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import changed_file
+from fuxictr.preprocess.tally import Counts
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EncodedDataset:
             equal hash on every machine.
         rebuilt: False where an earlier build was reused.
         encoders_hash: 16 hex digits over what rows are encoded with; empty where that is unknown.
+        trained: column -> counts of the training split's cells; none where that is unknown.
     """
 
     feature_map: FeatureMap
@@ -40,6 +42,7 @@ class EncodedDataset:
     data_hash: str
     rebuilt: bool
     encoders_hash: str = ""
+    trained: dict[str, Counts] = field(default_factory=dict)
 
 
 def load_encoders(
@@ -86,7 +89,7 @@ def find_built(
     damaged = changed_file(folder, known)
     if damaged is not None:
         raise DataError(
-            f"{folder / damaged}: is not what the build wrote there, so the rows may be others; "
+            f"{folder}: its rows and encoders are not those of the build ({damaged} was changed); "
             "train the expid again"
         )
     return processor, read_finished(folder, config.dataset_id)
@@ -124,4 +127,6 @@ def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
     paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)
     encoders_hash = key.get("encoders_hash", "")
-    return EncodedDataset(feature_map, paths, key["data_hash"], False, encoders_hash)
+    cells = key.get("cells", {}).get("train", {})
+    trained = {name: Counts(**counts) for name, counts in cells.items()}
+    return EncodedDataset(feature_map, paths, key["data_hash"], False, encoders_hash, trained)

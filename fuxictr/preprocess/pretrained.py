@@ -18,6 +18,8 @@ from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.preprocess.values import WrongCell, split_lists, to_series
 
 KEY, VALUE = "key", "value"
+# The share of the keys, or of the tokens, that should be found among the others.
+_FEW = 0.1
 _LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
@@ -84,6 +86,31 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
     return tokens
 
 
+def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
+    """Returns a sentence where the keys and the tokens of the training split are mostly others.
+
+    Args:
+        column: the column.
+        keys: the keys, as its tokens.
+        seen: the distinct tokens of the training split, of all columns that share its table.
+        path: the file of the vectors.
+
+    Raises:
+        DataError: no key is a token.
+    """
+    keys, seen = keys.drop_nulls(), seen.unique(maintain_order=True)
+    matching = keys.is_in(seen.implode()).sum()
+    if matching >= _FEW * min(len(keys), len(seen)):
+        return None
+    text = (
+        f"{path} (pretrained_emb of column '{column.name}'): {matching:,} of its {len(keys):,} "
+        f"keys are among the {len(seen):,} tokens of the training split; {_both(keys, seen)}"
+    )
+    if not matching:
+        raise DataError(f"{text}; write the keys as the cells are")
+    return text
+
+
 def place_by_id(
     tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
 ) -> np.ndarray:
@@ -95,12 +122,25 @@ def place_by_id(
         keys: the tokens that have vectors; others than those of the vocabulary are left out.
         vectors: theirs, (keys, width).
         size: number of ids.
+
+    Raises:
+        ValueError: no key is a token.
     """
     rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
     found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")
+    if found.is_empty() and len(keys):
+        raise ValueError(f"no key is a token; {_both(keys, tokens)}")
     placed = np.full((size, vectors.shape[1]), np.nan, dtype=np.float32)
     placed[found["id"].to_numpy()] = vectors[found["row"].to_numpy()]
     return placed
+
+
+def _both(keys: pl.Series, tokens: pl.Series) -> str:
+    shown = [
+        " and ".join(repr(text[:60]) for text in texts.drop_nulls().head(2))
+        for texts in (keys, tokens)
+    ]
+    return f"keys are as {shown[0]}, tokens as {shown[1]}"
 
 
 def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:

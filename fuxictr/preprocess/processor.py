@@ -25,6 +25,7 @@ from fuxictr.preprocess.parallel import each_column
 from fuxictr.preprocess.raw_files import find_files, format_of_config
 from fuxictr.preprocess.raw_types import RawTypes
 from fuxictr.preprocess.sources import Frame, estimate_rows, read_frames, table_frames
+from fuxictr.preprocess.tally import Tally
 from fuxictr.preprocess.token_columns import TokenColumn
 from fuxictr.progress import progress_bar
 
@@ -119,6 +120,7 @@ class FeatureProcessor:
         cells = self._cells(frames, columns)
         for _ in each_column(cells, columns, lambda column, values: column.observe(values)):
             pass
+        self._match_pretrained()
         for column in columns:
             try:
                 column.finish()
@@ -144,6 +146,7 @@ class FeatureProcessor:
         description: str,
         verbose: int = 0,
         fields: Sequence[str] | None = None,
+        tallies: Mapping[str, Tally] | None = None,
     ) -> Iterator[pa.Table]:
         """Yields the encoded rows of a split by frames of up to FRAME_ROWS rows, in order.
 
@@ -152,6 +155,7 @@ class FeatureProcessor:
             description: what the progress bar says.
             verbose: 0 shows no progress bar.
             fields: the columns to encode; null = all, the label among them.
+            tallies: column -> what counts its cells meanwhile; null = none.
 
         Raises:
             DataError: as fit does, or the processor is not fitted.
@@ -161,7 +165,12 @@ class FeatureProcessor:
         columns = self._chosen(fields)
         frames = self.frames(source, description, verbose, fields)
         cells = self._cells(frames, columns)
-        for arrays in each_column(cells, columns, lambda column, values: column.encode(values)):
+        tallies = tallies or {}
+
+        def encode(column: Column, values: pa.ChunkedArray) -> pa.Array:
+            return column.encode(values, tallies.get(column.name))
+
+        for arrays in each_column(cells, columns, encode):
             yield pa.table(arrays, names=[column.name for column in columns])
 
     def frames(
@@ -259,6 +268,15 @@ class FeatureProcessor:
         for column in self._with_pretrained():
             tokens, vectors = self._read_pretrained(column)
             self._given[column.name] = (tokens, vectors.shape[1])
+
+    def _match_pretrained(self) -> None:
+        # Before the tokens that are too rare for an id of their own are forgotten.
+        groups = sharing_groups(self.columns)
+        for column in self._with_pretrained():
+            seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
+            keys, path = self._given[column.name][0], self.pretrained_path(column)
+            note = pretrained.check_matches(column, keys, pl.concat(seen), path)
+            column.notes += [] if note is None else [note]
 
     def _add_pretrained_tokens(self) -> None:
         """Gives tokens that have a vector an id, also those that are not among the rows."""

@@ -14,9 +14,11 @@ from fuxictr.errors import DataError
 from fuxictr.features import fuxictr_pooling
 from fuxictr.preprocess.arrow_types import is_text
 from fuxictr.preprocess.columns import DEFAULT_SPLITTER, Column, list_array
+from fuxictr.preprocess.spellings import find_twins
+from fuxictr.preprocess.tally import NUM_EXAMPLES, Tally
 from fuxictr.preprocess.values import (
     WrongCell,
-    read_values,
+    read_ids,
     refuse,
     split_lists,
     to_arrow,
@@ -38,13 +40,25 @@ class TokenColumn(Column):
     Args:
         config: the column's entry in the dataset config.
         min_count: the dataset's min_categr_count.
+
+    Attributes:
+        vocabulary: its tokens.
+        min_count: how often a token must be in the training split.
+        most_frequent: the token seen most often, and how often; None = not fitted, or no token.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
         super().__init__(config)
-        self._min_count = config.min_categr_count or min_count
+        self.min_count = config.min_categr_count or min_count
+        self.most_frequent: tuple[str, int] | None = None
+        self._num_lasting = 0
         self._counter = TokenCounter()
         self.vocabulary = Vocabulary(pl.Series([], dtype=pl.String))
+
+    @property
+    def oov_id(self) -> int:
+        """The id of ``__OOV__``."""
+        return self.vocabulary.oov_id
 
     @property
     def dtype(self) -> str:
@@ -54,9 +68,36 @@ class TokenColumn(Column):
     def finish(self) -> None:
         """Makes the vocabulary."""
         super().finish()
-        counted = self._counter.vocabulary(self._min_count, {"", self._fill_token()})
+        excluded = {"", self._fill_token()}
+        counted = self._counter.vocabulary(self.min_count, excluded)
+        self.most_frequent = self._counter.most_frequent(excluded)
+        self._num_lasting = self._counter.num_seen(self.min_count + 1, excluded)
         self._counter = TokenCounter()
         self.vocabulary = self._with_ids(counted.tokens)
+        twins = find_twins(counted.tokens) if self.dtype == "str" else None
+        if twins is not None:
+            self.notes.append(
+                f"column '{self.name}': the training split has {twins[0]!r} and {twins[1]!r} "
+                "(dtype: str): a value written in two ways is two tokens; write them alike, or set "
+                "dtype: int where they are whole numbers"
+            )
+
+    def knows(self, tokens: pl.Series) -> np.ndarray:
+        """Returns which tokens have an id."""
+        return np.asarray(self.vocabulary.encode(tokens) != self.oov_id)
+
+    def examples(self) -> list[str]:
+        """Returns the first tokens of the vocabulary."""
+        tokens: list[str] = self.vocabulary.tokens.head(NUM_EXAMPLES).to_list()
+        return tokens
+
+    def lasting_cells(self, present: int) -> int:
+        """Returns how many cells have a token that would have an id without them too."""
+        return self._num_lasting
+
+    def seen_tokens(self) -> pl.Series:
+        """Returns the tokens observed so far, frequent or not, before learning ends."""
+        return self._counter.vocabulary(1, {"", self._fill_token()}).tokens
 
     def add_tokens(self, tokens: pl.Series) -> None:
         """Gives tokens that are new to the vocabulary the ids behind its own."""
@@ -78,7 +119,7 @@ class TokenColumn(Column):
         Raises:
             WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
         """
-        read = read_values(values, self.dtype)
+        read = read_ids(values, self.dtype)
         if not self.config.remap:
             bound = self.config.vocab_size or _MAX_OWN_ID
             allowed = f"an id 0..{bound - 1} (remap: false; vocab_size sets another bound)"
@@ -97,18 +138,28 @@ class TokenColumn(Column):
         if not self.has_values:
             self.has_values = bool((tokens != "").any())
 
-    def _ids(self, tokens: pl.Series, index: np.ndarray) -> np.ndarray:
-        ids = np.append(self.vocabulary.encode(tokens), np.int32(self.vocabulary.oov_id))
-        return ids[index]
+    def _ids(
+        self,
+        tokens: pl.Series,
+        index: np.ndarray,
+        missing_id: int,
+        tally: Tally | None,
+        lengths: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns the ids of cells, and counts them.
 
-    def _fill_token(self) -> str:
-        if self.config.fill_na is None:
-            return ""
-        text = str(self.config.fill_na)
-        try:
-            return read_values(pl.Series([text]), self.dtype).cast(pl.String)[0] or ""
-        except WrongCell:
-            return text
+        Args:
+            tokens: the distinct tokens.
+            index: the token of each cell; past the last one it is missing.
+            missing_id: the id of such a cell.
+            tally: where they are counted, if anywhere.
+            lengths: the cells of each row, where that is not one.
+        """
+        ids = self.vocabulary.encode(tokens)
+        if tally is not None:
+            is_missing = tokens.is_in(["", self._fill_token()]).to_numpy()
+            tally.add_tokens(tokens, index, ids == self.oov_id, is_missing, lengths)
+        return np.append(ids, np.int32(missing_id))[index]
 
 
 class CategoricalColumn(TokenColumn):
@@ -118,9 +169,9 @@ class CategoricalColumn(TokenColumn):
         """Counts the tokens."""
         self._count(*self._split(column))
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the ids."""
-        return pa.array(self._ids(*self._split(column)))
+        return pa.array(self._ids(*self._split(column), self.oov_id, tally))
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray]:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -171,11 +222,11 @@ class SequenceColumn(TokenColumn):
                 f"{self._longest} elements; set max_len, at most {MAX_LEN}"
             )
 
-    def encode(self, column: pa.ChunkedArray) -> pa.Array:
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the lists of ids."""
         tokens, index, lengths = self._split(column)
-        ids = np.append(self.vocabulary.encode(tokens), np.int32(0))  # missing: __PAD__
-        return list_array(self._padded(ids[index], lengths))
+        ids = self._ids(tokens, index, 0, tally, lengths)  # missing: __PAD__
+        return list_array(self._padded(ids, lengths))
 
     def spec(self) -> dict[str, Any]:
         """Returns the column's entry in the feature map."""

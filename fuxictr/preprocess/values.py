@@ -14,12 +14,12 @@ from fuxictr.errors import DataError
 from fuxictr.preprocess.arrow_types import is_list, is_text
 from fuxictr.preprocess.csv_rows import shown
 from fuxictr.preprocess.sources import Frame
+from fuxictr.preprocess.whole_numbers import allowed_integer, merged_floats, read_integers
 
-_TYPES = {"str": pl.String, "int": pl.Int64, "float": pl.Float64}
-_ALLOWED = {
-    "int": "an integer, or an empty cell (dtype: int)",
-    "float": "a number, or an empty cell (dtype: float)",
-}
+_NUMBER = "a number, or an empty cell (dtype: float)"
+# Labels as people write them, in any case.
+_LABELS = "0 or 1, true or false, yes or no"
+_LABEL_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 class WrongCell(ValueError):
@@ -66,9 +66,10 @@ def to_arrow(series: pl.Series) -> pa.Array:
 
 
 def read_values(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns the cells as String, Int64 or Float64, null where missing.
+    """Returns the cells as texts, integers or Float64, null where missing.
 
-    Missing is null, an empty text and NaN; a text ``nan`` too where a number is expected.
+    Missing is null, an empty text and NaN; a text ``nan`` too where a number is expected. Integers
+    are Int64, or what ``read_integers`` says where one is larger.
 
     Args:
         raw: cells (rows,) of any scalar type.
@@ -80,19 +81,42 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")
     if raw.dtype.is_temporal() and dtype != "str":
-        raise WrongCell(0, f"a value of type {raw.dtype}", _ALLOWED[dtype])
+        allowed = _NUMBER if dtype == "float" else allowed_integer(None)
+        raise WrongCell(0, f"a value of type {raw.dtype}", allowed)
     if raw.dtype.is_float():
         raw = raw.fill_nan(None)
     if dtype == "str":
+        kind = raw.dtype
+        if isinstance(kind, pl.Datetime):
+            return _time_texts(raw, kind.time_unit)
         texts = raw.cast(pl.String)
         return texts.set(texts == "", None)
     if raw.dtype in (pl.Categorical, pl.Enum):
         raw = raw.cast(pl.String)
     if raw.dtype == pl.String:
         raw = raw.str.strip_chars()
-    values = raw.cast(_TYPES[dtype], strict=False)
-    _check_parsed(raw, values, dtype)
-    return values.fill_nan(None) if dtype == "float" else values
+    if dtype == "int":
+        values, wrong = read_integers(raw)
+        if wrong.any():
+            refuse(wrong, raw, allowed_integer(raw.filter(wrong)[0]))
+        return values
+    values = raw.cast(pl.Float64, strict=False)
+    _check_parsed(raw, values)
+    return values.fill_nan(None)
+
+
+def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
+    """Returns what read_values does, of cells that are compared for equality, as ids are.
+
+    Raises:
+        WrongCell: as read_values; or a number that stands for several integers, as a float.
+    """
+    values = read_values(raw, dtype)
+    floats = raw if raw.dtype.is_float() else values
+    if floats.dtype.is_float():
+        merged, allowed = merged_floats(floats)
+        refuse(merged, raw, allowed)
+    return values
 
 
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
@@ -119,13 +143,18 @@ def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.n
     return to_series(pa.chunked_array([pc.list_flatten(array)])), lengths
 
 
-def read_numbers(raw: pl.Series, dtype: str, fill: float) -> np.ndarray:
-    """Returns the cells as float64 (rows,), ``fill`` where missing.
+def fill_numbers(read: pl.Series, raw: pl.Series, fill: float) -> np.ndarray:
+    """Returns numbers as float64 (rows,), ``fill`` where missing.
+
+    Args:
+        read: what read_values made of the cells.
+        raw: the cells.
+        fill: the number of a missing one.
 
     Raises:
-        WrongCell: a cell is no number, or one that float32 cannot hold.
+        WrongCell: a number is one that float32 cannot hold.
     """
-    values = read_values(raw, dtype).cast(pl.Float64).fill_null(fill).to_numpy()
+    values = read.cast(pl.Float64).fill_null(fill).to_numpy()
     refuse(exceeds_float32(values), raw, "a finite number that float32 can hold")
     return values
 
@@ -136,22 +165,42 @@ def exceeds_float32(values: np.ndarray) -> np.ndarray:
 
 
 def read_labels(raw: pl.Series) -> np.ndarray:
-    """Returns the cells as float32 (rows,).
+    """Returns the cells as float32 (rows,); true, false, yes and no are 1 and 0, in any case.
 
     Raises:
         WrongCell: a cell is missing, or neither 0 nor 1.
     """
-    values = read_values(raw, "float").fill_null(-1).to_numpy()
-    refuse((values != 0) & (values != 1), raw, "0 or 1")
+    found = raw
+    if raw.dtype in (pl.String, pl.Categorical, pl.Enum):
+        found = raw.cast(pl.String).str.strip_chars()
+        words = found.str.to_lowercase().is_in([*_LABEL_WORDS]).fill_null(False)
+        if words.any():
+            numbers = found.str.to_lowercase().replace(
+                {word: str(label) for word, label in _LABEL_WORDS.items()}
+            )
+            found = numbers.zip_with(words, found)
+    try:
+        values = read_values(found, "float").fill_null(-1).to_numpy()
+    except WrongCell as error:
+        raise WrongCell(error.row, raw[error.row], _LABELS) from None
+    refuse((values != 0) & (values != 1), raw, _LABELS)
     return values.astype(np.float32)
 
 
-def _check_parsed(raw: pl.Series, values: pl.Series, dtype: str) -> None:
+def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
+    # One text a moment, whatever the unit: what pandas holds in ns and polars in us. Only what has
+    # nanoseconds is written with them.
+    texts = raw.dt.cast_time_unit("us").cast(pl.String)
+    if unit != "ns":
+        return texts
+    has_nanoseconds = (raw.dt.timestamp("ns") % 1000 != 0).fill_null(False)
+    return raw.cast(pl.String).zip_with(has_nanoseconds, texts)
+
+
+def _check_parsed(raw: pl.Series, values: pl.Series) -> None:
     wrong = values.is_null() & raw.is_not_null()
     if raw.dtype == pl.String:
         wrong &= raw != ""
         if wrong.any():
             wrong &= raw.str.to_lowercase() != "nan"
-    elif (raw.dtype.is_float() or raw.dtype.is_decimal()) and dtype == "int":
-        wrong |= (raw != values.cast(pl.Float64)).fill_null(False)
-    refuse(wrong, raw, _ALLOWED[dtype])
+    refuse(wrong, raw, _NUMBER)

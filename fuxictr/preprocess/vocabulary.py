@@ -127,18 +127,33 @@ class TokenCounter:
             min_count: rarer tokens become ``__OOV__``.
             excluded: tokens that become ``__OOV__`` however frequent they are.
         """
-        self._merge()
-        kept = self._counts.filter(
-            (pl.col("count") >= min_count) & ~pl.col("token").is_in([*excluded, PAD, OOV])
-        )
+        kept = self._kept(excluded, min_count)
         ordered = kept.sort(["count", "token"], descending=[True, False])
         return Vocabulary(ordered["token"].rechunk())
+
+    def most_frequent(self, excluded: Collection[str]) -> tuple[str, int] | None:
+        """Returns the token counted most often, the first of these by text, and its count."""
+        kept = self._kept(excluded)
+        if kept.is_empty():
+            return None
+        best = kept.filter(pl.col("count") == pl.col("count").max()).sort("token").row(0)
+        return str(best[0]), int(best[1])
+
+    def num_seen(self, min_count: int, excluded: Collection[str]) -> int:
+        """Returns how often tokens were counted that were counted at least so often each."""
+        return int(self._kept(excluded, min_count)["count"].sum())
 
     def sorted_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the distinct numbers in rising order and how often each occurred."""
         self._merge()
         ordered = self._counts.sort("token")
         return ordered["token"].to_numpy(), ordered["count"].to_numpy()
+
+    def _kept(self, excluded: Collection[str], min_count: int = 1) -> pl.DataFrame:
+        self._merge()
+        return self._counts.filter(
+            (pl.col("count") >= min_count) & ~pl.col("token").is_in([*excluded, PAD, OOV])
+        )
 
     def _merge(self) -> None:
         counts = pl.concat([self._counts, *self._pending])

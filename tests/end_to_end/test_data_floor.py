@@ -178,6 +178,15 @@ def test_groups_of_a_feature_are_warned_about(rich, train, caplog):
     settings = ("--set", "group_id=shop", "epochs=1")
     assert train(rich.path, "mine", *settings)[0] == 0
     assert "'shop' is no meta column" in caplog.text
+    caplog.clear()
+    rich.dataset["feature_cols"].append({"name": "group", "dtype": "int", "type": "numeric"})
+    rich.write_configs()
+    rows = pl.read_csv(rich.path / "all.csv", separator="\t", infer_schema=False)
+    rows = rows.with_columns(group=pl.Series([2**24 + i % 9 for i in range(len(rows))]))
+    rows.write_csv(rich.path / "all.csv", separator="\t")
+    settings = ("--set", "group_id=group", "epochs=1")
+    fails(train(rich.path, "mine", *settings), "column 'group'", "ids of 2^24 or more merge")
+    assert "'group' is numeric: its values are float32" in caplog.text
 
 
 def test_backbones_say_that_they_need_one_vector_a_field(rich, train):

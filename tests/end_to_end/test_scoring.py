@@ -202,6 +202,32 @@ def test_numbers_of_another_kind_are_not_scored_as_unseen(trained):
     assert from_python(trained, rows)["y_pred"].is_finite().all()
 
 
+def test_rows_whose_tokens_training_does_not_know_are_warned_of_once(
+    trained, command, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(sources, "FRAME_ROWS", 37)
+    rows = pl.read_csv(trained.path / "test.csv", infer_schema=False)
+    assert from_python(trained, rows)["y_pred"].is_finite().all()
+    assert caplog.messages == []
+    floats = rows.with_columns(user=pl.col("user") + ".0")
+    floats.write_csv(tmp_path / "new.csv")
+    assert command(trained.path, tmp_path / "new.csv", tmp_path / "s.csv")[0] == 0
+    first, second = floats["user"].unique(maintain_order=True)[:2]
+    (text,) = caplog.messages
+    assert text.startswith("rows to score: many cells are not known from training: column 'user':")
+    assert f"100 % of 300 cells unseen, as '{first}' and '{second}' (training: 0 %, as" in text
+    assert f"'{first}' is '{first[:-2]}' in training" in text
+    caplog.clear()
+    from_python(trained, floats[:2])
+    assert len(caplog.messages) == 1, "one row tells as much, where the token is a known one"
+    caplog.clear()
+    new = rows.with_columns(user="new" + pl.col("user"))
+    from_python(trained, new[:19])
+    assert caplog.messages == []
+    from_python(trained, new)
+    assert len(caplog.messages) == 1
+
+
 def test_a_pandas_table_keeps_its_index(trained):
     rows = pl.read_csv(trained.path / "test.csv", infer_schema=False).to_pandas()
     expected = from_python(trained, rows)["y_pred"]

@@ -202,7 +202,7 @@ def test_a_build_whose_files_were_changed_since_is_other_data(tmp_path):
     assert damaged != content and rows["click"].to_list() == [1, 0]
     path.write_bytes(damaged)
     assert prepare(tmp_path, columns, train_data=None).data_hash != built.data_hash
-    with pytest.raises(DataError, match="train.parquet: is not what the build wrote there"):
+    with pytest.raises(DataError, match="not those of the build .train.parquet was changed"):
         load_encoders(config(tmp_path, columns), tmp_path)
     rebuilt = prepare_dataset(config(tmp_path, columns), tmp_path, verbose=0)
     assert (rebuilt.rebuilt, rebuilt.data_hash) == (True, built.data_hash)

@@ -170,3 +170,37 @@ def test_vectors_that_are_gone_or_of_another_shape_are_refused(tmp_path):
     (built.paths["train"].parent / "pretrained_c.npy").unlink()
     with pytest.raises(DataError, match="pretrained_c.npy: not readable"):
         built.feature_map.pretrained_vectors("c")
+
+
+class TestKeysThatAreNoTokens:
+    """Vectors that no token of the training split has."""
+
+    def test_are_an_error_with_tokens_of_both_sides(self, tmp_path):
+        write_npz(tmp_path / "v.npz", keys=[7.0, 8.0, 9.0])
+        message = (
+            r"v.npz .pretrained_emb of column 'c'.: 0 of its 3 keys are among the 2 tokens of the "
+            r"training split; keys are as '7.0' and '8.0', tokens as '7' and '9'; write the keys"
+        )
+        with pytest.raises(DataError, match=message):
+            build(tmp_path, tmp_path / "v.npz", "click,c\n1,7\n0,9\n0,7\n")
+        assert not (tmp_path / "encoded/tiny/cache_key.json").exists()
+        found = build(tmp_path, tmp_path / "v.npz", dtype="int").feature_map
+        np.testing.assert_array_equal(found.pretrained_vectors("c")[1:3], VECTORS[[0, 2]])
+
+    def test_are_warned_of_where_hardly_any_is(self, tmp_path, caplog):
+        numbers = [str(number) for number in range(40)]
+        keys = [*numbers[:3], *(f"{number}.0" for number in numbers[3:])]
+        write_npz(tmp_path / "v.npz", keys=keys, vectors=np.ones((40, 2)))
+        rows = "click,c\n" + "".join(f"{i % 2},{number}\n" for i, number in enumerate(numbers))
+        build(tmp_path, tmp_path / "v.npz", rows)
+        assert "3 of its 40 keys are among the 40 tokens of the training split" in caplog.text
+
+    def test_rare_tokens_and_those_of_a_sharing_column_count(self, tmp_path, caplog):
+        write_npz(tmp_path / "v.npz", keys=["rare", "x", "other"])
+        write_csv(tmp_path / "train.csv", "click,c,h\n1,a,x\n0,a,x\n1,b,x\n0,b,x\n0,rare,x\n")
+        columns = [
+            categorical("c", pretrained_emb=str(tmp_path / "v.npz"), min_categr_count=2),
+            categorical("h", share_embedding="c"),
+        ]
+        prepare_dataset(config(tmp_path, columns), verbose=0)
+        assert caplog.messages == []

@@ -251,14 +251,25 @@ def check_group_column(found: Iterable[str], group_id: str | None, where: str) -
 
 
 def check_groups_present(column: np.ndarray, where: str, first_row: int = 0) -> None:
-    """Checks that no row's group is NaN.
+    """Checks that no row's group is NaN, or a float so large that it may stand for several.
 
     Raises:
         DataError: one is; names the row.
     """
-    if column.dtype.kind == "f" and np.isnan(column).any():
+    if column.dtype.kind != "f":
+        return
+    if np.isnan(column).any():
         row = first_row + int(np.isnan(column).argmax()) + 1
         raise DataError(f"{where}, row {row}: found nan, expected a group in every row")
+    digits = np.finfo(column.dtype).nmant + 1
+    merged = np.isfinite(column) & (np.abs(column) >= 2.0**digits)
+    if merged.any():
+        row = int(merged.argmax())
+        raise DataError(
+            f"{where}, row {first_row + row + 1}: found {column[row]:.0f} as {column.dtype}, in "
+            f"which ids of 2^{digits} or more merge; expected integers or texts: a column of type "
+            "meta with dtype: int or str"
+        )
 
 
 def _check_ids(
