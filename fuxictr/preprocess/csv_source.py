@@ -166,12 +166,13 @@ def _check_label(
     path: Path, header: Sequence[str], columns: Sequence[str], dialect: CsvDialect
 ) -> None:
     """Raises DataError where a file without a header has no label, or has it at another place."""
-    if dialect.names is None or dialect.label not in columns:
+    names = dialect.names or ()
+    if dialect.label not in columns or dialect.label not in names:
         return
-    order = f"found the order {', '.join(map(shown, dialect.names[:_MOST_SHOWN]))}"
+    order = f"found the order {', '.join(map(shown, names[:_MOST_SHOWN]))}"
     if dialect.label not in header:
         raise DataError(
-            f"{path}: line 1: found {len(header)} fields, but {len(dialect.names)} columns are "
+            f"{path}: line 1: found {len(header)} fields, but {len(names)} columns are "
             f"named; key 'header': {order}"
         )
     row = _first_row(path, dialect)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fuxictr.array_files import find_encoded, span
+from fuxictr.array_files import SUFFIXES, find_encoded, search, span
 from fuxictr.errors import DataError
 from fuxictr.preprocess.array_sources import count_rows
 from fuxictr.preprocess.cache import Split
@@ -81,4 +81,5 @@ def say_encoded(paths: Mapping[str, Path], column: str) -> None:
             kind = files[0].suffix.removeprefix(".")
             rows[name] = sum(count_rows(file, kind, column) for file in files)
             origins[name] = span(files)
+            say_passed_over(f"{name}:", str(path), search(path, SUFFIXES).passed_over)
     say_splits(rows, origins)

@@ -119,6 +119,8 @@ class TestNoHeader:
         write_csv(tmp_path / "train.csv", "7,1\n8,0\n")
         with pytest.raises(DataError, match="row 1, column 'click': found '7'.*header: .a, y."):
             prepare_dataset(config(tmp_path, [categorical("a")], header=False), verbose=0)
+        with pytest.raises(DataError, match="column 'click' is missing; found: a, y"):
+            prepare_dataset(config(tmp_path, [categorical("a")], header=["a", "y"]), verbose=0)
         keys = {"header": ["a", "click"]}
         built = prepare_dataset(config(tmp_path, [categorical("a")], **keys), verbose=0)
         assert read(built) == {"a": [1, 2], "click": [1, 0]}

@@ -200,8 +200,11 @@ def test_the_log_speaks_of_rows_that_are_encoded_already(tmp_path, caplog):
         path = tmp_path / f"encoded/tiny/train/part_{number}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame({"c": [1] * number, "click": [1.0] * number}).write_parquet(path)
+    touch(tmp_path / "encoded/tiny/train", "_SUCCESS", "part_3.parquet.zst", "more/part_4.csv")
     columns = [{"name": "c", "vocab_size": 3}]
     prepare_dataset(config(tmp_path, columns, rebuild_dataset=False, train_data=None), verbose=0)
+    train = tmp_path / "encoded/tiny/train"
+    assert f"train: {train}: passed over more/, part_3.parquet.zst" in caplog.messages
     assert "train: 12 rows of 2 files, part_2.parquet to part_10.parquet" in caplog.messages
 
 
