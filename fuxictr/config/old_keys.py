@@ -166,9 +166,16 @@ def _translate_switches(keys: _Keys) -> None:
     if flag and not _has_encoder(keys.params):
         keys.read_as(name, "concat_emb", True)
         return
-    variant = _variant(keys.params)
+    generator = _generator(keys.params)
+    variant = generator.variant if generator else None
     if variant is None or flag == (variant == "gen"):
-        keys.ignore(name, "the keys of the encoder say it")
+        is_bare = flag and generator is not None and generator.source is None
+        keys.ignore(
+            name,
+            "concat_emb: false counts, there is no encoder but emb_activation and gamma"
+            if is_bare
+            else "the keys of the encoder say it",
+        )
         return
     named = "gen" if re.search(r"_(gen|fs)(_|$)", keys.expid) else "dis"
     if named != variant or keys.origin(name) == COMMAND_LINE:
@@ -239,10 +246,10 @@ def _is_grouped(params: dict[str, Any]) -> bool:
     return type(params.get("exp_group_idx")) is int and params["exp_group_idx"] in (0, 1)
 
 
-def _variant(params: dict[str, Any]) -> str | None:
-    """Returns dis or gen as the generator's keys say, None where they are wrong."""
+def _generator(params: dict[str, Any]) -> GeneratorConfig | None:
+    """Returns what the generator's keys say, None where they are wrong."""
     try:
-        return GeneratorConfig.from_params(params).variant
+        return GeneratorConfig.from_params(params)
     except ConfigError:  # which is said where all values are checked
         return None
 

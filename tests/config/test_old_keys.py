@@ -122,6 +122,12 @@ def test_the_name_of_the_expid_decides_what_keys_contradict(caplog, given, expid
     assert f"make {variant.upper()}, as the expid's name says" in warned(caplog)
 
 
+def test_a_switch_beside_an_activation_alone_says_that_there_is_no_encoder(caplog):
+    bare = {"concat_emb": False, "emb_activation": "relu", "gamma": 6, "use_gen": True}
+    assert check(bare).generator.source is None
+    assert "use_gen: true (ignored: concat_emb: false counts, there is no encoder" in warned(caplog)
+
+
 def test_high_cardinality_is_a_source_unless_another_key_says_it(caplog):
     high = {"use_high_cardinality_predict": True}
     assert check({**GEN, **high}).generator.source == "high"
