@@ -74,6 +74,8 @@ RUN = {
     "--out scores.parquet": OWN,
     "python predict.py --model DeepFM --expid DeepFM_demo_gen --data new.csv --out scores.parquet "
     "--gpu -1": Run(("demo", "demo_run", "new_rows")),
+    "python predict.py --checkpoint my_config/checkpoints/my_clicks/DeepFM_mine_gen.model --data "
+    "new.csv --out scores.parquet --gpu -1": OWN,
     _SHOW: OF_RUN,
     f"{_SHOW} DeepFM_demo_gen": OF_RUN,
     f"{_SHOW} last --verify": Run(OF_RUN.needs, slow=True),
@@ -139,6 +141,7 @@ PYTHON = {
 # First line of a yaml block -> the test that uses it.
 YAML = {
     "# my_config/dataset_config.yaml": "tests/end_to_end/test_documented.py",
+    "criteo_raw:": "tests/preprocess/test_csv_forms.py",
     "# my_config/model_config.yaml": "tests/end_to_end/test_documented.py",
     "Base: {model: MyModel, model_root: ./checkpoints/}": "tests/end_to_end/test_contributing.py",
     "MyModel_demo_gen_source_own:": "tests/end_to_end/test_contributing.py",

@@ -180,7 +180,7 @@ def test_a_long_command_runs_as_written(tree: Tree, block: str, command: str) ->
 
 
 def test_the_own_data_example_keeps_its_files_in_its_folder(tree: Tree) -> None:
-    train, predict = (command for command, how in RUN.items() if how.needs == ("own",))
+    train, predict, *_ = (command for command, how in RUN.items() if how.needs == ("own",))
     tree.run_documented(train)
     tree.prepare("own")
     tree.run(predict)

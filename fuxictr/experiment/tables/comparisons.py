@@ -80,7 +80,7 @@ class Average:
     """The mean over the complete ones of some backbones.
 
     Attributes:
-        label: ``all`` or ``explicit``, of ours, or ``paper's 7`` or ``paper's 3 explicit``.
+        label: ``all`` or ``explicit``, of ours, or ``paper`` or ``paper explicit``.
         over: the complete comparisons.
         incomplete: those that were compared and miss a run.
         absent: the other backbones that the label stands for.
@@ -204,8 +204,8 @@ def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Ave
     groups = [
         ("all", names, ""),
         ("explicit", [name for name in EXPLICIT if name in names], ""),
-        (f"paper's {len(OF_PAPER)}", OF_PAPER, "average"),
-        (f"paper's {len(EXPLICIT_OF_PAPER)} explicit", EXPLICIT_OF_PAPER, "explicit_average"),
+        ("paper", OF_PAPER, "average"),
+        ("paper explicit", EXPLICIT_OF_PAPER, "explicit_average"),
     ]
     complete = {c.backbone: c for c in comparisons if c.is_complete}
     return [
