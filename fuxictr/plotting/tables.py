@@ -15,10 +15,10 @@ _SUMMARY_HEADER = (
     "Information abundance",
     "Dimensions > 1e-6",
     "At most",
-    "For 98 %",
+    "Mean abs. correlation",
+    "Dimensions for 98 %",
     "Condition number",
     "Uniformity",
-    "Mean abs. correlation",
 )
 
 
@@ -49,10 +49,10 @@ def summary_table(summaries: Iterable[RunSummary]) -> str:
             f"{run.information_abundance:.2f}",
             f"{run.effective_dimensions} of {run.num_dimensions}",
             str(run.rank_bound),
+            f"{run.mean_absolute_correlation:.4f}",
             str(run.dimensions_of_98_percent),
             describe_condition(run.condition_number),
             f"{run.uniformity:.4f}",
-            f"{run.mean_absolute_correlation:.4f}",
         )
         for run in summaries
     )

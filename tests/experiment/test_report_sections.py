@@ -211,7 +211,7 @@ def test_recorded_numbers_are_compared_over_the_seeds_of_both():
     assert "The figures show seeds 2019 and 2020." in words(section), "no recording is of 2021"
     assert "Over 1 to 2 seeds, " in words(section)
     row = dict(zip(table(section).columns, table(section).rows[0], strict=True))
-    shown = (row["for 98 %"], row["condition number"], row["uniformity"])
+    shown = (row["dimensions for 98 %"], row["condition number"], row["uniformity"])
     assert shown == ("7", "> 1e14", "-1.5000")
 
 

@@ -149,15 +149,15 @@ def _collapse_table(evidence: Evidence) -> list[TextTable]:
                         _with_deviation([run.information_abundance for run in runs], 2),
                         f"{effective:.0f} of {runs[0].num_dimensions}",
                         f"{mean([run.rank_bound for run in runs]):.0f}",
+                        _with_deviation([run.mean_absolute_correlation for run in runs], 4),
                         f"{mean([run.dimensions_of_98_percent for run in runs]):.0f}",
                         _spread([run.condition_number for run in runs]),
                         _with_deviation([run.uniformity for run in runs], 4),
-                        _with_deviation([run.mean_absolute_correlation for run in runs], 4),
                     ]
                 )
     head = ["backbone", "variant", "seeds", "RankMe", "information abundance"]
-    head += ["dimensions > 1e-6", "at most", "for 98 %", "condition number", "uniformity"]
-    head += ["mean |correlation|"]
+    head += ["dimensions > 1e-6", "at most", "mean |correlation|"]
+    head += ["dimensions for 98 %", "condition number", "uniformity"]
     title = "Collapse and redundancy, mean ± sample standard deviation over the seeds of both"
     return [TextTable(title, head, rows, 2)] if rows else []
 
