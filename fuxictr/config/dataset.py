@@ -260,12 +260,14 @@ def _idle_beside_shared(columns: list[ColumnConfig]) -> list[str]:
         owner = by_name.get(column.share_embedding or "")
         if owner is None or owner.share_embedding is not None:
             continue
-        for name in ("pretrain_dim", "pretrain_usage"):
-            value = getattr(column, name)
-            if value not in (getattr(ColumnConfig, name, None), getattr(owner, name)):
+        for name in ("pretrain_dim", "pretrain_usage", "freeze_emb"):
+            value, others = getattr(column, name), getattr(owner, name)
+            if value is False and not owner.pretrained_emb:
+                continue  # nothing is frozen
+            if value not in (getattr(ColumnConfig, name), others):
                 found.append(
                     f"column '{column.name}': key '{name}': found {value!r}, but it uses the table "
-                    f"of '{owner.name}', which has {getattr(owner, name)!r}; change it there"
+                    f"of '{owner.name}', which has {others!r}; change it there"
                 )
     return found
 

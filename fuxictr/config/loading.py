@@ -79,7 +79,7 @@ def load_raw_config(
     has_shared = zoo_dir is not None and shared.is_file()
     files = _config_files(config_dir, "dataset_config", required=not has_shared)
     dataset_file, datasets = _find_block(
-        [*files, shared] if has_shared else files, dataset_id, "dataset_id"
+        files, dataset_id, "dataset_id", shared if has_shared else None
     )
     merge(datasets[dataset_id], f"{dataset_file} ({dataset_id})")
     data_dir = zoo_dir.resolve() if zoo_dir and dataset_file == shared else run_dir
@@ -89,12 +89,15 @@ def load_raw_config(
 def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
     """Returns expid -> its keys (Base merged in), in the order of the files of a config folder."""
     found: dict[str, dict[str, Any]] = {}
+    files: dict[str, Path] = {}
     for file in _config_files(Path(config_dir), "model_config"):
         blocks = read_yaml(file)
         base = blocks.get("Base") or {}
         for name, block in blocks.items():
+            if name in found:
+                raise ConfigError(f"expid '{name}' is given twice, in {files[name]} and {file}")
             if name != "Base":
-                found[name] = {**base, **(block or {})}
+                found[name], files[name] = {**base, **(block or {})}, file
     return found
 
 
@@ -235,14 +238,30 @@ def _config_files(config_dir: Path, stem: str, required: bool = True) -> list[Pa
     return files
 
 
-def _find_block(files: list[Path], name: str, what: str) -> tuple[Path, dict[str, Any]]:
+def _find_block(
+    files: list[Path], name: str, what: str, shared: Path | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Returns the file that has a block, and its blocks; ``shared`` where no other file has it.
+
+    Raises:
+        ConfigError: no file has it, or two of the files have.
+    """
     known: list[str] = []
-    for file in files:
+    found: list[tuple[Path, dict[str, Any]]] = []
+    places = [*files, shared] if shared else files
+    for file in places:
+        if found and file == shared:
+            break
         blocks = read_yaml(file)
         if name in blocks and name != "Base":
-            return file, {**blocks, name: blocks[name] or {}}
+            found.append((file, {**blocks, name: blocks[name] or {}}))
         known += [str(block) for block in blocks if block != "Base"]
-    looked = ", ".join(str(file) for file in files)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        where = " and ".join(str(file) for file, _ in found)
+        raise ConfigError(f"{what} '{name}' is given twice, in {where}")
+    looked = ", ".join(map(str, places))
     raise ConfigError(
         f"unknown {what} '{name}'{did_you_mean(name, known)}; looked in {looked}; "
         f"known: {', '.join(sorted(known)) or 'none'}"

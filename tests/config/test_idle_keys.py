@@ -81,6 +81,7 @@ def test_a_key_that_needs_another_one_is_an_error_without_it(key):
         {"category_processor": "quantile_bucket", "pretrained_emb": "v.npz"},
         {"share_embedding": "b", "pretrained_emb": "v.npz", "pretrain_usage": "concat"},
         {"share_embedding": "b", "pretrain_dim": 3},
+        {"share_embedding": "b", "freeze_emb": False},
     ],
 )
 def test_keys_that_exclude_each_other(column):
@@ -92,6 +93,7 @@ def test_keys_that_exclude_each_other(column):
 def test_values_that_ask_for_nothing_are_taken():
     idle = {"freeze_emb": False, "padding": "post", "max_len": 0, "fill_na": 0, "remap": True}
     idle |= {"min_categr_count": 1, "normalizer": None, "feature_encoder": None}
+    assert columns({"name": "a", "share_embedding": "b", "freeze_emb": False}, {"name": "b"})
     for kind in ("categorical", "numeric", "embedding"):
         assert columns({"name": "a", "type": kind, **idle})
     sized = {"name": "a", "vocab_size": 9}

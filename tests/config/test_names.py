@@ -79,3 +79,17 @@ def test_set_dataset_id_takes_the_block_of_that_dataset(tmp_path):
     assert [column.name for column in config.dataset.columns()] == ["u", "b", "c"]
     with pytest.raises(ConfigError, match="unknown dataset_id '003'; did you mean '002'"):
         load_experiment("e", ZOO / "FM", folder, ["dataset_id=003"])
+
+
+def test_a_block_in_two_files_of_a_folder_is_an_error(tmp_path):
+    for stem, block in (("model", "e: {model: FM, dataset_id: d}"), ("dataset", "d: {}")):
+        for name in ("a", "b"):
+            (tmp_path / f"{stem}_config").mkdir(exist_ok=True)
+            (tmp_path / f"{stem}_config" / f"{name}.yaml").write_text(block)
+    with pytest.raises(ConfigError, match="expid 'e' is given twice, in .*a.yaml and .*b.yaml"):
+        load_raw_config(tmp_path, "e")
+    with pytest.raises(ConfigError, match="expid 'e' is given twice, in .*a.yaml and .*b.yaml"):
+        list_expids(tmp_path)
+    (tmp_path / "model_config" / "b.yaml").write_text("f: {}")
+    with pytest.raises(ConfigError, match="dataset_id 'd' is given twice, in .*a.yaml and .*b"):
+        load_raw_config(tmp_path, "e")
