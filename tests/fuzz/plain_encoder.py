@@ -36,7 +36,7 @@ _NUMBER = re.compile(
     r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE | re.ASCII
 )
 _INTEGER = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
-_WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+_WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -73,10 +73,9 @@ def encode(cells: dict[str, list], columns=COLUMNS, label="click") -> dict[str, 
     if not set(names) | {label} <= set(cells) or not cells[label]:
         raise Refused
     encoded = {column["name"]: _encode(cells[column["name"]], column) for column in columns}
-    encoded[label] = [_WORDS.get((cell or "").strip(SPACES).lower()) for cell in cells[label]]
-    for row, cell in enumerate(cells[label]):
-        if encoded[label][row] is None:
-            encoded[label][row] = number(cell)
+    labels = [(cell or "").strip(SPACES).lower() for cell in cells[label]]
+    words = next((words for words in _WORDS if labels[0] in words), None)
+    encoded[label] = [words.get(text) if words else number(text) for text in labels]
     if not set(encoded[label]) <= {0.0, 1.0}:
         raise Refused
     return encoded
