@@ -21,6 +21,7 @@ from fuxictr.preprocess.values import (
     WrongCell,
     exceeds_float32,
     fill_numbers,
+    label_words,
     read_ids,
     read_labels,
     read_values,
@@ -167,7 +168,15 @@ class Column:
 
 
 class LabelColumn(Column):
-    """The label, 0 or 1, as float32."""
+    """The label, 0 or 1, as float32.
+
+    It is written in one way throughout, as in the first row of the training split: a number or
+    truth value, true and false, or yes and no. A stray word among numbers is an error.
+    """
+
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__(config)
+        self._words: dict[str, float] | None = None
 
     def observe(self, column: pa.ChunkedArray) -> None:
         """Checks the labels."""
@@ -176,7 +185,10 @@ class LabelColumn(Column):
 
     def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
         """Returns the labels."""
-        return pa.array(read_labels(to_series(column)))
+        raw = to_series(column)
+        if self._words is None:
+            self._words = label_words(raw)
+        return pa.array(read_labels(raw, self._words))
 
 
 class NumericColumn(Column):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -18,8 +18,7 @@ from fuxictr.preprocess.whole_numbers import allowed_integer, merged_floats, rea
 
 _NUMBER = "a number, or an empty cell (dtype: float)"
 # Labels as people write them, in any case.
-_LABELS = "0 or 1, true or false, yes or no"
-_LABEL_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+_LABEL_WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
 
 
 class WrongCell(ValueError):
@@ -164,26 +163,33 @@ def exceeds_float32(values: np.ndarray) -> np.ndarray:
     return ~(np.abs(values) <= float(np.finfo(np.float32).max))
 
 
-def read_labels(raw: pl.Series) -> np.ndarray:
-    """Returns the cells as float32 (rows,); true, false, yes and no are 1 and 0, in any case.
+def label_words(raw: pl.Series) -> dict[str, float]:
+    """Returns the words that labels are written in, as the first cell is; none = numbers."""
+    first = str(raw[0]).strip().lower() if len(raw) else ""
+    return next((words for words in _LABEL_WORDS if first in words), {})
+
+
+def read_labels(raw: pl.Series, words: Mapping[str, float]) -> np.ndarray:
+    """Returns the cells as float32 (rows,).
+
+    Args:
+        raw: the cells.
+        words: the labels as words, in lower case; none = they are numbers or truth values.
 
     Raises:
-        WrongCell: a cell is missing, or neither 0 nor 1.
+        WrongCell: a cell is missing, or no label.
     """
-    found = raw
-    if raw.dtype in (pl.String, pl.Categorical, pl.Enum):
-        found = raw.cast(pl.String).str.strip_chars()
-        words = found.str.to_lowercase().is_in([*_LABEL_WORDS]).fill_null(False)
-        if words.any():
-            numbers = found.str.to_lowercase().replace(
-                {word: str(label) for word, label in _LABEL_WORDS.items()}
-            )
-            found = numbers.zip_with(words, found)
+    if words:
+        texts = raw.cast(pl.String).str.strip_chars().str.to_lowercase()
+        labels = texts.replace_strict(words, default=None, return_dtype=pl.Float64)
+        refuse(labels.is_null(), raw, f"{' or '.join(words)}, as in the first row")
+        return labels.to_numpy().astype(np.float32)
+    allowed = "0 or 1; or true and false, or yes and no, in all rows"
     try:
-        values = read_values(found, "float").fill_null(-1).to_numpy()
+        values = read_values(raw, "float").fill_null(-1).to_numpy()
     except WrongCell as error:
-        raise WrongCell(error.row, raw[error.row], _LABELS) from None
-    refuse((values != 0) & (values != 1), raw, _LABELS)
+        raise WrongCell(error.row, error.value, allowed) from None
+    refuse((values != 0) & (values != 1), raw, allowed)
     return values.astype(np.float32)
 
 

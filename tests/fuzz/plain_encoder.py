@@ -35,7 +35,8 @@ SPACES = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join
 _NUMBER = re.compile(
     r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE | re.ASCII
 )
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
+_WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -72,7 +73,9 @@ def encode(cells: dict[str, list], columns=COLUMNS, label="click") -> dict[str, 
     if not set(names) | {label} <= set(cells) or not cells[label]:
         raise Refused
     encoded = {column["name"]: _encode(cells[column["name"]], column) for column in columns}
-    encoded[label] = [number(cell) for cell in cells[label]]
+    labels = [(cell or "").strip(SPACES).lower() for cell in cells[label]]
+    words = next((words for words in _WORDS if labels[0] in words), None)
+    encoded[label] = [words.get(text) if words else number(text) for text in labels]
     if not set(encoded[label]) <= {0.0, 1.0}:
         raise Refused
     return encoded
@@ -90,9 +93,16 @@ def integer(cell: str | None) -> str | None:
     text = (cell or "").strip(SPACES)
     if not text or text.lower() == "nan":
         return None
-    if not _INTEGER.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+    if _INTEGER.fullmatch(text):
+        value = int(text.partition(".")[0])
+    else:
+        found = number(text)
+        if found is None or abs(found) >= 2**53 or found != int(found):
+            raise Refused
+        value = int(found)
+    if not -(2**63) <= value < 2**64:
         raise Refused
-    return str(int(text))
+    return str(value)
 
 
 def _encode(cells: list, column: dict) -> list:

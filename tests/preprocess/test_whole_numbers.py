@@ -18,7 +18,7 @@ from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, prepare_dataset
 from fuxictr.preprocess.normalizers import MinMaxScaler, StandardScaler
 from fuxictr.preprocess.precision import merged_in_float32
-from fuxictr.preprocess.values import WrongCell, read_ids, read_labels, read_values
+from fuxictr.preprocess.values import WrongCell, label_words, read_ids, read_labels, read_values
 from fuxictr.pytorch.dataloaders.columnar import check_groups_present
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 
@@ -242,27 +242,44 @@ class TestLabels:
     @pytest.mark.parametrize(
         "cells",
         [
-            ["True", "False", "1"],
-            ["true", "false", "1.0"],
+            ["True", "False", "TRUE"],
+            ["true", " false", "True"],
             ["yes", "no", " YES "],
-            pl.Series(["TRUE", "No", "1"], dtype=pl.Categorical),
+            pl.Series(["Yes", "No", "yes"], dtype=pl.Categorical),
             [True, False, True],
             [1, 0, 1],
+            ["1", "0.0", "1.0"],
         ],
     )
     def test_words_and_truth_values_are_labels(self, cells):
-        assert read_labels(pl.Series(cells)).tolist() == [1, 0, 1]
+        raw = pl.Series(cells)
+        assert read_labels(raw, label_words(raw)).tolist() == [1, 0, 1]
 
-    @pytest.mark.parametrize("cell", ["maybe", "t", "2", "", "nan", None])
-    def test_another_word_is_named_with_its_row(self, cell):
+    @pytest.mark.parametrize("cell", ["maybe", "t", "2", "", "nan", None, "yes", "1"])
+    @pytest.mark.parametrize("first", ["True", "0"])
+    def test_another_word_is_named_with_its_row(self, first, cell):
+        raw = pl.Series([first, cell])
+        if (first, cell) == ("0", "1"):
+            return
         with pytest.raises(WrongCell) as error:
-            read_labels(pl.Series(["True", cell]))
+            read_labels(raw, label_words(raw))
         assert (error.value.row, error.value.value) == (1, cell)
-        assert error.value.allowed == "0 or 1, true or false, yes or no"
+        said = "true or false, as in the first row" if first == "True" else "0 or 1; or true and"
+        assert error.value.allowed.startswith(said)
 
     def test_in_files(self, tmp_path):
-        built = build(tmp_path, categorical("c"), "click,c\nTrue,a\nfalse,b\nyes,a\n")
+        built = build(tmp_path, categorical("c"), "click,c\nTrue,a\nfalse,b\ntrue,a\n")
         assert read(built)["click"] == [1, 0, 1]
+        write_csv(tmp_path / "test.csv", "click,c\n1,a\n0,b\n")
+        with pytest.raises(
+            DataError, match=r"test.csv: row 1 .* 'click': found '1', allowed: true"
+        ):
+            build(
+                tmp_path,
+                categorical("c"),
+                "click,c\ntrue,a\nfalse,b\n",
+                test_data=str(tmp_path / "test.csv"),
+            )
         pl.DataFrame({"click": [True, False], "c": ["a", "b"]}).write_parquet(
             tmp_path / "b.parquet"
         )
