@@ -14,6 +14,7 @@ from fuxictr.pytorch.not_finite import LARGE, advise, large_columns
 
 _EDGE = 1e-6  # a score this near to 0 or 1 has next to no gradient: its logit is beyond +-13.8
 _LEAST_LOSS = 0.01  # scores with a smaller one are right, though all labels are one
+_FAR_OFF = 1.0  # that of scores of 1/2, as at the start of a training, is 0.69
 _MIN_ROWS = 100  # below, a poor logloss may be chance
 _SUSPECT = 10.0  # a column that reaches this is worth scaling where scores are 0 or 1
 
@@ -55,10 +56,10 @@ def explain_saturation(
     is_saturated = share > 0.5 and loss > max(1.5 * constant, _LEAST_LOSS)
     if is_saturated:
         found = f"{share:.0%} of the scores are 0 or 1 to six digits"
-    elif low == high and _some_vary(model, batch):
+    elif low == high and loss > _LEAST_LOSS and _some_vary(model, batch):
         found = f"all scores are {low:.6g}"
-    elif num_rows >= _MIN_ROWS and loss > 2 * constant > 0 and large_columns(model, batch):
-        found = "the scores are far off"
+    elif num_rows >= _MIN_ROWS and loss > max(2 * constant, _FAR_OFF) and constant > 0:
+        found = "the scores are far off" if large_columns(model, batch) else None
     if found is None:
         return None
     return (

@@ -80,7 +80,7 @@ def explain(labels, scores, loss=None, **columns):
 def test_scores_at_the_edges_that_are_right_are_sound():
     labels = np.tile([0, 1], 100)
     assert explain(labels, labels, x=[1e5]) is None
-    assert explain(np.zeros(50), np.zeros(50), x=[1e5]) is None
+    assert explain(np.zeros(50), np.zeros(50), x=[1e5, 2e5]) is None
     some_wrong = np.where(np.arange(200) < 2, 1 - labels, labels)
     assert explain(labels, some_wrong, x=[1e5]) is None
     assert explain([1.0], [0.0], x=[1e5]) is None, "one row says nothing"
@@ -95,6 +95,16 @@ def test_scores_at_the_edges_that_are_wrong_are_not():
     assert "lower learning_rate (0.001)" in explain(labels, np.ones(200), x=[0.5])
     assert "column" not in explain(labels, np.ones(200), x=[0.5])
     assert explain(labels, np.where(np.arange(200) < 90, 1.0, 0.25), x=[0.5]) is None
+
+
+def test_scores_that_are_far_off_are_said_where_a_large_column_may_be_why():
+    rare = np.arange(1000) % 20 == 0
+    assert explain(rare, np.linspace(0.4, 0.6, 1000), x=[1e4]) is None, "nothing is learnt yet"
+    poor = np.where(rare, 0.001, 0.8)
+    assert "the scores are far off" in explain(rare, poor, x=[-1e4, 0.0])
+    assert explain(rare, poor, x=[50.0]) is None
+    assert explain(rare[:60], poor[:60], x=[1e4]) is None, "a few rows may be chance"
+    assert explain(np.ones(200), np.full(200, 0.1) + np.arange(200) / 1e4, x=[1e4]) is None
 
 
 def test_one_score_for_all_rows_is_said_where_a_large_column_varies():
