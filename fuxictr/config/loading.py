@@ -105,19 +105,14 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """Returns key -> value of ``key=value`` texts; a value is read as YAML reads it.
 
     Raises:
-        ConfigError: an assignment without ``=``, a value that is no YAML, or two of one key.
+        ConfigError: an assignment without ``=`` or a value that is no YAML.
     """
-    found: dict[str, Any] = {}
+    found = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign or not name:
             raise ConfigError(f"--set {assignment}: allowed: key=value")
-        value = parse_yaml(text, f"--set {assignment:.200}", name)
-        if found.get(name, value) != value:
-            raise ConfigError(
-                f"--set {assignment:.200}: '{name}' is given twice, first {found[name]!r:.100}"
-            )
-        found[name] = value
+        found[name] = parse_yaml(text, f"--set {assignment:.200}", name)
     return found
 
 

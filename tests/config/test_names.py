@@ -46,12 +46,6 @@ def test_a_group_a_model_id_and_a_path_are_what_is_written(tmp_path, name):
     assert config.run.use_features == [name]
 
 
-def test_a_key_that_the_command_line_gives_twice_has_one_value():
-    assert parse_overrides(["gamma=1", "gamma=1"]) == {"gamma": 1}
-    with pytest.raises(ConfigError, match="--set gamma=2: 'gamma' is given twice, first 1"):
-        parse_overrides(["gamma=1", "gamma=2"])
-
-
 def test_null_opens_what_may_be_open(tmp_path):
     folder = write_configs(tmp_path, "e", "d", "a", "group_id: null", "use_features: ~")
     params = load_config(folder, "e")
