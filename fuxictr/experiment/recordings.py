@@ -172,6 +172,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
 
     from fuxictr.experiment.run import build_model, load_dataset, select_features
     from fuxictr.preprocess import find_built
+    from fuxictr.preprocess.finished import check_unchanged
     from fuxictr.pytorch.checkpoint import load_weights
     from fuxictr.pytorch.torch_utils import get_device
 
@@ -182,6 +183,8 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
         if config.dataset.is_encoded
         else find_built(config.dataset, config.data_dir)[1]
     )
+    if not config.dataset.is_encoded:
+        check_unchanged(config.dataset, config.data_dir)
     if run.data_hash not in (None, encoded.data_hash):
         raise DataError(
             f"{config.checkpoint_path}: was trained on other rows than dataset "

@@ -265,10 +265,11 @@ def _encode_splits(
         f"{sum(rows.values()) / seconds:,.0f}",
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
+    hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
+    judged = _judge(processor, cells)
     origins = origins_of(splits, codes, file_rows)
     say_splits(rows, origins)
-    hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    return {"rows": rows, "origins": origins, **hashes, **_judge(processor, cells)}
+    return {"rows": rows, "origins": origins, **hashes, **judged}
 
 
 def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> dict[str, Any]:

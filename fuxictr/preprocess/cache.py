@@ -181,7 +181,7 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
             return f"the raw files of the {name} split are others"
     damaged = changed_file(folder, old)
     if damaged is not None:
-        return f"{damaged} is missing, damaged or changed"
+        return f"{damaged} is missing or damaged"
     foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
     return f"{foreign[0]} is not of the build" if foreign else None
 

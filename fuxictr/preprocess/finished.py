@@ -86,13 +86,23 @@ def find_built(
             f"{folder}: was encoded with another config ({', '.join(changed)}); train the expid "
             "again, or use the config that it was trained with"
         )
-    damaged = changed_file(folder, known)
+    return processor, read_finished(folder, config.dataset_id)
+
+
+def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
+    """Checks that the files of a build that was found are what the build wrote.
+
+    Raises:
+        DataError: one is gone or was changed by another hand.
+    """
+    folder = dataset_folder(config, Path(base_dir))
+    known = read_key(folder)
+    damaged = changed_file(folder, known) if known is not None else None
     if damaged is not None:
         raise DataError(
             f"{folder}: its rows and encoders are not those of the build ({damaged} was changed); "
             "train the expid again"
         )
-    return processor, read_finished(folder, config.dataset_id)
 
 
 def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str | Path) -> None:

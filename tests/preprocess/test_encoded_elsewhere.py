@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import load_encoders, prepare_dataset
+from fuxictr.preprocess import prepare_dataset
+from fuxictr.preprocess.finished import check_unchanged
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.preprocess.tables import categorical, config, write_csv
 
@@ -203,7 +204,7 @@ def test_a_build_whose_files_were_changed_since_is_other_data(tmp_path):
     path.write_bytes(damaged)
     assert prepare(tmp_path, columns, train_data=None).data_hash != built.data_hash
     with pytest.raises(DataError, match="not those of the build .train.parquet was changed"):
-        load_encoders(config(tmp_path, columns), tmp_path)
+        check_unchanged(config(tmp_path, columns), tmp_path)
     rebuilt = prepare_dataset(config(tmp_path, columns), tmp_path, verbose=0)
     assert (rebuilt.rebuilt, rebuilt.data_hash) == (True, built.data_hash)
 
