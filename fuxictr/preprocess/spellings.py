@@ -53,7 +53,9 @@ def find_twins(tokens: pl.Series) -> tuple[str, str] | None:
     Args:
         tokens: each one once.
     """
-    floats = tokens.filter(tokens.str.contains(r"^[+-]?[0-9]+\.0+$"))
+    # Cheap tests come first: there may be millions of tokens.
+    floats = tokens.filter(tokens.str.contains(".0", literal=True))
+    floats = floats.filter(floats.str.contains(r"^[+-]?[0-9]+\.0+$"))
     if len(floats):
         cut = floats.str.replace(r"\.0+$", "")
         is_twin = cut.is_in(tokens.implode())
@@ -64,13 +66,16 @@ def find_twins(tokens: pl.Series) -> tuple[str, str] | None:
         are_whole = len(whole) + len(floats) >= _MOSTLY * len(tokens)
         if are_whole and min(len(whole), len(floats)) >= max(_MATERIAL * len(tokens), 1):
             return floats[0], whole[0]
-    truths = tokens.filter(tokens.str.to_lowercase().is_in(["true", "false"]))
-    for truth in ("true", "false"):
+    truths = tokens.filter(tokens.str.len_bytes().is_between(4, 5))
+    truths = truths.filter(truths.str.to_lowercase().is_in(["true", "false"]))
+    for truth in ("true", "false") if len(truths) >= _MOSTLY * len(tokens) else ():
         written = truths.filter(truths.str.to_lowercase() == truth)
         if len(written) > 1:
             return written[0], written[1]
     stripped = tokens.str.strip_chars()
-    is_twin = (stripped != tokens) & stripped.is_in(tokens.implode())
+    has_blanks = stripped.str.len_bytes() < tokens.str.len_bytes()
+    blank, bare = tokens.filter(has_blanks), stripped.filter(has_blanks)
+    is_twin = bare.is_in(tokens.implode()) if len(bare) else pl.Series([], dtype=pl.Boolean)
     if is_twin.sum() >= max(_MATERIAL * len(tokens), 1):
-        return tokens.filter(is_twin)[0], stripped.filter(is_twin)[0]
+        return blank.filter(is_twin)[0], bare.filter(is_twin)[0]
     return None

@@ -135,6 +135,23 @@ def test_vectors_are_placed_by_id(tmp_path, home):
     expected = np.full((5, 2), np.nan)
     expected[[4, 2]] = [[1, 2], [3, 4]]
     np.testing.assert_array_equal(found, expected)
+    np.savez(tmp_path / "v.npz", key=[4.0, 2.0], value=[[1.0, 2], [3, 4]])
+    again = prepare(tmp_path, columns).feature_map.pretrained_vectors("c")
+    np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ([7, 8], r"column 'c': no key is a token; keys are as '7' and '8', tokens as '0' and '1'"),
+        (["x", "y"], r"v.npz: key 'x': allowed: an id"),
+    ],
+)
+def test_vectors_of_no_id_are_refused(keys, message, tmp_path, home):
+    write_npz(home / "train.npz")
+    np.savez(tmp_path / "v.npz", key=keys, value=[[1.0, 2], [3, 4]])
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, [{"name": "c", "vocab_size": 5, "pretrained_emb": "v.npz"}])
 
 
 @pytest.mark.parametrize(

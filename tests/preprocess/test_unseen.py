@@ -115,7 +115,7 @@ def test_two_spellings_in_training_are_warned_of(values, twins, tmp_path, warnin
         ["7", "8.0", "9.5", "10.25"],  # prices
         ["01234", "1234", "x", "y"],
         ["a b", "ab", "a", "b "],
-        ["True", "False", "TRUE story", "x"],
+        ["True", "true", "TRUE story", "x"],  # texts
     ],
 )
 def test_values_that_differ_are_no_spellings(values, tmp_path, warnings):
