@@ -43,7 +43,17 @@ class _Rule(NamedTuple):
     reason: str
 
 
+def _is_encoded(params: Mapping[str, Any]) -> bool:
+    has_columns = params["data_format"] == "csv" or params["feature_cols"]
+    return not (params["rebuild_dataset"] and has_columns)
+
+
+_OF_RAW_ROWS = ("valid_size", "test_size", "min_categr_count", "processor")
+_OF_CSV = ("separator", "quote_char", "header")
 _RULES = (
+    *(_Rule(key, _is_encoded, "the rows are encoded already") for key in (*_OF_RAW_ROWS, *_OF_CSV)),
+    *(_Rule(key, lambda p: p["data_format"] != "csv", "the files are no csv") for key in _OF_CSV),
+    _Rule("encoder_init", lambda p: p["source"] is None, "nothing is generated"),
     _Rule("shuffle_window", lambda p: not p["streaming"], "streaming is false"),
     _Rule("shuffle_window", lambda p: not p["shuffle"], "shuffle is false"),
     _Rule("save_steps", lambda p: not p["save_state"], "save_state is false"),

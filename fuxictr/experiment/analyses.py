@@ -192,8 +192,11 @@ def _draw(model: str, runs: Sequence[TrainedRun]) -> None:
     dataset_id = runs[0].config.dataset.dataset_id
     print(f"Drawing {model} on {dataset_id} ...", flush=True)
     records = [load_records(run.path, model) for run in runs]
-    paths = draw_recorded(dataset_id, model, records)
-    table, summary_path = write_summary(ROOT, dataset_id, model, records)
+    # What is not the expids as they are now draws no figures in their name.
+    others = [run.name.removeprefix(run.config.expid) for run in runs if run.has_other_code]
+    name = model + (others[0] if others else "")
+    paths = draw_recorded(dataset_id, name, records)
+    table, summary_path = write_summary(ROOT, dataset_id, name, records)
     print(f"\n{table}\n")
     _print_paths([*paths, summary_path])
 

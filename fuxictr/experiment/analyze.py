@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--model", required=True, help="a folder of model_zoo/")
     parser.add_argument("--expid", required=True, help="the trained experiment")
-    parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
+    parser.add_argument("--config", help="config folder (default: config/ of the model's folder)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     _add_sample_options(parser)
     add_gpu_option(parser)

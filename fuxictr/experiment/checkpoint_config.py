@@ -111,8 +111,9 @@ def as_trained(
                 config.expid,
             )
         return config
+    _warn_of_other_code(path, model_class)
     changes = forward_changes(trained, config, model_class)
-    refused = [c for c in changes if c.is_asked or c.name in {"model", *_ENCODING}]
+    refused = [c for c in changes if c.is_asked or c.key in {"model", *_ENCODING}]
     if refused:
         raise CheckpointError(f"{path}: was trained with another config: {_listed(refused)}")
     if changes:
@@ -133,6 +134,17 @@ def as_trained(
         generator=trained.generator,
         model_params=trained.model_params,
     )
+
+
+def _warn_of_other_code(path: Path, model_class: type) -> None:
+    from fuxictr.experiment.run import model_hash
+
+    if read_note(path).get("model_hash") not in (None, model_hash(model_class)):
+        logger.warning(
+            "%s: was trained by other code of the model than %s has now, which is used",
+            path,
+            _source_file(model_class).parent,
+        )
 
 
 def check_as_trained(config: ExperimentConfig, model_class: type, command: str) -> None:
@@ -183,6 +195,11 @@ class Change:
     origin: str
 
     @property
+    def key(self) -> str:
+        """The key of the config that it is a part of."""
+        return self.name.partition(":")[0]
+
+    @property
     def is_asked(self) -> bool:
         """Whether the command line gave the value."""
         return self.origin.startswith("command line")
@@ -204,9 +221,31 @@ def forward_changes(
     found = []
     for name in sorted({*before, *now}):
         was, is_now = (values.get(name, plain(defaults.get(name))) for values in (before, now))
-        if was != is_now:
-            found.append(Change(name, was, is_now, config.origins.get(name, "")))
+        if was == is_now:
+            continue
+        origin = config.origins.get(name, "")
+        if name == "feature_cols":
+            found += _column_changes(was, is_now, origin)
+        else:
+            found.append(Change(name, was, is_now, origin))
     return found
+
+
+def _column_changes(was: Any, now: Any, origin: str) -> list[Change]:
+    """Returns a change for each key of a column that differs, or one for the order of all."""
+    before, after = ({c["name"]: c for c in columns or []} for columns in (was, now))
+    found = []
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            values = ("absent" if old is None else "there", "absent" if new is None else "there")
+            found.append(Change(f"feature_cols: {name}", *values, origin))
+            continue
+        differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        found += [
+            Change(f"feature_cols: {name}: {k}", old.get(k), new.get(k), origin) for k in differing
+        ]
+    return found or [Change("feature_cols", list(before), list(after), origin)]
 
 
 def _forward_params(config: ExperimentConfig) -> dict[str, Any]:

@@ -33,6 +33,17 @@ class PresentData:
             self._hashes[key] = self._find(config)
         return self._hashes[key]
 
+    def stale_reason(self, config: ExperimentConfig) -> str | None:
+        """Returns why the encoded data are not those of the raw files; None where they are."""
+        from fuxictr.preprocess.build import find_stale_reason
+
+        if self.data_hash(config) is not None:
+            return None
+        try:
+            return find_stale_reason(config.dataset, config.data_dir)
+        except FuxiCTRError:
+            return None
+
     def _find(self, config: ExperimentConfig) -> str | None:
         from fuxictr.preprocess import find_current
 
@@ -41,6 +52,19 @@ class PresentData:
         except FuxiCTRError:  # a run itself will say it
             return None
         return None if encoded is None else encoded.data_hash
+
+
+def present_key(
+    config: ExperimentConfig, model_class: type, data: PresentData | None = None
+) -> dict[str, Any]:
+    """Returns ``run_key`` with the data as they are now.
+
+    Where the raw files changed since they were encoded, ``stale_data`` says why the data of any
+    row are others.
+    """
+    data = data or PresentData()
+    key = run_key(config, model_class, data.data_hash(config))
+    return {**key, "stale_data": data.stale_reason(config)}
 
 
 def run_key(
@@ -124,8 +148,10 @@ def runs_of(
     return {row["seed"]: row for row in sorted(same, key=lambda row: row["seed"])}
 
 
-def newest_present(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def newest_present(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """Returns the newest of an expid's finished rows that is a run of it by now, if one is.
+
+    With it, what it has otherwise than a run would have now, as ``outdated`` says it.
 
     Those of the expid in the zoo come before those of a folder of the same expids. Where none is of
     the present config, data and code, it is the newest of all.
@@ -133,36 +159,40 @@ def newest_present(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Args:
         rows: finished rows of one expid, at least one.
     """
-    if len({_describe(row) for row in rows}) == 1:
-        return rows[-1]
     from fuxictr.experiment.zoo import ZOO
 
     data, keys = PresentData(), dict[str, dict[str, Any] | None]()
     of_zoo: list[dict[str, Any]] = []
     of_others: list[dict[str, Any]] = []
     for row in reversed(rows):
-        folder = str((row.get("config") or {}).get("folder"))
-        name = f"{folder} {row.get('model')} {row.get('dataset_id')}"
+        folder, name = str((row.get("config") or {}).get("folder")), _name_of(row)
         if name not in keys:
             keys[name] = _key_of(row, data)
         key = keys[name]
         if key is not None and is_run(row, key):
             (of_zoo if folder.startswith(str(ZOO)) else of_others).append(row)
-    return [*of_zoo, *of_others, rows[-1]][0]
+    row = [*of_zoo, *of_others, rows[-1]][0]
+    key = keys[_name_of(row)]
+    if key is None:
+        return row, []
+    changed = [] if has_config(row, key) else ["config than its folder has now"]
+    return row, changed + outdated(row, key)
 
 
 def outdated(row: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
     """Returns ``data (data_hash a, now b)`` and the like, of what a row of a run has otherwise."""
-    return [
+    stale = key.get("stale_data")
+    of_data = [f"data than the raw files hold by now ({stale}; not encoded yet)"] if stale else []
+    return of_data + [
         f"{name.removesuffix('_hash')} ({name} {row.get(name)}, now {key[name]})"
         for name in _HASHES
         if key[name] is not None and row.get(name) != key[name]
     ]
 
 
-def _describe(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _name_of(row: Mapping[str, Any]) -> str:
     folder = (row.get("config") or {}).get("folder")
-    return (folder, *(row.get(name) for name in ("dataset_id", "config_hash", *_HASHES)))
+    return f"{folder} {row.get('model')} {row.get('dataset_id')}"
 
 
 def _key_of(row: Mapping[str, Any], data: PresentData) -> dict[str, Any] | None:
@@ -175,7 +205,7 @@ def _key_of(row: Mapping[str, Any], data: PresentData) -> dict[str, Any] | None:
         config, model_class = load_recorded({**row, "config": without_overrides})
     except FuxiCTRError:
         return None
-    return run_key(config, model_class, data.data_hash(config))
+    return present_key(config, model_class, data)
 
 
 def _is_of_folder(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--keep", help="columns to carry along, as id,user (default: all that are no features)"
     )
-    parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
+    parser.add_argument("--config", help="config folder (default: config/ of the model's folder)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--batch-size", type=int, default=10_000, help="rows of a forward pass")
     add_gpu_option(parser)

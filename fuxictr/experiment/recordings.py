@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fuxictr.analysis.records import RecordMeta
     from fuxictr.analysis.summary import RunSummary
+    from fuxictr.config import ExperimentConfig
     from fuxictr.features import FeatureMap
     from fuxictr.preprocess import EncodedDataset
     from fuxictr.pytorch.models import BaseModel
@@ -185,6 +186,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
     )
     if not config.dataset.is_encoded:
         check_unchanged(config.dataset, config.data_dir)
+        _check_sources(config)
     if run.data_hash not in (None, encoded.data_hash):
         raise DataError(
             f"{config.checkpoint_path}: was trained on other rows than dataset "
@@ -195,6 +197,29 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
     model = build_model(config, run.model_class, feature_map)
     load_weights(model, config.checkpoint_path, encoded.encoders_hash)
     return OpenedRun(model.to(device), device, encoded, feature_map)
+
+
+def _check_sources(config: ExperimentConfig) -> None:
+    """Warns where the raw files are not those that were encoded, whose rows are read.
+
+    Raises:
+        DataError: the command line names other files.
+    """
+    from fuxictr.preprocess.build import find_stale_reason
+
+    reason = find_stale_reason(config.dataset, config.data_dir)
+    if reason is None:
+        return
+    text = f"dataset '{config.dataset.dataset_id}': {reason} since they were encoded"
+    given = [
+        k for k, v in config.origins.items() if k.endswith("_data") and v.startswith("command")
+    ]
+    if given:
+        raise DataError(
+            f"{text}, and no others are read: key '{given[0]}': found "
+            f"{getattr(config.dataset, given[0])} ({config.origins[given[0]]}); leave it out"
+        )
+    logger.warning("%s; the rows encoded before are read", text)
 
 
 def record_arrays(

@@ -127,6 +127,7 @@ def run_experiment(
         row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
         row |= {"processes": ranks.size, "device": devices}
         note = make_note(config, model_class, row, encoded.encoders_hash)
+        note["model_hash"] = model_hash(model_class)
         row |= _train(config, model_class, device, encoded, note, life, state)
         row["seconds"] = round(life.total_seconds(), 3)
 
@@ -315,6 +316,17 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+@functools.cache
+def model_hash(model_class: type) -> str:
+    """Returns 12 hex digits over the sources of the model's own folder."""
+    folder = Path(inspect.getfile(model_class)).resolve().parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description="Train and evaluate one experiment.")
     parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument("--config", default="./config/", help="config folder (default ./config/)")
+    parser.add_argument("--config", help="config folder (default: config/ of the model's folder)")
     parser.add_argument("--expid", required=True, help="the experiment of the config to run")
     add_gpu_option(parser)
     add_rebuild_option(parser)

@@ -52,7 +52,7 @@ def score(
     rows: pl.DataFrame | pd.DataFrame,
     model: str | None = None,
     expid: str | None = None,
-    config_dir: str | Path = "./config/",
+    config_dir: str | Path | None = None,
     gpu: int | str = "auto",
     keep: Sequence[str] | None = None,
     checkpoint: str | Path | None = None,
@@ -81,7 +81,7 @@ def score(
 def open_scorer(
     model: str | None,
     expid: str | None,
-    config_dir: str | Path = "./config/",
+    config_dir: str | Path | None = None,
     checkpoint: str | Path | None = None,
     overrides: Sequence[str] = (),
     gpu: int | str = "auto",

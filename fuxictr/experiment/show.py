@@ -108,7 +108,10 @@ def find_run(rows: Sequence[dict[str, Any]], name: str, seed: int | None = None)
         return finished[-1]
     from fuxictr.experiment.identity import newest_present
 
-    return newest_present(finished)
+    row, others = newest_present(finished)
+    for what in others:
+        print(f"{name}: this run is of other {what}", file=sys.stderr)
+    return row
 
 
 def check_record(row: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.checkpoint_config import check_as_trained
-from fuxictr.experiment.identity import PresentData, has_config, is_run, run_key, runs_of
+from fuxictr.experiment.identity import has_config, is_run, present_key, run_key, runs_of
 from fuxictr.experiment.recorded_config import changed_keys, config_folder, train_command
 from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
@@ -165,9 +165,14 @@ def find_checkpoint(
     Raises:
         CheckpointError: the weights were trained with another config.
     """
-    key = run_key(config, model_class, PresentData().data_hash(config))
-    places = [config, *(_of_run(config, row) for row in runs_of(rows, key).values())]
-    asked = config
+    asked, key = config, present_key(config, model_class)
+    is_seed_asked = config.origins.get("seed", "").startswith("command line")
+    runs = runs_of(rows, key)
+    if is_seed_asked:
+        runs = {seed: row for seed, row in runs.items() if seed == config.train.seed}
+    places = [config, *(_of_run(config, row) for row in runs.values())]
+    if is_seed_asked:
+        places.reverse()
     config = next((place for place in places if place.checkpoint_path.is_file()), config)
     path = config.checkpoint_path
     if not path.is_file():
@@ -188,6 +193,11 @@ def find_checkpoint(
     present = [row for row in same if is_run(row, key)]
     known = [*same, *present][-1] if same else read_note(path)
     seed = known.get("seed")
+    if is_seed_asked and seed not in (None, asked.train.seed):
+        raise CheckpointError(
+            f"{path}: was trained with another config: key 'seed': was {seed}, is "
+            f"{asked.train.seed} ({asked.origins['seed']})"
+        )
     if seed is None:
         print(f"{path}: no finished run of the results left it; its seed is not known.", flush=True)
     else:

@@ -61,7 +61,7 @@ def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
 def load_experiment(
     expid: str,
     zoo_dir: Path,
-    config_dir: str | Path = "./config/",
+    config_dir: str | Path | None = None,
     overrides: list[str] | None = None,
     seed: int | None = None,
 ) -> tuple[ExperimentConfig, type]:
@@ -71,9 +71,9 @@ def load_experiment(
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
         config_dir: config folder; a relative one is looked for from the current folder, then beside
-            run_expid.py; the default, ``./config/``, the other way round. Relative paths in the
-            config of a model's folder resolve against ``zoo_dir``, those of any other config folder
-            against itself, wherever it lies.
+            run_expid.py; None = ``config/`` beside run_expid.py. Relative paths in the config of a
+            model's folder resolve against ``zoo_dir``, those of any other config folder against
+            itself, wherever it lies.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
@@ -106,15 +106,15 @@ def _is_of_a_model(config_dir: Path, zoo_dir: Path) -> bool:
     return any(config_dir.is_relative_to(folder) for folder in folders)
 
 
-def find_config_dir(config_dir: str | Path, zoo_dir: Path) -> Path:
+def find_config_dir(config_dir: str | Path | None, zoo_dir: Path) -> Path:
     """Returns the absolute config folder.
 
     Raises:
         ConfigError: it does not exist; names the absolute paths tried.
     """
     # The default is the model folder's own; a folder that a user names is where he stands.
-    is_default = Path(config_dir) == Path("config") and str(config_dir).startswith("./")
-    bases = (zoo_dir, Path.cwd()) if is_default else (Path.cwd(), zoo_dir)
+    bases = (zoo_dir,) if config_dir is None else (Path.cwd(), zoo_dir)
+    config_dir = "./config/" if config_dir is None else Path(config_dir).expanduser()
     tried = [(base / config_dir).resolve() for base in bases]
     for folder in tried:
         if folder.is_dir():

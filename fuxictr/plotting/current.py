@@ -53,7 +53,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
 
 def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
     """Returns what a run of a recording's expid would be now, None where that is not known."""
-    from fuxictr.experiment.identity import PresentData, run_key
+    from fuxictr.experiment.identity import present_key
     from fuxictr.experiment.zoo import find_folder, load_experiment
 
     if meta.config_hash is None:  # of an older version
@@ -64,7 +64,7 @@ def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
         config, model_class = load_experiment(meta.expid, zoo, folder)
     except ConfigError:
         return None
-    return run_key(config, model_class, PresentData().data_hash(config))
+    return present_key(config, model_class)
 
 
 def _names_weights(row: dict[str, Any]) -> bool:

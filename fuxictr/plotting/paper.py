@@ -21,7 +21,7 @@ from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.analysis.summary import RunSummary, analysis_summary
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
-from fuxictr.plotting.current import check_current, record_commands
+from fuxictr.plotting.current import check_current, check_one_sample, record_commands
 from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
@@ -54,9 +54,10 @@ def write_collapse(
         The paths written.
 
     Raises:
-        CheckpointError: a recording lacks 'gen'.
+        CheckpointError: a recording lacks 'gen', or the recordings are of unlike samples.
         DataError: a run's embeddings do not vary, or are not finite.
     """
+    check_one_sample(records)
     metas = [run.meta for run in records]
     curves = [
         (label, run.meta.variant, singular_values(interacting_embeddings(run)))

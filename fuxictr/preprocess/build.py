@@ -96,6 +96,21 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     return read_finished(folder, config.dataset_id) if stale_reason(folder, key) is None else None
 
 
+def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str | None:
+    """Returns why a dataset's encoded rows are not those of its raw files; None where they are.
+
+    None as well where nothing is encoded, and for rows that are encoded already.
+    """
+    if config.is_encoded:
+        return None
+    processor = load_processor(config.processor, Path(base_dir)).from_config(config)
+    processor.base_dir = Path(base_dir)
+    folder = dataset_folder(config, Path(base_dir))
+    if read_key(folder) is None:
+        return None
+    return stale_reason(folder, make_key(processor, find_splits(processor, Path(base_dir))))
+
+
 def build_dataset(
     feature_encoder: FeatureProcessor,
     train_data: str | None = None,

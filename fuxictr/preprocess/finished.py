@@ -71,6 +71,11 @@ def find_built(
     """
     folder = dataset_folder(config, Path(base_dir))
     known = read_key(folder)
+    if not folder.is_dir() and not config.is_encoded:
+        raise DataError(
+            f"{folder}: no such folder, so there are no encoders; train the expid first, or where "
+            "the encoded data were moved say to which folder: --set data_root=/new/data"
+        )
     if known is None or config.is_encoded:
         raise DataError(
             f"{folder}: no dataset that was encoded here from raw rows, so no encoders for others; "

@@ -181,7 +181,10 @@ def advise(
     large = large_columns(model, batch, least)
     if large:
         named = [f"'{name}', which reaches {reach:.3g} in this batch" for name, reach in large]
-        advice += f", and scale column {' and column '.join(named)} (normalizer: StandardScaler)"
+        advice += f", and scale column {' and column '.join(named)}"
+        specs = model.feature_map.features
+        if any(specs[name]["type"] == "numeric" for name, _ in large):
+            advice += " (normalizer: StandardScaler)"
     return advice
 
 

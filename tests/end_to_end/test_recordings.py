@@ -10,8 +10,9 @@ import pytest
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError
-from fuxictr.experiment import recordings, run, trained
+from fuxictr.experiment import analyses, recordings, run, trained
 from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
+from fuxictr.experiment.report import figures
 from fuxictr.experiment.results import read_results
 from fuxictr.experiment.trained import find_checkpoint
 from fuxictr.experiment.zoo import ZOO, load_experiment
@@ -193,3 +194,51 @@ def test_the_note_says_the_seed_where_the_results_do_not(mine, capsys):
     load, _ = mine
     assert find_checkpoint(*load(), []).train_seed == 7
     assert capsys.readouterr().out == ""
+
+
+def test_rows_that_the_command_line_names_and_that_are_not_encoded_are_refused(mine, user, caplog):
+    load, row = mine
+    other = user.path / "other.csv"
+    shutil.copyfile(user.path / "valid.csv", other)
+    for key in ("valid_data", "test_data"):
+        config, model_class = load_experiment("mine", ZOO / "DeepFM", user.path, [f"{key}={other}"])
+        with pytest.raises(DataError, match=f"no others are read: key '{key}': found .*other.csv"):
+            record_run(find_checkpoint("DeepFM", config, model_class, [row]), -1, SAMPLE)
+    record_run(find_checkpoint(*load(), [row]), -1, SAMPLE)
+    assert caplog.text.count("WARNING") == 0
+    user.edit("test", 5, ",", ",1")
+    record_run(find_checkpoint(*load(), [row]), -1, SAMPLE)
+    assert "the raw files of the test split changed since they were encoded" in caplog.text
+
+
+def test_a_seed_that_the_command_line_asks_for_is_the_one_recorded(mine, user, train):
+    load, row = mine
+    assert train(user.path, "mine", "--seed", "8", "--set", "model_id=mine_seed8")[0] == 0
+    rows = read_results(run.RESULTS)
+
+    def asked(seed):
+        config, model_class = load_experiment("mine", ZOO / "DeepFM", user.path, [f"seed={seed}"])
+        return find_checkpoint("DeepFM", config, model_class, rows)
+
+    assert [asked(seed).train_seed for seed in (7, 8)] == [7, 8]
+    assert asked(8).config.checkpoint_path.name == "mine_seed8.model"
+    with pytest.raises(CheckpointError, match="key 'seed': was 7, is 9 .command line"):
+        asked(9)
+
+
+def test_figures_of_other_code_have_names_of_their_own(mine, monkeypatch, capsys):
+    load, row = mine
+    monkeypatch.setattr(analyses, "ROOT", trained.ROOT)
+    monkeypatch.setattr(figures, "ROOT", trained.ROOT)
+    found = find_checkpoint(*load(), [row])
+    record_run(found, -1, SAMPLE)
+    analyses._draw("DeepFM", [found])
+    before = {p: p.read_bytes() for p in (trained.ROOT / "figure" / "final").rglob("*.csv")}
+    assert any(path.name == "DeepFM_collapse.csv" for path in before)
+    monkeypatch.setattr(run, "code_hash", lambda model_class: "edited")
+    found = find_checkpoint(*load(), [row])
+    record_run(found, -1, SAMPLE)
+    analyses._draw("DeepFM", [found])
+    after = {p: p.read_bytes() for p in (trained.ROOT / "figure" / "final").rglob("*.csv")}
+    assert {path: after[path] for path in before} == before
+    assert any(path.name.startswith("DeepFM@") for path in after)

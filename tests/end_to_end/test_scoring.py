@@ -11,7 +11,7 @@ import pytest
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.experiment import predict
+from fuxictr.experiment import predict, run
 from fuxictr.experiment.recordings import record_run
 from fuxictr.experiment.scoring import open_scorer, score
 from fuxictr.experiment.trained import TrainedRun
@@ -433,7 +433,26 @@ def test_rows_encoded_in_another_way_with_the_same_vocabulary_are_refused(traine
     trained.dataset["feature_cols"][1]["fill_na"] = 3
     trained.write_configs()
     assert train(trained.path, "mine", "--set", "epochs=1")[0] == 0  # which encodes them anew
-    with pytest.raises(
-        CheckpointError, match="was trained with another config: key 'feature_cols'"
-    ):
+    with pytest.raises(CheckpointError, match="key 'feature_cols: price: fill_na': was None, is 3"):
         from_python(trained, rows)
+
+
+def test_other_code_of_the_model_is_warned_of(trained, caplog, monkeypatch):
+    rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
+    from_python(trained, rows)
+    assert caplog.text.count("WARNING") == 0
+    monkeypatch.setattr(run, "model_hash", lambda model_class: "edited")
+    from_python(trained, rows)
+    assert caplog.text.count("was trained by other code of the model than") == 1
+
+
+def test_encoders_that_were_moved_are_named_by_the_command_line(trained, tmp_path):
+    rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
+    checkpoint = trained.path / "checkpoints" / "clicks" / "mine_gen.model"
+    before = score(rows, checkpoint=checkpoint, gpu=-1)
+    shutil.move(trained.path / "encoded", tmp_path / "moved")
+    with pytest.raises(DataError, match="no such folder, .* --set data_root="):
+        score(rows, checkpoint=checkpoint, gpu=-1)
+    overrides = [f"data_root={tmp_path / 'moved'}"]
+    moved = open_scorer(None, None, checkpoint=checkpoint, overrides=overrides, gpu=-1)
+    assert moved.score(rows).equals(before)

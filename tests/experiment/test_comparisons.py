@@ -249,6 +249,28 @@ def test_rows_of_another_folder_or_of_other_paths_are_not_the_expids(tmp_path, m
         assert fm.dis.mean("AUC") == pytest.approx(0.99 if is_taken else 0.72)
 
 
+def test_raw_files_that_changed_since_they_were_encoded_are_noted(monkeypatch):
+    monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
+    reason = "the raw files of the test split changed"
+    monkeypatch.setattr(PresentData, "stale_reason", lambda self, config: reason)
+    (fm,) = compare_backbones(make_pair("FM", DIS, GEN), ["FM"], "demo")
+    assert fm.is_complete
+    assert fm.notes[0] == (
+        f"FM DIS: run with other data than the raw files hold by now ({reason}; not encoded yet)"
+    )
+
+
+def test_sides_of_unlike_torch_or_processes_are_noted():
+    rows = make_pair("FM", DIS, GEN)
+    for row in rows[3:]:
+        row |= {"versions": {"torch": "1.0"}, "processes": 4}
+    (fm,) = compare_backbones(rows, ["FM"], "demo")
+    assert fm.notes == [
+        "FM: DIS and GEN ran with different torch (None, 1.0)",
+        "FM: DIS and GEN ran with different processes (1, 4)",
+    ]
+
+
 def test_seeds_of_unlike_torch_threads_processes_or_device_are_averaged_with_a_note():
     rows = make_pair("FM", DIS, GEN)
     assert compare_backbones(rows, ["FM"], "demo")[0].notes == []

@@ -79,3 +79,15 @@ def test_the_home_folder_is_one_for_checkpoints_too(repository, monkeypatch):
     zoo_dir = repository / "model_zoo" / "FM"
     config, _ = zoo.load_experiment("e", zoo_dir, repository / "my_config", ["model_root=~/ckpt"])
     assert config.checkpoint_path == repository / "home" / "ckpt" / "clicks" / "e.model"
+
+
+@pytest.mark.parametrize("spelling", ["config", "./config", "./config/"])
+def test_a_folder_that_is_typed_is_where_the_user_stands(repository, monkeypatch, spelling):
+    own, zoo_dir = repository / "here", repository / "model_zoo" / "FM"
+    write_configs(own / "config")
+    write_configs(zoo_dir / "config")
+    monkeypatch.chdir(own)
+    assert zoo.find_config_dir(spelling, zoo_dir) == own / "config"
+    assert zoo.find_config_dir(None, zoo_dir) == zoo_dir / "config"
+    monkeypatch.chdir(repository)
+    assert zoo.find_config_dir(spelling, zoo_dir) == zoo_dir / "config"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -177,3 +178,10 @@ def test_markdown_table_is_aligned():
     assert markdown_table(["Model", "AUC"], [["FM", "0.5"], ["xDeepFM", "0.7512"]]) == (
         "| Model   |    AUC |\n| ------- | -----: |\n| FM      |    0.5 |\n| xDeepFM | 0.7512 |"
     )
+
+
+def test_spectra_of_unlike_samples_are_not_drawn_together(tmp_path, sides):
+    one, other = load_runs(tmp_path, "demo_x1", EXPIDS, "DeepFM")
+    unlike = dataclasses.replace(other, meta=dataclasses.replace(other.meta, seed=3))
+    with pytest.raises(CheckpointError, match="unlike samples cannot be compared"):
+        write_collapse(tmp_path, "demo_x1", "DeepFM", [one, unlike])

@@ -9,12 +9,12 @@ import math
 import re
 import statistics as medians
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuxictr.experiment.identity import PresentData, has_config, outdated, run_key, runs_of
+from fuxictr.experiment.identity import PresentData, has_config, outdated, present_key, runs_of
 from fuxictr.experiment.results import is_finished, last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
 from fuxictr.experiment.zoo import load_experiment
@@ -214,7 +214,8 @@ class Found:
         shown = next(iter(runs.values()))
         found = [f"run with other {what}" for what in outdated(shown, self.key)]
         data = {row.get("data_hash") for row in self.rows if is_finished(row)}
-        if self.key["data_hash"] is None and len(data) > 1:
+        is_known = self.key["data_hash"] is not None or self.key["stale_data"]
+        if not is_known and len(data) > 1:
             found.append(
                 f"run on several data, and those at hand are not encoded: data_hash "
                 f"{shown.get('data_hash')}, the newest run's, is shown"
@@ -247,7 +248,7 @@ def find_runs(
         return Found(expid, dataset_id, [], ran)
     # The config is checked against the model's signature, so this imports torch.
     config, model_class = load_experiment(expid, folder)
-    key = run_key(config, model_class, (data or PresentData()).data_hash(config))
+    key = present_key(config, model_class, data)
     return Found(expid, dataset_id, [row for row in own if has_config(row, key)], ran, key)
 
 
@@ -270,23 +271,33 @@ def shared_seeds(pairs: Sequence[tuple[Found, Found]], found: Sequence[Found]) -
 
 def unlike_runs(first: Side, second: Side) -> list[str]:
     """Returns ``different data (data_hash a, b)`` and the like, of what two sides do not share."""
-    return [
+    if not first.runs or not second.runs:
+        return []
+    found = [
         f"different {word} ({key} {first.shared(key)}, {second.shared(key)})"
         for key, word in (("data_hash", "data"), ("code_hash", "code"))
-        if first.runs and second.runs and first.shared(key) != second.shared(key)
+        if first.shared(key) != second.shared(key)
     ]
+    for name, read in _SURROUNDINGS.items():
+        ours, theirs = ({str(read(row)) for row in side.runs.values()} for side in (first, second))
+        if len(ours) == len(theirs) == 1 and ours != theirs:  # else the seeds of a side say it
+            found.append(f"different {name} ({', '.join([*ours, *theirs])})")
+    return found
+
+
+# What else the last digits of a run depend on -> how a row tells it.
+_SURROUNDINGS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "torch": lambda row: (row.get("versions") or {}).get("torch"),
+    "threads": lambda row: row.get("threads"),
+    "processes": lambda row: row.get("processes", 1),
+    "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.get("device"))),
+}
 
 
 def _unlike_seeds(runs: dict[int, dict[str, Any]]) -> list[str]:
     """Returns ``seeds ran with unlike torch: 2.4.0 (seed 1), 2.13.0 (seed 2)`` and the like."""
-    readers = {
-        "torch": lambda row: (row.get("versions") or {}).get("torch"),
-        "threads": lambda row: row.get("threads"),
-        "processes": lambda row: row.get("processes", 1),
-        "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.get("device"))),
-    }
     notes = []
-    for name, read in readers.items():
+    for name, read in _SURROUNDINGS.items():
         of_value: dict[Any, list[int]] = {}
         for seed, row in runs.items():
             of_value.setdefault(read(row), []).append(seed)
