@@ -34,8 +34,31 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     level = logging.DEBUG if params.get("debug_mode") else logging.INFO
-    _set_handlers(level, _FORMAT, LogFile(path, encoding="utf-8"), logging.StreamHandler())
+    handlers = logging.getLogger().handlers
+    early = [record for h in handlers if isinstance(h, _EarlyWarnings) for record in h.records]
+    file = LogFile(path, encoding="utf-8")
+    _set_handlers(level, _FORMAT, file, logging.StreamHandler())
+    for record in early:
+        file.handle(record)
     return path
+
+
+def keep_early_warnings() -> None:
+    """Keeps what is warned of before ``set_logger``, which writes it to the log file as well."""
+    _set_handlers(logging.WARNING, "%(message)s", _EarlyWarnings())
+
+
+class _EarlyWarnings(logging.Handler):
+    """Holds records, and prints them as Python does where no handler is set."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        if logging.getLogger().handlers == [self] and logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
 
 def set_rank_logger(rank: int) -> None:

@@ -26,7 +26,7 @@ def find_encoded(path: str | Path) -> list[Path]:
     found = found or search(path, SUFFIXES).files
     if not found:
         beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
-        near = [name for p in beside for name in (p.name, p.stem)]
+        near = [name for p in beside for name in (p.name, p.stem) if name != path.name]
         hint = did_you_mean(path.name, near)
         if path.is_dir() or has_wildcards(path):
             inside = f", no {', '.join(SUFFIXES)} file is in it" if path.is_dir() else ""

@@ -291,7 +291,7 @@ def _expand_column(
         return []
     where = f"column '{names[0]}'"
     for unknown in sorted(set(entry) - set(ColumnConfig.keys()), key=str):
-        if entry[unknown] is None:
+        if entry[unknown] in (None, ""):
             continue
         problems.append(f"{where}: {unknown_key(unknown, ColumnConfig.keys(), problems)}")
     found: list[str] = []

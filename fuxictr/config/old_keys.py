@@ -133,7 +133,8 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
         texts = [f"{', '.join(notes)} in {origin}" for origin, notes in keys.notes.items()]
         if is_reference and "regularizer_scope" not in keys.params:
             texts.append(
-                "its penalties are those of regularizer_scope: reference, which is not set"
+                "to penalise the weights that the paper's code penalises, set "
+                "regularizer_scope: reference"
             )
         logger.warning("Keys of older configs: %s", "; ".join(texts))
     return keys.params

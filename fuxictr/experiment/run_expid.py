@@ -85,11 +85,13 @@ def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
     from fuxictr.experiment.zoo import find_config_dir, load_experiment
     from fuxictr.pytorch.ranks import joined
     from fuxictr.pytorch.torch_utils import get_device
+    from fuxictr.utils import keep_early_warnings
 
     with saying_once():
         device = get_device(args.gpu)
     with speaking(), joined(device) as ranks:
         with ranks.together(), silent_unless(ranks.is_first):
+            keep_early_warnings()
             config, model_class = load_experiment(
                 args.expid, zoo_dir, args.config, args.set, args.seed
             )

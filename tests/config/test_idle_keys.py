@@ -130,7 +130,11 @@ def warnings(caplog):
         ("FM", ["regularizer=1", "net_regularizer=null", "embedding_regularizer=1"], []),
         ("FM", ["num_target=3", "num_source=4", "symmetric=true"], ["num_source", "symmetric"]),
         ("FM", ["split_type=random", "split_seed=3"], ["split_type", "split_seed"]),
-        ("FM", ["rebuild_dataset=false", "test_size=0.1", "separator=;"], ["test_size", "separat"]),
+        (
+            "FM",
+            ["rebuild_dataset=false", "test_data=null", "test_size=0.1", "separator=;"],
+            ["test_size", "separat"],
+        ),
         ("FM", ["data_format=parquet", "header=[a]", "quote_char=x"], ["header", "quote_char"]),
         ("FM", ["encoder_init=reference"], ["encoder_init"]),
         ("DeepFM", ["hidden_units=[]", "batch_norm=true"], ["batch_norm"]),

@@ -162,7 +162,7 @@ def test_a_key_that_would_change_the_model_is_an_error(given):
 
 def test_a_config_of_the_papers_code_is_told_how_to_have_its_penalties(caplog):
     check({**GEN, "use_gen": True})
-    assert "those of regularizer_scope: reference, which is not set" in warned(caplog)
+    assert "the paper's code penalises, set regularizer_scope: reference" in warned(caplog)
     for other in ({"patience": 3}, {"use_gen": True, "regularizer_scope": "all"}):
         caplog.clear()
         check({**GEN, **other})

@@ -194,3 +194,13 @@ def test_real_rows_train(user, train, tmp_path, name, block, expid):
     assert status == 0, stderr
     row = json.loads((tmp_path / "results.jsonl").read_text())
     assert 0.4 < row["valid"]["AUC"] < 1
+
+
+def test_what_is_warned_of_before_the_log_is_open_stands_in_it(user, train):
+    user.model["mine"] |= {"shuffle_window": 10, "pickle_feature_encoder": True}
+    user.write_configs()
+    assert train(user.path)[0] == 0
+    (log,) = (user.path / "checkpoints").rglob("*.log")
+    text = log.read_text()
+    assert text.count("WARNING expid 'mine': keys without an effect: shuffle_window") == 1
+    assert text.count("WARNING Keys of older configs: pickle_feature_encoder") == 1
