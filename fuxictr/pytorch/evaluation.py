@@ -89,6 +89,24 @@ class Evaluator:
         """
         return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
 
+    @torch.inference_mode()
+    def look_at(self, batch: Batch, description: str) -> None:
+        """Says what is wrong with the scores of one batch, where no split is evaluated.
+
+        On several processes the rows of a batch are parted and tables may be; nothing is said then.
+        """
+        if self.ranks.size > 1 or not batch.num_rows:
+            return
+        self.model.eval()
+        self._batch = batch
+        with (
+            matmul_precision(self.config.matmul_precision),
+            autocast(self.config.amp, self.device),
+        ):
+            y_pred = self.model(batch)["y_pred"].reshape(-1).float()
+        y_true = self.model.get_labels(batch).reshape(-1).float()
+        self._warn_of_saturation(y_true, y_pred, None, description)
+
     def _measure(
         self,
         y_true: torch.Tensor,

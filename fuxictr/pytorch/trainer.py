@@ -188,6 +188,8 @@ class Trainer:
                 callback.close()
         logger.info("Training finished.")
         self._restore_best(valid)
+        if valid is None and self._batch is not None:
+            self._evaluator.look_at(self._batch, "The last batch of the training")
         return self._result
 
     def state(self) -> TrainingState:

@@ -36,11 +36,13 @@ def train(caplog, model: str, num_rows: int = 1000, scale: dict | None = None, *
     feature_map = make_map(*scale)
     data = from_arrays({**arrays, "a": kinds, "y": clicks.astype(np.float32)}, feature_map)
     built = load_model_class(model)(feature_map, embedding_dim=4, **MODELS[model])
+    is_evaluated = config.pop("is_evaluated", True)
     config = TrainConfig(**{"epochs": 3, "batch_size": 50, **config})
     trainer = Trainer(built, config, verbose=0)
     with caplog.at_level(logging.WARNING):
-        trainer.fit(BatchIterator(data, 50), BatchIterator(data, 64))
-        trainer.evaluate(BatchIterator(data, 64), "Test")
+        trainer.fit(BatchIterator(data, 50), BatchIterator(data, 64) if is_evaluated else None)
+        if is_evaluated:
+            trainer.evaluate(BatchIterator(data, 64), "Test")
     return [record.getMessage() for record in caplog.records]
 
 
@@ -50,6 +52,14 @@ def test_a_column_that_is_not_scaled_is_named_once(caplog, model, scale):
     (warning,) = train(caplog, model, scale={"x": scale})
     assert warning.startswith("Validate: ") and "logloss" in warning
     assert "scale column 'x', which reaches" in warning and "StandardScaler" in warning
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_training_that_is_not_evaluated_is_looked_at_in_its_last_batch(caplog, model):
+    assert train(caplog, model, is_evaluated=False) == []
+    (warning,) = train(caplog, model, scale={"x": 1e5}, is_evaluated=False)
+    assert warning.startswith("The last batch of the training: ")
+    assert "scale column 'x', which reaches" in warning
 
 
 @pytest.mark.parametrize("metrics", [["AUC"], ["AUC", "logloss"]])
