@@ -9,6 +9,7 @@ import inspect
 import logging
 import platform
 import time
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -321,12 +322,8 @@ def device_name(device: torch.device) -> str:
 @functools.cache
 def model_hash(model_class: type) -> str:
     """Returns 12 hex digits over the sources of the model's own folder."""
-    folder = Path(inspect.getfile(model_class)).resolve().parent
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+    own = _own_folder(model_class)
+    return _hash_sources({own: own.rglob("*.py")})
 
 
 @functools.cache
@@ -336,13 +333,21 @@ def code_hash(model_class: type) -> str:
     They are the package, without what draws, analyses and schedules, and the model's own folder, so
     that neither a new figure nor another backbone makes finished runs stale.
     """
-    package = ROOT / "fuxictr"
+    package, own = ROOT / "fuxictr", _own_folder(model_class)
     outside = [package / "analysis", package / "plotting", package / "experiment"]
     files = [f for f in package.rglob("*.py") if not any(o in f.parents for o in outside)]
-    own = Path(inspect.getfile(model_class)).resolve().parent
+    return _hash_sources({package: [*files, Path(__file__).resolve()], own: own.rglob("*.py")})
+
+
+def _own_folder(model_class: type) -> Path:
+    return Path(inspect.getfile(model_class)).resolve().parent
+
+
+def _hash_sources(sources: dict[Path, Iterable[Path]]) -> str:
+    """Returns 12 hex digits over files, folder -> files in it."""
     digest = hashlib.sha256()
-    for folder, found in ((package, [*files, Path(__file__).resolve()]), (own, own.rglob("*.py"))):
-        for file in sorted(found):
+    for folder, files in sources.items():
+        for file in sorted(files):
             digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

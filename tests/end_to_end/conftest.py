@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -10,10 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 
-from fuxictr.experiment import run, run_expid
+from fuxictr.experiment import predict, run, run_expid
+from fuxictr.experiment.scoring import score
 from fuxictr.experiment.zoo import ROOT
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -143,3 +146,34 @@ def shell(clone):
         return done
 
     return call
+
+
+@pytest.fixture
+def trained(user, train, tmp_path):
+    """A trained user folder with an id column that is no feature, and what its test split gave."""
+    for split in ("train", "valid", "test"):
+        rows = pl.read_csv(user.path / f"{split}.csv", infer_schema=False)
+        rows.insert_column(0, pl.Series("id", [f"{split}{i}" for i in range(len(rows))]))
+        rows.write_csv(user.path / f"{split}.csv")
+    user.dataset["feature_cols"].append({"name": "id", "type": "meta"})
+    user.write_configs()
+    assert train(user.path, "mine_gen")[0] == 0
+    user.measured = json.loads((tmp_path / "results.jsonl").read_text())["test"]
+    return user
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs predict.py in this process; returns (exit status, stderr)."""
+
+    def call(folder, data, out, *options):
+        argv = ["--model", "DeepFM", "--expid", "mine_gen", "--config", str(folder), "--gpu", "-1"]
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*argv, "--data", str(data), "--out", str(out), *options])
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+def from_python(trained, rows, **keys):
+    return score(rows, "DeepFM", "mine_gen", trained.path, gpu=-1, **keys)
