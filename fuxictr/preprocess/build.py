@@ -29,7 +29,13 @@ from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import hash_files, read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
-from fuxictr.preprocess.origins import origins_of, say_encoded, say_passed_over, say_splits
+from fuxictr.preprocess.origins import (
+    files_in_both,
+    origins_of,
+    say_encoded,
+    say_passed_over,
+    say_splits,
+)
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.published_sizes import compare_with_published
 from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
@@ -266,14 +272,17 @@ def _encode_splits(
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    judged = _judge(processor, cells)
+    notes = files_in_both({split.name: split.files for split in splits})
+    judged = _judge(processor, cells, notes)
     origins = origins_of(splits, codes, file_rows)
     say_splits(rows, origins)
     return {"rows": rows, "origins": origins, **hashes, **judged}
 
 
-def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> dict[str, Any]:
-    """Says how many cells have no id; returns the counts of each split, and what was warned of."""
+def _judge(
+    processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Warns, also of what ``notes`` say; says how many cells have no id; returns the counts of each split, and what was warned of."""
     columns, trained = processor.columns, cells["train"]
     for column in columns:
         if column.name in trained:
@@ -282,7 +291,7 @@ def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) 
     table = oov_table(columns, cells)
     if table:
         logger.info("%s", table)
-    warnings = [note for column in columns for note in column.notes]
+    warnings = [*notes, *(note for column in columns for note in column.notes)]
     warnings += all_rare(columns, trained)
     for name, found in cells.items():
         text = lost_columns(columns, trained, found)

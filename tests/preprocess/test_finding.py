@@ -287,3 +287,37 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"raw/closed: cannot be listed \(Permission denied\)"):
         find(tmp_path, "raw/**/*.csv")
     assert find(tmp_path, "raw/closed/a.csv") == ["raw/closed/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "found"),
+    [
+        (None, "p/b.csv", ["test_data (b.csv)"]),
+        ("p/link.csv", None, ["valid_data (b.csv)"]),
+        ("p/a.csv", "p/*.csv", ["valid_data (a.csv) and in test_data (a.csv, b.csv)"]),
+        ("q/c.csv", "q/c.csv", []),
+    ],
+)
+def test_a_training_file_in_another_split_is_warned_of(tmp_path, caplog, valid, test, found):
+    for name in ("p/a.csv", "p/b.csv", "q/c.csv"):
+        write_csv(tmp_path / name, "click,a\n1,x\n0,y\n")
+    (tmp_path / "p" / "link.csv").symlink_to(tmp_path / "p" / "b.csv")
+    keys = {"train_data": "p/*.csv", "valid_data": valid, "test_data": test}
+    settings = config(tmp_path, [categorical("a")], **keys)
+    for _ in range(2):  # a build, and one that is used again
+        caplog.clear()
+        prepare_dataset(settings, tmp_path, verbose=0)
+        warned = [r.message for r in caplog.records if r.levelname == "WARNING"]
+        assert len(warned) == len(found)
+        for text, part in zip(warned, found, strict=True):
+            assert f"files of train_data are in {part} too" in text
+
+
+def test_encoded_rows_that_are_trained_on_and_judged_are_warned_of(tmp_path, caplog):
+    write_csv(tmp_path / "train.csv", "click,a\n1,x\n0,y\n")
+    built = prepare_dataset(config(tmp_path, [categorical("a")]), verbose=0)
+    keys = {"train_data": str(built.paths["train"]), "test_data": str(built.paths["train"])}
+    caplog.clear()
+    settings = config(tmp_path, [], **keys, rebuild_dataset=False, data_format="parquet")
+    prepare_dataset(settings, verbose=0)
+    assert "files of train_data are in test_data (train.parquet) too" in caplog.text
