@@ -99,7 +99,11 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     processor.base_dir = Path(base_dir)
     folder = dataset_folder(config, Path(base_dir))
     key = make_key(processor, find_splits(processor, Path(base_dir)))
-    return read_finished(folder, config.dataset_id) if stale_reason(folder, key) is None else None
+    return (
+        read_finished(folder, config.dataset_id)
+        if stale_reason(folder, key, processor) is None
+        else None
+    )
 
 
 def build_dataset(
@@ -169,14 +173,14 @@ def _prepare(
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
     key = make_key(processor, splits)
-    reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key)
+    reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key, processor)
     if reason is None:
         return _reuse(folder, config.dataset_id)
     _check_sources(processor, splits, folder, reason)
     try:
         with dataset_lock(folder):
             # Another process may have built it while this one waited.
-            if not rebuild and stale_reason(folder, key) is None:
+            if not rebuild and stale_reason(folder, key, processor) is None:
                 return _reuse(folder, config.dataset_id)
             logger.info("Building dataset '%s' in %s: %s", config.dataset_id, folder, reason)
             for split in splits:
@@ -250,6 +254,7 @@ def _encode_splits(
     else:
         processor.fit(splits[0].files, verbose)
     processor.save(folder)
+    _try_functions(processor, folder)
     encoders_hash = hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows, cells = {}, {}
@@ -279,10 +284,24 @@ def _encode_splits(
     return {"rows": rows, "origins": origins, **hashes, **judged}
 
 
+def _try_functions(processor: FeatureProcessor, folder: Path) -> None:
+    """Checks that functions from a file that is loaded anew make the same of the rows they met."""
+    config = processor.config
+    if config.processor is None:
+        return
+    fresh = load_processor(config.processor, processor.base_dir).from_config(config)
+    changed = fresh.expressions.changed_value(folder)
+    if changed is not None and type(fresh).__qualname__ == type(processor).__qualname__:
+        raise DataError(
+            f"{changed}; allowed: what depends on its own row alone, and gives the same in each "
+            "process (docs/data.md)"
+        )
+
+
 def _judge(
     processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Warns, also of what ``notes`` say; says how many cells have no id; returns the counts of each split, and what was warned of."""
+    """Says how many cells have no id, and warns, also by ``notes``; returns counts and warnings."""
     columns, trained = processor.columns, cells["train"]
     for column in columns:
         if column.name in trained:

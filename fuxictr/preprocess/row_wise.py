@@ -131,7 +131,7 @@ class RowWise:
         if strange is not None and found.dtype != expected.dtype:  # guessed from the first of them
             return None
         found = found[num_copies : num_copies + len(expected)]
-        wrong = np.flatnonzero(~_equal(expected, found))
+        wrong = np.flatnonzero(~equal(expected, found))
         if not len(wrong):
             return None
         here, there = (shown(repr(series[int(wrong[0])])) for series in (expected, found))
@@ -210,7 +210,7 @@ def _different(values: pl.Series) -> np.ndarray:
         return np.arange(len(values))[-_MOST_DIFFERENT:]
 
 
-def _equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
+def equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
     """Returns which values are the same (rows,); two missing ones are, and two that are NaN."""
     if isinstance(expected.dtype, (pl.Categorical, pl.Enum)):
         expected, found = expected.cast(pl.String), found.cast(pl.String)
