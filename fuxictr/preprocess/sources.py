@@ -19,6 +19,7 @@ from fuxictr.preprocess.csv_source import (
     check_columns,
     csv_header,
     estimate_csv_rows,
+    is_blank,
     is_parquet,
     read_csv,
 )
@@ -87,9 +88,12 @@ def read_frames(
         NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
+    with_content = [p for p in files if source_format.name != "csv" or not is_blank(p)]
+    if len(files) > 1 and not with_content:
+        raise NoRowsError(f"{files[0]} and {len(files) - 1} more: no rows")
     pending: list[tuple[Path, int, pa.Table]] = []
     num_pending = num_frames = 0
-    for path in files:
+    for path in with_content or files:
         row = 0
         for table in _read_file(path, source_format, columns):
             if not table.num_rows:
@@ -154,7 +158,11 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
     Raises:
         DataError: a file is not readable, or has no such column.
     """
-    return [_count_rows(path, source_format, column) for path in files]
+    is_part = len(files) > 1 and source_format.name == "csv"
+    return [
+        0 if is_part and is_blank(path) else _count_rows(path, source_format, column)
+        for path in files
+    ]
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:

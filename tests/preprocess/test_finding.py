@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -321,3 +322,35 @@ def test_encoded_rows_that_are_trained_on_and_judged_are_warned_of(tmp_path, cap
     settings = config(tmp_path, [], **keys, rebuild_dataset=False, data_format="parquet")
     prepare_dataset(settings, verbose=0)
     assert "files of train_data are in test_data (train.parquet) too" in caplog.text
+
+
+@pytest.mark.parametrize("empty", ["p/a.csv", "p/c.csv", "p/a.csv.gz"])
+@pytest.mark.parametrize("keys", [{}, {"test_size": 0.5}])
+def test_a_part_of_no_bytes_is_a_part_without_rows(tmp_path, empty, keys):
+    write_csv(tmp_path / "p" / "b.csv", "click,a\n1,x\n0,y\n")
+    write_csv(tmp_path / empty, gzip.compress(b"") if empty.endswith("gz") else "")
+    settings = config(tmp_path, [categorical("a")], train_data=str(tmp_path / "p"), **keys)
+    built = prepare_dataset(settings, verbose=0)
+    assert len(read(built)["a"]) == 2 - len(keys)
+    (tmp_path / "p" / "b.csv").write_text("")
+    with pytest.raises(DataError, match="no rows"):
+        prepare_dataset(settings, verbose=0)
+
+
+def test_a_partition_column_has_no_place_in_a_file_without_a_header(tmp_path):
+    for day in ("1", "2"):
+        write_csv(tmp_path / "p" / f"dt={day}" / "part", f"1,x{day}\n0,y\n")
+    columns = [categorical("a"), categorical("dt")]
+    keys = {"train_data": str(tmp_path / "p" / "*" / "*"), "header": False}
+    settings = config(tmp_path, columns, **keys)
+    built = prepare_dataset(settings, verbose=0)
+    assert read(built)["dt"] == [1, 1, 2, 2]
+    processor = load_encoders(settings)[0]
+    write_csv(tmp_path / "score" / "dt=2" / "part.csv", "y\nx1\n")
+    files = str(tmp_path / "score")
+    (table,) = processor.encode(files, "Score", fields=["a", "dt"])
+    assert table.to_pydict()["dt"] == [2, 2]
+    write_csv(tmp_path / "score" / "dt=2" / "part.csv", "y,2\nx1,2\n")  # its own, no label
+    (table,) = processor.encode(files, "Score", fields=["a", "dt"])
+    assert table.to_pydict()["dt"] == [2, 2]
+    assert table.to_pydict()["a"] == [1, 2]
