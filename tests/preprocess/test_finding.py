@@ -354,3 +354,21 @@ def test_a_partition_column_has_no_place_in_a_file_without_a_header(tmp_path):
     (table,) = processor.encode(files, "Score", fields=["a", "dt"])
     assert table.to_pydict()["dt"] == [2, 2]
     assert table.to_pydict()["a"] == [1, 2]
+
+
+def test_folders_of_files_that_are_read_are_not_passed_over(tmp_path):
+    for name in ("raw/a.csv", "raw/x/y/b.csv", "raw/z/notes.md", "raw/readme.md"):
+        write_csv(tmp_path / name, "click,a\n1,x\n")
+    found = search_files("raw/**/*", "train_data", tmp_path, "csv")
+    assert names(found.files, tmp_path) == ["raw/a.csv", "raw/x/y/b.csv"]
+    assert names(found.passed_over, tmp_path) == ["raw/readme.md", "raw/z", "raw/z/notes.md"]
+
+
+def test_files_that_a_glob_misses_by_their_case_are_passed_over(tmp_path):
+    for name in ("raw/a.csv", "raw/A1.CSV", "raw/b.txt", "raw/.c.CSV"):
+        write_csv(tmp_path / name, "click,a\n1,x\n")
+    for given in ("raw/*.csv", "raw", "r*/*.csv", "**/*.csv"):
+        found = search_files(given, "train_data", tmp_path, "csv")
+        assert "raw/A1.CSV" in names(found.passed_over, tmp_path), given
+    found = search_files("raw/*.csv", "train_data", tmp_path, "csv")
+    assert names(found.passed_over, tmp_path) == ["raw/A1.CSV"]
