@@ -261,10 +261,8 @@ def test_partitions_of_other_forms(tmp_path, form):
 def test_a_column_of_the_file_comes_before_its_folder(hive):
     write_csv(hive / "raw/dt=2024-01-01/p.csv", "click,c,dt\n1,a,of the file\n")
     processor = FeatureProcessor([categorical("dt")], {"name": "click"}, "d")
-    processor.fit(str(hive / "raw/dt=2024*"))
-    assert set(processor.columns[0].vocabulary.to_dict()) == {
-        *("__PAD__", "of the file", "2024-01-02", "__OOV__")
-    }
+    processor.fit(str(hive / "raw/dt=2024-01-01"))
+    assert set(processor.columns[0].vocabulary.to_dict()) == {"__PAD__", "of the file", "__OOV__"}
 
 
 def test_a_partition_that_a_file_does_not_have_is_a_missing_column(hive):
@@ -372,3 +370,18 @@ def test_files_that_a_glob_misses_by_their_case_are_passed_over(tmp_path):
         assert "raw/A1.CSV" in names(found.passed_over, tmp_path), given
     found = search_files("raw/*.csv", "train_data", tmp_path, "csv")
     assert names(found.passed_over, tmp_path) == ["raw/A1.CSV"]
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_values_of_folders_and_other_ones_of_cells_are_not_mixed(tmp_path, order):
+    own, other = order
+    write_csv(tmp_path / "p" / f"dt={other}" / "a.csv", "click,a\n1,x\n0,y\n")
+    settings = config(tmp_path, [categorical("dt")], train_data=str(tmp_path / "p"))
+    path = write_csv(tmp_path / "p" / f"dt={own}" / "b.csv", f"click,a,dt\n1,x,{own}\n0,y,{own}\n")
+    assert sorted(read(prepare_dataset(settings, verbose=0))["dt"]) == [1, 1, 2, 2]
+    write_csv(path, "click,a,dt\n1,x,20240101\n0,y,20240102\n")
+    message = r"b\.csv: column 'dt': found other values than its folder's .*a\.csv has no such"
+    with pytest.raises(DataError, match=message):
+        prepare_dataset(settings, verbose=0)
+    (tmp_path / "p" / f"dt={other}" / "a.csv").unlink()
+    assert read(prepare_dataset(settings, verbose=0))["dt"] == [1, 2]
