@@ -259,3 +259,20 @@ def test_functions_of_the_project_take_any_column():
     assert made["d"] == {"__PAD__": 0, "1": 1, "21": 2, "__OOV__": 3}
     assert made["hour"] == {"__PAD__": 0, "7": 1, "__OOV__": 2}
     assert encoded["e"].n_unique() == 2
+
+
+@pytest.mark.filterwarnings("ignore::polars.exceptions.MapWithoutReturnDtypeWarning")
+@pytest.mark.parametrize("name", [*ROW_WISE, "enum", "day", "small", "category kept"])
+def test_rows_that_are_kept_have_the_same_values_later(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "FRAME_ROWS", 700)
+    more = {
+        "enum": N.cast(pl.Enum([f"n{i}" for i in range(90)])),
+        "day": N.str.replace("n", "200").str.head(4).str.to_date("%Y", strict=False),
+        "small": N.str.len_chars().cast(pl.UInt8),
+        "category kept": N.cast(pl.Categorical),
+    }
+    x = np.random.default_rng(1).normal(size=2000)
+    expression = {**ROW_WISE, **more}[name]
+    rows = table(x, [f"n{i % 90}" for i in range(2000)])
+    own(expression).fit(rows).save(tmp_path)
+    assert own(expression).load(tmp_path).transform(rows).height == 2000
