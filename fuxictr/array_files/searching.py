@@ -57,11 +57,13 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
         DataError: a folder cannot be listed.
     """
     matches = [Path(path.anchor)]
+    folders_above = matches
     for part in path.parts[1:]:
+        folders_above = matches
         matches = [match for folder in matches for match in _matches(folder, part)]
     files = [match for match in matches if match.is_file()]
     folders = [match for match in matches if match.is_dir()]
-    passed_over: list[Path] = []
+    passed_over = _in_other_case(folders_above, path.name, matches)
     if path.name == "*" and any(_ends(file, suffixes) for file in files):
         passed_over += [file for file in files if not _ends(file, suffixes)]
         files = [file for file in files if _ends(file, suffixes)]
@@ -76,7 +78,8 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
     once = {file.resolve(): file for file in reversed(files)}
     passed_over += [file for file in files if once[file.resolve()] != file]
     files = [file for file in files if once[file.resolve()] == file]
-    unread = {entry for entry in passed_over if not _is_marker(entry)} - {*files, *folders}
+    above = {folder for file in files for folder in file.parents}
+    unread = {entry for entry in passed_over if not _is_marker(entry)} - {*files, *folders, *above}
     return Found(files, sorted(unread, key=natural_order))
 
 
@@ -138,6 +141,18 @@ def _matches(folder: Path, part: str) -> Iterator[Path]:
             is_hidden = _is_hidden(entry.name) and entry.name[0] != part[0]
             if fnmatchcase(entry.name, part) and not is_hidden:
                 yield entry
+
+
+def _in_other_case(folders: Sequence[Path], part: str, matches: Sequence[Path]) -> list[Path]:
+    """Returns what a glob would match but for small and capital letters, as ``*.csv`` A.CSV."""
+    if not _WILDCARDS.search(part) or part in (match.name for match in matches):
+        return []
+    return [
+        entry
+        for folder in folders
+        for entry in _listed(folder)
+        if not fnmatchcase(entry.name, part) and fnmatchcase(entry.name.lower(), part.lower())
+    ]
 
 
 def _of_folder(

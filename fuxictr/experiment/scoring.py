@@ -21,6 +21,7 @@ from fuxictr.experiment.checkpoint_config import as_trained, load_trained
 from fuxictr.experiment.zoo import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
+from fuxictr.preprocess.csv_source import is_blank
 from fuxictr.preprocess.raw_files import SourceFormat, format_of, search_files
 from fuxictr.preprocess.sources import (
     Frame,
@@ -213,7 +214,7 @@ class Scorer:
         check_schemas(files, source_format.name, self.processor.text_columns())
         if out.resolve() in files:
             raise ConfigError(f"--out {out}: is also the data to score; choose another file")
-        first = next((path for path in files if path.stat().st_size), files[0])
+        first = next((path for path in files if not is_blank(path)), files[0])
         plan = self._plan(column_names(first, source_format), keep, str(first))
         total, num_rows = estimate_rows(files, source_format, plan.read[0]), 0
         with (

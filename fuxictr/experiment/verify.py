@@ -138,7 +138,7 @@ def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
         processor = load_processor(dataset.processor, config.data_dir).from_config(dataset)
         processor.base_dir = config.data_dir
         splits = find_splits(processor, config.data_dir)
-        reason = stale_reason(folder, make_key(processor, splits))
+        reason = stale_reason(folder, make_key(processor, splits), processor)
         raise DataError(
             f"dataset '{dataset.dataset_id}': {reason}, so the rows in {folder} cannot be those of "
             f"the run (data hash {row.get('data_hash')}); --verify encodes none"

@@ -29,7 +29,13 @@ from fuxictr.preprocess.custom import load_processor
 from fuxictr.preprocess.encoded import hash_files, read_encoded
 from fuxictr.preprocess.encoder_files import FEATURE_VOCAB, hash_encoders
 from fuxictr.preprocess.finished import EncodedDataset, dataset_folder, read_finished
-from fuxictr.preprocess.origins import origins_of, say_encoded, say_passed_over, say_splits
+from fuxictr.preprocess.origins import (
+    files_in_both,
+    origins_of,
+    say_encoded,
+    say_passed_over,
+    say_splits,
+)
 from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.published_sizes import compare_with_published
 from fuxictr.preprocess.publishing import changed_file, dataset_lock, publish, staging_folder
@@ -93,7 +99,11 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     processor.base_dir = Path(base_dir)
     folder = dataset_folder(config, Path(base_dir))
     key = make_key(processor, find_splits(processor, Path(base_dir)))
-    return read_finished(folder, config.dataset_id) if stale_reason(folder, key) is None else None
+    return (
+        read_finished(folder, config.dataset_id)
+        if stale_reason(folder, key, processor) is None
+        else None
+    )
 
 
 def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str | None:
@@ -178,14 +188,14 @@ def _prepare(
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
     key = make_key(processor, splits)
-    reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key)
+    reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key, processor)
     if reason is None:
         return _reuse(folder, config.dataset_id)
     _check_sources(processor, splits, folder, reason)
     try:
         with dataset_lock(folder):
             # Another process may have built it while this one waited.
-            if not rebuild and stale_reason(folder, key) is None:
+            if not rebuild and stale_reason(folder, key, processor) is None:
                 return _reuse(folder, config.dataset_id)
             logger.info("Building dataset '%s' in %s: %s", config.dataset_id, folder, reason)
             for split in splits:
@@ -259,6 +269,7 @@ def _encode_splits(
     else:
         processor.fit(splits[0].files, verbose)
     processor.save(folder)
+    _try_functions(processor, folder)
     encoders_hash = hash_encoders(folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
     rows, cells = {}, {}
@@ -281,14 +292,31 @@ def _encode_splits(
         ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
     )
     hashes = {"data_hash": digest.hexdigest()[:16], "encoders_hash": encoders_hash}
-    judged = _judge(processor, cells)
+    notes = files_in_both({split.name: split.files for split in splits})
+    judged = _judge(processor, cells, notes)
     origins = origins_of(splits, codes, file_rows)
     say_splits(rows, origins)
     return {"rows": rows, "origins": origins, **hashes, **judged}
 
 
-def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> dict[str, Any]:
-    """Says how many cells have no id; returns the counts of each split, and what was warned of."""
+def _try_functions(processor: FeatureProcessor, folder: Path) -> None:
+    """Checks that functions from a file that is loaded anew make the same of the rows they met."""
+    config = processor.config
+    if config.processor is None:
+        return
+    fresh = load_processor(config.processor, processor.base_dir).from_config(config)
+    changed = fresh.expressions.changed_value(folder)
+    if changed is not None and type(fresh).__qualname__ == type(processor).__qualname__:
+        raise DataError(
+            f"{changed}; allowed: what depends on its own row alone, and gives the same in each "
+            "process (docs/data.md)"
+        )
+
+
+def _judge(
+    processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Says how many cells have no id, and warns, also by ``notes``; returns counts and warnings."""
     columns, trained = processor.columns, cells["train"]
     for column in columns:
         if column.name in trained:
@@ -297,7 +325,7 @@ def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) 
     table = oov_table(columns, cells)
     if table:
         logger.info("%s", table)
-    warnings = [note for column in columns for note in column.notes]
+    warnings = [*notes, *(note for column in columns for note in column.notes)]
     warnings += all_rare(columns, trained)
     for name, found in cells.items():
         text = lost_columns(columns, trained, found)

@@ -157,10 +157,15 @@ def read_key(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
+def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
     """Returns why the encoded dataset of a folder cannot be reused, or None when it can.
 
     Raw files that are absent altogether are taken as unchanged: users may delete them.
+
+    Args:
+        folder: the dataset's folder.
+        key: what make_key returned.
+        processor: its functions are tried on rows that they met when the dataset was built.
     """
     old = read_key(folder)
     if old is None:
@@ -183,7 +188,12 @@ def stale_reason(folder: Path, key: dict[str, Any]) -> str | None:
     if damaged is not None:
         return f"{damaged} is missing or damaged"
     foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
-    return f"{foreign[0]} is not of the build" if foreign else None
+    if foreign:
+        return f"{foreign[0]} is not of the build"
+    try:
+        return processor.expressions.changed_value(folder)
+    except DataError as error:
+        return str(error)
 
 
 def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fuxictr.array_files import brief
+from fuxictr.array_files import brief, partitions
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.preprocess.csv_quotes import QuoteWatch
 from fuxictr.preprocess.csv_rows import BLOCK, DAMAGE, CsvDialect, csv_fault, csv_rows, shown
@@ -21,6 +21,8 @@ _SEPARATORS = ",;\t|:\x01"
 # What a label may be beside 0 and 1, for a first look.
 _LABELS = ("", "true", "false", "t", "f", "yes", "no", "y", "n")
 _MOST_SHOWN, _MOST_COMPARED = 50, 10_000
+# Bytes that a gzip file of nothing has at most, its own name among them.
+_MOST_OF_BLANK = 1000
 
 
 def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterator[pa.Table]:
@@ -126,6 +128,19 @@ def is_parquet(path: Path) -> bool:
     return _begins(path, b"PAR1")
 
 
+def is_blank(path: Path) -> bool:
+    """Returns whether a csv has no bytes at all, as parts without rows that Hive writes."""
+    if path.stat().st_size == 0:
+        return True
+    if path.suffix != ".gz" or path.stat().st_size > _MOST_OF_BLANK:
+        return False
+    try:
+        with gzip.open(path) as file:
+            return not file.read(1)
+    except DAMAGE:
+        return False
+
+
 def estimate_csv_rows(path: Path) -> float:
     """Returns about how many rows a csv has, from its first megabytes."""
     try:
@@ -144,15 +159,26 @@ def _begins(path: Path, magic: bytes) -> bool:
 
 
 def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
-    """Returns the names of a file without a header; one to score may lack the label."""
+    """Returns the names of a file without a header.
+
+    One to score may lack the label, and a column whose value the file's folder has may be in no
+    file, as Hive writes them.
+    """
     names = list(dialect.names or ())
     unlabelled = [name for name in names if name != dialect.label]
+    folders = partitions(path)
+    own = [name for name in names if name not in folders]
+    choices = [names, own, [name for name in own if name != dialect.label]]
+    has_own = first_row is not None and len(first_row) == len(unlabelled)
+    pairs = zip(unlabelled, first_row or (), strict=False)
+    if own == names or (has_own and all(folders.get(n, cell) == cell for n, cell in pairs)):
+        choices.insert(1, unlabelled)
     if first_row and len(first_row) > 1 and set(first_row) <= set(names):
         raise DataError(
             f"{path}: line 1: found the names of the columns; key 'header': found false, or a "
             "list, set true"
         )
-    for found in (names, unlabelled):
+    for found in choices:
         if first_row is None or len(first_row) == len(found):
             return found
     raise DataError(

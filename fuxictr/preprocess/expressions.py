@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import pyarrow as pa
 from fuxictr.config import ColumnConfig, DatasetConfig
 from fuxictr.datasets.column_functions import COLUMN_FUNCTIONS, copy_from
 from fuxictr.errors import ConfigError, DataError, did_you_mean
+from fuxictr.preprocess.function_sample import FunctionSample, changed_value
 from fuxictr.preprocess.row_wise import RowWise
 from fuxictr.preprocess.sources import Frame
 from fuxictr.preprocess.values import naming_cell, read_values, to_arrow, to_series
@@ -49,6 +53,7 @@ class Expressions:
         self.by_column: dict[str, pl.Expr] = {}
         self._functions = {c.name: str(c.preprocess) for c in columns if c.preprocess}
         self._checks: dict[str, RowWise] = {}
+        self._sample = FunctionSample()
         self._raw = _raw_entries(config)
         for column in columns:
             if column.preprocess:
@@ -76,8 +81,7 @@ class Expressions:
         inputs = {name: self._read(frame, name) for name in self.inputs(columns)}
         made = {}
         for name, expression in chosen.items():
-            read = [inputs[raw] for raw in self.inputs([name])]
-            rows = pl.DataFrame(read or {"row": np.zeros(num_rows, dtype=np.int8)})
+            rows = self._rows_of(name, inputs, num_rows)
             where = f"column '{name}': its preprocess function '{self._functions[name]}'"
             try:
                 values = _evaluate(expression, rows)
@@ -92,8 +96,34 @@ class Expressions:
                     f"{num_rows}, one a row"
                 )
             self._check(name, frame, rows, values)
-            made[name] = pa.chunked_array([to_arrow(values)])
-        return made
+            made[name] = values
+        self._keep(inputs, made)
+        return {name: pa.chunked_array([to_arrow(values)]) for name, values in made.items()}
+
+    def save_sample(self, folder: Path) -> None:
+        """Writes some rows that users' functions met, and what these made of them."""
+        self._sample.save(folder)
+
+    def changed_value(self, folder: Path) -> str | None:
+        """Returns what a function makes otherwise of the rows that save_sample wrote, or None.
+
+        Raises:
+            DataError: there are no such rows.
+        """
+
+        def make(name: str, inputs: Mapping[str, pl.Series], num_rows: int) -> pl.Series:
+            return _evaluate(self.by_column[name], self._rows_of(name, inputs, num_rows))
+
+        return changed_value(folder, {n: functools.partial(make, n) for n in self._checks})
+
+    def _keep(self, inputs: Mapping[str, pl.Series], made: Mapping[str, pl.Series]) -> None:
+        own = {name: values for name, values in made.items() if name in self._checks}
+        if len(own) == len(self._checks):
+            self._sample.add({name: inputs[name] for name in self.inputs(list(own))}, own)
+
+    def _rows_of(self, name: str, inputs: Mapping[str, pl.Series], num_rows: int) -> pl.DataFrame:
+        read = [inputs[raw] for raw in self.inputs([name])]
+        return pl.DataFrame(read or {"row": np.zeros(num_rows, dtype=np.int8)})
 
     def raw_entry(self, name: str) -> tuple[str, Any]:
         """Returns the dtype and fill_na with which an input is read."""
@@ -127,8 +157,17 @@ class Expressions:
 
 
 def _evaluate(expression: pl.Expr, rows: pl.DataFrame) -> pl.Series:
-    values = rows.select(expression.alias("made"))["made"]
+    with _quiet():
+        values = rows.select(expression.alias("made"))["made"]
     return values.new_from_index(0, rows.height) if len(values) == 1 else values  # a constant
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # A loop over cells is slow, but sound.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pl.exceptions.PolarsInefficientMapWarning)
+        yield
 
 
 def _make(column: ColumnConfig, functions: dict[str, Any]) -> tuple[pl.Expr, bool]:
@@ -143,7 +182,8 @@ def _make(column: ColumnConfig, functions: dict[str, Any]) -> tuple[pl.Expr, boo
         )
     is_own = functions[name].__module__ != copy_from.__module__
     if is_own:
-        expression = functions[name](argument or column.name)
+        with _quiet():
+            expression = functions[name](argument or column.name)
     else:
         expression = functions[name](column.name, argument)
     if not isinstance(expression, pl.Expr):

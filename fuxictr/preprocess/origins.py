@@ -41,6 +41,26 @@ def origins_of(
     return found
 
 
+def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Returns a warning where a file of the training split is one of another split too.
+
+    Args:
+        files: split -> its files. Valid and test may share theirs.
+    """
+    trained = {path.resolve() for path in files.get("train", ())}
+    found = []
+    for name in SPLITS[1:]:
+        both = [path for path in files.get(name, ()) if path.resolve() in trained]
+        if both:
+            found.append(f"{name}_data ({name_some(both)})")
+    if not found:
+        return []
+    return [
+        f"files of train_data are in {' and in '.join(found)} too: rows that were trained on are "
+        "judged; name other files, or set valid_size or test_size"
+    ]
+
+
 def say_passed_over(key: str, given: str, passed_over: Sequence[Path]) -> None:
     """Logs what was seen beside the files of a split and is not read, if there is anything.
 
@@ -74,7 +94,7 @@ def say_encoded(paths: Mapping[str, Path], column: str) -> None:
         column: one that they have.
     """
     rows: dict[str, Any] = {}
-    origins = {}
+    origins, read = {}, {}
     for name, path in paths.items():
         with contextlib.suppress(DataError):
             files = find_encoded(path)
@@ -82,4 +102,7 @@ def say_encoded(paths: Mapping[str, Path], column: str) -> None:
             rows[name] = sum(count_rows(file, kind, column) for file in files)
             origins[name] = span(files)
             say_passed_over(f"{name}:", str(path), search(path, SUFFIXES).passed_over)
+            read[name] = files
     say_splits(rows, origins)
+    for text in files_in_both(read):
+        logger.warning("%s", text)

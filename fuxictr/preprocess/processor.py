@@ -226,6 +226,7 @@ class FeatureProcessor:
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
         save_encoders(folder, self.feature_map, self.columns, self._types)
+        self.expressions.save_sample(folder)
         for column in self._with_pretrained():
             keys, vectors = self._read_pretrained(column)
             known = column.vocabulary
@@ -237,8 +238,12 @@ class FeatureProcessor:
         """Reads what save wrote.
 
         Raises:
-            DataError: a file is absent or does not fit the config.
+            DataError: a file is absent or does not fit the config, or a preprocess function makes
+                another value of a row than it did then.
         """
+        changed = self.expressions.changed_value(folder)
+        if changed is not None:
+            raise DataError(f"{folder}: {changed}; train the expid again")
         dataset_id = self.config.dataset_id
         self.feature_map = restore_encoders(folder, dataset_id, self.columns, self._types)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import polars as pl
 
 from fuxictr.preprocess.csv_rows import shown
 
-# Rows of a frame that are tried again, and those of them that are tried alone.
-_MOST_ROWS, _MOST_ALONE = 1000, 8
+# Rows of a frame that stand for the others, those of them with different values, how many are
+# tried alone, and of how many there are copies around the others.
+_MOST_ROWS, _MOST_DIFFERENT, _MOST_ALONE, _MOST_COPIED = 1000, 16, 24, 8
 # How far two results of one row may be apart where they are floats: an order of additions.
 _TOLERANCE: dict[type, float] = {pl.Float32: 1e-5, pl.Float64: 1e-9}
 
@@ -34,11 +36,13 @@ class Difference:
 
 
 class RowWise:
-    """Tries a function on some rows of each frame anew, among others and alone.
+    """Tries a function on the rows of each frame anew, among others and alone.
 
     A function of the row alone gives each row what it gave in the frame. One that counts, ranks,
-    averages, shifts, sorts or draws does not, and would encode the same rows differently in another
-    frame, such as one to score. The 1st, 2nd, 4th, 8th, ... frame is tried as a whole and more.
+    averages, shifts, sorts, draws, or fills a cell from others does not, and would encode the same
+    rows differently in another frame, such as one to score. All rows are tried in two halves. Those
+    with an input that is missing, extreme or of another kind, and made-up ones with missing inputs,
+    are tried alone and among copies of one other row.
 
     Args:
         function: what is tried.
@@ -46,7 +50,6 @@ class RowWise:
 
     def __init__(self, function: RowFunction) -> None:
         self._function = function
-        self._num_frames = 0
 
     def find(
         self, rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame
@@ -58,47 +61,64 @@ class RowWise:
             values: what the function made of them.
             filler: one row, of missing cells as the function sees them.
         """
-        self._num_frames += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the frame itself had them already
-            for index in self._trials(values):
+            marked = _marked(rows, values, filler)
+            for index in _trials(values, marked):
                 difference = self._compare(rows, values, index)
                 if difference is not None:
                     return difference
-            for strange in (filler, _mixed(rows, filler))[: 1 + self._is_whole]:
-                difference = self._compare(rows, values, _sample(values), strange)
+            strange = self._alone(_mixed(rows, filler), values.dtype)
+            for index, copied in _among(values, marked):
+                difference = self._compare(rows, values, index, copied=copied) or (
+                    self._compare(rows, values, index, strange, copied)
+                )
                 if difference is not None:
                     return difference
         return None
 
-    @property
-    def _is_whole(self) -> bool:
-        return self._num_frames & (self._num_frames - 1) == 0
-
-    def _trials(self, values: pl.Series) -> Iterator[np.ndarray]:
-        """Yields the rows to try together: in other order, twice, without the others, alone."""
-        sample = _sample(values)
-        yield np.arange(len(values))[::-1] if self._is_whole else sample[::-1]
-        yield np.concatenate([sample, sample])
-        if len(values) > 1:
-            yield sample[: (len(sample) + 1) // 2]
-            alone = [0, *_different(values, _MOST_ALONE if self._is_whole else 2)]
-            yield from np.unique(alone)[:, None]
+    def _alone(
+        self, strange: pl.DataFrame, dtype: pl.DataType | type[pl.DataType]
+    ) -> tuple[pl.DataFrame, pl.Series]:
+        """Returns the strange rows that the function can take, and what it makes of each alone."""
+        places, values = [], [pl.Series("made", [], dtype=dtype)]
+        for place in range(strange.height):
+            try:
+                value = self._function(strange[place])
+            except Exception:  # a user's function may raise anything
+                continue
+            if len(value) == 1 and value.dtype in (dtype, pl.Null):
+                places.append(place)
+                values.append(value.cast(dtype) if value.dtype == pl.Null else value)
+        return strange[places], pl.concat(values)
 
     def _compare(
         self,
         rows: pl.DataFrame,
         values: pl.Series,
         index: np.ndarray,
-        strange: pl.DataFrame | None = None,
+        strange: tuple[pl.DataFrame, pl.Series] | None = None,
+        copied: int | None = None,
     ) -> Difference | None:
         """Returns a row that has another value among the rows of an index, or None.
 
-        With strange rows these stand between them. A function need not be able to take such.
+        Args:
+            rows: those of the frame.
+            values: what the function made of them.
+            index: the rows that are tried.
+            strange: made-up rows that stand before and behind them, and their values. A function
+                need not be able to take such.
+            copied: a row of which copies stand around all of these, more than they are.
         """
-        tried = rows[index]
+        tried, expected = rows[index], values[index]
         if strange is not None:
-            tried = pl.concat([strange, tried, strange], how="vertical_relaxed")
+            made_up, their_values = strange
+            tried = pl.concat([made_up, tried, made_up], how="vertical_relaxed")
+            expected = pl.concat([their_values, expected, their_values])
+        num_copies = 0 if copied is None else len(tried) + 1
+        if copied is not None:
+            copies = rows[[copied] * num_copies]
+            tried = pl.concat([copies, tried, copies], how="vertical_relaxed")
         try:
             found = self._function(tried)
             if len(found) != len(tried):
@@ -108,45 +128,89 @@ class RowWise:
                 return None
             text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             return Difference(int(index[0]), f"fails where other rows are around it ({text})")
-        expected = values[index]
-        if strange is not None:
-            if found.dtype != expected.dtype:  # guessed from the first of them
-                return None
-            found = found[strange.height : -strange.height]
-        wrong = np.flatnonzero(~_equal(expected, found))
+        if strange is not None and found.dtype != expected.dtype:  # guessed from the first of them
+            return None
+        found = found[num_copies : num_copies + len(expected)]
+        wrong = np.flatnonzero(~equal(expected, found))
         if not len(wrong):
             return None
-        place = int(wrong[0])
-        here, there = (shown(repr(series[place])) for series in (expected, found))
-        elsewhere = "alone" if len(index) == 1 and strange is None else "where others are around it"
+        here, there = (shown(repr(series[int(wrong[0])])) for series in (expected, found))
+        place = int(wrong[0]) - (0 if strange is None else strange[0].height)
+        if not 0 <= place < len(index):
+            return Difference(
+                int(index[0]),
+                f"gives {here} for a row with missing cells alone, but {there} where others are "
+                "around it",
+            )
+        is_alone = len(index) == 1 and strange is None and copied is None
+        elsewhere = "alone" if is_alone else "where others are around it"
         return Difference(int(index[place]), f"gives {here}, but {there} {elsewhere}")
 
 
+def _trials(values: pl.Series, marked: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields rows to try together: each half of all, backwards; some alone, in part, and twice."""
+    order, half = np.arange(len(values))[::-1], len(values) // 2
+    yield from (part for part in (order[half:], order[:half]) if len(part))
+    sample = _sample(values, marked)
+    yield np.concatenate([sample, sample])
+    if len(values) > 1:
+        yield sample[: (len(sample) + 1) // 2]
+        yield from np.unique([0, *marked[:_MOST_ALONE], *_different(values)])[:, None]
+
+
+def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, int | None]]:
+    """Yields rows to try between made-up ones, and of which row there are copies around them."""
+    yield _sample(values, marked), None
+    some = np.unique([*marked, *_different(values)])
+    step = -(-len(some) // _MOST_COPIED)
+    yield from ((some, int(row)) for row in some[::step])
+
+
 def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
-    """Returns rows whose cells are of different rows: each column of the filler, the others not."""
+    """Returns made-up rows: all cells of the filler, and a row of the frame but for one of them."""
     first = rows[[0] * rows.width]
     mixed = []
     for place, column in enumerate(first):
-        cells = [column[:place], filler.to_series(place), column[place + 1 :]]
+        missing = filler.to_series(place)
+        cells = [missing, column[:place], missing, column[place + 1 :]]
         mixed.append(pl.concat([cell.cast(column.dtype) for cell in cells]))
     return pl.DataFrame(mixed)
 
 
-def _sample(values: pl.Series) -> np.ndarray:
-    """Returns indices of rows from all over a frame, among them such with different values."""
+def _marked(rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame) -> np.ndarray:
+    """Returns indices of rows that others may not stand for.
+
+    They have the least or the greatest of a column's cells, a missing one, the shortest or the
+    longest text, or a text that is no number among such, or a number among others.
+    """
+    marks = [values]
+    for place, column in enumerate(rows):
+        marks += [column, column.eq_missing(filler.to_series(place)[0])]
+        if column.dtype == pl.String:
+            numbers = column.cast(pl.Float64, strict=False)
+            marks += [numbers, numbers.is_null(), column.str.len_chars()]
+    found: list[int | None] = []
+    for mark in marks:
+        with contextlib.suppress(pl.exceptions.PolarsError, TypeError):  # has no order
+            found += [mark.is_null().arg_max(), mark.arg_min(), mark.arg_max()]
+    return np.array(list(dict.fromkeys(row for row in found if row is not None)), dtype=np.int64)
+
+
+def _sample(values: pl.Series, marked: np.ndarray) -> np.ndarray:
+    """Returns indices of rows from all over a frame, among them the marked and different ones."""
     step = -(-len(values) // _MOST_ROWS)
-    return np.union1d(np.arange(0, len(values), step), _different(values, 2 * _MOST_ALONE))
+    return np.unique([*range(0, len(values), step), *marked, *_different(values)])
 
 
-def _different(values: pl.Series, count: int) -> np.ndarray:
-    """Returns indices of up to ``count`` rows that differ in their values, the last ones."""
+def _different(values: pl.Series) -> np.ndarray:
+    """Returns indices of some rows that differ in their values, the last ones."""
     try:
-        return values.arg_unique().to_numpy()[-count:]
+        return values.arg_unique().to_numpy()[-_MOST_DIFFERENT:]
     except pl.exceptions.PolarsError:  # values of a type that has no order
-        return np.arange(len(values))[-count:]
+        return np.arange(len(values))[-_MOST_DIFFERENT:]
 
 
-def _equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
+def equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
     """Returns which values are the same (rows,); two missing ones are, and two that are NaN."""
     if isinstance(expected.dtype, (pl.Categorical, pl.Enum)):
         expected, found = expected.cast(pl.String), found.cast(pl.String)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fuxictr.array_files import partitions
 from fuxictr.errors import DataError
@@ -19,6 +20,7 @@ from fuxictr.preprocess.csv_source import (
     check_columns,
     csv_header,
     estimate_csv_rows,
+    is_blank,
     is_parquet,
     read_csv,
 )
@@ -87,13 +89,18 @@ def read_frames(
         NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
+    with_content = [p for p in files if source_format.name != "csv" or not is_blank(p)]
+    if len(files) > 1 and not with_content:
+        raise NoRowsError(f"{files[0]} and {len(files) - 1} more: no rows")
     pending: list[tuple[Path, int, pa.Table]] = []
+    folders = _FolderValues(columns)
     num_pending = num_frames = 0
-    for path in files:
+    for path in with_content or files:
         row = 0
         for table in _read_file(path, source_format, columns):
             if not table.num_rows:
                 continue
+            folders.check(path, table, source_format)
             pending.append((path, row, table))
             row += table.num_rows
             if sum(part.nbytes for _, _, part in pending) > _FRAME_BYTES:
@@ -154,7 +161,11 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
     Raises:
         DataError: a file is not readable, or has no such column.
     """
-    return [_count_rows(path, source_format, column) for path in files]
+    is_part = len(files) > 1 and source_format.name == "csv"
+    return [
+        0 if is_part and is_blank(path) else _count_rows(path, source_format, column)
+        for path in files
+    ]
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
@@ -229,6 +240,42 @@ def partition_values(
     values = {name: value for name, value in partitions(path).items() if name in columns}
     own = column_names(path, source_format) if values else []
     return {name: value for name, value in values.items() if name not in own}
+
+
+class _FolderValues:
+    """Checks that a column is not the folder's value in one file and otherwise in another's cells.
+
+    Args:
+        columns: names of the raw columns that are read.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._of_folder: dict[str, Path] = {}
+        self._of_file: dict[str, Path] = {}
+
+    def check(self, path: Path, table: pa.Table, source_format: SourceFormat) -> None:
+        """Looks at some rows of a file.
+
+        Raises:
+            DataError: a file beside another takes the value from its folder, which the other's
+                cells contradict.
+        """
+        named = {n: value for n, value in partitions(path).items() if n in self._columns}
+        if not named:
+            return
+        taken = partition_values(path, source_format, list(named))
+        for name, value in named.items():
+            if name in taken:
+                self._of_folder.setdefault(name, path)
+            elif not pc.all(pc.equal(table.column(name).cast(pa.string()), value)).as_py():
+                self._of_file.setdefault(name, path)
+            if name in self._of_folder and name in self._of_file:
+                raise DataError(
+                    f"{self._of_file[name]}: column '{name}': found other values than its folder's "
+                    f"({partitions(self._of_file[name])[name]}), but {self._of_folder[name]} has "
+                    "no such column and takes its folder's; write the column in all files, or none"
+                )
 
 
 def _count_rows(path: Path, source_format: SourceFormat, column: str) -> int:

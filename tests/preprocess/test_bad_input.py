@@ -87,14 +87,6 @@ def test_the_row_is_counted_within_its_own_file(tmp_path, monkeypatch):
         prepare_dataset(dataset, verbose=0)
 
 
-def test_an_empty_file_among_others_is_named(tmp_path):
-    write_csv(tmp_path / "parts/a.csv", HEAD + GOOD)
-    write_csv(tmp_path / "parts/b.csv", "")
-    dataset = config(tmp_path, COLUMNS, train_data=str(tmp_path / "parts/*.csv"))
-    with pytest.raises(DataError, match=r"b\.csv: the file is empty"):
-        prepare_dataset(dataset, verbose=0)
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

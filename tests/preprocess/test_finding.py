@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -260,10 +261,8 @@ def test_partitions_of_other_forms(tmp_path, form):
 def test_a_column_of_the_file_comes_before_its_folder(hive):
     write_csv(hive / "raw/dt=2024-01-01/p.csv", "click,c,dt\n1,a,of the file\n")
     processor = FeatureProcessor([categorical("dt")], {"name": "click"}, "d")
-    processor.fit(str(hive / "raw/dt=2024*"))
-    assert set(processor.columns[0].vocabulary.to_dict()) == {
-        *("__PAD__", "of the file", "2024-01-02", "__OOV__")
-    }
+    processor.fit(str(hive / "raw/dt=2024-01-01"))
+    assert set(processor.columns[0].vocabulary.to_dict()) == {"__PAD__", "of the file", "__OOV__"}
 
 
 def test_a_partition_that_a_file_does_not_have_is_a_missing_column(hive):
@@ -287,3 +286,102 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"raw/closed: cannot be listed \(Permission denied\)"):
         find(tmp_path, "raw/**/*.csv")
     assert find(tmp_path, "raw/closed/a.csv") == ["raw/closed/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "found"),
+    [
+        (None, "p/b.csv", ["test_data (b.csv)"]),
+        ("p/link.csv", None, ["valid_data (b.csv)"]),
+        ("p/a.csv", "p/*.csv", ["valid_data (a.csv) and in test_data (a.csv, b.csv)"]),
+        ("q/c.csv", "q/c.csv", []),
+    ],
+)
+def test_a_training_file_in_another_split_is_warned_of(tmp_path, caplog, valid, test, found):
+    for name in ("p/a.csv", "p/b.csv", "q/c.csv"):
+        write_csv(tmp_path / name, "click,a\n1,x\n0,y\n")
+    (tmp_path / "p" / "link.csv").symlink_to(tmp_path / "p" / "b.csv")
+    keys = {"train_data": "p/*.csv", "valid_data": valid, "test_data": test}
+    settings = config(tmp_path, [categorical("a")], **keys)
+    for _ in range(2):  # a build, and one that is used again
+        caplog.clear()
+        prepare_dataset(settings, tmp_path, verbose=0)
+        warned = [r.message for r in caplog.records if r.levelname == "WARNING"]
+        assert len(warned) == len(found)
+        for text, part in zip(warned, found, strict=True):
+            assert f"files of train_data are in {part} too" in text
+
+
+def test_encoded_rows_that_are_trained_on_and_judged_are_warned_of(tmp_path, caplog):
+    write_csv(tmp_path / "train.csv", "click,a\n1,x\n0,y\n")
+    built = prepare_dataset(config(tmp_path, [categorical("a")]), verbose=0)
+    keys = {"train_data": str(built.paths["train"]), "test_data": str(built.paths["train"])}
+    caplog.clear()
+    settings = config(tmp_path, [], **keys, rebuild_dataset=False, data_format="parquet")
+    prepare_dataset(settings, verbose=0)
+    assert "files of train_data are in test_data (train.parquet) too" in caplog.text
+
+
+@pytest.mark.parametrize("empty", ["p/a.csv", "p/c.csv", "p/a.csv.gz"])
+@pytest.mark.parametrize("keys", [{}, {"test_size": 0.5}])
+def test_a_part_of_no_bytes_is_a_part_without_rows(tmp_path, empty, keys):
+    write_csv(tmp_path / "p" / "b.csv", "click,a\n1,x\n0,y\n")
+    write_csv(tmp_path / empty, gzip.compress(b"") if empty.endswith("gz") else "")
+    settings = config(tmp_path, [categorical("a")], train_data=str(tmp_path / "p"), **keys)
+    built = prepare_dataset(settings, verbose=0)
+    assert len(read(built)["a"]) == 2 - len(keys)
+    (tmp_path / "p" / "b.csv").write_text("")
+    with pytest.raises(DataError, match="no rows"):
+        prepare_dataset(settings, verbose=0)
+
+
+def test_a_partition_column_has_no_place_in_a_file_without_a_header(tmp_path):
+    for day in ("1", "2"):
+        write_csv(tmp_path / "p" / f"dt={day}" / "part", f"1,x{day}\n0,y\n")
+    columns = [categorical("a"), categorical("dt")]
+    keys = {"train_data": str(tmp_path / "p" / "*" / "*"), "header": False}
+    settings = config(tmp_path, columns, **keys)
+    built = prepare_dataset(settings, verbose=0)
+    assert read(built)["dt"] == [1, 1, 2, 2]
+    processor = load_encoders(settings)[0]
+    write_csv(tmp_path / "score" / "dt=2" / "part.csv", "y\nx1\n")
+    files = str(tmp_path / "score")
+    (table,) = processor.encode(files, "Score", fields=["a", "dt"])
+    assert table.to_pydict()["dt"] == [2, 2]
+    write_csv(tmp_path / "score" / "dt=2" / "part.csv", "y,2\nx1,2\n")  # its own, no label
+    (table,) = processor.encode(files, "Score", fields=["a", "dt"])
+    assert table.to_pydict()["dt"] == [2, 2]
+    assert table.to_pydict()["a"] == [1, 2]
+
+
+def test_folders_of_files_that_are_read_are_not_passed_over(tmp_path):
+    for name in ("raw/a.csv", "raw/x/y/b.csv", "raw/z/notes.md", "raw/readme.md"):
+        write_csv(tmp_path / name, "click,a\n1,x\n")
+    found = search_files("raw/**/*", "train_data", tmp_path, "csv")
+    assert names(found.files, tmp_path) == ["raw/a.csv", "raw/x/y/b.csv"]
+    assert names(found.passed_over, tmp_path) == ["raw/readme.md", "raw/z", "raw/z/notes.md"]
+
+
+def test_files_that_a_glob_misses_by_their_case_are_passed_over(tmp_path):
+    for name in ("raw/a.csv", "raw/A1.CSV", "raw/b.txt", "raw/.c.CSV"):
+        write_csv(tmp_path / name, "click,a\n1,x\n")
+    for given in ("raw/*.csv", "raw", "r*/*.csv", "**/*.csv"):
+        found = search_files(given, "train_data", tmp_path, "csv")
+        assert "raw/A1.CSV" in names(found.passed_over, tmp_path), given
+    found = search_files("raw/*.csv", "train_data", tmp_path, "csv")
+    assert names(found.passed_over, tmp_path) == ["raw/A1.CSV"]
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_values_of_folders_and_other_ones_of_cells_are_not_mixed(tmp_path, order):
+    own, other = order
+    write_csv(tmp_path / "p" / f"dt={other}" / "a.csv", "click,a\n1,x\n0,y\n")
+    settings = config(tmp_path, [categorical("dt")], train_data=str(tmp_path / "p"))
+    path = write_csv(tmp_path / "p" / f"dt={own}" / "b.csv", f"click,a,dt\n1,x,{own}\n0,y,{own}\n")
+    assert sorted(read(prepare_dataset(settings, verbose=0))["dt"]) == [1, 1, 2, 2]
+    write_csv(path, "click,a,dt\n1,x,20240101\n0,y,20240102\n")
+    message = r"b\.csv: column 'dt': found other values than its folder's .*a\.csv has no such"
+    with pytest.raises(DataError, match=message):
+        prepare_dataset(settings, verbose=0)
+    (tmp_path / "p" / f"dt={other}" / "a.csv").unlink()
+    assert read(prepare_dataset(settings, verbose=0))["dt"] == [1, 2]

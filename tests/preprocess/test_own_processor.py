@@ -106,6 +106,87 @@ def test_encoders_are_not_used_with_a_changed_function(folder):
         load_encoders(settings, folder)
 
 
+HELPED = """
+import sys
+import warnings
+from pathlib import Path
+import polars as pl
+from fuxictr.preprocess import FeatureProcessor as Base
+HERE = Path(__file__).parent
+SEEN = {}
+TABLE = dict(line.split() for line in (HERE / "table.txt").read_text().splitlines())
+
+
+class FeatureProcessor(Base):
+    def look_up(self, col_name=None):
+        return pl.col("c").map_elements(lambda text: TABLE[text], return_dtype=pl.String)
+
+    def by_hash(self, col_name=None):
+        by_hash = lambda text: str(hash(text) % 1000003)
+        return pl.col("c").map_elements(by_hash, return_dtype=pl.String)
+
+    def in_order(self, col_name=None):
+        number = lambda text: SEEN.setdefault(text, len(SEEN))
+        return pl.col("c").map_elements(number, return_dtype=pl.Int64)
+
+    def length(self, col_name=None):
+        return pl.col("c").map_elements(lambda text: len(text), return_dtype=pl.Int64)
+"""
+
+
+def test_a_changed_table_of_a_function_is_seen(folder, caplog):
+    caplog.set_level("INFO")
+    write_csv(folder / "own.py", HELPED)
+    write_csv(folder / "table.txt", "ax 1\nay 2\nbx 2\n")
+    settings = config(folder, [categorical("look_up", preprocess="look_up")], processor="own.py")
+    assert prepare_dataset(settings, folder, verbose=0).rebuilt
+    assert not prepare_dataset(settings, folder, verbose=0).rebuilt
+    assert load_encoders(settings, folder)[0].feature_map is not None
+    write_csv(folder / "table.txt", "ax 1\nay 1\nbx 2\n")
+    with pytest.raises(DataError, match="column 'look_up'.*gave '2' for a row and gives '1' now"):
+        load_encoders(settings, folder)
+    built = prepare_dataset(settings, folder, verbose=0)
+    assert built.rebuilt
+    assert read(built)["look_up"] == [1, 1, 2]
+    assert "column 'look_up': its preprocess function gave '2' for a row" in caplog.text
+
+
+def test_numbers_in_the_order_of_a_module_are_refused(folder):
+    write_csv(folder / "own.py", HELPED)
+    write_csv(folder / "table.txt", "")
+    with pytest.raises(DataError, match="column 'in_order'.*allowed: what depends on its own row"):
+        build(folder, "in_order")
+    assert not (folder / "encoded" / "tiny" / "cache_key.json").exists()
+
+
+def test_values_of_one_process_are_refused_in_the_next(folder):
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fuxictr.preprocess import load_encoders, prepare_dataset
+from tests.preprocess.tables import categorical, config
+
+columns = [categorical("by_hash", preprocess="by_hash")]
+settings = config(Path(sys.argv[2]), columns, processor="own.py")
+prepare_dataset(settings, sys.argv[2], verbose=0)
+"""
+    write_csv(folder / "own.py", HELPED)
+    write_csv(folder / "table.txt", "")
+    run = [sys.executable, "-c", code, str(ROOT), str(folder)]
+    subprocess.run(run, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    settings = config(folder, [categorical("by_hash", preprocess="by_hash")], processor="own.py")
+    with pytest.raises(DataError, match="column 'by_hash'.*it depends on the process"):
+        load_encoders(settings, folder)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loop_over_cells_is_no_reason_to_warn(folder):
+    write_csv(folder / "own.py", HELPED)
+    write_csv(folder / "table.txt", "")
+    assert read(build(folder, "length"))["length"] == [1, 1, 1]
+
+
 def test_a_class_without_a_file_is_known_by_its_code(folder):
     code = """
 import sys

@@ -194,7 +194,8 @@ class TestFloat32:
     @pytest.mark.parametrize("dtype", ["int", "float"])
     def test_epoch_seconds_are_warned_of_once(self, dtype, tmp_path, warnings):
         columns = [numeric("x", dtype=dtype), categorical("c")]
-        build(tmp_path, columns, self.rows(self.stamps), test_data=str(tmp_path / "train.csv"))
+        (tmp_path / "test.csv").write_text(self.rows(self.stamps))
+        build(tmp_path, columns, self.rows(self.stamps), test_data=str(tmp_path / "test.csv"))
         (text,) = warnings()
         assert "column 'x': " in text
         assert "equal to the next one in float32, as 1700000000 and 1700000060" in text

@@ -137,7 +137,8 @@ def read_dataset(folder: Path) -> int:
     key = read_key(home)
     assert key is not None, "neither the old build is there nor the new one"
     version = int("train.parquet" not in key["files"])
-    assert stale_reason(home, make_key(*_sources(folder, version))) is None
+    processor, splits = _sources(folder, version)
+    assert stale_reason(home, make_key(processor, splits), processor) is None
     found = read_finished(home, "tiny")
     assert found.data_hash == build_hash(folder, version)
     names = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
