@@ -83,7 +83,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
         allowed = _NUMBER if dtype == "float" else allowed_integer(None)
         raise WrongCell(0, f"a value of type {raw.dtype}", allowed)
     if raw.dtype.is_float():
-        raw = raw.fill_nan(None)
+        raw = _without_signed_zero(raw.fill_nan(None))
     if dtype == "str":
         kind = raw.dtype
         if isinstance(kind, pl.Datetime):
@@ -115,7 +115,7 @@ def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
     if floats.dtype.is_float():
         merged, allowed = merged_floats(floats)
         refuse(merged, raw, allowed)
-    return values
+    return _without_signed_zero(values) if values.dtype.is_float() else values
 
 
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
@@ -191,6 +191,10 @@ def read_labels(raw: pl.Series, words: Mapping[str, float]) -> np.ndarray:
         raise WrongCell(error.row, error.value, allowed) from None
     refuse((values != 0) & (values != 1), raw, allowed)
     return values.astype(np.float32)
+
+
+def _without_signed_zero(values: pl.Series) -> pl.Series:
+    return values.set(values == 0, 0.0)  # polars leaves out "+ 0.0"
 
 
 def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
