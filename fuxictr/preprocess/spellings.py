@@ -60,6 +60,12 @@ def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray])
     return found
 
 
+def shapes(tokens: pl.Series) -> pl.Series:
+    """Returns how tokens look: runs of digits as 9, of letters as a, of both as x."""
+    runs = tokens.str.replace_all(r"\p{L}+", "a").str.replace_all(r"\p{N}+", "9")
+    return runs.str.replace_all(r"[a9]{2,}", "x")
+
+
 def is_number(token: str) -> bool:
     """Returns whether a token is a whole number, 7 or 7.0, blanks around it or not."""
     whole, _, zeros = token.strip().partition(".")
@@ -85,9 +91,12 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     groups = table.filter(pl.len().over("value") > 1).group_by("value", maintain_order=True)
     pairs = groups.agg(token.first(), token.get(1).alias("other"), count.sum(), rare=count.max())
     rare = (pairs["count"] - pairs["rare"]).sum()
-    # One pair among other values may be chance, but not where blanks alone make the difference.
+    # One pair among other values may be chance, but not where blanks alone make the difference, nor
+    # among truth values.
+    truths = table.filter(pl.col("value").is_in(["0", "1"]) & token.str.contains("[a-zA-Z]"))
     is_blank = (pairs["token"].str.strip_chars() == pairs["other"].str.strip_chars()).any()
-    is_enough = len(pairs) > 1 or is_blank or pairs["count"].sum() >= _MOSTLY * cells
+    covered = max(pairs["count"].sum(), truths["count"].sum())
+    is_enough = len(pairs) > 1 or is_blank or covered >= _MOSTLY * cells
     if len(pairs) and rare >= _PART * cells and is_enough:
         return str(pairs["other"][0]), str(pairs["token"][0])
     floats = table.filter(token.str.contains(r"^[+-]?[0-9]+\.0+$"))

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from fuxictr.preprocess.spellings import known_spellings
+from fuxictr.preprocess.spellings import known_spellings, shapes
 from fuxictr.preprocess.splitting import next_codes
 
 # Tokens of each side that a warning shows.
 NUM_EXAMPLES = 2
 # Unseen tokens of a frame whose other spellings are looked up; the others count in proportion.
 _MOST_SPELLED = 1_000
+# Tokens of a frame whose shape is noted, and the shapes from which on they tell nothing.
+_MOST_SHAPED, MOST_SHAPES = 200, 32
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Counts:
         examples: the first tokens that have no id.
         written: those unseen whose token is a known one written otherwise.
         twins: the first such tokens, and the known ones.
+        shapes: shape -> cells of a sample of the tokens; MOST_SHAPES = there may be more.
     """
 
     cells: int = 0
@@ -38,6 +41,7 @@ class Counts:
     examples: list[str] = field(default_factory=list)
     written: int = 0
     twins: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, int] = field(default_factory=dict)
 
     @property
     def known(self) -> float:
@@ -47,6 +51,12 @@ class Counts:
     def share(self, name: str) -> float:
         """Returns the share of cells that are missing, unseen, lasting or written."""
         return float(getattr(self, name)) / self.cells if self.cells else 0.0
+
+    def add_shapes(self, tokens: pl.Series, cells: np.ndarray) -> None:
+        """Counts the shapes of some tokens by their cells, (tokens,)."""
+        for shape, number in zip(shapes(tokens), cells.tolist(), strict=True):
+            if shape in self.shapes or len(self.shapes) < MOST_SHAPES:
+                self.shapes[shape] = self.shapes.get(shape, 0) + number
 
     def add_spellings(
         self,
@@ -158,6 +168,10 @@ class Tally:
                 sampled = int(by_token[:-1][is_sampled].sum())
                 unseen = round(unseen / sampled * (int(by_token.sum()) - missing))
             counts.unseen += unseen
+            if knows is not None:
+                present = np.flatnonzero(~is_missing & (by_token[:-1] > 0))
+                some = present[:: max(1, -(-len(present) // _MOST_SHAPED))]
+                counts.add_shapes(tokens.gather(some), by_token[some])
             if knows is not None and len(found):
                 some = found[:: -(-len(found) // _MOST_SPELLED)]
                 counts.add_spellings(tokens.gather(some), by_token[some], unseen, knows)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fuxictr.preprocess.columns import Column
 from fuxictr.preprocess.spellings import is_number
-from fuxictr.preprocess.tally import NUM_EXAMPLES, Counts
+from fuxictr.preprocess.tally import MOST_SHAPES, NUM_EXAMPLES, Counts
 from fuxictr.preprocess.token_columns import TokenColumn
 
 # From so many cells on, tokens that are all but too rare tell how many unseen ones to expect.
@@ -31,7 +31,8 @@ def lost_columns(
     many have one here. Of a training split of 100 cells or more, only those count whose token would
     have an id without them too, as others promise as many new tokens here, and chance must not
     explain so few. A column is lost as well where a tenth of it are known tokens written otherwise
-    than in training, be they numbers, days, truth values, or of another case or other blanks.
+    than in training, be they numbers, days, truth values, or of another case or other blanks,
+    or where none of 20 cells or more is known and all look otherwise than training's.
     Of rows to score there must be 20 cells and two different unseen
     tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
     otherwise.
@@ -48,7 +49,7 @@ def lost_columns(
         known, here = trained.get(column.name), found.get(column.name)
         if known is None or here is None:
             continue
-        if not _is_lost(known, here) and not _is_written_otherwise(known, here):
+        if not any(judge(known, here) for judge in (_is_lost, _is_written_otherwise, _looks_new)):
             continue
         if is_scoring and not here.twins and not _is_enough(here):
             continue
@@ -119,6 +120,15 @@ def _is_written_otherwise(trained: Counts, found: Counts) -> bool:
     # Training's own share: rare tokens may be frequent ones written otherwise, as in free text.
     share = found.written / max(found.cells - found.missing, 1)
     return share >= max(_PART, 2 * trained.share("written"))
+
+
+def _looks_new(trained: Counts, found: Counts) -> bool:
+    # Tokens that come once, as moments do: new ones are to be expected, but not of a new shape.
+    if trained.cells < _MANY_CELLS or not trained.known or found.known:
+        return False
+    is_enough = found.unseen >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES
+    is_clear = 0 < len(trained.shapes) < MOST_SHAPES and 0 < len(found.shapes) < MOST_SHAPES
+    return is_enough and is_clear and not trained.shapes.keys() & found.shapes.keys()
 
 
 def _is_enough(found: Counts) -> bool:

@@ -282,6 +282,26 @@ class TestHashBuckets:
         assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("known", "other", "is_said"),
+    [
+        ("{:04}-x", "{:04}x", True),
+        ("{}", "id{}", True),
+        ("{}", "{}", False),  # new ids, one digit longer
+        ("ip{}", "ip{}", False),
+    ],
+)
+@pytest.mark.parametrize("processor", [None, "hash_bucket"])
+def test_tokens_that_come_once_are_lost_where_they_look_otherwise(
+    known, other, is_said, processor, tmp_path, warnings
+):
+    column = categorical("a", category_processor=processor)
+    train = table([known.format(number) for number in range(900, 1020)])
+    test = table([other.format(number) for number in range(9990, 10110)])
+    build(tmp_path, column, train_rows=train, test_rows=test)
+    assert len(warnings()) == is_said
+
+
 def test_a_threshold_above_every_count_is_said(tmp_path, warnings):
     build(tmp_path, categorical("a"), train_rows=table(["7", "7", "8", "9"]), min_categr_count=3)
     (text,) = warnings()
