@@ -45,6 +45,7 @@ def lost_columns(
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
+    has_unseen = False
     for column in columns:
         known, here = trained.get(column.name), found.get(column.name)
         if known is None or here is None:
@@ -55,10 +56,13 @@ def lost_columns(
             continue
         parts.append(_describe(column, known, here))
         spelled += here.twins.items()
+        has_unseen = has_unseen or here.unseen > 0
     if not parts:
         return None
     more = len(parts) - _MOST_SHOWN
     listed = "; ".join(parts[:_MOST_SHOWN]) + (f"; and {more} more columns" if more > 0 else "")
+    if not has_unseen:
+        return f"{_SAID}: {listed}; is the column filled in these files?"
     if not spelled:
         return f"{_SAID}: {listed}; are these values new, or written otherwise than in training?"
     token, twin = spelled[0]
