@@ -135,6 +135,10 @@ class TokenColumn(Column):
         Raises:
             WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
         """
+        if values.dtype == pl.Boolean and self.dtype == "int":
+            # True would be read as 1.
+            is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()
+            refuse(values.is_not_null() & is_other, values, "an integer, as in training")
         read = read_ids(values, self.dtype)
         if not self.config.remap:
             bound = self.config.vocab_size or _MAX_OWN_ID

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 
+import pandas as pd
 import polars as pl
 import pytest
 
 from fuxictr.errors import DataError
+from fuxictr.experiment.scoring import _to_table
 from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess.tally import Tally
 from fuxictr.preprocess.unseen import lost_columns
@@ -50,3 +52,22 @@ def test_an_empty_first_label_is_what_is_refused(empty):
     processor = FeatureProcessor([categorical("a")], {"name": "click"}, "d")
     with pytest.raises(DataError, match=r"row 1\b.*found an empty cell, allowed: 0 or 1"):
         processor.fit(rows)
+
+
+def test_true_is_no_integer_in_rows_to_score():
+    processor = fitted([7, 8], dtype="int")
+    with pytest.raises(DataError, match="column 'a': found True, allowed: an integer"):
+        processor.transform(pl.DataFrame({"click": [1], "a": [True]}))
+    truths = fitted([True, False], dtype="int")
+    rows = pl.DataFrame({"click": [1, 0], "a": [True, False]})
+    assert len(truths.transform(rows)["a"].unique()) == 2
+
+
+@pytest.mark.parametrize("cells", [[2**64 - 1, None], [2**64 - 1, -1], [2**65, 7]])
+def test_large_integers_of_pandas_are_read_or_refused(cells):
+    rows = pd.DataFrame({"a": pd.Series(cells, dtype=object, index=[5, 6])})
+    if cells[1] is None:
+        assert _to_table(rows)["a"].to_pylist() == cells
+    else:
+        with pytest.raises(DataError, match="the given table: found DataFrame"):
+            _to_table(rows)

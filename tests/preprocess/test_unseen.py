@@ -157,9 +157,13 @@ SPELLED = [
 ]
 
 
-@pytest.mark.parametrize(("known", "other"), [*SPELLED, *((b, a) for a, b in SPELLED[1:3] + SPELLED[4:7])])
+@pytest.mark.parametrize(
+    ("known", "other"), [*SPELLED, *((b, a) for a, b in SPELLED[1:3] + SPELLED[4:7])]
+)
 def test_other_spellings_of_known_tokens_are_found(known, other):
-    found = known_spellings(pl.Series([other, "new"]), lambda texts: (texts == known).fill_null(False).to_numpy())
+    found = known_spellings(
+        pl.Series([other, "new"]), lambda texts: (texts == known).fill_null(False).to_numpy()
+    )
     assert found.to_list() == [known, None]
 
 
