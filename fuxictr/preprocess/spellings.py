@@ -81,7 +81,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     Args:
         counted: ``token``, each one once, and ``count``, its cells.
     """
-    cells = counted["count"].sum()
+    cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)
     token, count = pl.col("token"), pl.col("count")
     versions = table.filter(token.str.contains(_VERSION))["count"].sum()

@@ -52,7 +52,7 @@ def lost_columns(
             continue
         if not any(judge(known, here) for judge in (_is_lost, _is_written_otherwise, _looks_new)):
             continue
-        if is_scoring and not here.twins and not _is_enough(here):
+        if is_scoring and not _is_written_otherwise(known, here) and not _is_enough(here):
             continue
         parts.append(_describe(column, known, here))
         spelled += here.twins.items()
