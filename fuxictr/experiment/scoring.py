@@ -336,7 +336,7 @@ def _with_integers(rows: Any) -> Any:
     if not isinstance(rows, pd.DataFrame) or not rows.columns.is_unique:
         return rows
     large = {}
-    for name in rows.select_dtypes("object").columns:
+    for name in [name for name, dtype in rows.dtypes.items() if dtype.kind == "O"]:
         if pd.api.types.infer_dtype(rows[name], skipna=True) != "integer":
             continue
         if rows[name].max() >= 1 << 63:
