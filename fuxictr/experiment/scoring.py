@@ -310,14 +310,40 @@ def _no_scores(kept: pa.Table) -> pa.Table:
 def _to_table(rows: Any) -> pa.Table:
     """Returns a polars or pandas table as an Arrow table."""
     try:
-        frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(rows)
+        frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(_with_integers(rows))
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    except (TypeError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except (
+        OverflowError,
+        TypeError,
+        ValueError,
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+    ) as error:
         text = (str(error).splitlines() or [""])[0]
         raise DataError(
             f"the given table: found {type(rows).__name__} that cannot be read ({text}); allowed: "
             "a polars or pandas DataFrame whose columns hold texts or numbers"
         ) from error
+
+
+def _with_integers(rows: Any) -> Any:
+    """Returns a pandas table whose columns of Python integers beyond int64 are of Arrow's uint64.
+
+    Raises:
+        OverflowError: an integer is no uint64 either.
+    """
+    import pandas as pd
+
+    if not isinstance(rows, pd.DataFrame) or not rows.columns.is_unique:
+        return rows
+    large = {}
+    for name in [name for name, dtype in rows.dtypes.items() if dtype.kind == "O"]:
+        if pd.api.types.infer_dtype(rows[name], skipna=True) != "integer":
+            continue
+        if rows[name].max() >= 1 << 63:
+            cells = pa.array(rows[name], pa.uint64(), from_pandas=True)
+            large[name] = pd.Series(pd.arrays.ArrowExtensionArray(cells), rows.index)
+    return rows.assign(**large) if large else rows
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:

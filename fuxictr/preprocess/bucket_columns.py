@@ -58,7 +58,8 @@ class HashColumn(BucketColumn):
         if tally is not None:
             covered, none = self._sample.covers(hashes), np.zeros(len(tokens), bool)
             is_unseen = covered & ~self._sample.knows(hashes)
-            tally.add_tokens(tokens, index, is_unseen, none, is_sampled=covered)
+            knows = self.knows if self.dtype == "str" else None
+            tally.add_tokens(tokens, index, is_unseen, none, is_sampled=covered, knows=knows)
         missing_id = np.int32(self.oov_id)
         if self.config.fill_na is not None:
             missing_id = self._buckets(_hashes(pl.Series([self._fill_token()])))[0]

@@ -74,6 +74,15 @@ def share_vocabularies(columns: Sequence[Column]) -> None:
             column.vocabulary = vocabulary
 
 
+def note_spellings(columns: Sequence[Column]) -> None:
+    """Notes values that the training split writes in two ways, once for each vocabulary."""
+    groups = sharing_groups(columns)
+    shared = {column.name for _, *others in groups.values() for column in others}
+    for column in columns:
+        if isinstance(column, TokenColumn) and column.name not in shared:
+            column.note_spellings(groups.get(column.name, [column])[1:])
+
+
 def _owner(column: Column, tokens: dict[str, TokenColumn]) -> TokenColumn:
     seen = [column.name]
     while True:

@@ -20,7 +20,12 @@ from fuxictr.preprocess import pretrained
 from fuxictr.preprocess.columns import Column, LabelColumn
 from fuxictr.preprocess.encoder_files import restore_encoders, save_encoders
 from fuxictr.preprocess.expressions import Expressions
-from fuxictr.preprocess.make_columns import make_column, share_vocabularies, sharing_groups
+from fuxictr.preprocess.make_columns import (
+    make_column,
+    note_spellings,
+    share_vocabularies,
+    sharing_groups,
+)
 from fuxictr.preprocess.parallel import each_column
 from fuxictr.preprocess.raw_files import find_files, format_of_config
 from fuxictr.preprocess.raw_types import RawTypes
@@ -128,6 +133,7 @@ class FeatureProcessor:
                 raise DataError(f"{_shown(source)}{error}") from None
         self._add_pretrained_tokens()
         share_vocabularies(self.columns)
+        note_spellings(self.columns)
         self.feature_map = self._make_feature_map()
         return self
 

@@ -38,6 +38,11 @@ class RawTypes:
             elif not texts_agree(known, found):
                 raise DataError(
                     f"{frame.locate(0)} and after, column '{name}': found {found} values, but the "
-                    f"column was fitted to {known} values, whose texts differ; cast it, or set its "
-                    "dtype to int or float and fit again"
+                    f"column was fitted to {known} values, whose texts differ; {_advice(known)}"
                 )
+
+
+def _advice(known: str) -> str:
+    if known in ("int", "float", "float32"):
+        return "cast it, or set its dtype to int or float and fit again"
+    return f"cast it to {known} values, or fit again"

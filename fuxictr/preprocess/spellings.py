@@ -1,4 +1,4 @@
-"""One value written in two ways: 7 and 7.0, True and true, with and without blanks."""
+"""One value written in two ways: 7, 7.0 and 07, True and true, a date with and without a time."""
 
 from __future__ import annotations
 
@@ -7,35 +7,63 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-_MIDNIGHT = " 00:00:00"
-# Shares of a vocabulary: of numbers among its tokens, and of tokens that are there with and without
-# blanks. Version numbers, where 7 and 7.0 differ, have 7.0.1 too.
-_MOSTLY, _MATERIAL = 0.9, 0.05
+_BLANKS = " \t\r\n\u00a0\ufeff\"'"
+_WHOLE = r"^[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.0*)?$"
+_POWER = r"^[0-9](?:\.[0-9]+)?e\+?[0-9]{1,2}$"
+_DAY = r"^([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?:[ t][0:.z+]*)?$"
+_DIGITS_OF_DAY = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
+_ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+_LETTERS = {"t": "1", "y": "1", "f": "0", "n": "0"}
+# Of a training split: the most frequent tokens, that are looked at; the cells written in the rarer
+# way; and those written in either way, where that is one value only.
+_MOST_TOKENS, _PART, _MOSTLY = 100_000, 0.1, 0.6
+# Version numbers, where 7 and 7.0 differ, have 7.1 or 7.0.1 too.
+_VERSIONS, _VERSION, _POINT_ZERO = 0.05, r"^[0-9]+\.[0-9.]*[1-9][0-9.]*$", r"\.0+$"
 
 
-def other_spellings(token: str) -> list[str]:
-    """Returns how the value of a token may be written as well, without the token itself."""
-    text = token.strip()
-    found = [text, text.lower(), text.upper(), text.capitalize()]
-    if is_number(text):
-        number = str(int(text.partition(".")[0]))
-        found += [number, f"{number}.0", *(number.zfill(width) for width in (2, 3, 4))]
-    day, _, rest = text.replace("T", " ").partition(" ")
-    if day.count("-") == 2 and not rest.strip("0:.Z+"):
-        found += [day, f"{day}{_MIDNIGHT}", f"{day}{_MIDNIGHT}.000000", f"{day}T00:00:00"]
-    return [other for other in dict.fromkeys(found) if other != token]
+def canonical(tokens: pl.Series) -> pl.Series:
+    """Returns tokens in the plain form that all spellings of a value have in common.
+
+    A whole number is ``7``, a day ``2024-01-31``, true and yes are ``1``, false and no are ``0``;
+    other texts are in lower case; blanks and quotes around them are gone.
+    """
+    text = tokens.str.strip_chars(_BLANKS).str.to_lowercase()
+    power = text.str.contains(_POWER)
+    if power.any():
+        number = text.cast(pl.Float64, strict=False)
+        power &= (number < 1 << 53) & (number == number.floor())
+        whole = number.set(~power, None).cast(pl.Int64, strict=False).cast(pl.String)
+        text = whole.zip_with(whole.is_not_null(), text)
+    number = text.str.replace_all(",", "", literal=True).str.replace(r"\.0*$", "")
+    number = number.str.replace(r"^\+", "").str.replace(r"^(-?)0+([0-9])", "${1}${2}")
+    text = number.zip_with(text.str.contains(_WHOLE), text)
+    day = text.str.replace(_DIGITS_OF_DAY, "$1-$2-$3").str.replace(_DAY, "$1-$2-$3")
+    padded = day.str.replace(r"-([0-9])-", "-0$1-").str.replace(r"-([0-9])$", "-0$1")
+    text = padded.zip_with(day.str.contains(r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}$"), text)
+    return text.replace(_TRUTHS)
 
 
-def known_spelling(token: str, knows: Callable[[pl.Series], np.ndarray]) -> str | None:
-    """Returns a known token that is the same value written otherwise, or None.
+def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray]) -> pl.Series:
+    """Returns for each token a known one that is the same value written otherwise, null if none.
 
     Args:
-        token: the token.
+        tokens: the tokens.
         knows: returns which tokens are known.
     """
-    others = pl.Series(other_spellings(token), dtype=pl.String)
-    known = others.filter(pl.Series(knows(others), dtype=pl.Boolean))
-    return str(known[0]) if len(known) else None
+    found = pl.Series([None] * len(tokens), dtype=pl.String)
+    others = _spellings(tokens) if len(tokens) else []
+    known = np.asarray(knows(pl.concat(others)) if others else []).reshape(len(others), -1)
+    for other, is_known in zip(others, known, strict=True):
+        is_found = pl.Series(is_known, dtype=pl.Boolean) & (other != tokens)
+        found = other.zip_with((found.is_null() & is_found).fill_null(False), found)
+    return found
+
+
+def shapes(tokens: pl.Series) -> pl.Series:
+    """Returns how tokens look: runs of digits as 9, of letters as a, of both as x."""
+    runs = tokens.str.replace_all(r"\p{L}+", "a").str.replace_all(r"\p{N}+", "9")
+    return runs.str.replace_all(r"[a9]{2,}", "x")
 
 
 def is_number(token: str) -> bool:
@@ -44,38 +72,66 @@ def is_number(token: str) -> bool:
     return whole.lstrip("+-").isdecimal() and not zeros.strip("0")
 
 
-def find_twins(tokens: pl.Series) -> tuple[str, str] | None:
-    """Returns two tokens of a vocabulary that are written in two ways, or None.
+def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
+    """Returns two tokens of a training split that are one value written in two ways, or None.
 
-    Only where all speaks for it: 7 and 7.0 in a column of numbers, or 7 and 8.0 in one of whole
-    numbers, truth values, and blanks around many tokens.
+    Only where all speaks for it: a tenth of the cells are written in the rarer way, of two values
+    or more, or most cells hold the one value. 7 and 8.0 without twins are two ways as well.
 
     Args:
-        tokens: each one once.
+        counted: ``token``, each one once, and ``count``, its cells.
     """
-    # Cheap tests come first: there may be millions of tokens.
-    floats = tokens.filter(tokens.str.contains(".0", literal=True))
-    floats = floats.filter(floats.str.contains(r"^[+-]?[0-9]+\.0+$"))
-    if len(floats):
-        cut = floats.str.replace(r"\.0+$", "")
-        is_twin = cut.is_in(tokens.implode())
-        numbers = tokens.cast(pl.Float64, strict=False).count()
-        if is_twin.any() and numbers >= _MOSTLY * len(tokens):
-            return floats.filter(is_twin)[0], cut.filter(is_twin)[0]
-        whole = tokens.filter(tokens.str.contains(r"^[+-]?[0-9]+$"))
-        are_whole = len(whole) + len(floats) >= _MOSTLY * len(tokens)
-        if are_whole and min(len(whole), len(floats)) >= max(_MATERIAL * len(tokens), 1):
-            return floats[0], whole[0]
-    truths = tokens.filter(tokens.str.len_bytes().is_between(4, 5))
-    truths = truths.filter(truths.str.to_lowercase().is_in(["true", "false"]))
-    for truth in ("true", "false") if len(truths) >= _MOSTLY * len(tokens) else ():
-        written = truths.filter(truths.str.to_lowercase() == truth)
-        if len(written) > 1:
-            return written[0], written[1]
-    stripped = tokens.str.strip_chars()
-    has_blanks = stripped.str.len_bytes() < tokens.str.len_bytes()
-    blank, bare = tokens.filter(has_blanks), stripped.filter(has_blanks)
-    is_twin = bare.is_in(tokens.implode()) if len(bare) else pl.Series([], dtype=pl.Boolean)
-    if is_twin.sum() >= max(_MATERIAL * len(tokens), 1):
-        return blank.filter(is_twin)[0], bare.filter(is_twin)[0]
+    cells = int(counted["count"].sum())
+    table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)
+    token, count = pl.col("token"), pl.col("count")
+    versions = table.filter(token.str.contains(_VERSION))["count"].sum()
+    if versions >= _VERSIONS * cells:
+        table = table.filter(~token.str.contains(_POINT_ZERO))
+    table = table.with_columns(value=canonical(table["token"]))
+    groups = table.filter(pl.len().over("value") > 1).group_by("value", maintain_order=True)
+    pairs = groups.agg(token.first(), token.get(1).alias("other"), count.sum(), rare=count.max())
+    rare = (pairs["count"] - pairs["rare"]).sum()
+    # One pair among other values may be chance, but not where blanks alone make the difference, nor
+    # among truth values.
+    truths = table.filter(pl.col("value").is_in(["0", "1"]) & token.str.contains("[a-zA-Z]"))
+    is_blank = (pairs["token"].str.strip_chars() == pairs["other"].str.strip_chars()).any()
+    covered = max(pairs["count"].sum(), truths["count"].sum())
+    is_enough = len(pairs) > 1 or is_blank or covered >= _MOSTLY * cells
+    if len(pairs) and rare >= _PART * cells and is_enough:
+        return str(pairs["other"][0]), str(pairs["token"][0])
+    floats = table.filter(token.str.contains(r"^[+-]?[0-9]+\.0+$"))
+    whole = table.filter(token.str.contains(r"^[+-]?(?:0|[1-9][0-9]*)$"))
+    sizes = [part["count"].sum() for part in (floats, whole)]
+    if min(sizes) >= max(_PART * cells, 1) and sum(sizes) >= 0.9 * cells:
+        return str(floats["token"][0]), str(whole["token"][0])
     return None
+
+
+def _spellings(tokens: pl.Series) -> list[pl.Series]:
+    """Returns the spellings of tokens, the likely ones first; null where there is none."""
+    text = tokens.str.strip_chars(_BLANKS)
+    lower, value = text.str.to_lowercase(), canonical(tokens)
+    value = lower.replace(_LETTERS).zip_with(lower.is_in([*_LETTERS]), value)
+    first = text.str.slice(0, 1).str.to_uppercase() + lower.str.slice(1)
+    found = [text, lower, text.str.to_uppercase(), first, text + " ", " " + text]
+    found += ['"' + text + '"', "'" + text + "'"]
+    number = value.set(~value.str.contains(r"^-?[0-9]+$"), None)
+    if number.null_count() < len(number):
+        groups = number.str.reverse().str.replace_all(r"([0-9]{3})", "${1},").str.strip_chars(",")
+        padded = [number.str.zfill(width) for width in (2, 3, 4, 5)]
+        # A letter is a truth value only where these are words.
+        digit = number.set(lower.is_in([*_LETTERS]), None)
+        found += [digit, number + ".0", *padded, groups.str.reverse()]
+        for words in (["false", "true"], ["no", "yes"], ["f", "t"], ["n", "y"]):
+            # Letters stand for words and the other way round, never for numbers.
+            meant = number if len(words[0]) > 1 else number.set(~lower.is_in([*_TRUTHS]), None)
+            word = meant.replace_strict(["0", "1"], words, default=None, return_dtype=pl.String)
+            found += [word, word.str.to_titlecase(), word.str.to_uppercase()]
+    day = value.set(~value.str.contains(_ISO_DAY), None)
+    if day.null_count() < len(day):
+        bare = day.str.replace_all(r"-0", "-")
+        midnight = [day + time for time in (" 00:00:00", " 00:00:00.000000", "T00:00:00")]
+        compact = day.str.replace_all("-", "", literal=True)
+        slashes = [text.str.replace_all("-", "/", literal=True) for text in (day, bare)]
+        found += [day, *midnight, compact, compact + ".0", bare, *slashes]
+    return found

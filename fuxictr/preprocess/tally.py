@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
+from fuxictr.preprocess.spellings import known_spellings, shapes
 from fuxictr.preprocess.splitting import next_codes
 
 # Tokens of each side that a warning shows.
 NUM_EXAMPLES = 2
+# Unseen tokens of a frame whose other spellings are looked up; the others count in proportion.
+_MOST_SPELLED = 1_000
+# Tokens of a frame whose shape is noted, and the shapes from which on they tell nothing.
+_MOST_SHAPED, MOST_SHAPES = 200, 32
 
 
 @dataclass
@@ -24,6 +29,9 @@ class Counts:
         unseen: those whose token has no id: unseen in training, or too rare there.
         lasting: in training, those whose token would have an id without them as well.
         examples: the first tokens that have no id.
+        written: those unseen whose token is a known one written otherwise.
+        twins: the first such tokens, and the known ones.
+        shapes: shape -> cells of a sample of the tokens; MOST_SHAPES = there may be more.
     """
 
     cells: int = 0
@@ -31,6 +39,9 @@ class Counts:
     unseen: int = 0
     lasting: int = 0
     examples: list[str] = field(default_factory=list)
+    written: int = 0
+    twins: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, int] = field(default_factory=dict)
 
     @property
     def known(self) -> float:
@@ -38,8 +49,37 @@ class Counts:
         return 1 - (self.missing + self.unseen) / self.cells if self.cells else 1.0
 
     def share(self, name: str) -> float:
-        """Returns the share of cells that are missing, unseen or lasting."""
+        """Returns the share of cells that are missing, unseen, lasting or written."""
         return float(getattr(self, name)) / self.cells if self.cells else 0.0
+
+    def add_shapes(self, tokens: pl.Series, cells: np.ndarray) -> None:
+        """Counts the shapes of some tokens by their cells, (tokens,)."""
+        for shape, number in zip(shapes(tokens), cells.tolist(), strict=True):
+            if shape in self.shapes or len(self.shapes) < MOST_SHAPES:
+                self.shapes[shape] = self.shapes.get(shape, 0) + number
+
+    def add_spellings(
+        self,
+        tokens: pl.Series,
+        cells: np.ndarray,
+        unseen: int,
+        knows: Callable[[pl.Series], np.ndarray],
+    ) -> None:
+        """Counts the unseen cells of a frame that are known tokens written otherwise.
+
+        Args:
+            tokens: some unseen tokens.
+            cells: the cells of each, (tokens,).
+            unseen: the unseen cells that these stand for.
+            knows: returns which tokens are known.
+        """
+        spellings = known_spellings(tokens, knows)
+        has_twin = spellings.is_not_null()
+        self.written += round(unseen * float(cells[has_twin.to_numpy()].sum() / cells.sum()))
+        pairs = zip(tokens.filter(has_twin), spellings.filter(has_twin), strict=True)
+        for token, twin in pairs if len(self.twins) < NUM_EXAMPLES else ():
+            if len(self.twins) < NUM_EXAMPLES:
+                self.twins[token] = twin
 
 
 class Tally:
@@ -76,6 +116,7 @@ class Tally:
         is_missing: np.ndarray,
         lengths: np.ndarray | None = None,
         is_sampled: np.ndarray | None = None,
+        knows: Callable[[pl.Series], np.ndarray] | None = None,
     ) -> None:
         """Counts the cells of a frame by the distinct tokens in it.
 
@@ -87,6 +128,7 @@ class Tally:
             lengths: the cells of each row, (rows,); None = one each.
             is_sampled: the tokens of which it is known whether they have an id; the others count
                 in their proportion. None = all.
+            knows: returns which tokens are known, where one may be written in several ways.
         """
         rows = self._next(len(index) if lengths is None else len(lengths))
         if lengths is not None:
@@ -94,7 +136,7 @@ class Tally:
             index = np.append(index, np.full(int(empty.sum()), len(tokens), index.dtype))
             if rows is not None:
                 rows = np.append(np.repeat(rows, lengths), rows[empty])
-        self._add(index, rows, tokens, has_no_id & ~is_missing, is_missing, is_sampled)
+        self._add(index, rows, tokens, has_no_id & ~is_missing, is_missing, is_sampled, knows)
 
     def _next(self, num_rows: int) -> np.ndarray | None:
         if self._codes is None:
@@ -110,6 +152,7 @@ class Tally:
         is_unseen: np.ndarray,
         is_missing: np.ndarray,
         is_sampled: np.ndarray | None = None,
+        knows: Callable[[pl.Series], np.ndarray] | None = None,
     ) -> None:
         width, num_splits = len(tokens) + 1, len(self.counts)
         if rows is not None:
@@ -125,6 +168,13 @@ class Tally:
                 sampled = int(by_token[:-1][is_sampled].sum())
                 unseen = round(unseen / sampled * (int(by_token.sum()) - missing))
             counts.unseen += unseen
+            if knows is not None:
+                present = np.flatnonzero(~is_missing & (by_token[:-1] > 0))
+                some = present[:: max(1, -(-len(present) // _MOST_SHAPED))]
+                counts.add_shapes(tokens.gather(some), by_token[some])
+            if knows is not None and len(found):
+                some = found[:: -(-len(found) // _MOST_SPELLED)]
+                counts.add_spellings(tokens.gather(some), by_token[some], unseen, knows)
             for token in tokens.gather(found[:NUM_EXAMPLES]):
                 if len(counts.examples) < NUM_EXAMPLES and token not in counts.examples:
                     counts.examples.append(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class TokenColumn(Column):
         self.most_frequent: tuple[str, int] | None = None
         self._num_lasting = 0
         self._counter = TokenCounter()
+        self._counted = self._counter.counted(1, ())
         self.vocabulary = Vocabulary(pl.Series([], dtype=pl.String))
 
     @property
@@ -69,12 +71,26 @@ class TokenColumn(Column):
         """Makes the vocabulary."""
         super().finish()
         excluded = {"", self._fill_token()}
-        counted = self._counter.vocabulary(self.min_count, excluded)
+        self._counted = self._counter.counted(self.min_count, excluded)
         self.most_frequent = self._counter.most_frequent(excluded)
         self._num_lasting = self._counter.num_seen(self.min_count + 1, excluded)
         self._counter = TokenCounter()
-        self.vocabulary = self._with_ids(counted.tokens)
-        twins = find_twins(counted.tokens) if self.dtype == "str" else None
+        self.vocabulary = self._with_ids(self._counted["token"].rechunk())
+
+    def note_spellings(self, others: Sequence[TokenColumn] = ()) -> None:
+        """Notes two tokens of the training split that are one value; forgets how often each is.
+
+        Args:
+            others: the columns that use the vocabulary too.
+        """
+        counted = pl.concat([column._counted for column in (self, *others)])
+        for column in (self, *others):
+            column._counted = counted.clear()
+        if self.dtype != "str":
+            return
+        if others:
+            counted = counted.group_by("token").agg(pl.col("count").sum())
+        twins = find_twins(counted)
         if twins is not None:
             self.notes.append(
                 f"column '{self.name}': the training split has {twins[0]!r} and {twins[1]!r} "
@@ -119,6 +135,10 @@ class TokenColumn(Column):
         Raises:
             WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
         """
+        if values.dtype == pl.Boolean and self.dtype == "int":
+            # True would be read as 1.
+            is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()
+            refuse(values.is_not_null() & is_other, values, "an integer, as in training")
         read = read_ids(values, self.dtype)
         if not self.config.remap:
             bound = self.config.vocab_size or _MAX_OWN_ID
@@ -158,7 +178,9 @@ class TokenColumn(Column):
         ids = self.vocabulary.encode(tokens)
         if tally is not None:
             is_missing = tokens.is_in(["", self._fill_token()]).to_numpy()
-            tally.add_tokens(tokens, index, ids == self.oov_id, is_missing, lengths)
+            knows = self.knows if self.dtype == "str" else None
+            has_no_id = ids == self.oov_id
+            tally.add_tokens(tokens, index, has_no_id, is_missing, lengths, knows=knows)
         return np.append(ids, np.int32(missing_id))[index]
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fuxictr.preprocess.columns import Column
-from fuxictr.preprocess.spellings import is_number, known_spelling
-from fuxictr.preprocess.tally import NUM_EXAMPLES, Counts
+from fuxictr.preprocess.spellings import is_number
+from fuxictr.preprocess.tally import MOST_SHAPES, NUM_EXAMPLES, Counts
 from fuxictr.preprocess.token_columns import TokenColumn
 
 # From so many cells on, tokens that are all but too rare tell how many unseen ones to expect.
@@ -30,8 +30,9 @@ def lost_columns(
     A column is lost where at least half of its cells in training had an id, and fewer than half as
     many have one here. Of a training split of 100 cells or more, only those count whose token would
     have an id without them too, as others promise as many new tokens here, and chance must not
-    explain so few. A column is lost as well where a tenth of it are whole numbers written otherwise
-    than in training, or where none of it is known and its tokens are known ones written otherwise.
+    explain so few. A column is lost as well where a tenth of it are known tokens written otherwise
+    than in training, be they numbers, days, truth values, or of another case or other blanks,
+    or where none of 20 cells or more is known and all look otherwise than training's.
     Of rows to score there must be 20 cells and two different unseen
     tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
     otherwise.
@@ -44,21 +45,24 @@ def lost_columns(
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
+    has_unseen = False
     for column in columns:
         known, here = trained.get(column.name), found.get(column.name)
         if known is None or here is None:
             continue
-        twins = _known_spellings(column, here.examples)
-        if not _is_lost(known, here) and not _is_written_otherwise(here, twins):
+        if not any(judge(known, here) for judge in (_is_lost, _is_written_otherwise, _looks_new)):
             continue
-        if is_scoring and not twins and not _is_enough(here):
+        if is_scoring and not _is_written_otherwise(known, here) and not _is_enough(here):
             continue
-        parts.append(_describe(column, known, here, list(twins.values())))
-        spelled += twins.items()
+        parts.append(_describe(column, known, here))
+        spelled += here.twins.items()
+        has_unseen = has_unseen or here.unseen > 0
     if not parts:
         return None
     more = len(parts) - _MOST_SHOWN
     listed = "; ".join(parts[:_MOST_SHOWN]) + (f"; and {more} more columns" if more > 0 else "")
+    if not has_unseen:
+        return f"{_SAID}: {listed}; is the column filled in these files?"
     if not spelled:
         return f"{_SAID}: {listed}; are these values new, or written otherwise than in training?"
     token, twin = spelled[0]
@@ -116,10 +120,19 @@ def _is_no_chance(found: float, expected: float, cells: int) -> bool:
     return cells * divergence > -math.log(_CHANCE)
 
 
-def _is_written_otherwise(found: Counts, twins: Mapping[str, str]) -> bool:
-    are_numbers = all(is_number(token) for pair in twins.items() for token in pair)
-    is_all = 0 < len(found.examples) == len(twins)
-    return is_all and (not found.known or are_numbers and found.share("unseen") >= _PART)
+def _is_written_otherwise(trained: Counts, found: Counts) -> bool:
+    # Training's own share: rare tokens may be frequent ones written otherwise, as in free text.
+    share = found.written / max(found.cells - found.missing, 1)
+    return share >= max(_PART, 2 * trained.share("written"))
+
+
+def _looks_new(trained: Counts, found: Counts) -> bool:
+    # Tokens that come once, as moments do: new ones are to be expected, but not of a new shape.
+    if trained.cells < _MANY_CELLS or not trained.known or found.known:
+        return False
+    is_enough = found.unseen >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES
+    is_clear = 0 < len(trained.shapes) < MOST_SHAPES and 0 < len(found.shapes) < MOST_SHAPES
+    return is_enough and is_clear and not trained.shapes.keys() & found.shapes.keys()
 
 
 def _is_enough(found: Counts) -> bool:
@@ -128,18 +141,13 @@ def _is_enough(found: Counts) -> bool:
     return found.cells >= _MANY_MISSING
 
 
-def _known_spellings(column: Column, examples: Sequence[str]) -> dict[str, str]:
-    """Returns unseen token -> the known token that is the same value, where there is one."""
-    twins = {token: known_spelling(token, column.knows) for token in examples}
-    return {token: twin for token, twin in twins.items() if twin is not None}
-
-
-def _describe(column: Column, trained: Counts, found: Counts, twins: list[str]) -> str:
+def _describe(column: Column, trained: Counts, found: Counts) -> str:
     texts = []
     if found.unseen:
+        unseen = list(dict.fromkeys([*found.twins, *found.examples]))[:NUM_EXAMPLES]
         text = f"{_percent(found.share('unseen'))} of {found.cells:,} cells unseen"
-        text += f", as {_quoted(found.examples)} (training: {_percent(trained.share('unseen'))}"
-        examples = list(dict.fromkeys([*twins, *column.examples()]))[:NUM_EXAMPLES]
+        text += f", as {_quoted(unseen)} (training: {_percent(trained.share('unseen'))}"
+        examples = list(dict.fromkeys([*found.twins.values(), *column.examples()]))[:NUM_EXAMPLES]
         texts.append(f"{text}, as {_quoted(examples)})" if examples else f"{text})")
     if found.missing:
         text = f"{_percent(found.share('missing'))} of {found.cells:,} cells missing"

@@ -16,6 +16,7 @@ from fuxictr.preprocess.csv_rows import shown
 from fuxictr.preprocess.sources import Frame
 from fuxictr.preprocess.whole_numbers import allowed_integer, merged_floats, read_integers
 
+_LABELS = "0 or 1; or true and false, or yes and no, in all rows"
 _NUMBER = "a number, or an empty cell (dtype: float)"
 # Labels as people write them, in any case.
 _LABEL_WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
@@ -83,7 +84,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
         allowed = _NUMBER if dtype == "float" else allowed_integer(None)
         raise WrongCell(0, f"a value of type {raw.dtype}", allowed)
     if raw.dtype.is_float():
-        raw = raw.fill_nan(None)
+        raw = _without_signed_zero(raw.fill_nan(None))
     if dtype == "str":
         kind = raw.dtype
         if isinstance(kind, pl.Datetime):
@@ -115,7 +116,7 @@ def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
     if floats.dtype.is_float():
         merged, allowed = merged_floats(floats)
         refuse(merged, raw, allowed)
-    return values
+    return _without_signed_zero(values) if values.dtype.is_float() else values
 
 
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
@@ -164,7 +165,13 @@ def exceeds_float32(values: np.ndarray) -> np.ndarray:
 
 
 def label_words(raw: pl.Series) -> dict[str, float]:
-    """Returns the words that labels are written in, as the first cell is; none = numbers."""
+    """Returns the words that labels are written in, as the first cell is; none = numbers.
+
+    Raises:
+        WrongCell: the first cell is empty.
+    """
+    if len(raw) and (raw[0] is None or not str(raw[0]).strip()):
+        raise WrongCell(0, None, _LABELS)
     first = str(raw[0]).strip().lower() if len(raw) else ""
     return next((words for words in _LABEL_WORDS if first in words), {})
 
@@ -184,13 +191,16 @@ def read_labels(raw: pl.Series, words: Mapping[str, float]) -> np.ndarray:
         labels = texts.replace_strict(words, default=None, return_dtype=pl.Float64)
         refuse(labels.is_null(), raw, f"{' or '.join(words)}, as in the first row")
         return labels.to_numpy().astype(np.float32)
-    allowed = "0 or 1; or true and false, or yes and no, in all rows"
     try:
         values = read_values(raw, "float").fill_null(-1).to_numpy()
     except WrongCell as error:
-        raise WrongCell(error.row, error.value, allowed) from None
-    refuse((values != 0) & (values != 1), raw, allowed)
+        raise WrongCell(error.row, error.value, _LABELS) from None
+    refuse((values != 0) & (values != 1), raw, _LABELS)
     return values.astype(np.float32)
+
+
+def _without_signed_zero(values: pl.Series) -> pl.Series:
+    return values.set(values == 0, 0.0)  # polars leaves out "+ 0.0"
 
 
 def _time_texts(raw: pl.Series, unit: str) -> pl.Series:

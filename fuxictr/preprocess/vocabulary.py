@@ -120,6 +120,11 @@ class TokenCounter:
         if self._num_pending > max(_MERGE_ROWS, len(self._counts)):
             self._merge()
 
+    def counted(self, min_count: int, excluded: Collection[str]) -> pl.DataFrame:
+        """Returns ``token`` and ``count`` of the tokens of ``vocabulary``, in its order."""
+        kept = self._kept(excluded, min_count)
+        return kept.sort(["count", "token"], descending=[True, False])
+
     def vocabulary(self, min_count: int, excluded: Collection[str]) -> Vocabulary:
         """Returns the tokens seen at least ``min_count`` times: most frequent first, then by text.
 
@@ -127,9 +132,7 @@ class TokenCounter:
             min_count: rarer tokens become ``__OOV__``.
             excluded: tokens that become ``__OOV__`` however frequent they are.
         """
-        kept = self._kept(excluded, min_count)
-        ordered = kept.sort(["count", "token"], descending=[True, False])
-        return Vocabulary(ordered["token"].rechunk())
+        return Vocabulary(self.counted(min_count, excluded)["token"].rechunk())
 
     def most_frequent(self, excluded: Collection[str]) -> tuple[str, int] | None:
         """Returns the token counted most often, the first of these by text, and its count."""

@@ -38,7 +38,11 @@ def read_integers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
 def allowed_integer(found: object) -> str:
     """Returns what is allowed in the place of a cell that is no integer, or too large a one."""
     allowed = "an integer, or an empty cell (dtype: int)"
+    number = pl.Series([str(found).strip()]).cast(pl.Float64, strict=False)
     is_integer = str(found).strip().lstrip("+-").isdecimal()
+    merged, reason = merged_floats(number)
+    if merged.any() and not is_integer:
+        return f"{allowed}; {reason}"
     return f"{allowed} from -2^63 to 2^64-1, others with dtype: str" if is_integer else allowed
 
 

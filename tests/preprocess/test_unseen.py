@@ -13,6 +13,7 @@ import pytest
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset, sources
+from fuxictr.preprocess.spellings import known_spellings
 from fuxictr.preprocess.tally import Counts, Tally
 from fuxictr.preprocess.unseen import lost_columns
 from tests.preprocess.tables import categorical, config, numeric, read
@@ -96,15 +97,21 @@ def test_in_int_columns_whole_floats_and_integers_are_one_token(form, order, tmp
     [
         (["7", "8", "7.0", "8.0"], "'7.0' and '7'"),
         (["7", "8", "9.0", "11.0"], "'11.0' and '7'"),
-        (["True", "False", "true", "False"], "'True' and 'true'"),
+        (["True", "False", "true", "False"], "'true' and 'True'"),
         (["x", "y", "x ", "y"], "'x ' and 'x'"),
+        (["7", "8", "07", "08"], "'7' and '07'"),
+        (["2024-01-01", "2024-01-02", "2024-01-01 00:00:00", "2024-01-02 00:00:00"], "-01 00:00"),
+        (["Apple", "Pear", "apple", "pear"], "'apple' and 'Apple'"),
+        (["True", "False", "1", "0"], "'False' and '0'"),
+        (["1000", "2000", "1e3", "2e3"], "'1e3' and '1000'"),
+        (["7", "8", "x", "y", "7.0", "8.0"], "'7.0' and '7'"),
     ],
 )
 def test_two_spellings_in_training_are_warned_of(values, twins, tmp_path, warnings):
     files = [table(values[:2]), table(values[2:])]
     build(tmp_path, categorical("a"), train_rows=files)
     (text,) = warnings()
-    assert f"column 'a': the training split has {twins} (dtype: str)" in text
+    assert "column 'a': the training split has" in text and twins in text
     assert "dtype: int" in text
 
 
@@ -112,6 +119,7 @@ def test_two_spellings_in_training_are_warned_of(values, twins, tmp_path, warnin
     "values",
     [
         ["7", "7.0", "7.0.1", "8", "8.1.2", "8.2.1", "9", "9.0"],  # versions
+        ["1", "1.0", "1.1", "2", "2.0", "1"],  # versions too
         ["7", "8.0", "9.5", "10.25"],  # prices
         ["01234", "1234", "x", "y"],
         ["a b", "ab", "a", "b "],
@@ -121,6 +129,62 @@ def test_two_spellings_in_training_are_warned_of(values, twins, tmp_path, warnin
 def test_values_that_differ_are_no_spellings(values, tmp_path, warnings):
     build(tmp_path, categorical("a"), train_rows=table(values))
     assert warnings() == []
+
+
+def test_two_spellings_in_columns_that_share_a_table_are_warned_of(tmp_path, warnings):
+    columns = [categorical("a"), categorical("b", share_embedding="a")]
+    rows = table(["7", "8"]).with_columns(b=pl.Series(["7.0", "8.0"]))
+    build(tmp_path, columns, train_rows=rows)
+    (text,) = warnings()
+    assert "column 'a': the training split has '7.0' and '7'" in text
+
+
+def test_minus_zero_is_zero(tmp_path, warnings):
+    rows = table(["0.0", "-0.0", "1.5", "-0"])
+    built, _ = build(tmp_path, categorical("a", dtype="float"), train_rows=rows)
+    assert read(built)["a"] == [1, 1, 2, 1]
+
+
+SPELLED = [
+    ("1000", "1e3"),
+    ("1000", "1,000"),
+    ("x", '"x"'),
+    ("x", "\ufeffx"),
+    ("2024-01-01", "20240101"),
+    ("2024-01-01", "2024/01/01"),
+    ("2024-01-01", "2024-1-1"),
+    *(("True", other) for other in ("1", "1.0", "t", "yes")),
+]
+
+
+@pytest.mark.parametrize(
+    ("known", "other"), [*SPELLED, *((b, a) for a, b in SPELLED[1:3] + SPELLED[4:7])]
+)
+def test_other_spellings_of_known_tokens_are_found(known, other):
+    found = known_spellings(
+        pl.Series([other, "new"]), lambda texts: (texts == known).fill_null(False).to_numpy()
+    )
+    assert found.to_list() == [known, None]
+
+
+def test_one_new_token_does_not_hide_those_written_otherwise(tmp_path, warnings):
+    train = table(["7", "8"] * 200)
+    test = table(["9.0", "7", *["7", "8"] * 29, *["7.0", "8.0"] * 20])
+    build(tmp_path, categorical("a"), train_rows=train, test_rows=test)
+    (text,) = warnings()
+    assert "41 % of 100 cells unseen, as '7.0' and '8.0'" in text
+
+
+@pytest.mark.parametrize(
+    ("known", "others"),
+    [(("Ab", "Cd"), ("ab", "cd")), (("x", "y"), ("x ", "y ")), (DAYS, TIMES)],
+)
+def test_a_part_of_texts_that_is_written_otherwise(known, others, tmp_path, warnings):
+    train = table([str(v) for v in known] * 100)
+    test = table([str(v) for v in [*[*known] * 30, *[*others] * 20]])
+    build(tmp_path, categorical("a"), train_rows=train, test_rows=test)
+    (text,) = warnings()
+    assert "40 % of 100 cells unseen" in text and "write them alike" in text
 
 
 @pytest.mark.parametrize(("share", "is_said"), [(10, False), (40, True)])
@@ -220,6 +284,26 @@ class TestHashBuckets:
         rows = pl.DataFrame({"click": [1, 0], "a": ["7.0", ""]})
         found = FeatureProcessor([column], {"name": "click"}, "d").fit(rows).transform(rows)["a"]
         assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("known", "other", "is_said"),
+    [
+        ("{:04}-x", "{:04}x", True),
+        ("{}", "id{}", True),
+        ("{}", "{}", False),  # new ids, one digit longer
+        ("ip{}", "ip{}", False),
+    ],
+)
+@pytest.mark.parametrize("processor", [None, "hash_bucket"])
+def test_tokens_that_come_once_are_lost_where_they_look_otherwise(
+    known, other, is_said, processor, tmp_path, warnings
+):
+    column = categorical("a", category_processor=processor)
+    train = table([known.format(number) for number in range(900, 1020)])
+    test = table([other.format(number) for number in range(9990, 10110)])
+    build(tmp_path, column, train_rows=train, test_rows=test)
+    assert len(warnings()) == is_said
 
 
 def test_a_threshold_above_every_count_is_said(tmp_path, warnings):
