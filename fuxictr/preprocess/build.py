@@ -118,7 +118,8 @@ def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str 
     folder = dataset_folder(config, Path(base_dir))
     if read_key(folder) is None:
         return None
-    return stale_reason(folder, make_key(processor, find_splits(processor, Path(base_dir))))
+    key = make_key(processor, find_splits(processor, Path(base_dir)))
+    return stale_reason(folder, key, processor)
 
 
 def build_dataset(
