@@ -73,8 +73,8 @@ def find_built(
     known = read_key(folder)
     if not folder.is_dir() and not config.is_encoded:
         raise DataError(
-            f"{folder}: no such folder, so there are no encoders; train the expid first, or where "
-            "the encoded data were moved say to which folder: --set data_root=/new/data"
+            f"{folder}: no such folder, so no dataset that was encoded here from raw rows; train "
+            "the expid first, or say where its data were moved to: --set data_root=/new/data"
         )
     if known is None or config.is_encoded:
         raise DataError(
