@@ -24,34 +24,39 @@ class PresentData:
     """The encoded data as they are now; those of one dataset are looked at once."""
 
     def __init__(self) -> None:
-        self._hashes: dict[str, str | None] = {}
+        self._found: dict[str, tuple[str | None, str | None]] = {}
 
     def data_hash(self, config: ExperimentConfig) -> str | None:
         """Returns the hash of a config's encoded data, None where they would be encoded first."""
-        key = f"{config.data_dir} {config.dataset}"
-        if key not in self._hashes:
-            self._hashes[key] = self._find(config)
-        return self._hashes[key]
+        return self._look(config)[0]
 
     def stale_reason(self, config: ExperimentConfig) -> str | None:
-        """Returns why the encoded data are not those of the raw files; None where they are."""
-        from fuxictr.preprocess.build import find_stale_reason
+        """Returns why the encoded data are not those of the raw files.
 
-        if self.data_hash(config) is not None:
-            return None
-        try:
-            return find_stale_reason(config.dataset, config.data_dir)
-        except FuxiCTRError:
-            return None
+        None where they are, and where nothing is encoded.
+        """
+        return self._look(config)[1]
 
-    def _find(self, config: ExperimentConfig) -> str | None:
+    def _look(self, config: ExperimentConfig) -> tuple[str | None, str | None]:
+        key = f"{config.data_dir} {config.dataset}"
+        if key not in self._found:
+            try:
+                self._found[key] = self._find(config)
+            except FuxiCTRError:  # a run itself will say it
+                self._found[key] = None, None
+        return self._found[key]
+
+    def _find(self, config: ExperimentConfig) -> tuple[str | None, str | None]:
         from fuxictr.preprocess import find_current
+        from fuxictr.preprocess.build import find_stale_reason
+        from fuxictr.preprocess.cache import read_key
+        from fuxictr.preprocess.finished import dataset_folder
 
-        try:
-            encoded = find_current(config.dataset, config.data_dir)
-        except FuxiCTRError:  # a run itself will say it
-            return None
-        return None if encoded is None else encoded.data_hash
+        encoded = find_current(config.dataset, config.data_dir)
+        if encoded is not None:
+            return encoded.data_hash, None
+        is_there = read_key(dataset_folder(config.dataset, config.data_dir)) is not None
+        return None, find_stale_reason(config.dataset, config.data_dir) if is_there else None
 
 
 def present_key(
@@ -170,7 +175,7 @@ def newest_present(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list
             keys[name] = _key_of(row, data)
         key = keys[name]
         if key is not None and is_run(row, key):
-            (of_zoo if folder.startswith(str(ZOO)) else of_others).append(row)
+            (of_zoo if Path(folder).is_relative_to(ZOO) else of_others).append(row)
     row = [*of_zoo, *of_others, rows[-1]][0]
     key = keys[_name_of(row)]
     if key is None:

@@ -30,8 +30,7 @@ from fuxictr.experiment.results import is_finished
 from fuxictr.experiment.run import device_name, identity, run_experiment
 from fuxictr.experiment.run_report import aligned, columns
 from fuxictr.preprocess import find_current
-from fuxictr.preprocess.cache import find_splits, make_key, stale_reason
-from fuxictr.preprocess.custom import load_processor
+from fuxictr.preprocess.build import find_stale_reason
 from fuxictr.preprocess.finished import dataset_folder
 from fuxictr.pytorch.ranks import Ranks, current_ranks, joined, launched_ranks
 from fuxictr.pytorch.torch_utils import get_device
@@ -135,10 +134,7 @@ def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
     encoded = find_current(dataset, config.data_dir)
     folder = dataset_folder(dataset, config.data_dir)
     if encoded is None:
-        processor = load_processor(dataset.processor, config.data_dir).from_config(dataset)
-        processor.base_dir = config.data_dir
-        splits = find_splits(processor, config.data_dir)
-        reason = stale_reason(folder, make_key(processor, splits), processor)
+        reason = find_stale_reason(dataset, config.data_dir)
         raise DataError(
             f"dataset '{dataset.dataset_id}': {reason}, so the rows in {folder} cannot be those of "
             f"the run (data hash {row.get('data_hash')}); --verify encodes none"

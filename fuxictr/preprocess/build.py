@@ -95,31 +95,23 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     """
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
-    processor = load_processor(config.processor, Path(base_dir)).from_config(config)
-    processor.base_dir = Path(base_dir)
+    is_current = find_stale_reason(config, base_dir) is None
     folder = dataset_folder(config, Path(base_dir))
-    key = make_key(processor, find_splits(processor, Path(base_dir)))
-    return (
-        read_finished(folder, config.dataset_id)
-        if stale_reason(folder, key, processor) is None
-        else None
-    )
+    return read_finished(folder, config.dataset_id) if is_current else None
 
 
 def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str | None:
-    """Returns why a dataset's encoded rows are not those of its raw files; None where they are.
+    """Returns why ``prepare_dataset`` would build a dataset; None where it would reuse it.
 
-    None as well where nothing is encoded, and for rows that are encoded already.
+    Raises:
+        ConfigError: a key does not fit.
     """
     if config.is_encoded:
         return None
     processor = load_processor(config.processor, Path(base_dir)).from_config(config)
     processor.base_dir = Path(base_dir)
-    folder = dataset_folder(config, Path(base_dir))
-    if read_key(folder) is None:
-        return None
     key = make_key(processor, find_splits(processor, Path(base_dir)))
-    return stale_reason(folder, key, processor)
+    return stale_reason(dataset_folder(config, Path(base_dir)), key, processor)
 
 
 def build_dataset(

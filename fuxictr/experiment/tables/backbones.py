@@ -8,7 +8,7 @@ from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.demo import load_bayes_ceiling
-from fuxictr.errors import FuxiCTRError
+from fuxictr.experiment.identity import PresentData
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
 from fuxictr.experiment.tables.sides import METRICS, Side
@@ -187,15 +187,9 @@ def averages_of(comparisons: Sequence[Comparison], dataset: str) -> list[Average
 
 def _current_data_hash(backbone: str, dataset: str) -> str | None:
     """Returns the hash of the encoded data, None where they are not those of the raw files."""
-    from fuxictr.preprocess import find_current
-
     (choice,) = select_expids(backbone, dataset, ["dis"])
     config, _ = load_experiment(choice.expid, choice.folder)
-    try:
-        encoded = find_current(config.dataset, config.data_dir)
-    except FuxiCTRError:
-        return None
-    return None if encoded is None else encoded.data_hash
+    return PresentData().data_hash(config)
 
 
 def _label(a: Average) -> str:
