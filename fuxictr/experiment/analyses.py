@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
@@ -15,7 +14,8 @@ from fuxictr.experiment.ablation import ablated_backbones, find_arms, parse_grou
 from fuxictr.experiment.options import parse_models, parse_variants
 from fuxictr.experiment.recordings import record_run
 from fuxictr.experiment.reproduction import default_dataset
-from fuxictr.experiment.results import is_finished, read_results
+from fuxictr.experiment.results import read_results
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.tables.comparisons import ablation_results, compare_backbones
 from fuxictr.experiment.tables.sides import Side
 from fuxictr.experiment.trained import TrainedRun, find_checkpoint, find_trained
@@ -131,11 +131,11 @@ def _typed(args: argparse.Namespace) -> list[str]:
     return typed
 
 
-def _dataset_with_results(rows: Sequence[dict[str, Any]]) -> str:
+def _dataset_with_results(rows: Sequence[RunRecord]) -> str:
     """Returns avazu if it is prepared and has results, otherwise demo."""
     avazu = registry.resolve("avazu")
     if registry.is_prepared(ROOT, avazu):
-        if any(r.get("dataset_id") == avazu.dataset_id and is_finished(r) for r in rows):
+        if any(r.get("dataset_id") == avazu.dataset_id and r.is_finished for r in rows):
             return "avazu"
     return "demo"
 
@@ -144,7 +144,7 @@ def _find_runs(
     model: str,
     places: Sequence[tuple[str, Path]],
     sides: Sequence[Side],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[RunRecord],
 ) -> list[TrainedRun]:
     """Returns the runs that one figure shows: of the first seed whose weights all of them have.
 
@@ -215,7 +215,7 @@ def _print_paths(paths: Sequence[Path]) -> None:
         print(path.relative_to(ROOT))
 
 
-def _rows(path: Path | None = None) -> list[dict[str, Any]]:
+def _rows(path: Path | None = None) -> list[RunRecord]:
     """Returns the results store; nothing where the default one is not there yet."""
     from fuxictr.experiment.run import RESULTS
 

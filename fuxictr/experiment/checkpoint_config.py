@@ -20,6 +20,7 @@ from fuxictr.config import ExperimentConfig, RawConfig, TrainConfig, apply_overr
 from fuxictr.config.coercion import signature_annotations
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.recorded_config import default_values, plain
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.zoo import load_model_class
 from fuxictr.pytorch.checkpoint import note_path, read_note
 
@@ -33,7 +34,7 @@ _SHOWN_CHARACTERS = 80  # of a value in a message
 
 
 def make_note(
-    config: ExperimentConfig, model_class: type, row: Mapping[str, Any], encoders_hash: str
+    config: ExperimentConfig, model_class: type, row: RunRecord, encoders_hash: str
 ) -> dict[str, Any]:
     """Returns what is written beside the weights of a run.
 
@@ -46,7 +47,7 @@ def make_note(
     keys = ("expid", "seed", "config_hash", "data_hash", "code_hash")
     return {
         "encoders_hash": encoders_hash,
-        **{name: row[name] for name in keys},
+        **{name: getattr(row, name) for name in keys},
         "zoo": str(_source_file(model_class).parents[1]),
         "run_dir": str(config.run_dir),
         "data_dir": str(config.data_dir),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.environment import VARIABLES
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint import read_tensors
 
@@ -45,7 +45,7 @@ class Difference:
     size: float | None = None
 
 
-def environment_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+def environment_differences(row: RunRecord, now: RunRecord) -> list[Difference]:
     """Returns what of code, packages, machine, device, threads, flags and git is another.
 
     Args:
@@ -57,15 +57,15 @@ def environment_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> l
     return [Difference(name, before[name], after.get(name)) for name in names]
 
 
-def differences(row: Mapping[str, Any], repeat: Mapping[str, Any]) -> list[Difference]:
+def differences(row: RunRecord, repeat: RunRecord) -> list[Difference]:
     """Returns every metric, count and value of the history in which two rows are not equal.
 
     Args:
         row: of the results store; a key that it does not hold, as an older one, is not compared.
         repeat: of the repeat.
     """
-    keys = [key for key in _RESULTS if key in row]
-    before, now = (flatten({key: r.get(key) for key in keys}) for r in (row, repeat))
+    keys = [key for key in _RESULTS if getattr(row, key) is not None]
+    before, now = (flatten({key: getattr(r, key) for key in keys}) for r in (row, repeat))
     found = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)
@@ -75,7 +75,7 @@ def differences(row: Mapping[str, Any], repeat: Mapping[str, Any]) -> list[Diffe
 
 
 def compare_weights(
-    row: Mapping[str, Any], path: Path, is_exact: bool
+    row: RunRecord, path: Path, is_exact: bool
 ) -> tuple[list[Difference], str | None]:
     """Compares a repeat's checkpoint with what the run left.
 
@@ -88,10 +88,10 @@ def compare_weights(
     Returns:
         The weights that differ, and why they could not be compared, None where they could.
     """
-    wanted, found = row.get("checkpoint_sha256"), file_sha256(path)
+    wanted, found = row.checkpoint_sha256, file_sha256(path)
     if wanted == found:
         return [], None
-    left = Path(row.get("checkpoint") or "")
+    left = Path(row.checkpoint or "")
     if wanted is None or not left.is_file() or file_sha256(left) != wanted:
         if is_exact:
             return [Difference("checkpoint_sha256", wanted, found)], None
@@ -115,14 +115,15 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def _environment(row: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(row: RunRecord) -> dict[str, Any]:
     """Returns name -> value of what a run was computed by, as far as its row says it."""
-    known = {name: row.get(name) for name in ("code_hash", "code_version", "device", "threads")}
-    known["processes"] = row.get("processes", 1)  # of an older row: it was one
-    record = row.get("environment")
+    known = {
+        name: getattr(row, name) for name in ("code_hash", "code_version", "device", "threads")
+    }
+    known["processes"] = row.num_processes
+    record = row.environment
     if record is None:  # an older version
-        versions = row.get("versions") or {}
-        return {**known, **flatten(versions, "packages")}
+        return {**known, **flatten(row.versions or {}, "packages")}
     parts = {key: record.get(key) for key in ("packages", "platform", "numerics", "git")}
     parts["device"] = record.get("device") or {}
     parts["inter_op_threads"] = record["threads"].get("inter_op")

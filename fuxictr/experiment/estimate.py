@@ -6,7 +6,7 @@ import heapq
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -14,11 +14,11 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
 from fuxictr.experiment.cost import MachineRates, ModelCost, count_cost, measure_rates
 from fuxictr.experiment.data_facts import DataFacts, describe_data
-from fuxictr.experiment.results import is_finished
 from fuxictr.experiment.run import device_name
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.zoo import find_folder, load_experiment
 
-Row = dict[str, Any]
+Row = RunRecord
 
 # What a run needs beside model and rows: Python and its libraries, with CUDA's where it has a GPU.
 _PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 2_500_000_000}
@@ -87,7 +87,7 @@ def estimate_runs(
         device: where they will run.
         rates: of the device; null = they are measured, where they are needed.
     """
-    estimator = _Estimator([row for row in rows if is_finished(row)], device, rates)
+    estimator = _Estimator([row for row in rows if row.is_finished], device, rates)
     return [estimator.estimate(plan.config, plan.model_class) for plan in plans]
 
 

@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fuxictr.errors import DataError
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.files import sync_folder, write_errors
 
 logger = logging.getLogger(__name__)
@@ -22,30 +22,17 @@ logger = logging.getLogger(__name__)
 # What two runs of one expid and seed must share for the one to stand for the other.
 IDENTITY = ("config_hash", "data_hash", "code_hash")
 
-# Lines that are warned of one by one.
-_SHOWN = 10
-# The keys that readers of rows count on, and their types; show.py checks those of its own.
-_NEEDED = {"expid": str, "dataset_id": str, "seed": int}
-_WHERE_PRESENT: dict[str, Any] = {
-    **dict.fromkeys(("model", "variant", "run_id", "time", "config_hash"), str),
-    **dict.fromkeys(("checkpoint", "checkpoint_sha256"), str),
-    **dict.fromkeys(("data_hash", "code_hash", "code_version", "device"), str),
-    **dict.fromkeys(("valid", "test", "rows", "versions", "config"), dict),
-    **dict.fromkeys(("history", "collapse"), list),
-    **dict.fromkeys(("seconds", "train_seconds", "train_rows_per_second"), (int, float)),
-    **dict.fromkeys(("parameters", "epochs", "jobs", "processes"), int),
-    **dict.fromkeys(("peak_memory_bytes", "peak_gpu_bytes"), int),
-}
+_SHOWN = 10  # lines that are warned of one by one
 
 
-def append_result(path: str | Path, row: dict[str, Any]) -> None:
+def append_result(path: str | Path, row: RunRecord) -> None:
     """Appends one row; several processes may append to one file at once.
 
     Raises:
         DiskFullError: the disk takes no more.
         WriteError: the file cannot be written.
     """
-    append_line(path, json.dumps(row, sort_keys=False))
+    append_line(path, json.dumps(row.to_json()))
 
 
 def append_line(path: str | Path, line: str) -> None:
@@ -86,7 +73,7 @@ def check_appendable(path: str | Path) -> None:
             pass
 
 
-def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, Any]]:
+def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
     """Returns all rows in the order of writing.
 
     A line that a killed process left torn, or that is no row of results, is skipped with a warning.
@@ -108,14 +95,11 @@ def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, A
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
-            _check_row(row)
+            rows.append(RunRecord.from_json(json.loads(line.decode("utf-8"))))
         except (ValueError, RecursionError) as error:
             is_torn = isinstance(error, json.JSONDecodeError)
             reason = "is torn" if is_torn else f"is no row of results ({error})"
             skipped.append(f"line {number} {reason} and was skipped")
-        else:
-            rows.append(row)
     for text in skipped[:_SHOWN]:
         _warn_once(path, text)
     if len(skipped) > _SHOWN:
@@ -123,19 +107,10 @@ def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, A
     return rows
 
 
-def is_finished(row: Mapping[str, Any]) -> bool:
-    """Returns whether the row is of a run that came to its end, not of one that failed."""
-    return "failed" not in row
-
-
-def last_failures(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> dict[int, str]:
+def last_failures(rows: Iterable[RunRecord], expid: str, dataset_id: str) -> dict[int, str]:
     """Returns seed -> reason, for the seeds whose newest row is of a failed run."""
-    newest = {row["seed"]: row for row in _of(rows, expid, dataset_id)}
-    return {seed: row["failed"] for seed, row in newest.items() if not is_finished(row)}
-
-
-def _of(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> Iterable[dict[str, Any]]:
-    return (r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id)
+    newest = {r.seed: r for r in rows if (r.expid, r.dataset_id) == (expid, dataset_id)}
+    return {seed: row.failed for seed, row in newest.items() if row.failed is not None}
 
 
 @functools.lru_cache(maxsize=256)
@@ -166,28 +141,3 @@ def _read_lines(path: Path) -> list[bytes]:
     except OSError as error:
         raise DataError(f"{path}: not readable ({error.strerror or error})") from error
     return content.split(b"\n")
-
-
-def _check_row(row: object) -> None:
-    """Raises ValueError where a line of the store is none that its readers can use."""
-    if not isinstance(row, dict):
-        raise ValueError(f"found {type(row).__name__}, expected an object")
-    needed = _NEEDED if is_finished(row) else {**_NEEDED, "failed": str}
-    for key in needed:
-        if row.get(key) is None:
-            raise ValueError(f"'{key}' is missing")
-    for key, kinds in {**needed, **_WHERE_PRESENT}.items():
-        value = row.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
-            raise ValueError(f"'{key}' is {type(value).__name__}")
-    for key in ("valid", "test", "rows"):
-        numbers = (row.get(key) or {}).values()
-        if not all(number is None or isinstance(number, int | float) for number in numbers):
-            raise ValueError(f"'{key}' holds what is no number")
-    keys = (row.get("config") or {}).get("keys") or {}
-    if not isinstance(keys, dict) or not all(isinstance(found, dict) for found in keys.values()):
-        raise ValueError("'config.keys' holds what is no key and value")
-    for key in ("history", "collapse"):
-        for entry in row.get(key) or []:
-            if not isinstance(entry, dict) or "epoch" not in entry or "variant" not in row:
-                raise ValueError(f"'{key}' without 'variant', or with an entry without 'epoch'")

@@ -17,6 +17,7 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, ConfigError, Interrupted
 from fuxictr.experiment.launching import first_says, going_on
 from fuxictr.experiment.recorded_config import plain
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.signals import StopRequest, stop_requests
 from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.resume import StateFiles, StateSaver
@@ -33,7 +34,7 @@ def state_files(config: ExperimentConfig) -> StateFiles:
     return StateFiles(config.output_stem, config.checkpoint_path)
 
 
-def what_is_trained(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, Any]:
+def what_is_trained(config: ExperimentConfig, row: RunRecord) -> dict[str, Any]:
     """Returns all that a run that goes on must share with the one that was interrupted.
 
     Args:
@@ -42,7 +43,7 @@ def what_is_trained(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, 
     """
     params = {**config.hashed_params(), "analyze_every": config.run.analyze_every}
     keys = {f"key '{name}'": plain(value) for name, value in params.items()}
-    return {"seed": row["seed"], **keys, "data": row["data_hash"], "code": row["code_hash"]}
+    return {"seed": row.seed, **keys, "data": row.data_hash, "code": row.code_hash}
 
 
 class RunLife:

@@ -10,6 +10,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fuxictr.experiment.monitoring import collapse_points, make_callbacks
 from fuxictr.experiment.results import IDENTITY, append_line, append_result
 from fuxictr.experiment.resuming import RunLife, state_files, what_is_trained
 from fuxictr.experiment.run_files import csv_line, find_row, own_files
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.zoo import ROOT
 from fuxictr.features import FeatureMap
 from fuxictr.files import file_sha256
@@ -64,7 +66,7 @@ def run_experiment(
     run_id: str | None = None,
     jobs: int = 1,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Trains and evaluates one expid, and records what came out.
 
     Two processes never train into the same files: the second one waits for the first. Those that
@@ -103,59 +105,63 @@ def run_experiment(
             else:
                 set_rank_logger(ranks.rank)
         encoded = _prepare(ranks, config, rebuild)
-        row["data_hash"] = encoded.data_hash
-        row["encoded"] = {name: str(path) for name, path in encoded.paths.items()}
-        row["environment"]["device"] = device_record(device)
-        same = {"seed": row["seed"], **{name: row[name] for name in IDENTITY}}
+        row = replace(
+            row,
+            data_hash=encoded.data_hash,
+            encoded={name: str(path) for name, path in encoded.paths.items()},
+            environment={**(row.environment or {}), "device": device_record(device)},
+        )
+        same = {name: getattr(row, name) for name in ("seed", *IDENTITY)}
         check_same(ranks, {**same, "torch": str(torch.__version__), "device": device.type})
         files = state_files(config)
         resume = resume or was_restarted()
 
         def find() -> dict[str, Any] | None:
             found = find_row(config, row, results_file, skip_finished, resume)
-            if found is not None:
-                logger.info("Already in %s, run on %s", results_file, found["time"])
-                _say_metrics(found)
-                files.remove()
-            return found
+            if found is None:
+                return None
+            logger.info("Already in %s, run on %s", results_file, found.time)
+            _say_metrics(found)
+            files.remove()
+            return found.to_json()
 
         found = first_says(ranks, find)
         if found is not None:
-            return found
+            return RunRecord.from_json(found)
         devices = describe_devices(ranks.gather_texts(device_name(device)))
         life = RunLife(what_is_trained(config, row), devices, start, run_id)
         state = life.find_state(files, skip_finished or was_restarted()) if resume else None
-        row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
-        row |= {"processes": ranks.size, "device": devices}
+        row = replace(row, run_id=life.run_id, jobs=jobs, resumes=life.resumes)
+        row = replace(row, processes=ranks.size, device=devices)
         note = make_note(config, model_class, row, encoded.encoders_hash)
         note["model_hash"] = model_hash(model_class)
-        row |= _train(config, model_class, device, encoded, note, life, state)
-        row["seconds"] = round(life.total_seconds(), 3)
+        trained = _train(config, model_class, device, encoded, note, life, state)
+        row = replace(row, **trained, seconds=round(life.total_seconds(), 3))
 
         def record() -> dict[str, Any]:
-            row["checkpoint"] = str(config.checkpoint_path)
-            row["checkpoint_sha256"] = file_sha256(config.checkpoint_path)
+            path = config.checkpoint_path
+            left = replace(row, checkpoint=str(path), checkpoint_sha256=file_sha256(path))
             if results_file is not None:
-                append_result(results_file, row)
+                append_result(results_file, left)
             if csv_file is not None:
-                append_line(csv_file, csv_line(config, row))
+                append_line(csv_file, csv_line(config, left))
             files.remove()
-            return row
+            return left.to_json()
 
-        return first_says(ranks, record)
+        return RunRecord.from_json(first_says(ranks, record))
 
 
-def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
-    """Returns how a row of results begins: what is run, without what comes of it."""
-    return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": config.run.model,
-        "variant": config.variant,
-        "seed": config.train.seed,
-        **run_key(config, model_class),
-        "code_version": code_version(),
-        "environment": environment_record(),
-    }
+def identity(config: ExperimentConfig, model_class: type) -> RunRecord:
+    """Returns the row of results of a run that begins: what is run, without what comes of it."""
+    return RunRecord(
+        **vars(run_key(config, model_class)),
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        model=config.run.model,
+        variant=config.variant,
+        seed=config.train.seed,
+        code_version=code_version(),
+        environment=environment_record(),
+    )
 
 
 def load_dataset(
@@ -293,12 +299,13 @@ def _make_loader(
     )
 
 
-def _say_metrics(row: dict[str, Any]) -> None:
+def _say_metrics(row: RunRecord) -> None:
     """Logs the metrics of a finished run as the run did."""
     for split, headline in _HEADLINES.items():
-        if row.get(split):
+        metrics = getattr(row, split)
+        if metrics:
             logger.info(headline)
-            logger.info("[Metrics] %s", format_metrics(row[split]))
+            logger.info("[Metrics] %s", format_metrics(metrics))
 
 
 def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict[str, float]:

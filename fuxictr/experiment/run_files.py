@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.experiment.identity import find_finished
 from fuxictr.experiment.launching import starter
 from fuxictr.experiment.results import check_appendable, read_results
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
 from fuxictr.utils import print_to_json, set_logger
@@ -54,11 +54,11 @@ def own_files(
 
 def find_row(
     config: ExperimentConfig,
-    row: dict[str, Any],
+    row: RunRecord,
     results_file: Path | None,
     skip_finished: bool,
     resume: bool,
-) -> dict[str, Any] | None:
+) -> RunRecord | None:
     """Returns the row of the same run where the results store has it, and it is to stand for it.
 
     One that was to be gone on with stands for itself only if its weights are still there.
@@ -72,15 +72,15 @@ def find_row(
     """
     if results_file is None or not (skip_finished or resume):
         return None
-    found = find_finished(read_results(results_file, missing_ok=True), row, row["seed"])
+    found = find_finished(read_results(results_file, missing_ok=True), row, row.seed)
     if found is None or skip_finished:
         return found
     path = config.checkpoint_path
-    is_there = path.is_file() and file_sha256(path) == found.get("checkpoint_sha256")
+    is_there = path.is_file() and file_sha256(path) == found.checkpoint_sha256
     return found if is_there else None
 
 
-def csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
+def csv_line(config: ExperimentConfig, row: RunRecord) -> str:
     """Returns a run's line in FuxiCTR's format.
 
     Args:
@@ -93,7 +93,7 @@ def csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
         f"[exp_id] {config.expid}",
         f"[dataset_id] {config.dataset.dataset_id}",
         "[train] N.A.",
-        f"[val] {format_metrics(row.get('valid', {})) or 'N.A.'}",
-        f"[test] {format_metrics(row.get('test', {})) or 'N.A.'}",
+        f"[val] {format_metrics(row.valid or {}) or 'N.A.'}",
+        f"[test] {format_metrics(row.test or {}) or 'N.A.'}",
     ]
     return ",".join(parts)

@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.checkpoint_config import check_as_trained
 from fuxictr.experiment.identity import has_config, is_run, present_key, run_key, runs_of
 from fuxictr.experiment.recorded_config import changed_keys, config_folder, train_command
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint import read_note
@@ -112,7 +112,7 @@ def recorded_folder(path: Path) -> str | None:
 
 
 def find_trained(
-    backbone: str, expid: str, folder: Path, row: dict[str, Any], keeps_arrays: bool = True
+    backbone: str, expid: str, folder: Path, row: RunRecord, keeps_arrays: bool = True
 ) -> TrainedRun:
     """Returns the run of a row of results, with the checkpoint that it left.
 
@@ -127,9 +127,9 @@ def find_trained(
         CheckpointError: the checkpoint is gone or is another run's, or the config changed since.
     """
     config, model_class = load_experiment(expid, folder)
-    config, seed = _of_run(config, row), row["seed"]
+    config, seed = _of_run(config, row), row.seed
     path = config.checkpoint_path
-    if not has_config(row, run_key(config, model_class, row.get("data_hash"))):
+    if not has_config(row, run_key(config, model_class, row.data_hash)):
         raise CheckpointError(
             f"expid '{expid}': its config has changed since it was trained with seed {seed}"
         )
@@ -137,18 +137,26 @@ def find_trained(
         raise CheckpointError(f"{path}: no such checkpoint")
     digest = file_sha256(path)
     # Rows of older versions do not say which weights they left.
-    if digest != row.get("checkpoint_sha256", digest):
+    if row.checkpoint_sha256 not in (None, digest):
         raise CheckpointError(
             f"{path}: is not what the run of seed {seed} left; it was overwritten"
         )
     check_as_trained(config, model_class, train_command(config, model_class))
-    num_rows = (row.get("rows") or {}).get("valid")
-    hashes = row.get("data_hash"), row.get("code_hash")
-    return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays, seed, *hashes)
+    return TrainedRun(
+        backbone,
+        config,
+        model_class,
+        digest,
+        (row.rows or {}).get("valid"),
+        keeps_arrays,
+        seed,
+        row.data_hash,
+        row.code_hash,
+    )
 
 
 def find_checkpoint(
-    backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[dict[str, Any]]
+    backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[RunRecord]
 ) -> TrainedRun:
     """Returns the run whose weights are there.
 
@@ -178,8 +186,8 @@ def find_checkpoint(
     if not path.is_file():
         return TrainedRun(backbone, config, model_class)
     digest = file_sha256(path)
-    left_by = [row for row in rows if row.get("checkpoint_sha256") == digest]
-    same = [row for row in left_by if row.get("config_hash") == config.config_hash()]
+    left_by = [row for row in rows if row.checkpoint_sha256 == digest]
+    same = [row for row in left_by if row.config_hash == config.config_hash()]
     check_as_trained(config, model_class, train_command(asked, model_class))
     if left_by and not same:
         changed = changed_keys(left_by[-1], config, model_class)
@@ -191,7 +199,7 @@ def find_checkpoint(
             f"{': ' if found else ''}{found}; train again: {train_command(asked, model_class)}"
         )
     present = [row for row in same if is_run(row, key)]
-    known = [*same, *present][-1] if same else read_note(path)
+    known = vars([*same, *present][-1]) if same else read_note(path)
     seed = known.get("seed")
     if is_seed_asked and seed not in (None, asked.train.seed):
         raise CheckpointError(
@@ -213,11 +221,11 @@ def find_checkpoint(
     )
 
 
-def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:
+def _of_run(config: ExperimentConfig, row: RunRecord) -> ExperimentConfig:
     """Returns the config with the seed and the files of a row of results."""
-    checkpoint = Path(row.get("checkpoint") or config.checkpoint_path)
+    checkpoint = Path(row.checkpoint or config.checkpoint_path)
     return replace(
         config,
-        train=replace(config.train, seed=row["seed"]),
+        train=replace(config.train, seed=row.seed),
         run=replace(config.run, model_id=checkpoint.stem),
     )

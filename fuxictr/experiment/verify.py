@@ -26,8 +26,8 @@ from fuxictr.experiment.comparing import (
 from fuxictr.experiment.environment import device_record
 from fuxictr.experiment.launching import describe_devices, first_says, saying_once, speaking
 from fuxictr.experiment.recorded_config import NO_KEY, changed_keys, gpu_option, load_recorded
-from fuxictr.experiment.results import is_finished
 from fuxictr.experiment.run import device_name, identity, run_experiment
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.run_report import aligned, columns
 from fuxictr.preprocess import find_current
 from fuxictr.preprocess.build import find_stale_reason
@@ -38,7 +38,7 @@ from fuxictr.pytorch.torch_utils import get_device
 _MOST_LINES, _MOST_NAMES = 30, 5
 
 
-def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4) -> int:
+def verify(row: RunRecord, gpu: str | None = None, tolerance: float = 1e-4) -> int:
     """Repeats a run in a temporary folder, compares, and prints what it found.
 
     Nothing that the run left is touched, and no data are encoded. Processes that torchrun started
@@ -63,21 +63,20 @@ def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4)
         return _verify(row, device, ranks, tolerance)
 
 
-def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: float) -> int:
+def _verify(row: RunRecord, device: torch.device, ranks: Ranks, tolerance: float) -> int:
     with ranks.together():
-        run = f"{row.get('expid')}, seed {row.get('seed')}, of {row.get('time')}"
-        if not is_finished(row):
-            failed = row["failed"]
-            raise ConfigError(f"{run}: it failed ({failed}); there is nothing to compare with")
+        run = f"{row.expid}, seed {row.seed}, of {row.time}"
+        if not row.is_finished:
+            raise ConfigError(f"{run}: it failed ({row.failed}); there is nothing to compare with")
         config, model_class = load_recorded(row)
         notes = check_config(row, config, model_class)
         check_data(row, config)
     others = environment_differences(row, _surroundings(config, model_class, device))
     if ranks.is_first:
-        print(f"{run}: config {row['config_hash']} and data {row['data_hash']} are the same.")
+        print(f"{run}: config {row.config_hash} and data {row.data_hash} are the same.")
         print("\n".join([*notes, *_environment_lines(others)]), flush=True)
     counted = [d.name for d in others if not d.name.startswith(HARMLESS)]
-    is_exact = not counted and "environment" in row
+    is_exact = not counted and row.environment is not None
     with _repeated(config, model_class, device) as (repeat, weights):
 
         def conclude() -> int:
@@ -89,16 +88,16 @@ def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: 
         return first_says(ranks, conclude)
 
 
-def _gpu_of(row: dict[str, Any]) -> str:
+def _gpu_of(row: RunRecord) -> str:
     """Returns where a run is repeated: on the GPU that it had, or on one of several."""
-    gpu = gpu_option(row)
+    gpu = gpu_option(row.device)
     is_launched = launched_ranks()[1] > 1
     if is_launched:
         return "-1" if gpu == "-1" else "auto"
     return "0" if gpu == "auto" else gpu
 
 
-def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: type) -> list[str]:
+def check_config(row: RunRecord, config: ExperimentConfig, model_class: type) -> list[str]:
     """Checks that a run's config is what it was; returns a line a key that differs all the same.
 
     Those change no number, or are new: a model's default, which no hash of a config covers.
@@ -108,7 +107,7 @@ def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: typ
     """
     changed = changed_keys(row, config, model_class)
     lines = {name: f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()}
-    was, now = row["config_hash"], config.config_hash()
+    was, now = row.config_hash, config.config_hash()
     harmless = config.params().keys() - config.hashed_params().keys()
     others = [name for name in changed if name not in harmless and NO_KEY not in changed[name]]
     if was != now or others:
@@ -124,7 +123,7 @@ def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: typ
     ]
 
 
-def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
+def check_data(row: RunRecord, config: ExperimentConfig) -> None:
     """Checks that a run's encoded data are there and are what they were.
 
     Raises:
@@ -137,19 +136,19 @@ def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
         reason = find_stale_reason(dataset, config.data_dir)
         raise DataError(
             f"dataset '{dataset.dataset_id}': {reason}, so the rows in {folder} cannot be those of "
-            f"the run (data hash {row.get('data_hash')}); --verify encodes none"
+            f"the run (data hash {row.data_hash}); --verify encodes none"
         )
-    if encoded.data_hash != row.get("data_hash"):
+    if encoded.data_hash != row.data_hash:
         raise DataError(
             f"dataset '{dataset.dataset_id}': the encoded rows in {folder} have changed since the "
-            f"run: their data hash was {row.get('data_hash')}, is {encoded.data_hash}"
+            f"run: their data hash was {row.data_hash}, is {encoded.data_hash}"
         )
 
 
 @contextlib.contextmanager
 def _repeated(
     config: ExperimentConfig, model_class: type, device: torch.device
-) -> Iterator[tuple[dict[str, Any], Path]]:
+) -> Iterator[tuple[RunRecord, Path]]:
     """Trains again; yields the row, as JSON gives it back, and the checkpoint."""
     root = logging.getLogger()
     handlers = list(root.handlers)
@@ -166,19 +165,20 @@ def _repeated(
             for handler in [h for h in root.handlers if h not in handlers]:
                 root.removeHandler(handler)
                 handler.close()
-        yield json.loads(json.dumps(row)), own.checkpoint_path
+        as_read = RunRecord.from_json(json.loads(json.dumps(row.to_json())))
+        yield as_read, own.checkpoint_path
 
 
-def _surroundings(
-    config: ExperimentConfig, model_class: type, device: torch.device
-) -> dict[str, Any]:
-    """Returns the keys of a row that say what a run is computed by, of this process."""
-    row = identity(config, model_class)
-    row["environment"]["device"] = device_record(device)
-    ranks = current_ranks()
-    devices = describe_devices(ranks.gather_texts(device_name(device)))
-    threads = torch.get_num_threads()
-    return row | {"device": devices, "threads": threads, "processes": ranks.size}
+def _surroundings(config: ExperimentConfig, model_class: type, device: torch.device) -> RunRecord:
+    """Returns a row that holds what a run is computed by, of this process."""
+    row, ranks = identity(config, model_class), current_ranks()
+    return replace(
+        row,
+        environment={**(row.environment or {}), "device": device_record(device)},
+        device=describe_devices(ranks.gather_texts(device_name(device))),
+        threads=torch.get_num_threads(),
+        processes=ranks.size,
+    )
 
 
 def _environment_lines(others: list[Difference]) -> list[str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fuxictr.analysis.records import RecordMeta, Records
 from fuxictr.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from fuxictr.experiment.identity import PresentKey
+    from fuxictr.experiment.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +38,10 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
         names = (meta.expid, meta.dataset_id)
         own = [row for row in rows if (row.get("expid"), row.get("dataset_id")) == names]
         key = _present_key(meta) if own else None
-        if key is not None and key["config_hash"] != meta.config_hash:
+        if key is not None and key.config_hash != meta.config_hash:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of another config than it has now "
-                f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(root, meta)}"
+                f"(config_hash {meta.config_hash}, now {key.config_hash}); {_again(root, meta)}"
             )
         runs = {row["seed"]: row for row in own} if key is None else runs_of(own, key)
         left = {row["checkpoint_sha256"]: row for row in runs.values() if _names_weights(row)}
@@ -51,7 +55,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
                 logger.warning("%s: its recorded embeddings are of other %s", meta.expid, what)
 
 
-def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
+def _present_key(meta: RecordMeta) -> PresentKey | None:
     """Returns what a run of a recording's expid would be now, None where that is not known."""
     from fuxictr.experiment.identity import present_key
     from fuxictr.experiment.zoo import find_folder, load_experiment
@@ -67,7 +71,7 @@ def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
     return present_key(config, model_class)
 
 
-def _names_weights(row: dict[str, Any]) -> bool:
+def _names_weights(row: RunRecord) -> bool:
     return bool(row.get("checkpoint_sha256"))
 
 
@@ -92,11 +96,11 @@ def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
     return {row["expid"]: analyze_command(row) for row in known}
 
 
-def _finished_rows(root: str | Path) -> tuple[Path, list[dict[str, Any]]]:
-    from fuxictr.experiment.results import is_finished, read_results
+def _finished_rows(root: str | Path) -> tuple[Path, list[RunRecord]]:
+    from fuxictr.experiment.results import read_results
 
     path = Path(root) / "results" / "results.jsonl"
-    return path, [row for row in read_results(path, missing_ok=True) if is_finished(row)]
+    return path, [row for row in read_results(path, missing_ok=True) if row.is_finished]
 
 
 def check_one_sample(records: Sequence[Records]) -> None:

@@ -28,7 +28,7 @@ from fuxictr.plotting.style import (
     save_numbers,
 )
 
-Row = Mapping[str, Any]
+Row = Any  # a RunRecord
 
 
 @dataclass(frozen=True)

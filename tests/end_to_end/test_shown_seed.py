@@ -40,11 +40,11 @@ def find(zoo, train):
             assert status == 0, stderr
         rows = read_results(run.RESULTS)
         for row in rows:
-            if (row["expid"], row["seed"]) in lost:
-                Path(row["checkpoint"]).unlink()
+            if (row.expid, row.seed) in lost:
+                Path(row.checkpoint).unlink()
         sides = []
         for expid in ("mine", "mine_gen"):
-            own = {row["seed"]: row for row in rows if row["expid"] == expid}
+            own = {row.seed: row for row in rows if row.expid == expid}
             sides.append(Side(expid, tuple(sorted(own)), own, {}))
         places = [(side.expid, zoo.path.parent) for side in sides]
         found = analyses._find_runs("DeepFM", places, sides, rows)

@@ -6,6 +6,7 @@ from fuxictr.errors import DataError
 from fuxictr.experiment import zoo
 from fuxictr.experiment.recorded_config import config_record, load_recorded
 from fuxictr.experiment.run import load_dataset
+from fuxictr.experiment.run_record import RunRecord
 
 MODELS = "Base: {model_root: ./checkpoints/}\ne: {model: FM, dataset_id: clicks}\n"
 DATASETS = """
@@ -57,7 +58,8 @@ def test_what_relative_paths_of_a_config_folder_resolve_against(
     with pytest.raises(DataError) as error:
         load_dataset(config)
     assert str(error.value).startswith(f"{repository / base / 'train.csv'}: no such file")
-    row = {"expid": "e", "seed": 3, "config": config_record(config, model_class)}
+    record = config_record(config, model_class)
+    row = RunRecord(expid="e", dataset_id="d", seed=3, config=record)
     again, _ = load_recorded(row)  # as show, --verify and sweeps do
     assert (again.run_dir, again.data_dir) == (config.run_dir, config.data_dir)
 

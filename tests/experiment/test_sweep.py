@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from fuxictr.experiment.identity import PresentData, find_finished, runs_of
 from fuxictr.experiment.reproduction import _slots, _slots_of
 from fuxictr.experiment.results import last_failures
 from fuxictr.experiment.run import code_hash, identity
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.sweep import reasons, runner
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones, unique_runs
 from fuxictr.experiment.sweep.progress import expected_seconds
@@ -161,9 +163,9 @@ def test_processes_of_a_run_share_the_cores(monkeypatch, tmp_path):
     assert threads("-1,-1") == "3"
 
 
-def rows_of(run, **changes) -> dict:
-    done = {"valid": {}, "test": {"AUC": 0.5}, "seconds": 3.0}
-    return identity(run.config, run.model_class) | {"data_hash": "d"} | done | changes
+def row_of(run, **changes) -> RunRecord:
+    done = {"data_hash": "d", "valid": {}, "test": {"AUC": 0.5}, "seconds": 3.0}
+    return replace(identity(run.config, run.model_class), **(done | changes))
 
 
 @pytest.fixture
@@ -177,54 +179,54 @@ def encoded(monkeypatch):
 
 
 def test_a_run_with_the_same_config_data_and_code_is_finished(run, encoded):
-    assert runner.unfinished([run], [rows_of(run)]) == []
+    assert runner.unfinished([run], [row_of(run)]) == []
 
 
 @pytest.mark.parametrize("key", ["config_hash", "data_hash", "code_hash", "expid", "seed"])
 def test_a_run_that_differs_is_not_finished(run, encoded, key):
-    assert runner.unfinished([run], [rows_of(run, **{key: "other"})]) == [run]
+    assert runner.unfinished([run], [row_of(run, **{key: "other"})]) == [run]
 
 
 def test_a_failed_run_is_not_finished(run, encoded):
-    assert runner.unfinished([run], [rows_of(run, failed="why")]) == [run]
-    assert runner.unfinished([run], [rows_of(run), rows_of(run, failed="why")]) == []
+    assert runner.unfinished([run], [row_of(run, failed="why")]) == [run]
+    assert runner.unfinished([run], [row_of(run), row_of(run, failed="why")]) == []
 
 
 def test_data_that_would_be_encoded_anew_finish_nothing(run, monkeypatch):
     monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
-    assert runner.unfinished([run], [rows_of(run)]) == [run]
+    assert runner.unfinished([run], [row_of(run)]) == [run]
 
 
 def test_runs_share_config_data_and_code(run):
-    key = rows_of(run)
+    key = row_of(run)
     rows = [
-        rows_of(run, seed=1, code_hash="old"),
-        rows_of(run, seed=2, test={"AUC": 0.6}),
-        rows_of(run, seed=2, test={"AUC": 0.7}),
-        rows_of(run, seed=3, failed="why"),
+        row_of(run, seed=1, code_hash="old"),
+        row_of(run, seed=2, test={"AUC": 0.6}),
+        row_of(run, seed=2, test={"AUC": 0.7}),
+        row_of(run, seed=3, failed="why"),
     ]
     found = runs_of(rows, key)
-    assert {seed: row["test"]["AUC"] for seed, row in found.items()} == {2: 0.7}
-    assert runs_of(rows, key, [1])[1]["code_hash"] == "old"
+    assert {seed: row.test["AUC"] for seed, row in found.items()} == {2: 0.7}
+    assert runs_of(rows, key, [1])[1].code_hash == "old"
     assert last_failures(rows, "FM_demo", "demo_x1") == {3: "why"}
-    assert last_failures([*rows, rows_of(run, seed=3)], "FM_demo", "demo_x1") == {}
+    assert last_failures([*rows, row_of(run, seed=3)], "FM_demo", "demo_x1") == {}
 
 
 def test_a_finished_run_is_found_whatever_its_data_where_they_are_not_known(run):
-    row = rows_of(run)
-    assert find_finished([row], row | {"data_hash": None}, row["seed"]) is row
-    assert find_finished([row], row | {"data_hash": "e"}, row["seed"]) is None
+    row = row_of(run)
+    assert find_finished([row], replace(row, data_hash=None), row.seed) is row
+    assert find_finished([row], replace(row, data_hash="e"), row.seed) is None
 
 
 def test_the_time_left_is_that_of_finished_runs():
     dis, gen = plan_backbones(["FM"], "demo", ["dis", "gen"], "1")
     assert expected_seconds([dis, gen], []) is None
-    rows = [rows_of(dis, seconds=s) for s in (1.0, 2.0, 9.0)] + [rows_of(dis, failed="x")]
+    rows = [row_of(dis, seconds=s) for s in (1.0, 2.0, 9.0)] + [row_of(dis, failed="x")]
     assert expected_seconds([dis], rows) == 2.0
     assert expected_seconds([dis, gen], rows) == 4.0
-    assert expected_seconds([dis, gen], [*rows, rows_of(gen, seconds=30.0)]) == 32.0
+    assert expected_seconds([dis, gen], [*rows, row_of(gen, seconds=30.0)]) == 32.0
     assert expected_seconds([dis], rows, num_processes=2) is None
-    rows.append(rows_of(dis, seconds=1.5, processes=2))
+    rows.append(row_of(dis, seconds=1.5, processes=2))
     assert expected_seconds([dis], rows, num_processes=2) == 1.5
     assert expected_seconds([dis], rows) == 2.0
 

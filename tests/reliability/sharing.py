@@ -29,7 +29,8 @@ def obey(order: dict[str, Any], folder: Path, results: Path) -> dict[str, Any]:
     if "build" in order or "hang" in order:
         return {"data_hash": load_dataset(config, rebuild=True).data_hash}
     csv_file, skip = folder / "lines.csv", order.get("skip_finished", False)
-    return run_experiment(config, kind, torch.device("cpu"), csv_file, results, skip_finished=skip)
+    device = torch.device("cpu")
+    return run_experiment(config, kind, device, csv_file, results, skip_finished=skip).to_json()
 
 
 def hang(*args: Any) -> None:

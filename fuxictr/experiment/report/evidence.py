@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
 from fuxictr.experiment.ablation import GROUPS, find_arms
 from fuxictr.experiment.recordings import load_numbers, make_recordings
-from fuxictr.experiment.results import is_finished
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.tables.comparisons import (
     ArmResult,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fuxictr.analysis.fields import FieldSummary
     from fuxictr.analysis.summary import RunSummary
 
-Rows = Sequence[dict[str, Any]]
+Rows = Sequence[RunRecord]
 RunKey = tuple[str, int]  # expid and seed
 
 
@@ -112,7 +112,7 @@ def find_backbones(rows: Rows, dataset: str, models: Sequence[str]) -> tuple[lis
         DataError: no run is finished; names the command that makes them.
     """
     names = backbones(dataset) if list(models) == ["all"] else list(models)
-    if not with_rows([row for row in rows if is_finished(row)], names, dataset):
+    if not with_rows([row for row in rows if row.is_finished], names, dataset):
         raise DataError(
             f"no finished run on {registry.dataset_id_of(dataset)} to report; train first: "
             f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
@@ -188,9 +188,9 @@ def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = Fal
             advance(1)
 
 
-def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, Any]]]:
+def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, RunRecord]]:
     """Returns backbone, model folder and row of each run to record; sets the seeds shown."""
-    wanted: dict[RunKey, tuple[str, Path, dict[str, Any]]] = {}
+    wanted: dict[RunKey, tuple[str, Path, RunRecord]] = {}
 
     def add(backbone: str, folder: Path, side: Side, seeds: Sequence[int], shown: int) -> None:
         evidence.shown[side.expid] = shown

@@ -239,8 +239,8 @@ def _best_epochs(side: Side) -> list[int]:
 def _changes(evidence: Evidence, comparison: Comparison) -> dict[str, tuple[float, float]]:
     changes = {}
     for variant, side in (("DIS", comparison.dis), ("GEN", comparison.gen)):
-        run = side.runs.get(evidence.shown.get(side.expid, -1), {})
-        curve = run.get("collapse") or []
+        run = side.runs.get(evidence.shown.get(side.expid, -1))
+        curve = (run.collapse if run is not None else None) or []
         if curve:
             changes[variant] = (curve[0]["rankme"], curve[-1]["rankme"])
     return changes

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
-from fuxictr.experiment.results import is_finished
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.metrics import format_metrics
 
@@ -54,7 +53,7 @@ class SweepProgress:
         self._bar.close()
 
     def begin(
-        self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: list[dict[str, Any]]
+        self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: Sequence[RunRecord]
     ) -> None:
         """Says that a run begins.
 
@@ -73,20 +72,20 @@ class SweepProgress:
             self._bar.write(f"\n=== Run {self.num_begun}/{self.num_runs}: {title}{left_text} ===")
         self._show(title)
 
-    def end(self, run: PlannedRun, row: dict[str, Any]) -> None:
+    def end(self, run: PlannedRun, row: RunRecord) -> None:
         """Says what came of a run: its row, or that of its failure."""
         self.num_ended += 1
         name = f"{run.expid}, seed {run.seed}"
-        if is_finished(row):
+        if row.is_finished:
             text = (
-                f"{name}: test {format_metrics(row.get('test', {})) or 'N.A.'} - "
-                f"{row['epochs']} epochs, {row['train_rows_per_second']:,.0f} rows/s, "
-                f"{_span(row['seconds'])}"
+                f"{name}: test {format_metrics(row.test or {}) or 'N.A.'} - "
+                f"{row.epochs} epochs, {row.train_rows_per_second:,.0f} rows/s, "
+                f"{_span(row.seconds or 0)}"
             )
         else:
             self.num_failed += 1
-            text = f"{name}: FAILED: {row['failed']}"
-        if not (self._bar.disable and is_finished(row)):
+            text = f"{name}: FAILED: {row.failed}"
+        if not (self._bar.disable and row.is_finished):
             self._bar.write(text)
         self._bar.update()
         self._show("")
@@ -106,7 +105,7 @@ def device_text(gpu: str) -> str:
 
 
 def expected_seconds(
-    runs: Sequence[PlannedRun], rows: list[dict[str, Any]], num_processes: int = 1
+    runs: Sequence[PlannedRun], rows: Sequence[RunRecord], num_processes: int = 1
 ) -> float | None:
     """Returns how long runs take one after the other, or None where nothing is known.
 
@@ -120,10 +119,9 @@ def expected_seconds(
     by_expid: dict[tuple[str, str], list[float]] = {}
     by_dataset: dict[str, list[float]] = {}
     for row in rows:
-        is_alike = is_finished(row) and row.get("processes", 1) == num_processes
-        if is_alike and row.get("seconds"):
-            by_expid.setdefault((row["expid"], row["dataset_id"]), []).append(row["seconds"])
-            by_dataset.setdefault(row["dataset_id"], []).append(row["seconds"])
+        if row.is_finished and row.num_processes == num_processes and row.seconds:
+            by_expid.setdefault((row.expid, row.dataset_id), []).append(row.seconds)
+            by_dataset.setdefault(row.dataset_id, []).append(row.seconds)
     total = 0.0
     for run in runs:
         dataset_id = run.config.dataset.dataset_id

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
@@ -13,6 +12,7 @@ from fuxictr.errors import DataError, run_cli
 from fuxictr.experiment.ablation import find_arms, parse_groups
 from fuxictr.experiment.options import parse_models, parse_names
 from fuxictr.experiment.results import read_results
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.tables import (
     Comparison,
     ablation_markdown,
@@ -105,11 +105,9 @@ def _run(args: argparse.Namespace) -> None:
     print("\n".join([*texts, f"Tables: {', '.join(folders)}"]))
 
 
-def _datasets_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _datasets_of(rows: Sequence[RunRecord]) -> list[str]:
     """Returns the datasets with runs of the backbones, as --dataset, in the order of the rows."""
-    names = [
-        registry.alias_of(name) for name in dict.fromkeys(r.get("dataset_id", "") for r in rows)
-    ]
+    names = [registry.alias_of(name) for name in dict.fromkeys(row.dataset_id for row in rows)]
     return [name for name in names if with_rows(rows, backbones(name), name)]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.ablation import ablated_backbones, find_arms
 from fuxictr.experiment.options import parse_seeds
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.zoo import load_experiment, select_expids
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[RunRecord]
 
 
 def with_rows(rows: Rows, names: Sequence[str], dataset: str) -> list[str]:
@@ -40,6 +40,6 @@ def own_seeds(text: str, backbone: str, dataset: str) -> list[int]:
     return parse_seeds(text, config.train.seed)
 
 
-def _expids_of(rows: Rows, dataset: str) -> set[Any]:
+def _expids_of(rows: Rows, dataset: str) -> set[str]:
     dataset_id = registry.dataset_id_of(dataset)
-    return {row.get("expid") for row in rows if row.get("dataset_id") == dataset_id}
+    return {row.expid for row in rows if row.dataset_id == dataset_id}

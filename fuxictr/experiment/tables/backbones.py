@@ -116,7 +116,7 @@ def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> dict[str, f
     if not registry.is_prepared(ROOT, raw):
         return None
     sides = [side for side in _sides(comparisons) if side.runs]
-    hashes = {run.get("data_hash") for side in sides for run in side.runs.values()}
+    hashes = {run.data_hash for side in sides for run in side.runs.values()}
     if hashes and hashes != {_current_data_hash(comparisons[0].backbone, dataset)}:
         return None
     return load_bayes_ceiling(registry.raw_dir(ROOT, raw))

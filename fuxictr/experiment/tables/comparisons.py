@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.ablation import Arm
 from fuxictr.experiment.identity import PresentData
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
 from fuxictr.experiment.zoo import select_expids
@@ -133,7 +133,7 @@ class ArmResult:
 
 
 def compare_backbones(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     backbones: Sequence[str],
     dataset: str,
     seeds: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -168,7 +168,7 @@ def compare_backbones(
 
 
 def ablation_results(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     arms: Sequence[Arm],
     dataset_id: str,
     seeds: Sequence[int] | None = None,

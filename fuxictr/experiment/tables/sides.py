@@ -14,8 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuxictr.experiment.identity import PresentData, has_config, outdated, present_key, runs_of
-from fuxictr.experiment.results import is_finished, last_failures
+from fuxictr.experiment.identity import (
+    PresentData,
+    PresentKey,
+    has_config,
+    outdated,
+    present_key,
+    runs_of,
+)
+from fuxictr.experiment.results import last_failures
+from fuxictr.experiment.run_record import RunRecord
 from fuxictr.experiment.tables.statistics import mean, sample_std
 from fuxictr.experiment.zoo import load_experiment
 
@@ -40,7 +48,7 @@ class Side:
 
     expid: str
     seeds: tuple[int, ...]
-    runs: dict[int, dict[str, Any]]
+    runs: dict[int, RunRecord]
     missing: dict[int, str]
     failed_since: dict[int, str] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
@@ -64,8 +72,9 @@ class Side:
         """Returns the test metric of each seed, in the order of the seeds; [] unless complete."""
         if not self.is_complete:
             return []
-        values = [self.runs[seed]["test"].get(metric) for seed in self.seeds]
-        return [] if None in values else values
+        values = [(self.runs[seed].test or {}).get(metric) for seed in self.seeds]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else []
 
     def mean(self, metric: str) -> float | None:
         """Returns the mean of a test metric over the seeds, None unless all seeds have it."""
@@ -110,14 +119,13 @@ class Side:
         """
         names = set()
         for run in self.runs.values():
-            name = re.sub(r"^cuda:\d+", "cuda", str(run.get("device", "unknown")))
-            jobs = run.get("jobs", 1)
-            names.add(name if jobs == 1 else f"{name}, {jobs} runs at a time")
+            name = re.sub(r"^cuda:\d+", "cuda", run.device or "unknown")
+            names.add(name if run.jobs in (None, 1) else f"{name}, {run.jobs} runs at a time")
         return sorted(names)
 
     def shared(self, key: str) -> Any:
         """Returns the value that all its runs have at a key; None where they differ."""
-        values = [run.get(key) for run in self.runs.values()]
+        values = [getattr(run, key) for run in self.runs.values()]
         return values[0] if values and all(value == values[0] for value in values) else None
 
     def notes(self, name: str) -> list[str]:
@@ -141,7 +149,7 @@ class Side:
         return [f"{name}: {'; '.join(parts)}"] if parts else []
 
     def _median(self, key: str) -> float | None:
-        values = [run.get(key) for run in self.runs.values()]
+        values = [getattr(run, key) for run in self.runs.values()]
         if not self.is_complete or None in values:
             return None
         return medians.median(values)  # type: ignore[type-var]
@@ -161,9 +169,9 @@ class Found:
 
     expid: str
     dataset_id: str
-    rows: list[dict[str, Any]]
+    rows: list[RunRecord]
     ran: set[int]
-    key: dict[str, Any] | None = None
+    key: PresentKey | None = None
 
     @property
     def seeds(self) -> set[int]:
@@ -173,7 +181,7 @@ class Found:
     @property
     def tried(self) -> set[int]:
         """The seeds that were run with its config, or failed."""
-        return {row["seed"] for row in self.rows}
+        return {row.seed for row in self.rows}
 
     @property
     def failures(self) -> dict[int, str]:
@@ -193,8 +201,9 @@ class Found:
         reasons |= {seed: f"failed: {_one_line(why)}" for seed, why in self.failures.items()}
         missing = {seed: reasons.get(seed, "not run") for seed in wanted if seed not in found}
         for seed, run in found.items():
-            wrong = [f"{m} is {v}" for m, v in run.get("test", {}).items() if not math.isfinite(v)]
-            if wrong or "test" not in run:
+            test = run.test or {}
+            wrong = [f"{metric} is {v}" for metric, v in test.items() if not math.isfinite(v)]
+            if wrong or run.test is None:
                 missing[seed] = f"failed: test {', '.join(wrong) or 'metrics are missing'}"
         runs = {seed: run for seed, run in found.items() if seed not in missing}
         since = {seed: reasons[seed] for seed in runs if seed in reasons}
@@ -202,29 +211,29 @@ class Found:
         missing = dict(sorted(missing.items()))
         return Side(self.expid, wanted, runs, missing, since, left_out, self._remarks(runs))
 
-    def _runs(self, seeds: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+    def _runs(self, seeds: Iterable[int] | None = None) -> dict[int, RunRecord]:
         if self.key is None:
             return {}
         return runs_of(self.rows, self.key, None if seeds is None else set(seeds))
 
-    def _remarks(self, runs: dict[int, dict[str, Any]]) -> tuple[str, ...]:
+    def _remarks(self, runs: dict[int, RunRecord]) -> tuple[str, ...]:
         """Returns that runs are of other data or code than now, and how they differ in the rest."""
         if self.key is None or not runs:
             return ()
         shown = next(iter(runs.values()))
         found = [f"run with other {what}" for what in outdated(shown, self.key)]
-        data = {row.get("data_hash") for row in self.rows if is_finished(row)}
-        is_known = self.key["data_hash"] is not None or self.key["stale_data"]
+        data = {row.data_hash for row in self.rows if row.is_finished}
+        is_known = self.key.data_hash is not None or self.key.stale_data
         if not is_known and len(data) > 1:
             found.append(
                 f"run on several data, and those at hand are not encoded: data_hash "
-                f"{shown.get('data_hash')}, the newest run's, is shown"
+                f"{shown.data_hash}, the newest run's, is shown"
             )
         return (*found, *_unlike_seeds(runs))
 
 
 def find_runs(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     expid: str,
     folder: Path,
     dataset_id: str,
@@ -242,8 +251,8 @@ def find_runs(
     Raises:
         ConfigError: its config cannot be used.
     """
-    own = [r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id]
-    ran = {row["seed"] for row in own if is_finished(row)}
+    own = [row for row in rows if (row.expid, row.dataset_id) == (expid, dataset_id)]
+    ran = {row.seed for row in own if row.is_finished}
     if not own:
         return Found(expid, dataset_id, [], ran)
     # The config is checked against the model's signature, so this imports torch.
@@ -286,15 +295,15 @@ def unlike_runs(first: Side, second: Side) -> list[str]:
 
 
 # What else the last digits of a run depend on -> how a row tells it.
-_SURROUNDINGS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "torch": lambda row: (row.get("versions") or {}).get("torch"),
-    "threads": lambda row: row.get("threads"),
-    "processes": lambda row: row.get("processes", 1),
-    "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.get("device"))),
+_SURROUNDINGS: dict[str, Callable[[RunRecord], Any]] = {
+    "torch": lambda row: (row.versions or {}).get("torch"),
+    "threads": lambda row: row.threads,
+    "processes": lambda row: row.num_processes,
+    "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.device)),
 }
 
 
-def _unlike_seeds(runs: dict[int, dict[str, Any]]) -> list[str]:
+def _unlike_seeds(runs: dict[int, RunRecord]) -> list[str]:
     """Returns ``seeds ran with unlike torch: 2.4.0 (seed 1), 2.13.0 (seed 2)`` and the like."""
     notes = []
     for name, read in _SURROUNDINGS.items():

@@ -134,7 +134,7 @@ def describe_runs(sides: Sequence[Side], dataset: str, name_expids: bool = False
         name_expids: whether to name the expids, which stand for the configs.
     """
     text = registry.dataset_id_of(dataset)
-    rows = [run.get("rows") for side in sides for run in side.runs.values()]
+    rows = [run.rows for side in sides for run in side.runs.values()]
     if rows and rows[0] and all(found == rows[0] for found in rows):
         text += f" ({', '.join(f'{n:,} {split}' for split, n in rows[0].items())} rows)"
     groups: dict[str, list[str]] = {}
