@@ -206,7 +206,7 @@ class Change:
 
     def __str__(self) -> str:
         where = f" ({self.origin})" if self.origin else ""
-        return f"key '{self.name}': was {_short(self.was)}, is {_short(self.now)}{where}"
+        return f"key '{self.name}': was {short(self.was)}, is {short(self.now)}{where}"
 
 
 def forward_changes(
@@ -296,6 +296,7 @@ def _listed(changes: Iterable[Change]) -> str:
     return "; ".join(map(str, changes))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Returns a value for a message, cut off if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."

@@ -33,7 +33,7 @@ def main(zoo_dir: str | Path, argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run, to the same result; starts where there is none",
+        help="resume an interrupted run, to the same result; starts a new one if there is none",
     )
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
     parser.add_argument(
@@ -80,32 +80,33 @@ def _end(status: Any) -> NoReturn:
 
 
 def _run(args: argparse.Namespace, zoo_dir: Path) -> None:
-    from fuxictr.experiment.launching import saying_once, silent_unless, speaking
-    from fuxictr.experiment.run import RESULTS, run_experiment
+    from fuxictr.experiment.launching import (
+        mute_warnings_unless,
+        report_errors_once,
+        report_errors_once_per_machine,
+    )
+    from fuxictr.experiment.run import RESULTS, RunOptions, run_experiment
     from fuxictr.experiment.zoo import find_config_dir, load_experiment
     from fuxictr.pytorch.ranks import joined
     from fuxictr.pytorch.torch_utils import get_device
     from fuxictr.utils import keep_early_warnings
 
-    with saying_once():
+    with report_errors_once_per_machine():
         device = get_device(args.gpu)
-    with speaking(), joined(device) as ranks:
-        with ranks.together(), silent_unless(ranks.is_first):
+    with report_errors_once(), joined(device) as ranks:
+        with ranks.raise_on_any_rank(), mute_warnings_unless(ranks.is_first):
             keep_early_warnings()
             config, model_class = load_experiment(
                 args.expid, zoo_dir, args.config, args.set, args.seed
             )
             folder = find_config_dir(args.config, zoo_dir)
-        csv_file = zoo_dir / f"{folder.name}.csv"
-        run_experiment(
-            config,
-            model_class,
-            device,
-            csv_file,
-            args.results or RESULTS,
-            args.rebuild,
-            args.skip_finished,
-            args.run_id,
-            args.jobs,
-            args.resume,
+        options = RunOptions(
+            csv_file=zoo_dir / f"{folder.name}.csv",
+            results_file=args.results or RESULTS,
+            rebuild=args.rebuild,
+            skip_finished=args.skip_finished,
+            resume=args.resume,
+            run_id=args.run_id,
+            jobs=args.jobs,
         )
+        run_experiment(config, model_class, device, options)

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.identity import PresentData, find_finished
-from fuxictr.experiment.launching import launcher
+from fuxictr.experiment.launching import torchrun_command
 from fuxictr.experiment.results import append_result, is_finished, read_results
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
@@ -171,7 +171,7 @@ def run_command(run: PlannedRun, gpu: str) -> list[str]:
     start, gpus = [sys.executable], gpu.split(",")
     if len(gpus) > 1:
         is_cpu = gpus[0] == "-1"
-        start, gpu = launcher(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
+        start, gpu = torchrun_command(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
     command = [*start, str(script), "--expid", run.expid, "--gpu", gpu]
     return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
 
