@@ -1,6 +1,6 @@
-"""``python model_zoo/<Model>/run_expid.py``: trains one expid."""
+"""Where the run_expid.py of a folder made earlier finds its command; new ones: fuxictr.cli.run."""
 
-from __future__ import annotations
+from fuxictr.cli.run import main
 
 import argparse
 import os

@@ -217,6 +217,7 @@ def _find(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     return row
 
+from fuxictr.cli.show import main
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.pytorch.callback import Callback
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
 from fuxictr.pytorch.rank_state import whole_weights
 from fuxictr.pytorch.ranks import current_ranks, exit_now, joined
