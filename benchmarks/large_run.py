@@ -112,8 +112,8 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
     _import_package()
     import torch
 
-    from fuxictr.experiment.run import RunOptions, run_experiment
-    from fuxictr.experiment.zoo import ZOO, load_experiment
+    from fuxictr.experiment.run.run import RunOptions, run_experiment
+    from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
     config, model_class = load_experiment(f"{mode}_{rows}", ZOO / model, Path(work) / "config")
     results = Path(work) / "results.jsonl"

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from fuxictr.errors import DataError
-from fuxictr.pytorch.ranks import RankError, Ranks, StopFlags, current_ranks, exit_now, joined
+from fuxictr.pytorch.distributed.ranks import (
+    RankError,
+    Ranks,
+    StopFlags,
+    current_ranks,
+    exit_now,
+    joined,
+)
 
 
 def check_sums(ranks: Ranks) -> None:

@@ -31,7 +31,7 @@ FIGURES = {
 TRAIN = """
 import torch
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones
-from fuxictr.experiment.run import RESULTS, RunOptions, run_experiment
+from fuxictr.experiment.run.run import RESULTS, RunOptions, run_experiment
 
 runs = plan_backbones(["FM", "DCNv2"], "demo", ["dis", "gen"], "5,6")
 arms = plan_ablations(["DCNv2"], "demo", ["activation"], "5,")

@@ -13,9 +13,11 @@ import torch
 
 from fuxictr.analysis.sampling import draw_sample, draw_shared_sample
 from fuxictr.errors import CheckpointError, ConfigError, DataError, Interrupted
-from fuxictr.experiment import launching, resuming, run_report
-from fuxictr.experiment.recorded_config import gpu_option, repeat_command
-from fuxictr.experiment.signals import stop_requests
+from fuxictr.experiment.results.config_record import gpu_option, repeat_command
+from fuxictr.experiment.run import launch as launching
+from fuxictr.experiment.run import resume as resuming
+from fuxictr.experiment.run.signals import stop_requests
+from fuxictr.experiment.verify import describe as run_report
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import (

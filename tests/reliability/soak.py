@@ -22,7 +22,7 @@ import polars as pl
 import torch
 
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.experiment.run import RunOptions, run_experiment
+from fuxictr.experiment.run.run import RunOptions, run_experiment
 from fuxictr.experiment.scoring import score
 from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.pytorch.training.step import NotFiniteError

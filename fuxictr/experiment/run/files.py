@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import ExperimentConfig
-from fuxictr.experiment.identity import find_finished
-from fuxictr.experiment.launching import start_command
-from fuxictr.experiment.results import check_appendable, read_results
+from fuxictr.experiment.results.identity import find_finished
+from fuxictr.experiment.results.store import check_appendable, read_results
+from fuxictr.experiment.run.launch import start_command
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
 from fuxictr.utils import print_to_json, set_logger

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import torch
 
 from fuxictr.errors import FuxiCTRError, Interrupted
-from fuxictr.pytorch.ranks import RankError, Ranks, exit_now, launched_ranks
+from fuxictr.pytorch.distributed.ranks import RankError, Ranks, exit_now, launched_ranks
 
 # The text of ranks.joined in a process that is not the one that failed.
 IS_GONE = "another process of the job is gone"
@@ -69,7 +69,9 @@ def resume_command() -> str:
     if num_machines() > 1:
         return "the same torchrun commands with --resume"
     resume = [] if "--resume" in sys.argv else ["--resume"]
-    return f"{start_command()} {shlex.join([*sys.argv, *resume])}"
+    is_module = sys.argv[0].endswith(os.path.join("fuxictr", "__main__.py"))
+    command = ["-m", "fuxictr"] if is_module else sys.argv[:1]
+    return f"{start_command()} {shlex.join([*command, *sys.argv[1:], *resume])}"
 
 
 def describe_devices(names: Sequence[str]) -> str:

@@ -15,14 +15,14 @@ import torch
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, ConfigError, Interrupted
-from fuxictr.experiment.checkpoint_config import short
-from fuxictr.experiment.launching import resume_command
-from fuxictr.experiment.recorded_config import plain
-from fuxictr.experiment.signals import stop_requests
-from fuxictr.pytorch.ranks import current_ranks
-from fuxictr.pytorch.resume import StateFiles, StateSaver
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.experiment.results.checkpoint_config import short
+from fuxictr.experiment.results.config_record import plain
+from fuxictr.experiment.run.launch import resume_command
+from fuxictr.experiment.run.signals import stop_requests
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
+from fuxictr.pytorch.distributed.ranks import current_ranks
+from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
+from fuxictr.pytorch.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,8 @@ import contextlib
 import logging
 import platform
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,28 +15,30 @@ import torch
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.checkpoint_config import make_note
-from fuxictr.experiment.environment import code_version, device_record, environment_record
-from fuxictr.experiment.identity import run_key
-from fuxictr.experiment.launching import check_same, describe_devices, mute_warnings_unless
-from fuxictr.experiment.memory import PeakMemory
-from fuxictr.experiment.monitoring import collapse_points, make_callbacks
-from fuxictr.experiment.results import IDENTITY, append_line, append_result
-from fuxictr.experiment.resuming import RunSession, resume_identity, state_files
-from fuxictr.experiment.run_files import RunOptions, csv_line, find_row, own_files
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.results.checkpoint_config import make_note
+from fuxictr.experiment.results.code_hash import model_hash
+from fuxictr.experiment.results.environment import code_version, device_record, environment_record
+from fuxictr.experiment.results.identity import run_key
+from fuxictr.experiment.results.store import IDENTITY, append_line, append_result
+from fuxictr.experiment.run.files import RunOptions, csv_line, find_row, own_files
+from fuxictr.experiment.run.launch import check_same, describe_devices, mute_warnings_unless
+from fuxictr.experiment.run.memory import PeakMemory
+from fuxictr.experiment.run.monitors import collapse_points, make_callbacks
+from fuxictr.experiment.run.resume import RunSession, resume_identity, state_files
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.features import FeatureMap
 from fuxictr.files import file_sha256
 from fuxictr.metrics import format_metrics
 from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import RankDataLoader, Share
+from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
 from fuxictr.pytorch.sharding.tables import cutting_tables
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.pytorch.training.trainer import Trainer
 from fuxictr.utils import set_rank_logger
 
 logger = logging.getLogger(__name__)

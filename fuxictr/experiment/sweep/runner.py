@@ -20,9 +20,9 @@ from types import FrameType
 from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.experiment.identity import PresentData, find_finished
-from fuxictr.experiment.launching import torchrun_command
-from fuxictr.experiment.results import append_result, is_finished, read_results
+from fuxictr.experiment.results.identity import PresentData, find_finished
+from fuxictr.experiment.results.store import append_result, is_finished, read_results
+from fuxictr.experiment.run.launch import torchrun_command
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.sweep.reasons import find_reason

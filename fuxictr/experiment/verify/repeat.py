@@ -19,7 +19,11 @@ from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.results.config_record import NO_KEY, changed_keys, gpu_option, load_recorded
 from fuxictr.experiment.results.environment import device_record
 from fuxictr.experiment.results.store import is_finished
-from fuxictr.experiment.run.launch import describe_devices, first_says, saying_once, speaking
+from fuxictr.experiment.run.launch import (
+    describe_devices,
+    report_errors_once,
+    report_errors_once_per_machine,
+)
 from fuxictr.experiment.run.run import device_name, identity, run_experiment
 from fuxictr.experiment.verify.compare import (
     HARMLESS,
@@ -28,16 +32,7 @@ from fuxictr.experiment.verify.compare import (
     differences,
     environment_differences,
 )
-from fuxictr.experiment.environment import device_record
-from fuxictr.experiment.launching import (
-    describe_devices,
-    report_errors_once,
-    report_errors_once_per_machine,
-)
-from fuxictr.experiment.recorded_config import NO_KEY, changed_keys, gpu_option, load_recorded
-from fuxictr.experiment.results import is_finished
-from fuxictr.experiment.run import device_name, identity, run_experiment
-from fuxictr.experiment.run_report import aligned, columns
+from fuxictr.experiment.verify.describe import aligned, columns
 from fuxictr.preprocess import find_current
 from fuxictr.preprocess.dataset.build import find_stale_reason
 from fuxictr.preprocess.dataset.finished import dataset_folder

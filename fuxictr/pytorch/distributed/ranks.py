@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.pytorch.network import choose_interface, set_tcp_timeouts
+from fuxictr.pytorch.distributed.network import choose_interface, set_tcp_timeouts
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, remove_leftovers, write_atomically
-from fuxictr.pytorch.callback import Callback
-from fuxictr.pytorch.checkpoint import note_path
-from fuxictr.pytorch.ranks import StopFlags
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
+from fuxictr.pytorch.checkpoint.weights import note_path
+from fuxictr.pytorch.distributed.ranks import StopFlags
+from fuxictr.pytorch.training.callback import Callback
+from fuxictr.pytorch.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
