@@ -10,7 +10,7 @@ import pytest
 
 from fuxictr.cli import predict
 from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.experiment.run import run
+from fuxictr.experiment.results import checkpoint_config
 from fuxictr.experiment.scoring import open_scorer, score
 
 from .conftest import from_python
@@ -127,7 +127,7 @@ def test_other_code_of_the_model_is_warned_of(trained, caplog, monkeypatch):
     rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
     from_python(trained, rows)
     assert caplog.text.count("WARNING") == 0
-    monkeypatch.setattr(run, "model_hash", lambda model_class: "edited")
+    monkeypatch.setattr(checkpoint_config, "model_hash", lambda model_class: "edited")
     from_python(trained, rows)
     assert caplog.text.count("was trained by other code of the model than") == 1
 

@@ -16,7 +16,6 @@ import torch
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.checkpoint_config import make_note
-from fuxictr.experiment.results.code_hash import model_hash
 from fuxictr.experiment.results.environment import code_version, device_record, environment_record
 from fuxictr.experiment.results.identity import run_key
 from fuxictr.experiment.results.store import IDENTITY, append_line, append_result
@@ -104,7 +103,6 @@ def run_experiment(
         row |= {"run_id": session.run_id, "jobs": options.jobs, "resumes": session.resumes}
         row |= {"processes": ranks.size, "device": devices}
         note = make_note(config, model_class, row, encoded.encoders_hash)
-        note["model_hash"] = model_hash(model_class)
         row |= _train(config, model_class, device, encoded, note, session, state)
         row["seconds"] = round(session.total_seconds(), 3)
         return ranks.from_rank_zero(lambda: _record(config, row, options))
