@@ -27,7 +27,7 @@ def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
 
     Args:
         zoo_dir: folder of run_expid.py; None = the one that --model names.
-        argv: arguments; those of the command line unless given.
+        argv: arguments; None = those of the command line.
     """
     prog = "ge4rec run" if zoo_dir is None else None
     parser = argparse.ArgumentParser(prog, description="Train and evaluate one experiment.")
