@@ -16,7 +16,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError, as_names
 from fuxictr.experiment.results.checkpoint_config import as_trained, load_trained
 from fuxictr.experiment.zoo.models import find_folder, load_experiment
@@ -77,37 +76,7 @@ def score(
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
     """
-    return open_scorer(model, expid, config_dir, checkpoint, gpu=gpu).score(rows, keep)
-
-
-def open_scorer(
-    model: str | None,
-    expid: str | None,
-    config_dir: str | Path | None = None,
-    checkpoint: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    gpu: int | str = "auto",
-    batch_size: int = 10_000,
-) -> Scorer:
-    """Returns the scorer of a trained expid, or of a checkpoint alone, whose own config is used.
-
-    The arguments are those of ``score``, ``overrides`` as --set, and of ``Scorer``.
-
-    Raises:
-        ConfigError: both a checkpoint and an expid are given, or neither.
-        FuxiCTRError: as Scorer.
-    """
-    if (checkpoint is None) == (expid is None) or (model is None) != (expid is None):
-        given = {"model": model, "expid": expid, "checkpoint": checkpoint}
-        found = ", ".join(name for name, value in given.items() if value is not None)
-        raise ConfigError(f"found {found or 'none'}; allowed: model and expid, or checkpoint")
-    if checkpoint is not None:
-        path = Path(checkpoint).expanduser().resolve()
-        config, model_class = load_trained(path, overrides)
-        return Scorer(config, model_class, gpu, batch_size, path)
-    assert model is not None and expid is not None
-    config, model_class = load_experiment(expid, find_folder(model), config_dir, list(overrides))
-    return Scorer(config, model_class, gpu, batch_size)
+    return Scorer(model, expid, config_dir, checkpoint, gpu=gpu).score(rows, keep)
 
 
 @dataclass(frozen=True)
@@ -120,19 +89,22 @@ class ScoredFiles:
 
 
 class Scorer:
-    """A trained model with its fitted encoders.
+    """A trained expid, or a checkpoint with its own config, with its fitted encoders.
 
     Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. All keys that decide
     the scores are those of the training, even if the config has changed since.
 
     Args:
-        config: the checked config of a trained expid.
-        model_class: its model.
+        model: a folder of model_zoo/.
+        expid: the trained experiment.
+        config_dir: its config folder, as --config.
+        checkpoint: the file of the weights, instead of the three above; no YAML is read.
+        overrides: as --set.
         gpu: where to run, as --gpu.
         batch_size: rows of a forward pass.
-        checkpoint: the weights; None = those that the config names.
 
     Raises:
+        ConfigError: both a checkpoint and an expid are given, or neither.
         DataError: the dataset is not encoded, or its config changed since.
         CheckpointError: the expid is not trained, was trained on other encoded data, or with other
             values of keys than the command line asks for.
@@ -140,24 +112,34 @@ class Scorer:
 
     def __init__(
         self,
-        config: ExperimentConfig,
-        model_class: type,
+        model: str | None = None,
+        expid: str | None = None,
+        config_dir: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        overrides: Sequence[str] = (),
         gpu: int | str = "auto",
         batch_size: int = 10_000,
-        checkpoint: Path | None = None,
     ) -> None:
         from fuxictr.experiment.run.run import build_model, select_features
 
+        if checkpoint is not None and model is None and expid is None:
+            path = Path(checkpoint).expanduser().resolve()
+            config, kind = load_trained(path, overrides)
+        elif checkpoint is None and model is not None and expid is not None:
+            config, kind = load_experiment(expid, find_folder(model), config_dir, list(overrides))
+            path = config.checkpoint_path
+        else:
+            given = {"model": model, "expid": expid, "checkpoint": checkpoint}
+            found = ", ".join(name for name, value in given.items() if value is not None)
+            raise ConfigError(f"found {found or 'none'}; allowed: model and expid, or checkpoint")
         if batch_size < 1:
             raise ConfigError(f"--batch-size {batch_size}: allowed: >= 1")
-        path = checkpoint or config.checkpoint_path
-        self.batch_size = batch_size
-        self.device = get_device(gpu)
+        self.batch_size, self.device = batch_size, get_device(gpu)
         self.processor, encoded = load_encoders(config.dataset, config.data_dir)
-        self.config = config = as_trained(config, model_class, path)
+        self.config = config if checkpoint is not None else as_trained(config, kind, path)
         self._trained = encoded.trained
-        self.feature_map = select_features(config, encoded)
-        self.model = build_model(config, model_class, self.feature_map)
+        self.feature_map = select_features(self.config, encoded)
+        self.model = build_model(self.config, kind, self.feature_map)
         load_weights(self.model, path, encoded.encoders_hash)
         self.model.to(self.device).eval()
 
