@@ -236,7 +236,7 @@ def make_callbacks(
     if every is not None and valid is not None:
         sample = draw_shared_sample(valid, ranks)
         on_point = None if writer is None else writer.add_collapse
-        path = spectra_path(config)
+        path = config.output_stem.with_name(config.output_stem.name + ".collapse.jsonl")
         callbacks.append(
             CollapseMonitor(model, sample, every, path, config.expid, on_point, paused)
         )
@@ -246,8 +246,3 @@ def make_callbacks(
 def collapse_points(callbacks: Sequence[Callback]) -> list[Point]:
     """Returns the points of the CollapseMonitor among the callbacks; [] where there is none."""
     return [point for c in callbacks if isinstance(c, CollapseMonitor) for point in c.points]
-
-
-def spectra_path(config: ExperimentConfig) -> Path:
-    """Returns the file of a run's spectra over time, <output stem>.collapse.jsonl."""
-    return config.output_stem.with_name(config.output_stem.name + ".collapse.jsonl")

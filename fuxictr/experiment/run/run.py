@@ -30,14 +30,14 @@ from fuxictr.files import file_sha256
 from fuxictr.metrics import format_metrics
 from fuxictr.preprocess import EncodedDataset, check_current, prepare_dataset
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
-from fuxictr.pytorch.dataloaders import RankDataLoader, Share
+from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader, Share
 from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
 from fuxictr.pytorch.sharding.tables import cutting_tables
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
-from fuxictr.pytorch.training.trainer import Trainer
+from fuxictr.pytorch.training.trainer import FitResult, Trainer
 from fuxictr.utils import set_rank_logger
 
 logger = logging.getLogger(__name__)
@@ -223,19 +223,9 @@ def _train(
     with ranks.raise_on_any_rank():
         path = config.checkpoint_path
         trainer = Trainer(model, config.train, device, path, verbose, note, callbacks)
-    scores: dict[str, dict[str, float]] = {}
     with session.saving(trainer, config):
         fitted = trainer.fit(train, valid, state)
-        if valid is not None:
-            logger.info(_HEADLINES["valid"])
-            if config.train.save_best_only:  # measured when the restored weights were chosen
-                scores["valid"] = fitted.valid
-                logger.info("[Metrics] %s", format_metrics(fitted.valid))
-            else:
-                scores["valid"] = trainer.evaluate(valid, "Validate")
-        if test is not None:
-            logger.info(_HEADLINES["test"])
-            scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
+        scores = _evaluate(trainer, fitted, valid, test)
     splits = {"train": train, "valid": valid, "test": test}
     host_peak, gpu_peak = peak.read_largest(ranks)
     return {
@@ -256,6 +246,24 @@ def _train(
             "numpy": np.__version__,
         },
     }
+
+
+def _evaluate(
+    trainer: Trainer, fitted: FitResult, valid: EpochIterator | None, test: EpochIterator | None
+) -> dict[str, dict[str, float]]:
+    """Returns the metrics of the final weights on the splits that there are."""
+    scores = {}
+    if valid is not None:
+        logger.info(_HEADLINES["valid"])
+        if trainer.config.save_best_only:  # measured when the restored weights were chosen
+            scores["valid"] = fitted.valid
+            logger.info("[Metrics] %s", format_metrics(fitted.valid))
+        else:
+            scores["valid"] = trainer.evaluate(valid, "Validate")
+    if test is not None:
+        logger.info(_HEADLINES["test"])
+        scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
+    return scores
 
 
 def _make_loader(
