@@ -206,7 +206,7 @@ def roofline(costs: list[dict[str, Any]]) -> list[str]:
     products, memory = common.peak_rates(costs)
     peaks = f"{products / 1e9:,.0f} GFLOP/s of float32 products, {memory / 1e9:,.1f} GB/s of copies"
     lines = [
-        "\nThe cost of a row in training, counted from the model, and the share that was reached of "
+        "\nThe cost of a row in training, counted from the model, and the share reached of "
         f"the machine's peak. The peak was measured at the same time: {peaks}. All bytes of an "
         "operation count as read from memory, even if they lie in cache.\n",
         _row(["model", "side", "MFLOP", "of the products", "KB", "of the memory"]),

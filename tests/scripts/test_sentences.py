@@ -34,7 +34,11 @@ def sentences(text: str) -> list[str]:
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     paragraphs = re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )", text)
     joined = (" ".join(paragraph.split()) for paragraph in paragraphs)
-    return [part for text in joined for part in re.split(r"(?<=[.!?])[)*]* (?=[A-Z0-9*(\"`]|code)", text)]
+    return [
+        part
+        for text in joined
+        for part in re.split(r"(?<=[.!?])[)*]* (?=[A-Z0-9*(\"`]|code)", text)
+    ]
 
 
 def words(sentence: str) -> int:
