@@ -24,7 +24,7 @@ class RawDataset:
         md5: md5 of train.csv, valid.csv and test.csv; empty for generated data.
         aliases: other names that commands take.
         rows: rows of train, valid and test, where they are published.
-        num_features: ids of all fields (one per numeric field) with the paper's config; 0 = unknown.
+        num_features: ids of all fields with the paper's config, one per numeric field; 0 = unknown.
         vocab_sizes: categorical field -> its number of ids, padding and OOV included.
         min_categr_count: threshold of the paper's config, to which the sizes belong.
     """

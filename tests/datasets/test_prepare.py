@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from fuxictr.datasets import prepare, registry
-from fuxictr.datasets.download import DiskFullError
 from fuxictr.errors import ConfigError, DownloadError
+from fuxictr.files import DiskFullError
 from tests.datasets.server import CONTENT, DATASET, GOOD_ZIP, make_zip
 
 
