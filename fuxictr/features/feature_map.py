@@ -248,7 +248,7 @@ class FeatureMap:
         return feature_map
 
     def _keep_only(self, names: list[str]) -> None:
-        """Drops all other features; the first field that shares a dropped table becomes its owner."""
+        """Drops all other features; the first field that shares a dropped table will own it."""
         kept = {name: self.features[name] for name in names}
         sharing = [n for n, s in kept.items() if s["type"] in ID_TYPES and s.get("share_embedding")]
         heirs = {name: name for name in kept}
