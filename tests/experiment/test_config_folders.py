@@ -3,10 +3,10 @@
 import pytest
 
 from fuxictr.errors import DataError
-from fuxictr.experiment import zoo
-from fuxictr.experiment.recorded_config import config_record, load_recorded
-from fuxictr.experiment.run import load_dataset
-from fuxictr.experiment.run_record import RunRecord
+from fuxictr.experiment.results.config_record import config_record, load_recorded
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.run.run import load_dataset
+from fuxictr.experiment.zoo import models as zoo
 
 MODELS = "Base: {model_root: ./checkpoints/}\ne: {model: FM, dataset_id: clicks}\n"
 DATASETS = """

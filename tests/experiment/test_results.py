@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.experiment.options import parse_models, parse_seeds, parse_variants
-from fuxictr.experiment.results import append_result, check_appendable, read_results
-from fuxictr.experiment.run_record import RunRecord
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import append_result, check_appendable, read_results
+from fuxictr.experiment.zoo.selection import parse_models, parse_seeds, parse_variants
 from fuxictr.files import DiskFullError, WriteError
 
 RUN = RunRecord(expid="FM_x", dataset_id="x", seed=1)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from types import TracebackType
 
-from fuxictr.experiment.run_record import RunRecord
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.metrics import format_metrics
 

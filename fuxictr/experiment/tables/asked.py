@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuxictr.datasets import registry
-from fuxictr.experiment.ablation import ablated_backbones, find_arms
-from fuxictr.experiment.options import parse_seeds
-from fuxictr.experiment.run_record import RunRecord
-from fuxictr.experiment.zoo import load_experiment, select_expids
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms
+from fuxictr.experiment.zoo.models import load_experiment, select_expids
+from fuxictr.experiment.zoo.selection import parse_seeds
 
 Rows = Sequence[RunRecord]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuxictr.experiment.identity import (
+from fuxictr.experiment.results.identity import (
     PresentData,
     PresentKey,
     has_config,
@@ -22,10 +22,10 @@ from fuxictr.experiment.identity import (
     present_key,
     runs_of,
 )
-from fuxictr.experiment.results import last_failures
-from fuxictr.experiment.run_record import RunRecord
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
-from fuxictr.experiment.zoo import load_experiment
+from fuxictr.experiment.zoo.models import load_experiment
 
 METRICS = ("AUC", "logloss")
 _REASON = 160  # characters of a failure's reason; the results store has it whole
