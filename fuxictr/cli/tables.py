@@ -23,7 +23,7 @@ from fuxictr.experiment.tables import (
     write_average_lifts,
     write_tables,
 )
-from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
+from fuxictr.experiment.tables.selection import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.zoo.ablations import find_arms, parse_groups
 from fuxictr.experiment.zoo.models import ROOT, backbones
 from fuxictr.experiment.zoo.selection import parse_models, parse_names

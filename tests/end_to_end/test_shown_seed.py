@@ -9,7 +9,7 @@ import pytest
 from fuxictr.experiment.report import analyses
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.run import run
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 
 from .conftest import UserFolder
 
@@ -46,7 +46,7 @@ def find(zoo, train):
         sides = []
         for expid in ("mine", "mine_gen"):
             own = {row.seed: row for row in rows if row.expid == expid}
-            sides.append(Side(expid, tuple(sorted(own)), own, {}))
+            sides.append(SeedRuns(expid, tuple(sorted(own)), own, {}))
         places = [(side.expid, zoo.path.parent) for side in sides]
         found = analyses._find_runs("DeepFM", places, sides, rows)
         assert [item.config.expid for item in found] == ["mine", "mine_gen"]

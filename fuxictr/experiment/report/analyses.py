@@ -16,7 +16,7 @@ from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.sweep.reproduce import default_dataset
 from fuxictr.experiment.tables.comparisons import ablation_results, compare_backbones
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms, parse_groups
 from fuxictr.experiment.zoo.models import (
     ROOT,
@@ -149,7 +149,7 @@ def _dataset_with_results(rows: Sequence[RunRecord]) -> str:
 def _find_runs(
     model: str,
     places: Sequence[tuple[str, Path]],
-    sides: Sequence[Side],
+    sides: Sequence[SeedRuns],
     rows: Sequence[RunRecord],
 ) -> list[TrainedRun]:
     """Returns the runs that one figure shows: of the first seed whose weights all of them have.

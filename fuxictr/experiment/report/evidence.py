@@ -13,14 +13,14 @@ from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
 from fuxictr.experiment.recordings.record import load_numbers, make_recordings
 from fuxictr.experiment.recordings.trained import TrainedRun, find_trained
 from fuxictr.experiment.results.record import RunRecord
-from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.tables.comparisons import (
     ArmResult,
     Comparison,
     ablation_results,
     compare_backbones,
 )
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
+from fuxictr.experiment.tables.selection import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.zoo.ablations import GROUPS, find_arms
 from fuxictr.experiment.zoo.models import backbones, find_folder
 from fuxictr.progress import progress_bar
@@ -76,7 +76,7 @@ class Evidence:
         return registry.dataset_id_of(self.dataset)
 
     @property
-    def sides(self) -> list[Side]:
+    def sides(self) -> list[SeedRuns]:
         """DIS and GEN of every backbone."""
         return [side for c in self.comparisons for side in (c.dis, c.gen)]
 
@@ -192,7 +192,7 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, RunRecord]
     """Returns backbone, model folder and row of each run to record; sets the seeds shown."""
     wanted: dict[RunKey, tuple[str, Path, RunRecord]] = {}
 
-    def add(backbone: str, folder: Path, side: Side, seeds: Sequence[int], shown: int) -> None:
+    def add(backbone: str, folder: Path, side: SeedRuns, seeds: Sequence[int], shown: int) -> None:
         evidence.shown[side.expid] = shown
         wanted.update({(side.expid, s): (backbone, folder, side.runs[s]) for s in seeds})
 

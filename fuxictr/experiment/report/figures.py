@@ -12,7 +12,7 @@ from fuxictr.errors import DataError, FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence
 from fuxictr.experiment.tables.comparisons import ArmResult, Comparison
 from fuxictr.experiment.tables.published import published_arms
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.progress import progress_bar
 
@@ -171,7 +171,7 @@ def draw_ablation(
     return write_ablation(root, dataset_id, backbone, group, bars, first.seeds, num_rows)
 
 
-def _reason(side: Side) -> str:
+def _reason(side: SeedRuns) -> str:
     """Returns why a side has no mean."""
     if not side.seeds:
         return "not run"

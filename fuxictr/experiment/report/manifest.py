@@ -8,7 +8,7 @@ from typing import Any
 
 from fuxictr.config import TrainConfig, list_expids
 from fuxictr.experiment.report.evidence import Evidence
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones
 from fuxictr.experiment.zoo.models import ROOT, backbones, select_expids
 from fuxictr.experiment.zoo.selection import parse_seeds
@@ -116,7 +116,7 @@ def _models(names: Sequence[str]) -> str:
     return f"--model {','.join(names)}"
 
 
-def _runs(sides: Iterable[Side]) -> list[dict[str, Any]]:
+def _runs(sides: Iterable[SeedRuns]) -> list[dict[str, Any]]:
     """Returns the rows that were used, each once, without what they measured."""
     keys = ("run_id", "time", "config_hash", "data_hash", "code_hash", "checkpoint_sha256")
     found = {(side.expid, seed): row for side in sides for seed, row in side.runs.items()}

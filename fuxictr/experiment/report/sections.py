@@ -34,7 +34,7 @@ from fuxictr.experiment.tables.published import (
     published_table,
     stated_lift,
 )
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.statistics import paired_t_test
 
 _COSTS = {
@@ -225,7 +225,7 @@ def _ablation_blocks(
     ]
 
 
-def _best_epochs(side: Side) -> list[int]:
+def _best_epochs(side: SeedRuns) -> list[int]:
     found = []
     for run in side.runs.values():
         scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.get("history") or []]

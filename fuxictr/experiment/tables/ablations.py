@@ -14,7 +14,7 @@ from fuxictr.experiment.tables.published import (
     has_published,
     published_table,
 )
-from fuxictr.experiment.tables.sides import METRICS, Side, unlike_runs
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, unlike_runs
 from fuxictr.experiment.tables.statistics import paired_t_test
 from fuxictr.experiment.tables.text import (
     LATEX_PREAMBLE,
@@ -116,18 +116,18 @@ def ablation_table(backbone: str, group: str, results: Sequence[ArmResult]) -> T
     return TextTable(f"Ablation of {backbone}: {group}", columns, rows, notes=notes)
 
 
-def arm_notes(result: ArmResult, gen: Side) -> list[str]:
+def arm_notes(result: ArmResult, gen: SeedRuns) -> list[str]:
     """Returns what a reader must know of an arm: missing runs, unlike data or code."""
     label, unlike = result.arm.label, unlike_runs(result.side, gen)
     return result.side.notes(label) + [f"{label}: it and GEN ran with {what}" for what in unlike]
 
 
-def _minus(side: Side, base: Side, metric: str) -> float | None:
+def _minus(side: SeedRuns, base: SeedRuns, metric: str) -> float | None:
     ours, theirs = side.mean(metric), base.mean(metric)
     return None if ours is None or theirs is None or side is base else ours - theirs
 
 
-def _p_against(side: Side, gen: Side, metric: str) -> float | None:
+def _p_against(side: SeedRuns, gen: SeedRuns, metric: str) -> float | None:
     ours, theirs = side.values(metric), gen.values(metric)
     return paired_t_test(theirs, ours) if ours and theirs and side is not gen else None
 

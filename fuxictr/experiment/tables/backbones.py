@@ -11,7 +11,7 @@ from fuxictr.datasets.demo import load_bayes_ceiling
 from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.text import (
     LATEX_PREAMBLE,
     TextTable,
@@ -207,7 +207,7 @@ def _unlike_data(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"not all backbones ran on the same data (data_hash): {'; '.join(parts)}"]
 
 
-def _sides(comparisons: Sequence[Comparison]) -> list[Side]:
+def _sides(comparisons: Sequence[Comparison]) -> list[SeedRuns]:
     return [side for c in comparisons for side in (c.dis, c.gen)]
 
 

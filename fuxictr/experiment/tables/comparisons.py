@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fuxictr.datasets import registry
 from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.results.record import RunRecord
-from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
+from fuxictr.experiment.tables.seed_runs import SeedRuns, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import select_expids
@@ -27,8 +27,8 @@ class Comparison:
     """DIS and GEN of one backbone; every number is None unless both sides have all seeds."""
 
     backbone: str
-    dis: Side
-    gen: Side
+    dis: SeedRuns
+    gen: SeedRuns
 
     @property
     def is_complete(self) -> bool:
@@ -129,7 +129,7 @@ class ArmResult:
     """The runs of one arm of an ablation."""
 
     arm: Arm
-    side: Side
+    side: SeedRuns
 
 
 def compare_backbones(
@@ -162,7 +162,7 @@ def compare_backbones(
     comparisons = []
     for backbone, pair in zip(backbones, found, strict=True):
         own = wanted[backbone] if isinstance(wanted, Mapping) else wanted
-        sides = [runs.side(own, names_left_out=seeds is None) for runs in pair]
+        sides = [runs.over(own, names_left_out=seeds is None) for runs in pair]
         comparisons.append(Comparison(backbone, *sides))
     return comparisons
 
@@ -187,7 +187,7 @@ def ablation_results(
     own = [runs for arm, runs in zip(arms, found, strict=True) if not arm.is_reference]
     wanted = shared_seeds([(runs, found[-1]) for runs in own], found) if seeds is None else seeds
     return [
-        ArmResult(arm, runs.side(wanted, names_left_out=seeds is None))
+        ArmResult(arm, runs.over(wanted, names_left_out=seeds is None))
         for arm, runs in zip(arms, found, strict=True)
     ]
 

@@ -13,7 +13,7 @@ from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import ROOT, backbones
@@ -56,7 +56,7 @@ class Figure:
     backbone: str
     variant: str
     metric: str
-    side: Side
+    side: SeedRuns
     published: float | None = None
     source: str = ""
     note: str = NOT_PUBLISHED
@@ -123,7 +123,7 @@ def has_published(dataset: str) -> bool:
 
 
 def beside_published(
-    sides: Iterable[tuple[str, str, Side]], dataset: str, metrics: Sequence[str] = METRICS
+    sides: Iterable[tuple[str, str, SeedRuns]], dataset: str, metrics: Sequence[str] = METRICS
 ) -> list[Figure]:
     """Returns each side's metrics beside every published value, or beside none.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuxictr.datasets import registry
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 
 SCREEN = 150  # characters of the longest line
 _LATIN_END = "\u0180"  # LaTeX's fonts have the characters before it
@@ -125,7 +125,7 @@ def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def describe_runs(sides: Sequence[Side], dataset: str, name_expids: bool = False) -> str:
+def describe_runs(sides: Sequence[SeedRuns], dataset: str, name_expids: bool = False) -> str:
     """Returns the data, their rows, the seeds and on demand the expids, as one sentence.
 
     Args:
@@ -149,7 +149,7 @@ def describe_runs(sides: Sequence[Side], dataset: str, name_expids: bool = False
     return "; ".join([text, *parts]) + "."
 
 
-def format_mean(side: Side, metric: str) -> str:
+def format_mean(side: SeedRuns, metric: str) -> str:
     """Returns ``0.712345 ± 0.000123``, or in its place what is missing."""
     value, deviation = side.mean(metric), side.std(metric)
     if value is None:
