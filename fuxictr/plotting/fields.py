@@ -135,7 +135,7 @@ def _draw_panel(
         style = {"ha": "center", "va": "center_baseline", "fontsize": SMALL}
         axes.text((num_values + 1) / 2, row, "constant", **style)
     axes.set_title(label.partition(",")[0], fontsize=7.5)
-    axes.set_xlabel("Rank" if is_lowest else "")
+    axes.set_xlabel("Index" if is_lowest else "")
     axes.xaxis.set_major_locator(integer_ticks(4))
     axes.tick_params(axis="x", labelbottom=is_lowest)
     axes.tick_params(axis="y", length=0, labelsize=SMALL, labelleft=is_first)

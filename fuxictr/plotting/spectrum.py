@@ -57,7 +57,7 @@ def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "")
         threshold = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (1, 2))}
         label = r"$10^{-6}$ of the largest"
         axes.axhline(math.log(EFFECTIVE_THRESHOLD), label=label, **threshold)
-        axes.set(xlabel="Rank of the singular value", xlim=(0, None))
+        axes.set(xlabel="Index of the singular value", xlim=(0, None))
         axes.xaxis.set_major_locator(integer_ticks())
         axes.set_ylabel("ln (singular value / largest)")
         draw_grid(axes)

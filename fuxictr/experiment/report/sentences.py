@@ -177,9 +177,10 @@ def spectrum_sentence(dis: RunSummary | None, gen: RunSummary | None) -> str:
     word = relation(dis.rankme, gen.rankme, 2)
     return (
         f"GEN has the {'same' if word == 'equal' else word} RankMe, {gen.rankme:.2f} against "
-        f"{dis.rankme:.2f}; {gen.effective_dimensions} of {gen.num_dimensions} dimensions lie above 1e-6 of the "
-        f"largest against {dis.effective_dimensions} of {dis.num_dimensions}. The values of the "
-        f"fields in the sample allow at most {gen.rank_bound} for GEN and {dis.rank_bound} for DIS."
+        f"{dis.rankme:.2f}; {gen.effective_dimensions} of {gen.num_dimensions} dimensions lie "
+        f"above 1e-6 of the largest against {dis.effective_dimensions} of {dis.num_dimensions}. "
+        f"The values of the fields in the sample allow at most {gen.rank_bound} for GEN and "
+        f"{dis.rank_bound} for DIS."
     )
 
 
