@@ -105,27 +105,6 @@ def named_sides(comparison: Comparison) -> tuple[tuple[str, Side], tuple[str, Si
     return (("DIS", comparison.dis), ("GEN", comparison.gen))
 
 
-def find_backbones(rows: Rows, dataset: str, models: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the backbones that have a run of DIS or GEN, finished or failed, and the others.
-
-    Args:
-        rows: the results store.
-        dataset: as --dataset.
-        models: backbones, or ``all``.
-
-    Raises:
-        DataError: no run is finished; names the command that makes them.
-    """
-    names = backbones(dataset) if list(models) == ["all"] else list(models)
-    if not with_rows([row for row in rows if is_finished(row)], names, dataset):
-        raise DataError(
-            f"no finished run on {registry.dataset_id_of(dataset)} to report; train first: "
-            f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
-        )
-    trained = with_rows(rows, names, dataset)
-    return trained, [name for name in names if name not in trained]
-
-
 def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -> Evidence:
     """Returns the runs of a dataset, nothing recorded yet.
 
@@ -136,9 +115,16 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
         seeds: as --seeds; None = as ``compare_backbones`` and ``ablation_results`` choose.
 
     Raises:
-        DataError: as ``find_backbones``.
+        DataError: no run is finished; names the command that makes them.
     """
-    names, untrained = find_backbones(rows, dataset, models)
+    dataset_id = registry.dataset_id_of(dataset)
+    known = backbones(dataset) if list(models) == ["all"] else list(models)
+    names = with_rows(rows, known, dataset)
+    if not with_rows([row for row in rows if is_finished(row)], known, dataset):
+        raise DataError(
+            f"no finished run on {dataset_id} to report; train first: "
+            f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
+        )
     wanted = None
     if seeds is not None:
         wanted = {name: own_seeds(seeds, name, dataset) for name in names}
@@ -148,8 +134,9 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
         for name in ablated_with_rows(rows, dataset, group):
             if name in names:
                 arms, own = find_arms(name, dataset, group), wanted[name] if wanted else None
-                results = ablation_results(rows, arms, registry.dataset_id_of(dataset), own)
+                results = ablation_results(rows, arms, dataset_id, own)
                 ablations.append(Ablation(name, group, results))
+    untrained = [name for name in known if name not in names]
     return Evidence(dataset, comparisons, ablations, untrained)
 
 
@@ -202,8 +189,10 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, 
         wanted.update({(side.expid, s): (backbone, folder, side.runs[s]) for s in seeds})
 
     for comparison in evidence.comparisons:
-        folder, first = find_folder(comparison.backbone), _first_seed(comparison)
-        for side in (comparison.dis, comparison.gen):
+        folder = find_folder(comparison.backbone)
+        # The first seed that both sides have, so that a figure shows one seed.
+        first = min(set(comparison.dis.runs) & set(comparison.gen.runs), default=None)
+        for _, side in named_sides(comparison):
             if side.runs:
                 shown = first if first in side.runs else min(side.runs)
                 add(comparison.backbone, folder, side, sorted(side.runs), shown)
@@ -215,8 +204,3 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, 
                 shown = first if first in side.runs else min(side.runs)
                 add(ablation.backbone, arm.folder, side, [shown], shown)
     return wanted
-
-
-def _first_seed(comparison: Comparison) -> int | None:
-    """Returns the first seed that both sides have, so that a figure shows one seed."""
-    return min(set(comparison.dis.runs) & set(comparison.gen.runs), default=None)

@@ -135,15 +135,7 @@ def draw_ablation(
     results: Sequence[ArmResult],
     published: Mapping[str, float],
 ) -> list[Path]:
-    """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
-
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        backbone: the backbone.
-        group: source, encoder, target or activation.
-        results: the arms, as ``ablation_results`` returned them.
-        published: expid -> published test AUC.
+    """Draws the test AUC of an ablation's arms; ``published`` is expid -> published test AUC.
 
     Raises:
         DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.

@@ -60,13 +60,7 @@ def join_sentences(*sentences: str) -> str:
 
 
 def winners_sentence(what: str, pairs: Sequence[Pair], digits: int) -> str:
-    """Says where GEN is higher than, lower than and equal to DIS.
-
-    Args:
-        what: the number, e.g. ``test AUC``.
-        pairs: one per backbone.
-        digits: decimals that the tables show.
-    """
+    """Says on which backbones GEN is higher than, lower than and equal to DIS."""
     if not pairs:
         return f"No backbone has both variants complete, so no {what} is compared."
     if len(pairs) == 1:
@@ -122,14 +116,9 @@ def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, se
 def average_sentence(
     metric: str, lift: float | None, group: str, num_backbones: int, published: float | None
 ) -> str:
-    """Says what the mean relative lift of a metric over a group of backbones is.
+    """Says what the mean relative lift over the complete backbones of a group is.
 
-    Args:
-        metric: ``AUC`` or ``logloss``.
-        lift: in percent, the mean over the complete backbones; None where there are none.
-        group: e.g. ``explicit``.
-        num_backbones: the complete ones.
-        published: the paper's lift over its datasets, None where it states none.
+    ``lift`` is in percent, as is the ``published`` one of the paper.
     """
     if lift is None:
         return f"No backbone ({group}) is complete, so there is no mean lift of {metric}."
@@ -146,11 +135,9 @@ def average_sentence(
 
 
 def published_sentence(differences: Mapping[str, float], num_unpublished: int) -> str:
-    """Says how our figures compare with the published ones.
+    """Says how our figures compare with the published ones (name -> ours minus the published).
 
-    Args:
-        differences: name of a figure -> ours minus the published one.
-        num_unpublished: our figures that cannot be compared.
+    ``num_unpublished`` of our figures cannot be compared.
     """
     if not differences:
         return "Nothing can be compared: not published, or ours are not complete."
@@ -204,15 +191,7 @@ def fields_sentence(dis: Mapping[str, float], gen: Mapping[str, float]) -> str:
 def correlation_sentence(
     what: str, of: str, values: Mapping[str, float | None], num_points: int, noun: str
 ) -> str:
-    """Says what Spearman's rank correlation of two numbers is.
-
-    Args:
-        what: the one number.
-        of: the other.
-        values: group of points -> its correlation, None where it is not defined.
-        num_points: points in a group.
-        noun: what a point is.
-    """
+    """Says what Spearman's rank correlation of two numbers is in each group of points."""
     points = count_text(num_points, noun)
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
@@ -247,13 +226,7 @@ def redundancy_sentence(redundancy: Sequence[Pair], auc: Sequence[Pair]) -> str:
 
 
 def ablation_sentence(full: float | None, arms: Mapping[str, float], missing: Sequence[str]) -> str:
-    """Says which arms of an ablation have a higher and a lower AUC than the full GEN.
-
-    Args:
-        full: test AUC of the full GEN, None where it lacks runs.
-        arms: label -> test AUC of the complete arms and DIS.
-        missing: labels of the others.
-    """
+    """Says which arms of an ablation (label -> test AUC) are above and below the full GEN."""
     rest = f" Not complete: {list_names(missing)}." if missing else ""
     if full is None:
         return f"The full GEN is not complete, so no arm is compared with it.{rest}"
@@ -292,20 +265,14 @@ def change_sentence(changes: Mapping[str, tuple[float, float]]) -> str:
 
 
 def cost_sentence(what: str, overheads: Mapping[str, float], mean: float | None) -> str:
-    """Says what GEN needs more than DIS, in percent.
-
-    Args:
-        what: e.g. ``parameters``.
-        overheads: backbone -> overhead, where it is known.
-        mean: over all backbones, None where one is not known.
-    """
+    """Says how much more than DIS GEN needs, in percent (backbone -> overhead)."""
     if not overheads:
         return f"{what}: not compared, because runs are missing or do not say."
     average = f", {mean:+.1f} % on average" if mean is not None else ""
-    ordered = sorted(overheads.items(), key=lambda item: item[1])
-    (least, low), (most, high) = ordered[0], ordered[-1]
-    if len(overheads) == 1:
+    (least, low), *others = sorted(overheads.items(), key=lambda item: item[1])
+    if not others:
         return f"{what}: {low:+.1f} % ({least})."
+    most, high = others[-1]
     return f"{what}: between {low:+.1f} % ({least}) and {high:+.1f} % ({most}){average}."
 
 
