@@ -99,9 +99,9 @@ def typical_epochs(rows: Iterable[Row], config: ExperimentConfig) -> tuple[int, 
     It is the median of earlier runs of the expid, or of any on its dataset; otherwise the patience
     plus one, the earliest that a run can stop.
     """
-    on_dataset = [r for r in rows if r.get("dataset_id") == config.dataset.dataset_id]
-    own = [row for row in on_dataset if row.get("expid") == config.expid]
-    found = [row["epochs"] for row in own or on_dataset if row.get("epochs")]
+    on_dataset = [r for r in rows if r.dataset_id == config.dataset.dataset_id]
+    own = [row for row in on_dataset if row.expid == config.expid]
+    found = [row.epochs for row in own or on_dataset if row.epochs]
     patience, most = config.train.early_stop_patience, config.train.epochs
     epochs = round(statistics.median(found)) if found else patience + 1
     if epochs >= most:
@@ -116,7 +116,7 @@ class _Estimator:
         self.rows = rows
         self.device = device
         kind = _device_kind(device_name(device))
-        self.local_rows = [row for row in rows if _device_kind(row.get("device", "")) == kind]
+        self.local_rows = [row for row in rows if _device_kind(row.device or "") == kind]
         self._rates = rates
         self._known: dict[str, tuple[DataFacts | None, ModelCost | str]] = {}
         self._ratios: list[tuple[Row, float]] | None = None
@@ -140,7 +140,7 @@ class _Estimator:
         epochs, words = typical_epochs(own or self.rows, config)
         if own:
             basis = f"measured, {_count(own, 'run')}"
-            seconds = statistics.median([row["seconds"] * _growth(row, facts) for row in own])
+            seconds = statistics.median([(row.seconds or 0) * _growth(row, facts) for row in own])
             seconds += _START_SECONDS
         elif facts is None or isinstance(cost, str):
             is_encoded = facts is not None and facts.is_encoded
@@ -179,21 +179,21 @@ class _Estimator:
             found = ((row, self._ratio(row)) for row in self.local_rows)
             self._ratios = [(row, ratio) for row, ratio in found if ratio is not None]
         dataset_id = config.dataset.dataset_id
-        return [ratio for row, ratio in self._ratios if row["dataset_id"] == dataset_id]
+        return [ratio for row, ratio in self._ratios if row.dataset_id == dataset_id]
 
     def _ratio(self, row: Row) -> float | None:
         try:
-            config, model_class = load_experiment(row["expid"], find_folder(row["model"]))
+            config, model_class = load_experiment(row.expid, find_folder(str(row.model)))
         except (ConfigError, KeyError):  # removed, or from a user's own config folder
             return None
         facts, cost = self._look_at(config, model_class)
-        if facts is None or isinstance(cost, str) or config.config_hash() != row.get("config_hash"):
+        if facts is None or isinstance(cost, str) or config.config_hash() != row.config_hash:
             return None
-        if not row.get("epochs") or not row.get("train_seconds"):
+        if not row.epochs or not row.train_seconds:
             return None
-        num_rows = (row.get("rows") or facts.rows).get("train", 0)
-        modelled = row["epochs"] * cost.training_seconds(self.rates, num_rows)
-        return row["train_seconds"] / modelled if modelled else None
+        num_rows = (row.rows or facts.rows).get("train", 0)
+        modelled = row.epochs * cost.training_seconds(self.rates, num_rows)
+        return row.train_seconds / modelled if modelled else None
 
     def _model_seconds(
         self,
@@ -317,19 +317,19 @@ def _makespan(estimates: Sequence[Estimate], jobs: int) -> float:
 
 def _is_same_run(row: Row, config: ExperimentConfig) -> bool:
     wanted = (config.expid, config.dataset.dataset_id, config.config_hash())
-    found = (row.get("expid"), row.get("dataset_id"), row.get("config_hash"))
-    return found == wanted and bool(row.get("seconds"))
+    found = (row.expid, row.dataset_id, row.config_hash)
+    return found == wanted and bool(row.seconds)
 
 
 def _growth(row: Row, facts: DataFacts | None) -> float:
     """Returns the ratio of the training rows now to those of an earlier run."""
-    before = (row.get("rows") or {}).get("train")
+    before = (row.rows or {}).get("train")
     now = facts.rows.get("train") if facts is not None else None
     return now / before if before and now else 1.0
 
 
 def _measured(rows: Sequence[Row], key: str, otherwise: int | None) -> int | None:
-    found = [row[key] for row in rows if row.get(key)]
+    found = [getattr(row, key) for row in rows if getattr(row, key)]
     return round(statistics.median(found)) if found else otherwise
 
 

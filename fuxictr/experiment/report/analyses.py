@@ -141,7 +141,7 @@ def _dataset_with_results(rows: Sequence[RunRecord]) -> str:
     """Returns avazu if it is prepared and has results, otherwise demo."""
     avazu = registry.resolve("avazu")
     if registry.is_prepared(ROOT, avazu):
-        if any(r.get("dataset_id") == avazu.dataset_id and r.is_finished for r in rows):
+        if any(r.dataset_id == avazu.dataset_id and r.is_finished for r in rows):
             return "avazu"
     return "demo"
 

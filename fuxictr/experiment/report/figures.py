@@ -60,7 +60,7 @@ def run_points(evidence: Evidence) -> list[RunPoint]:
     for comparison in evidence.comparisons:
         for variant, side in named_sides(comparison):
             for seed, row in side.runs.items():
-                numbers, auc = evidence.numbers.get((side.expid, seed)), row["test"].get("AUC")
+                numbers, auc = evidence.numbers.get((side.expid, seed)), (row.test or {}).get("AUC")
                 if numbers is not None and auc is not None:
                     redundancy = numbers.mean_absolute_correlation
                     name = variant.lower()
@@ -160,7 +160,7 @@ def draw_ablation(
             f"no figure of the {group} ablation of {backbone} on {dataset_id}: runs are missing: "
             f"{', '.join(missing)}; to make them run: bash 2.reproduce.sh {options}"
         )
-    num_rows = (first.runs[first.seeds[0]].get("rows") or {}).get("test")
+    num_rows = (first.runs[first.seeds[0]].rows or {}).get("test")
     return write_ablation(root, dataset_id, backbone, group, bars, first.seeds, num_rows)
 
 

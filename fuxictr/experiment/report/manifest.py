@@ -54,11 +54,11 @@ def describe(
         "ablations": ablations,
         "figures": sorted(_relative(stem.with_name(f"{stem.name}.png")) for stem in drawn.values()),
         "summaries": [_relative(path) for path in summaries],
-        "sizes": distinct(row.get("rows") for row in rows),
+        "sizes": distinct(row.rows for row in rows),
         "devices": sorted({name for side in sides for name in side.devices}),
-        "versions": distinct(row.get("versions") for row in rows),
-        "code_versions": distinct(row.get("code_version") for row in rows),
-        "code_hashes": distinct(row.get("code_hash") for row in rows),
+        "versions": distinct(row.versions for row in rows),
+        "code_versions": distinct(row.code_version for row in rows),
+        "code_hashes": distinct(row.code_hash for row in rows),
         "runs": _runs(sides),
     }
 
@@ -122,7 +122,7 @@ def _runs(sides: Iterable[SeedRuns]) -> list[dict[str, Any]]:
     keys = ("run_id", "time", "config_hash", "data_hash", "code_hash", "checkpoint_sha256")
     found = {(side.expid, seed): row for side in sides for seed, row in side.runs.items()}
     return [
-        {"expid": expid, "seed": seed, **{key: row.get(key) for key in keys}}
+        {"expid": expid, "seed": seed, **{key: getattr(row, key) for key in keys}}
         for (expid, seed), row in found.items()
     ]
 

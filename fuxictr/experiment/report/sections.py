@@ -222,7 +222,7 @@ def _best_epochs(side: SeedRuns) -> list[int]:
     """Returns the epoch of each run's highest validation AUC, the first of equal ones."""
     found = []
     for run in side.runs.values():
-        scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.get("history") or []]
+        scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.history or []]
         known = [(auc, epoch) for auc, epoch in scores if auc is not None]
         if known:
             found.append(max(known, key=lambda score: score[0])[1])

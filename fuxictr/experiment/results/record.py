@@ -201,14 +201,6 @@ class RunRecord(RunKey):
             values["config"] = vars(self.config)
         return {k: value for k, value in values.items() if value is not None or k in always}
 
-    # Until every reader names the attributes.
-    def __getitem__(self, key: str) -> Any:
-        return getattr(self, key)
-
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: D102
-        value = getattr(self, key, None)
-        return default if value is None else value
-
 
 def _check(value: Any, expected: Any, name: str) -> None:
     """Raises ValueError where a value is not of the type that a key of a row has."""
