@@ -1,10 +1,11 @@
-"""What decides how a training run goes on, as tensors and plain values, and its file."""
+"""The state of a training run, from which it resumes: tensors, plain values, and their file."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,20 +18,26 @@ from torch import nn
 from fuxictr.errors import CheckpointError
 from fuxictr.pytorch.checkpoint import read_tensors, write_tensors
 from fuxictr.pytorch.lazy_adam import LazyAdam
+from fuxictr.pytorch.rank_state import (
+    own_optimizer_state,
+    own_weights,
+    whole_optimizer_state,
+    whole_weights,
+)
 from fuxictr.pytorch.ranks import Ranks
 
-# Raise it whenever a state of before cannot be gone on from.
+# Raise it whenever training cannot resume from the states written so far.
 STATE_VERSION = 1
 
 
 @dataclass
 class TrainingState:
-    """All that decides how a training run goes on.
+    """All that a training run needs to resume.
 
     Attributes:
         progress: plain values: position, history, early stopping, callbacks.
         tensors: weights, optimiser, random number generators.
-        identity: what is trained, by which a state is known to fit; of plain values.
+        identity: plain values that say what is trained; a state fits a run with equal ones.
     """
 
     progress: dict[str, Any]
@@ -66,7 +73,7 @@ class TrainingState:
             return state
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: not the state of a training run that can be gone on from ({error}); "
+                f"{path}: not the state of a training run that can be resumed ({error}); "
                 "train without --resume"
             ) from error
 
@@ -95,18 +102,51 @@ def load_raw_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> N
         tensor.copy_(weights[name])
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Returns an optimiser's state as it is, without bringing any weight up to date."""
+def gather_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
+    """Returns weights, optimiser and random numbers for ``TrainingState.tensors``; collective.
+
+    They are the tensors in use, and on the first process have the form that one process has.
+    """
     lazy = isinstance(optimizer, LazyAdam)
-    return optimizer.raw_state() if lazy else optimizer.state_dict()
+    state = optimizer.raw_state() if lazy else optimizer.state_dict()
+    tensors: dict[str, Any] = {
+        "weights": whole_weights(raw_weights(model), model, ranks),
+        "optimizer": whole_optimizer_state(state, optimizer, model, ranks),
+        "random": random_state(device),
+    }
+    if ranks.size > 1:
+        tensors["random_of_ranks"] = gather_random_states(tensors["random"], ranks)
+    return tensors
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what ``optimizer_state`` returned."""
+def load_tensors(
+    tensors: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Takes over weights and optimiser, or this process's rows of them."""
+    load_raw_weights(model, own_weights(tensors["weights"], model))
+    state = own_optimizer_state(tensors["optimizer"], optimizer, model)
     if isinstance(optimizer, LazyAdam):
         optimizer.load_raw_state(state)
     else:
         optimizer.load_state_dict(state)
+
+
+def load_random_numbers(tensors: Mapping[str, Any], device: torch.device, ranks: Ranks) -> bool:
+    """Takes over the random numbers of this process.
+
+    Returns:
+        False where they are unknown, since another number of processes saved the state.
+    """
+    of_ranks = tensors.get("random_of_ranks", [])
+    if ranks.is_first:
+        load_random_state(tensors["random"], device)
+    elif len(of_ranks) == ranks.size:
+        load_random_state(of_ranks[ranks.rank], device)
+    else:
+        return False
+    return True
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -167,3 +207,17 @@ def _from_plain(value: Any) -> Any:
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     return chain(model.named_parameters(), model.named_buffers())
+
+
+@contextmanager
+def naming_the_state() -> Iterator[None]:
+    """Context that turns the errors of a state with other contents into a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the state of the training run does not fit the model or the config ({error!r}); "
+            "train without --resume"
+        ) from error
