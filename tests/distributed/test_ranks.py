@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 from fuxictr.errors import DataError
+from fuxictr.pytorch.distributed.ranks import Ranks, Votes, joined, launched_ranks
 from fuxictr.pytorch.layers.embeddings.row_share import RowShare
-from fuxictr.pytorch.ranks import Ranks, Votes, joined, launched_ranks
 from tests.distributed.launcher import launch
 
 

@@ -8,11 +8,11 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
-from fuxictr.pytorch.compiled import compile_loss
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.layers import CompressedInteractionNet
 from fuxictr.pytorch.layers.generation import generator_config
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.compiled import compile_loss
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import make, tiny_data, tiny_map
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
