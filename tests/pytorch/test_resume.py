@@ -9,6 +9,7 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import CheckpointError
+from fuxictr.pytorch.checkpoint.state_files import StateFiles
 from fuxictr.pytorch.checkpoint.training_state import TrainingState, load_raw_weights, raw_weights
 from fuxictr.pytorch.checkpoint.weights import note_path
 from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_parquet
@@ -18,7 +19,7 @@ from fuxictr.pytorch.optim.dense_table import WholeTable
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.optim.lazy_table import LazyTable
 from fuxictr.pytorch.training.callback import Callback
-from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
+from fuxictr.pytorch.training.state_saver import StateSaver
 from fuxictr.pytorch.training.trainer import NotFiniteError, Trainer
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
