@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 class BestWeights:
     """Keeps a model's weights as they were at its best.
 
-    On several processes the first one writes and reads the file, which holds whole tables; in
+    On several processes the first one writes and reads the file, which holds whole tables. In
     memory each rank keeps its own part. All methods are collective.
 
     Args:
         model: the model.
-        path: the file; null keeps them in memory.
+        path: the file; None keeps them in memory.
         note: what is known of the weights, kept beside the file; None = nothing.
         ranks: the processes.
     """
@@ -48,10 +48,10 @@ class BestWeights:
                 write_weights(whole, self.path, self.note)
 
     def restore(self) -> None:
-        """Gives the model the weights that were kept; does nothing where none were.
+        """Loads the kept weights into the model, if there are any.
 
         Raises:
-            CheckpointError: the file is gone, damaged, or of another model.
+            CheckpointError: the file is missing, damaged, or of another model.
         """
         if self.path is None:
             if self._held is not None:
@@ -68,7 +68,7 @@ class BestWeights:
         spread_weights(whole, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
-        """Returns what is kept in memory, with the rows of all ranks; null where nothing is."""
+        """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
         return None if self._held is None else whole_weights(self._held, self.model, self.ranks)
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
