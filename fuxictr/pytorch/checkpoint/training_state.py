@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -79,7 +81,7 @@ class TrainingState:
 
 
 def raw_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns all weights and buffers as they are, without bringing any up to date."""
+    """Returns all weights and buffers as they are, without the delayed updates of LazyAdam."""
     return {name: tensor.detach() for name, tensor in _named_tensors(model)}
 
 
@@ -181,28 +183,18 @@ def load_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def gather_random_states(state: Mapping[str, Any], ranks: Ranks) -> list[dict[str, Any]]:
-    """Returns what ``random_state`` returned on each rank, on all of them.
-
-    Each generator's state as it is read back from a file, of tensors and plain values.
-    """
-    texts = ranks.gather_texts(json.dumps(_to_plain(state)))
-    return [_from_plain(json.loads(text)) for text in texts]
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return {"dtype": str(value.dtype).removeprefix("torch."), "values": value.tolist()}
-    if isinstance(value, Mapping):
-        return {name: _to_plain(part) for name, part in value.items()}
-    return [_to_plain(part) for part in value] if isinstance(value, list) else value
+    """Returns what ``random_state`` returned on each rank, on all of them."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    texts = ranks.gather_texts(base64.b64encode(buffer.getvalue()).decode())
+    contents = (io.BytesIO(base64.b64decode(text)) for text in texts)
+    return [torch.load(content, weights_only=True) for content in contents]
 
 
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() == {"dtype", "values"}:
-        return torch.tensor(value["values"], dtype=getattr(torch, value["dtype"]))
-    if isinstance(value, dict):
-        return {name: _from_plain(part) for name, part in value.items()}
-    return [_from_plain(part) for part in value] if isinstance(value, list) else value
+def seed_rank(seed: int, ranks: Ranks) -> None:
+    """Lets each rank draw its own dropout; the first one draws what one process would."""
+    if not ranks.is_first:
+        torch.manual_seed(seed + 1_000_003 * ranks.rank)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

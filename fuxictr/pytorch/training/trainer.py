@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fuxictr.pytorch.checkpoint.training_state import (
     load_random_numbers,
     load_tensors,
     naming_the_state,
+    seed_rank,
 )
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.distributed.ranks import current_ranks
@@ -36,36 +37,11 @@ from fuxictr.pytorch.training.checks import check_splits
 from fuxictr.pytorch.training.distributed_step import DistributedStep
 from fuxictr.pytorch.training.early_stopping import EarlyStopping
 from fuxictr.pytorch.training.evaluator import Evaluator
+from fuxictr.pytorch.training.fit_result import FitResult
 from fuxictr.pytorch.training.step import NotFiniteError as NotFiniteError
 from fuxictr.pytorch.training.step import StepStopped, TrainingStep
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class FitResult:
-    """What a training run gave.
-
-    Attributes:
-        valid: metrics of the weights that the model holds now.
-        num_epochs: epochs begun.
-        train_seconds: time in training steps, without evaluation.
-        num_rows: rows trained on in all epochs.
-        num_steps: steps done in all epochs.
-        history: per evaluation: epoch, step, rows, train_loss, learning_rate, metrics.
-    """
-
-    valid: dict[str, float] = field(default_factory=dict)
-    num_epochs: int = 0
-    train_seconds: float = 0.0
-    num_rows: int = 0
-    num_steps: int = 0
-    history: list[dict] = field(default_factory=list)
-
-    @property
-    def rows_per_second(self) -> float:
-        """Training throughput."""
-        return self.num_rows / self.train_seconds if self.train_seconds > 0 else 0.0
 
 
 class Trainer(Evaluator):
@@ -87,7 +63,7 @@ class Trainer(Evaluator):
         checkpoint: file of the best weights; None keeps them in memory only.
         verbose: 0 shows no progress bars.
         note: what is known of the weights, kept beside the checkpoint; None = nothing.
-        callbacks: what looks at the training.
+        callbacks: what observes the training.
     """
 
     decay_factor = 0.1
@@ -133,9 +109,9 @@ class Trainer(Evaluator):
         Args:
             train: training batches.
             valid: validation batches; None trains for all epochs and keeps the last weights.
-            state: of an earlier run, to resume from: the same model, config and batches. On a CPU
-                weights and metrics are those of an undisturbed run, bit for bit. Training changes
-                it.
+            state: of an interrupted run of the same model, config and batches, to resume from. On a
+                CPU weights and metrics are those of an undisturbed run, bit for bit. Training
+                changes it.
 
         Raises:
             CheckpointError: the state does not fit.
@@ -151,7 +127,7 @@ class Trainer(Evaluator):
             with self.ranks.together(), naming_the_state():
                 self._load_state(state, train)
         else:
-            self._seed_rank()
+            seed_rank(self.config.seed, self.ranks)
         logger.info(
             "%s training: %d rows, %d batches/epoch on %s",
             "Start" if state is None else "Resume",
@@ -225,25 +201,20 @@ class Trainer(Evaluator):
         self._loader_epoch = progress["loader_epoch"]
         train.go_on(self._loader_epoch, self._num_epoch_batches)
         if not load_random_numbers(tensors, self.device, self.ranks):
-            self._seed_rank(self._result.num_steps)
-
-    def _seed_rank(self, num_steps: int = 0) -> None:
-        """Lets each rank draw its own dropout; the first one draws what one process would."""
-        if not self.ranks.is_first:
-            torch.manual_seed(self.config.seed + 1_000_003 * self.ranks.rank + num_steps)
+            seed_rank(self.config.seed + self._result.num_steps, self.ranks)
 
     def _train(self, train: EpochIterator, valid: EpochIterator | None) -> None:
         result = self._result
         for epoch in range(max(result.num_epochs, 1), self.config.epochs + 1):
-            if self.stopping.should_stop:  # already so when the state was saved
+            if self.stopping.should_stop:  # since the epoch before, or since the state was saved
                 break
             if epoch > result.num_epochs:  # else training resumes within the epoch
                 result.num_epochs, self._num_epoch_batches = epoch, 0
             self._train_epoch(train, valid, epoch)
             if self.stopping.should_stop:
                 logger.info("********* Epoch==%d early stop *********", epoch)
-                break
-            logger.info("************ Epoch=%d end ************", epoch)
+            else:
+                logger.info("************ Epoch=%d end ************", epoch)
         if not result.history:  # eval_steps is longer than the whole training
             self._evaluate_and_decide(valid, result.num_epochs)
 
@@ -251,7 +222,7 @@ class Trainer(Evaluator):
         """Does the steps of one epoch that are left, up to its end or to early stopping."""
         interval = self.config.eval_steps or len(train)
         result = self._result
-        if self._owes_evaluation(interval):
+        if result.owes_evaluation(interval):
             self._evaluate_and_decide(valid, epoch)
             if self.stopping.should_stop:
                 return
@@ -284,12 +255,6 @@ class Trainer(Evaluator):
                     start = time.perf_counter()
         result.train_seconds += self._seconds_since(start)
 
-    def _owes_evaluation(self, interval: int) -> bool:
-        """Returns whether the loaded state was saved after a step and before its evaluation."""
-        num_steps, history = self._result.num_steps, self._result.history
-        is_due = num_steps > 0 and num_steps % interval == 0
-        return is_due and (not history or history[-1]["step"] < num_steps)
-
     def _add_loss(self, loss: torch.Tensor, batch: Batch) -> None:
         self._trained = batch
         num_steps_ago = self._losses.add(loss)
@@ -298,14 +263,11 @@ class Trainer(Evaluator):
             error = self._not_finite(math.nan, batch, num_steps_ago)
         if self._losses.num_kept == 0 and self.device.type == "cuda":
             self.ranks.raise_together(error)
-        elif error is not None:  # on a CPU a step has looked at its loss before
+        elif error is not None:
             raise error
 
     def _not_finite(self, loss: float, batch: Batch, num_steps_ago: int = 0) -> NotFiniteError:
-        """Returns the error of the present step, or of one so many steps ago."""
-        result = self._result
-        step = result.num_steps + 1 - num_steps_ago
-        return self._step.explain(loss, batch, f"epoch {max(result.num_epochs, 1)}, step {step}")
+        return self._step.explain(loss, batch, self._result.place(num_steps_ago))
 
     def _seconds_since(self, start: float) -> float:
         if self.device.type == "cuda":
