@@ -40,8 +40,8 @@ def cross_entropy(
 class LossMean:
     """The mean of the losses of steps, none of which may be NaN or infinite.
 
-    On a CPU each loss is looked at as it comes; from another device they are fetched a hundred at a
-    time, so that no step waits for one. Of several processes each adds its summand of a loss.
+    On a CPU it checks each loss at once. From another device it fetches a hundred at a time, so no
+    step waits for one. Each of several processes adds its summand of a loss.
 
     Args:
         device: where the losses are.

@@ -26,10 +26,12 @@ def compile_loss(
 ) -> Loss:
     """Returns the loss as key ``compile`` asks for it, compiled for batches of one size.
 
-    ``true`` compiles it with torch's default mode. ``auto`` compiles it on CUDA with mode
-    reduce-overhead, which replays CUDA graphs; on a CPU it compiles nothing, nor where torch cannot
-    compile, and the log says why. A batch of another size, as the last one of an epoch, is computed
-    without the compiler, which would compile anew for it. So are modules with ``compiles = False``.
+    ``true`` compiles it in torch's default mode. ``auto`` compiles it on CUDA in mode
+    reduce-overhead, which replays CUDA graphs, and elsewhere returns it as it is. It does so, too,
+    where torch cannot compile, and logs why.
+
+    A batch of another size, as the last one of an epoch, runs uncompiled, for torch would compile
+    again for it. Modules with ``compiles = False`` always run uncompiled.
 
     Args:
         loss: computes the loss of a batch by the model.

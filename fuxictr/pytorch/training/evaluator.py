@@ -36,7 +36,7 @@ class Evaluator:
         config: the metrics, and how to compute.
         device: where the model is.
         show_bar: whether the first process shows progress bars.
-        callbacks: what is called after each batch.
+        callbacks: their ``after_batch`` is called after each batch.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Evaluator:
         Args:
             batches: the rows.
             description: what messages call them.
-            skip_undefined: leave a metric out, with a warning, that is not defined for these labels
+            skip_undefined: leave out, with a warning, metrics that are not defined for these labels
                 or groups.
 
         Raises:
