@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, write_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, save_weights
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.sharding.state_dict import own_weights, spread_weights, whole_weights
@@ -24,10 +24,8 @@ class BestWeights:
     memory each rank keeps its own part. All methods are collective.
 
     Args:
-        model: the model.
-        path: the file; None keeps them in memory.
+        path: the file; None keeps the weights in memory.
         note: what is known of the weights, kept beside the file; None = nothing.
-        ranks: the processes.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class BestWeights:
         whole = whole_weights(weights, self.model, self.ranks)
         with self.ranks.together():
             if self.ranks.is_first:
-                write_weights(whole, self.path, self.note)
+                save_weights(whole, self.path, self.note)
 
     def restore(self) -> None:
         """Loads the kept weights into the model, if there are any.

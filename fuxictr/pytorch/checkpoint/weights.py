@@ -17,27 +17,15 @@ from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, write_atomically
 
 
-def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
-    """Writes the model's state_dict atomically.
-
-    Args:
-        model: the model.
-        path: the file.
-        encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
-    """
-    note = {"encoders_hash": encoders_hash} if encoders_hash else None
-    write_weights(model.state_dict(), path, note)
-
-
-def write_weights(
+def save_weights(
     weights: dict[str, torch.Tensor], path: str | Path, note: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a model's state_dict atomically.
+    """Writes a model's state_dict atomically, and what is known of it to ``<path>.json``.
 
     Args:
         weights: the state_dict.
         path: the file.
-        note: what is known of the weights, written to ``<path>.json``; None = nothing.
+        note: what is known, as ``encoders_hash`` of the data; None = nothing.
     """
     path = Path(path)
     with atomic_path(path) as temporary:

@@ -38,11 +38,7 @@ class DistributedStep(TrainingStep):
     RankTables does the same for embedding tables. Penalties are added afterwards, on all ranks
     alike, and the norm that is clipped is that of the gradients of all ranks.
 
-    Args:
-        model: the model, on the device, its tables sharded.
-        config: how to train.
-        device: where.
-        ranks: the processes, two or more.
+    The model must be on the device, with its tables sharded.
 
     Raises:
         ConfigError: ``compile: true``.

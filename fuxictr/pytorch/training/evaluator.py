@@ -32,8 +32,8 @@ class Evaluator:
     computes the metrics of the whole split, which are those that one process computes.
 
     Args:
-        model: the model.
-        config: the metrics, and how to compute.
+        model: the model, on the device.
+        config: metrics and number formats.
         device: where the model is.
         show_bar: whether the first process shows progress bars.
         callbacks: their ``after_batch`` is called after each batch.

@@ -42,13 +42,7 @@ class TrainingStep:
     On a CPU each step checks the loss and the norm of the gradients before it changes the weights.
     On another device the check would make each step wait for the device.
 
-    Args:
-        model: the model, on the device.
-        config: how to train.
-        device: where.
-
-    Attributes:
-        optimizer: the config's.
+    The model must be on the device. Attribute ``optimizer`` is the config's.
     """
 
     def __init__(self, model: BaseModel, config: TrainConfig, device: torch.device) -> None:
