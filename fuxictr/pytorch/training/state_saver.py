@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fuxictr.pytorch.checkpoint.state_files import StateFiles
-from fuxictr.pytorch.distributed.ranks import Votes
+from fuxictr.pytorch.distributed.ranks import StopFlags
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.trainer import Trainer
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class StateSaver(Callback):
     """Saves the state after each evaluation, at intervals between them, and before a stop.
 
-    On several processes all do what one of them asks for, one step later (Votes).
+    On several processes all do what one of them asks for, one step later (StopFlags).
 
     Args:
         trainer: whose state it is; this must be the last of its callbacks.
@@ -47,7 +47,7 @@ class StateSaver(Callback):
         self._best_step: int | None = None
         self._last = time.monotonic()
         self._is_training = False
-        self._votes = Votes(trainer.ranks, num_wishes=2)
+        self._flags = StopFlags(trainer.ranks)
         self._must_stop = False
 
     def before_training(self, steps_per_epoch: int) -> None:
@@ -57,7 +57,7 @@ class StateSaver(Callback):
 
     def is_due(self, step: int) -> bool:
         """Returns whether a state is due, or the run must stop."""
-        self._must_stop, is_late = self._votes.cast(self.is_stopping(), self._is_late())
+        self._must_stop, is_late = self._flags.reduce(self.is_stopping(), self._is_late())
         return self._must_stop or is_late or bool(self.save_steps and step % self.save_steps == 0)
 
     def after_step(self, epoch: int, step: int) -> None:
@@ -68,7 +68,7 @@ class StateSaver(Callback):
 
     def after_batch(self) -> None:
         """Ends the run in the middle of an evaluation where it must stop."""
-        self._must_stop, _ = self._votes.cast(self.is_stopping(), False)
+        self._must_stop, _ = self._flags.reduce(self.is_stopping(), False)
         if self._must_stop:
             if self._is_training:
                 self._save()
@@ -78,7 +78,7 @@ class StateSaver(Callback):
         """Saves the state with what was decided; ends the run where it must stop."""
         if self.trainer.stopping.num_stalled == 0 and "metrics" in entry:
             self._best_step = entry["step"]
-        self._must_stop, _ = self._votes.cast(self.is_stopping(), False)
+        self._must_stop, _ = self._flags.reduce(self.is_stopping(), False)
         self.after_step(entry["epoch"], entry["step"])
 
     def state(self) -> dict[str, Any]:
@@ -96,10 +96,7 @@ class StateSaver(Callback):
     def _save(self) -> None:
         state = self.trainer.state()
         state.identity = self.identify()
-        ranks = self.trainer.ranks
-        with ranks.together():
-            if ranks.is_first:
-                self.files.save(state, self._best_step)
+        self.trainer.ranks.from_rank_zero(lambda: self.files.save(state, self._best_step))
         self._last = time.monotonic()
         logger.debug("Saved the state to %s", self.files.path)
 

@@ -124,7 +124,7 @@ class Trainer(Evaluator):
         self._step.compile(stop - first)
         self._result, self._num_epoch_batches = FitResult(), 0
         if state is not None:
-            with self.ranks.together(), naming_the_state():
+            with self.ranks.raise_on_any_rank(), naming_the_state():
                 self._load_state(state, train)
         else:
             seed_rank(self.config.seed, self.ranks)
@@ -162,7 +162,7 @@ class Trainer(Evaluator):
             return self._step(batch)
         except StepStopped as stopped:
             loss = stopped.loss
-        self.ranks.raise_together(None if loss is None else self._not_finite(loss, batch))
+        self.ranks.raise_if_any(None if loss is None else self._not_finite(loss, batch))
         raise AssertionError("some process has the error that all of them end with")
 
     def state(self) -> TrainingState:
@@ -199,7 +199,7 @@ class Trainer(Evaluator):
                 callback.load_state(known)
         self._num_epoch_batches = progress["num_epoch_batches"]
         self._loader_epoch = progress["loader_epoch"]
-        train.go_on(self._loader_epoch, self._num_epoch_batches)
+        train.resume_at(self._loader_epoch, self._num_epoch_batches)
         if not load_random_numbers(tensors, self.device, self.ranks):
             seed_rank(self.config.seed + self._result.num_steps, self.ranks)
 
@@ -262,7 +262,7 @@ class Trainer(Evaluator):
         if num_steps_ago is not None:
             error = self._not_finite(math.nan, batch, num_steps_ago)
         if self._losses.num_kept == 0 and self.device.type == "cuda":
-            self.ranks.raise_together(error)
+            self.ranks.raise_if_any(error)
         elif error is not None:
             raise error
 
@@ -282,7 +282,7 @@ class Trainer(Evaluator):
         if num_steps_ago is not None or not math.isfinite(loss):
             assert self._trained is not None, "an evaluation comes after a step"
             error = self._not_finite(loss, self._trained, 1 + (num_steps_ago or 0))
-        self.ranks.raise_together(error)
+        self.ranks.raise_if_any(error)
         return loss
 
     def _evaluate_and_decide(self, valid: EpochIterator | None, epoch: int) -> None:
