@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, write_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, save_weights
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.sharding.state_dict import own_weights, spread_weights, whole_weights
@@ -20,14 +20,12 @@ logger = logging.getLogger(__name__)
 class BestWeights:
     """Keeps a model's weights as they were at its best.
 
-    On several processes the first one writes and reads the file, which holds whole tables; in
+    On several processes the first one writes and reads the file, which holds whole tables. In
     memory each rank keeps its own part. All methods are collective.
 
     Args:
-        model: the model.
-        path: the file; null keeps them in memory.
+        path: the file; None keeps the weights in memory.
         note: what is known of the weights, kept beside the file; None = nothing.
-        ranks: the processes.
     """
 
     def __init__(
@@ -44,13 +42,13 @@ class BestWeights:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
         whole = whole_weights(weights, self.model, self.ranks)
-        self.ranks.from_rank_zero(lambda: write_weights(whole, path, self.note))
+        self.ranks.from_rank_zero(lambda: save_weights(whole, path, self.note))
 
     def restore(self) -> None:
-        """Gives the model the weights that were kept; does nothing where none were.
+        """Loads the kept weights into the model, if there are any.
 
         Raises:
-            CheckpointError: the file is gone, damaged, or of another model.
+            CheckpointError: the file is missing, damaged, or of another model.
         """
         if self.path is None:
             if self._held is not None:
@@ -65,7 +63,7 @@ class BestWeights:
         spread_weights(whole, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
-        """Returns what is kept in memory, with the rows of all ranks; null where nothing is."""
+        """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
         return None if self._held is None else whole_weights(self._held, self.model, self.ranks)
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
