@@ -142,7 +142,7 @@ def test_missing_results_name_the_commands_and_change_nothing(repository: Path) 
         "report.json": "cannot be read .*; run: bash 3.analyze.sh --report --dataset demo",
         "table.csv": "is missing; run: bash 2.reproduce.sh --model FM --dataset demo --seeds 1,2",
         "FM_ablation_source.tex": "is missing; run: bash 2.reproduce.sh --model FM",
-        "../../figure": "names figures that are gone, as figure/final/.*; run: bash 3.analyze.sh",
+        "../../figure": "names missing figures, such as figure/final/.*; run: bash 3.analyze.sh",
     }
     for name, message in lost.items():
         shutil.move(folder / name, repository / "aside")
@@ -173,7 +173,7 @@ def test_missing_results_name_the_commands_and_change_nothing(repository: Path) 
             {"ablations": [{"backbone": "FM", "group": "source", "seeds": [1]}]},
             "FM_ablation_source.csv has not the seeds of FM",
         ),
-        ({"sizes": [{"train": 1}, {"train": 2}]}, "unlike sizes"),
+        ({"sizes": [{"train": 1}, {"train": 2}]}, "different sizes"),
     ],
 )
 def test_tables_of_other_runs_than_the_report_are_refused(
