@@ -52,7 +52,7 @@ KINDS = (
     Kind(
         r"redundancy",
         "AUC against redundancy",
-        "One point per run: test AUC against the mean absolute correlation of its interacting sides.",
+        "Test AUC against the mean absolute correlation of the two sides, one point per run.",
         "Test AUC of every run against the mean absolute correlation of its interacting sides.",
     ),
     Kind(

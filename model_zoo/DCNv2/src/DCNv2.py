@@ -25,8 +25,8 @@ class DCNv2(BaseModel):
     [DNN(X_L) ; DNN(v)] (stacked_parallel).
 
     X_L is the cross network of the raw embeddings, X_{l+1} = Drop(X_l + Z_l * (W_l X_l)). GEN: Z_l
-    is generated from X_l, one encoder per layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only. Fields
-    may have their own embedding_dim.
+    is generated from X_l, one encoder per layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only. A
+    field may have its own embedding_dim.
 
     Args:
         feature_map: the fields.
