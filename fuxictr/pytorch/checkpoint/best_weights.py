@@ -39,13 +39,12 @@ class BestWeights:
     def keep(self) -> None:
         """Keeps the present weights."""
         weights = self.model.state_dict()
-        if self.path is None:
+        path = self.path
+        if path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
         whole = whole_weights(weights, self.model, self.ranks)
-        with self.ranks.together():
-            if self.ranks.is_first:
-                write_weights(whole, self.path, self.note)
+        self.ranks.from_rank_zero(lambda: write_weights(whole, path, self.note))
 
     def restore(self) -> None:
         """Gives the model the weights that were kept; does nothing where none were.
@@ -61,10 +60,8 @@ class BestWeights:
         if self.ranks.size == 1:
             load_weights(self.model, self.path)
             return
-        whole: dict[str, torch.Tensor] = {}
-        with self.ranks.together():
-            if self.ranks.is_first:
-                whole = read_tensors(self.path)
+        with self.ranks.raise_on_any_rank():
+            whole = read_tensors(self.path) if self.ranks.is_first else {}
         spread_weights(whole, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
