@@ -94,7 +94,7 @@ class ColumnConfig(Section):
     )
     source: str = key("", "a free tag, such as user or item")
     fill_na: str | int | float | None = key(
-        None, "value of a missing cell; null = 0 (numeric), or no value of its own: __OOV__"
+        None, "value of a missing cell; null = 0 (numeric), or __OOV__"
     )
     preprocess: str | None = key(None, "name of a column function applied to the raw value")
     normalizer: Literal["StandardScaler", "MinMaxScaler"] | None = key(
@@ -105,7 +105,7 @@ class ColumnConfig(Section):
     )
     embedding_dim: int | None = key(None, "its own width; null = the model's embedding_dim", ge=1)
     emb_output_dim: int | None = key(
-        None, "width that a linear map brings its embedding to; null = as it is", ge=1
+        None, "width after a linear map of its embedding; null = no map", ge=1
     )
     remap: bool = key(True, "false: the cells are ids already (categorical), or kept (meta)")
     vocab_size: int | None = key(
@@ -140,7 +140,7 @@ class ColumnConfig(Section):
     pretrain_usage: Literal["init", "sum", "concat"] = key(
         "init", "the vector is the embedding, or is added, or joined, to a learned one"
     )
-    freeze_emb: bool = key(True, "whether the given vectors stay as they are")
+    freeze_emb: bool = key(True, "whether the pretrained vectors stay as they are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class DatasetConfig(Section):
     label_col: dict | list[dict] = key({}, "the label column")
     processor: str | None = key(
         None,
-        "file.py or file.py:Class of a FeatureProcessor with column functions of its own",
+        "file.py or file.py:Class of a FeatureProcessor with your own column functions",
         check_path,
     )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")

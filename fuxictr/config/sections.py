@@ -94,7 +94,7 @@ class RunConfig(Section):
     save_state: bool = key(
         True, "keep a state that --resume continues from, saved after each evaluation"
     )
-    save_steps: int | None = key(None, "steps between two states; null = no such count", ge=1)
+    save_steps: int | None = key(None, "steps between two states; null = off", ge=1)
     save_minutes: float | None = key(
         15.0, "minutes between two states; null = at evaluations and save_steps only", gt=0
     )
@@ -108,7 +108,7 @@ class TrainConfig(Section):
     loss: Literal["binary_crossentropy"] = key("binary_crossentropy", "the training loss")
     metrics: list[str] = key(
         ["AUC", "logloss"],
-        "what is evaluated: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
+        "metrics to evaluate: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
         check=_check_metrics,
     )
     group_id: str | None = key(None, "column whose equal values make the groups of group metrics")
@@ -120,11 +120,13 @@ class TrainConfig(Section):
     streaming: bool = key(False, "read the rows from disk in every epoch, not once into memory")
     shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
-    monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, that is followed")
-    monitor_mode: Literal["max", "min"] | None = key(
-        None, "in which direction it is better; null = as its metrics say, which decide in any case"
+    monitor: str | dict[str, float] = key(
+        "AUC", "metric, or {metric: weight}, that early stopping follows"
     )
-    eval_steps: int | None = key(None, "steps between evaluations; null = once an epoch", ge=1)
+    monitor_mode: Literal["max", "min"] | None = key(
+        None, "direction in which it is better, which must be that of its metrics; null = theirs"
+    )
+    eval_steps: int | None = key(None, "steps between evaluations; null = once per epoch", ge=1)
     early_stop_patience: int = key(2, "evaluations without improvement before stopping", ge=1)
     save_best_only: bool = key(True, "keep the best evaluation's weights; false: the last ones")
     reduce_lr_on_plateau: bool = key(True, "multiply the rate by 0.1 when the monitor stalls")
