@@ -60,7 +60,7 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.callback import Callback
     from fuxictr.pytorch.dataloaders import RankDataLoader, Share
-    from fuxictr.pytorch.rank_tables import cutting_tables
+    from fuxictr.pytorch.rank_tables import may_shard
     from fuxictr.pytorch.ranks import joined
     from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
     from fuxictr.pytorch.trainer import Trainer
@@ -93,8 +93,8 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
             share=Share(ranks.rank, ranks.size),
         )
         batches, _ = loader.make_iterator()
-        with cutting_tables(feature_map, keys["embedding_dim"], config, ranks):
-            network = load_model_class(keys["model"])(feature_map, **keys)
+        feature_map.defer_tables = may_shard(config, ranks)
+        network = load_model_class(keys["model"])(feature_map, **keys)
         clock = Clock()
         trainer = Trainer(network, config, "cpu", verbose=0, callbacks=[clock])
         processes.forget_peak()

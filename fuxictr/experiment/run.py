@@ -37,7 +37,7 @@ from fuxictr.pytorch.dataloaders import EpochIterator, RankDataLoader, Share
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
-from fuxictr.pytorch.rank_tables import cutting_tables
+from fuxictr.pytorch.rank_tables import may_shard
 from fuxictr.pytorch.ranks import Ranks, current_ranks, was_restarted
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.trainer import FitResult, Trainer
@@ -223,8 +223,7 @@ def _train(
     seed_everything(config.train.seed)
     with ranks.together():
         feature_map = select_features(config, encoded)
-    width = int(config.params().get("embedding_dim") or 1)
-    with cutting_tables(feature_map, width, config.train, ranks), ranks.together():
+        feature_map.defer_tables = may_shard(config.train, ranks)
         model = build_model(config, model_class, feature_map)
         check_penalties(model, config.train)
         logger.info("Total number of parameters: %d.", model.count_parameters())

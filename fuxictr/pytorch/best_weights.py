@@ -11,7 +11,11 @@ import torch
 
 from fuxictr.pytorch.checkpoint import load_weights, read_tensors, write_weights
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.rank_state import own_weights, spread_weights, whole_weights
+from fuxictr.pytorch.rank_state import (
+    gather_full_state_dict,
+    load_full_state_dict,
+    local_state_dict,
+)
 from fuxictr.pytorch.ranks import Ranks
 
 logger = logging.getLogger(__name__)
@@ -42,7 +46,7 @@ class BestWeights:
         if self.path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
-        whole = whole_weights(weights, self.model, self.ranks)
+        whole = gather_full_state_dict(weights, self.model, self.ranks)
         with self.ranks.together():
             if self.ranks.is_first:
                 write_weights(whole, self.path, self.note)
@@ -65,12 +69,16 @@ class BestWeights:
         with self.ranks.together():
             if self.ranks.is_first:
                 whole = read_tensors(self.path)
-        spread_weights(whole, self.model, self.ranks)
+        load_full_state_dict(whole, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
-        """Returns what is kept in memory, with the rows of all ranks; null where nothing is."""
-        return None if self._held is None else whole_weights(self._held, self.model, self.ranks)
+        """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
+        return (
+            None
+            if self._held is None
+            else gather_full_state_dict(self._held, self.model, self.ranks)
+        )
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Takes over what ``state`` returned on the first rank."""
-        self._held = None if weights is None else own_weights(weights, self.model)
+        self._held = None if weights is None else local_state_dict(weights, self.model)

@@ -17,7 +17,7 @@ from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.compiled import Step
 from fuxictr.pytorch.forward_walk import unchanged
 from fuxictr.pytorch.layers.generation import GEN
-from fuxictr.pytorch.lazy_adam import touched
+from fuxictr.pytorch.lazy_adam import row_gradients
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.precision import autocast
@@ -126,7 +126,7 @@ class RankedStep(TrainingStep):
 
     def _clip(self) -> torch.Tensor:
         """Clips the norm of all gradients, also of rows that lie elsewhere; returns it."""
-        by_rows = touched(self.optimizer)  # of tables that are all cut, or all whole
+        by_rows = row_gradients(self.optimizer)  # of tables that are all cut, or all whole
         limit = self.config.max_gradient_norm
         if not self._cut:
             return nn.utils.clip_grad_norm_([*self._whole, *by_rows], limit)
@@ -140,7 +140,7 @@ class RankedStep(TrainingStep):
 
     def _check_all_gradients(self, batch: Batch, num_rows: int) -> None:
         """Raises, on all ranks, where a gradient is not finite on some rank."""
-        weights = [*self._parameters, *touched(self.optimizer)]
+        weights = [*self._parameters, *row_gradients(self.optimizer)]
         is_bad = any(not bool(w.grad.isfinite().all()) for w in weights if w.grad is not None)
         if not self._count(is_bad):
             return  # the norm is too large for its type, which clips the gradients to 0

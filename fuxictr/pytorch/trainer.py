@@ -30,12 +30,12 @@ from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.precision import matmul_precision
 from fuxictr.pytorch.rank_state import (
-    own_optimizer_state,
-    own_weights,
-    whole_optimizer_state,
-    whole_weights,
+    gather_full_optimizer_state,
+    gather_full_state_dict,
+    local_optimizer_state,
+    local_state_dict,
 )
-from fuxictr.pytorch.rank_tables import cut_tables, penalty
+from fuxictr.pytorch.rank_tables import penalty, shard_tables
 from fuxictr.pytorch.ranked_step import RankedStep
 from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.split_checks import check_splits
@@ -120,7 +120,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.ranks = current_ranks()
-        cut_tables(model, config, self.ranks)
+        shard_tables(model, config, self.ranks)
         self.model = model.to(device)
         self.callbacks = list(callbacks)
         self.config = config
@@ -211,8 +211,8 @@ class Trainer:
         model, ranks = self.model, self.ranks
         optimizer = optimizer_state(self.optimizer)
         tensors: dict[str, Any] = {
-            "weights": whole_weights(raw_weights(model), model, ranks),
-            "optimizer": whole_optimizer_state(optimizer, self.optimizer, model, ranks),
+            "weights": gather_full_state_dict(raw_weights(model), model, ranks),
+            "optimizer": gather_full_optimizer_state(optimizer, self.optimizer, model, ranks),
             "random": random_state(self.device),
         }
         if ranks.size > 1:
@@ -224,8 +224,8 @@ class Trainer:
 
     def _load_state(self, state: TrainingState, train: EpochIterator) -> None:
         progress, tensors = state.progress, state.tensors
-        load_raw_weights(self.model, own_weights(tensors["weights"], self.model))
-        optimizer = own_optimizer_state(tensors["optimizer"], self.optimizer, self.model)
+        load_raw_weights(self.model, local_state_dict(tensors["weights"], self.model))
+        optimizer = local_optimizer_state(tensors["optimizer"], self.optimizer, self.model)
         load_optimizer_state(self.optimizer, optimizer)
         self._best.load_state(tensors.get("best"))
         self._result = FitResult(**progress["result"])

@@ -12,7 +12,7 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import FuxiCTRError
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.compiled import CompiledLoss, CudaGraphs, Step, make_graphed_step
-from fuxictr.pytorch.lazy_adam import make_optimizer, touched
+from fuxictr.pytorch.lazy_adam import make_optimizer, row_gradients
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.not_finite import explain_not_finite
@@ -67,7 +67,7 @@ class TrainingStep:
         """
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(batch)
-        weights = [*self._parameters, *touched(self.optimizer)]
+        weights = [*self._parameters, *row_gradients(self.optimizer)]
         norm = nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
         if self._is_watched and not math.isfinite(norm.item()):
             self._check_gradients(weights, batch)

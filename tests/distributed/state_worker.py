@@ -16,7 +16,7 @@ import torch
 from fuxictr.errors import FuxiCTRError
 from fuxictr.pytorch.callback import Callback
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
-from fuxictr.pytorch.rank_state import whole_weights
+from fuxictr.pytorch.rank_state import gather_full_state_dict
 from fuxictr.pytorch.ranks import current_ranks, joined, leave
 from fuxictr.pytorch.trainer import Trainer
 from fuxictr.pytorch.training_state import TrainingState
@@ -96,7 +96,7 @@ def do(task: str, folder: Path) -> None:
         pairs = zip(before, model.parameters(), strict=True)
         found["unchanged"] = np.array(all(torch.equal(*pair) for pair in pairs))
     ranks.barrier()
-    weights = whole_weights(model.state_dict(), model, ranks)
+    weights = gather_full_state_dict(model.state_dict(), model, ranks)
     found |= {f"weight.{name}": weight.numpy() for name, weight in weights.items()}
     if ranks.is_first or verb == "bad_number":
         name = f"{task.replace(':', '.')}.{ranks.size}.rank{ranks.rank}.npz"

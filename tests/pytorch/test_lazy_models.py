@@ -11,7 +11,7 @@ from fuxictr.experiment.zoo import ZOO, load_experiment
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch import lazy_adam
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.lazy_adam import LazyAdam, flush, large_blocks, make_optimizer, touched
+from fuxictr.pytorch.lazy_adam import LazyAdam, flush, large_blocks, make_optimizer, row_gradients
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.pytorch.trainer import Trainer
@@ -53,7 +53,7 @@ def train(name: str, is_lazy: bool, num_steps: int = 100, dtype=torch.float32):
         outputs = {key: value.double() for key, value in model(batch).items()}
         cross_entropy(outputs, model.get_labels(batch).double()).backward()
         add_penalty_gradients(penalties)
-        norms.append(clip_grad_norm_([*model.parameters(), *lazy.touched()], 0.05).item())
+        norms.append(clip_grad_norm_([*model.parameters(), *lazy.row_gradients()], 0.05).item())
         lazy.step()
     assert len(norms) == num_steps and np.mean(np.array(norms) > 0.05) > 0.5
     return model.state_dict(), norms
@@ -141,6 +141,6 @@ def test_config_and_device_choose_the_optimizer():
     ):
         plain = make_optimizer(model, changed, device)
         assert not isinstance(plain, LazyAdam)
-        assert touched(plain) == []
+        assert row_gradients(plain) == []
         flush(plain)
         assert all(block.reader is None for block in large_blocks(model, "adam", 40))

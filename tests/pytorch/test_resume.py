@@ -19,7 +19,7 @@ from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.resume import StateFiles, StateSaver
 from fuxictr.pytorch.trainer import NotFiniteError, Trainer
 from fuxictr.pytorch.training_state import TrainingState, load_raw_weights, raw_weights
-from fuxictr.pytorch.whole_table import WholeTable
+from fuxictr.pytorch.whole_table import DenseTable
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
 from tests.pytorch.tiny import make, tiny_data, tiny_map
@@ -150,7 +150,7 @@ def test_cut_off_anywhere_and_gone_on_with_gives_the_same_bits(case, tmp_path):
     path.parent.mkdir()
     trainer, weights, numbers = start(case, path)
     num_steps = numbers[2]
-    kinds = {"lazy": LazyTable, "penalized": WholeTable, "random target": LazyTable}
+    kinds = {"lazy": LazyTable, "penalized": DenseTable, "random target": LazyTable}
     if case in kinds:
         assert isinstance(trainer.optimizer, LazyAdam)
         tables = trainer.optimizer._tables.values()

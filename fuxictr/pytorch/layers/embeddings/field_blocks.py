@@ -19,7 +19,7 @@ from fuxictr.pytorch.layers.embeddings.own_table import (
     make_own_table,
     pooling_weights,
 )
-from fuxictr.pytorch.layers.embeddings.row_share import RowShare, wanted_share
+from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
 
 
 class Place(NamedTuple):
@@ -67,8 +67,7 @@ class FieldBlocks(nn.Module):
         use_sharing: false gives every field a table of its own.
 
     Attributes:
-        reader: reads the table; null looks up in it. A copy of the layer has none.
-        share: which of the rows ``table`` holds; null = all of them.
+        share: which of the rows ``table`` holds; None: all of them.
 
     Raises:
         ConfigError: no such field, or a share_embedding leads nowhere; see FeatureMap.
@@ -89,7 +88,7 @@ class FieldBlocks(nn.Module):
         use_sharing: bool = True,
     ) -> None:
         super().__init__()
-        self.reader: RowReader | None = None
+        self._reader: RowReader | None = None
         self.share: RowShare | None = None
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
@@ -126,8 +125,12 @@ class FieldBlocks(nn.Module):
 
         The given vectors stay as they are.
         """
-        if self.table is not None:
-            self._draw_table(self.table)
+        if isinstance(self.table, DeferredTable):
+            self.table.defer(INIT_STD, self.offsets.long())
+        elif self.table is not None:
+            nn.init.normal_(self.table, std=INIT_STD)
+            with torch.no_grad():
+                self.table[self.offsets.long()] = 0.0
         if self.numeric_weight is not None:
             nn.init.normal_(self.numeric_weight, std=(2.0 / (1 + self.embedding_dim)) ** 0.5)
         for layer in (*self.own.values(), *self.projections.values()):
@@ -136,17 +139,6 @@ class FieldBlocks(nn.Module):
             else:
                 nn.init.xavier_normal_(layer.weight)
 
-    @torch.no_grad()
-    def _draw_table(self, table: torch.Tensor) -> None:
-        padding = self.offsets.long()
-        if self.share is None:
-            nn.init.normal_(table, std=INIT_STD)
-        else:
-            self.share.draw_normal(table, INIT_STD)
-            padding = padding[padding % self.share.num_ranks == self.share.rank]
-            padding = padding // self.share.num_ranks
-        table[padding] = 0.0
-
     @property
     def num_table_rows(self) -> int:
         """Rows of the common table, wherever they lie."""
@@ -154,12 +146,31 @@ class FieldBlocks(nn.Module):
             return self.share.num_rows
         return 0 if self.table is None else len(self.table)
 
-    def keep_share(self, rank: int, num_ranks: int) -> None:
-        """Keeps only the rows of the common table that belong to a rank; a reader must follow."""
-        assert self.table is not None and self.share is None, "one table is cut once"
-        self.share = RowShare(rank, num_ranks, len(self.table))
-        own = self.share.own(self.table.detach()).clone()
-        self.table = nn.Parameter(own, requires_grad=self.table.requires_grad)
+    def place_table(self, share: RowShare | None) -> None:
+        """Keeps only the rows of ``share`` (None: all), and draws the table if it was deferred.
+
+        The parameter stays the same object: layers that have one table all call this. A layer that
+        keeps a share needs a reader (``read_rows_with``) before it is used.
+        """
+        table = self.table
+        assert table is not None and self.share is None, "a table is sharded once"
+        self.share = share
+        if isinstance(table, DeferredTable):
+            own = table.draw(share)
+        elif share is not None and len(table) == share.num_rows:
+            own = share.own(table.detach()).clone()
+        else:
+            return
+        torch.utils.swap_tensors(table, nn.Parameter(own, requires_grad=table.requires_grad))
+
+    @property
+    def reader(self) -> RowReader | None:
+        """What reads the table; None: the layer itself does."""
+        return self._reader
+
+    def read_rows_with(self, reader: RowReader | None) -> None:
+        """Lets a reader look up the rows of the common table from now on; None: the layer does."""
+        self._reader = reader
 
     def tables(self) -> list[nn.Parameter]:
         """Returns the weights that hold one row a token, given vectors included."""
@@ -187,9 +198,9 @@ class FieldBlocks(nn.Module):
             self._reject_lengths(X, names)
         rows = ids + self.offsets
         if not self.sequences:  # (B, F_cat, D)
-            return look_up(table, rows) if self.reader is None else self.reader.look_up(rows)
-        if self.reader is not None:
-            rows, table = self.reader.narrow(rows)
+            return look_up(table, rows) if self._reader is None else self._reader.look_up(rows)
+        if self._reader is not None:
+            rows, table = self._reader.narrow(rows)
         start = len(self.categorical)
         weights = [table.new_ones(len(ids), start)]
         for name in self.sequences:
@@ -216,11 +227,11 @@ class FieldBlocks(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
-        return {**self.__dict__, "reader": None}
+        return {**self.__dict__, "_reader": None}
 
     def _flush(self) -> None:
-        if self.reader is not None:
-            self.reader.flush()
+        if self._reader is not None:
+            self._reader.flush()
 
     def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         layer = self.own[_key(self.table_owners[name])]
@@ -293,9 +304,11 @@ class FieldBlocks(nn.Module):
         )
         self.table = None
         if num_rows:
-            self.share = wanted_share(num_rows)
-            num_own = num_rows if self.share is None else self.share.num_own
-            self.table = nn.Parameter(torch.empty(num_own, self.embedding_dim))
+            shape = (num_rows, self.embedding_dim)
+            if self.feature_map.defer_tables:
+                self.table = DeferredTable(torch.empty(shape, device="meta"))
+            else:
+                self.table = nn.Parameter(torch.empty(shape))
 
     def _make_own_layers(self) -> None:
         self.own = nn.ModuleDict()
