@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fuxictr.errors import run_cli
-from fuxictr.plotting.cli import ablation_arguments
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.figures import ablation_arguments
 
 GROUP = "activation"
 
@@ -11,7 +11,8 @@ GROUP = "activation"
 def main() -> None:
     """Loads the results, draws, saves and prints the paths."""
     args = ablation_arguments(__doc__)
-    from fuxictr.plotting.ablation import load_ablation, write_ablation
+    from fuxictr.experiment.report.inputs import load_ablation
+    from fuxictr.plotting.ablation import write_ablation
 
     runs = load_ablation(args.results, args.model, args.dataset, GROUP, args.seeds)
     for path in write_ablation(args.root, args.dataset_id, args.model, GROUP, *runs):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fuxictr.errors import run_cli
-from fuxictr.plotting.cli import figure_arguments
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.figures import figure_arguments
 
 
 def main() -> None:
     """Loads the recordings, draws, saves and prints the paths."""
     args = figure_arguments(__doc__)
-    from fuxictr.plotting.paper import load_runs, write_correlation
+    from fuxictr.experiment.report.inputs import load_runs
+    from fuxictr.plotting.paper import write_correlation
 
     records = load_runs(args.root, args.dataset_id, args.expids, args.model)
     for path in write_correlation(args.root, args.dataset_id, args.model, records):

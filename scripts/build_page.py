@@ -19,7 +19,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fuxictr.errors import DataError, run_cli  # noqa: E402
+from fuxictr.cli.command import run_cli  # noqa: E402
+from fuxictr.errors import DataError  # noqa: E402
 from fuxictr.experiment.report.sentences import (  # noqa: E402
     Pair,
     average_sentence,

@@ -19,8 +19,8 @@ from fuxictr.pytorch.dataloaders import (
     StreamingIterator,
 )
 from fuxictr.pytorch.dataloaders.columnar import allocate
+from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.ranks import Ranks
 
 # Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
 PASS_ROWS = 10_000

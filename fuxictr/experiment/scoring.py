@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError, as_names
-from fuxictr.experiment.checkpoint_config import as_trained, load_trained
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.results.checkpoint_config import as_trained, load_trained
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
-from fuxictr.preprocess.csv_source import is_blank
-from fuxictr.preprocess.raw_files import SourceFormat, format_of, search_files
-from fuxictr.preprocess.sources import (
+from fuxictr.preprocess.columns.tally import Tally
+from fuxictr.preprocess.columns.unseen import lost_columns
+from fuxictr.preprocess.sources.csv_files import is_blank
+from fuxictr.preprocess.sources.files import SourceFormat, format_of, search_files
+from fuxictr.preprocess.sources.frames import (
     Frame,
     NoRowsError,
     check_schemas,
@@ -33,10 +35,8 @@ from fuxictr.preprocess.sources import (
     read_frames,
     table_frames,
 )
-from fuxictr.preprocess.tally import Tally
-from fuxictr.preprocess.unseen import lost_columns
 from fuxictr.progress import progress_bar
-from fuxictr.pytorch.checkpoint import load_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.torch_utils import get_device
@@ -166,7 +166,7 @@ class Scorer:
         batch_size: int = 10_000,
         checkpoint: Path | None = None,
     ) -> None:
-        from fuxictr.experiment.run import build_model, select_features
+        from fuxictr.experiment.run.run import build_model, select_features
 
         if batch_size < 1:
             raise ConfigError(f"--batch-size {batch_size}: allowed: >= 1")

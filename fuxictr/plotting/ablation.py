@@ -114,40 +114,6 @@ def ablation_numbers(bars: Sequence[Bar]) -> tuple[list[str], Iterator[list[obje
     return ["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows
 
 
-def load_ablation(
-    results: str | Path,
-    backbone: str,
-    dataset: str,
-    group: str,
-    seeds: Sequence[int] | None = None,
-) -> tuple[list[ArmResult], dict[str, float]]:
-    """Reads the arms of an ablation from the results, and what was published of them.
-
-    Args:
-        results: the results store.
-        backbone: e.g. DCNv2.
-        dataset: as --dataset.
-        group: source, encoder, target or activation.
-        seeds: the seeds that every arm must have; None = all that any of them has.
-
-    Returns:
-        The arms' results and expid -> published test AUC, for ``write_ablation``.
-
-    Raises:
-        ConfigError: the backbone has no such ablation on the dataset.
-        DataError: there are no results.
-    """
-    from fuxictr.experiment.ablation import find_arms
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.tables.comparisons import ablation_results
-    from fuxictr.experiment.tables.published import published_arms
-
-    arms = find_arms(backbone, dataset, group)
-    dataset_id = registry.dataset_id_of(dataset)
-    published = published_arms(dataset, backbone, arms)
-    return ablation_results(read_results(results), arms, dataset_id, seeds), published
-
-
 def write_ablation(
     root: str | Path,
     dataset_id: str,

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fuxictr.analysis.records import RecordMeta
+from fuxictr.analysis.records import RecordMeta, Records
+from fuxictr.errors import CheckpointError
 
 _VARIANTS = {"dis": "DIS, raw embeddings", "gen": "GEN, generated embeddings"}
 
@@ -62,3 +63,23 @@ def seeds_text(seeds: Iterable[int]) -> str:
 def signed(value: float) -> str:
     """Returns a number in two decimals with its sign, a minus that is as wide as a plus."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def check_one_sample(records: Sequence[Records]) -> None:
+    """Checks that all recordings are of one sample of rows.
+
+    Raises:
+        CheckpointError: they are of several; names the expids of each.
+    """
+    samples: dict[tuple[int, int], list[str]] = {}
+    for meta in (run.meta for run in records):
+        samples.setdefault((meta.num_rows, meta.seed), []).append(meta.expid)
+    if len(samples) > 1:
+        found = "; ".join(
+            f"{rows:,} rows, sample seed {seed}: {', '.join(expids)}"
+            for (rows, seed), expids in samples.items()
+        )
+        raise CheckpointError(
+            f"recorded embeddings of unlike samples cannot be compared ({found}); record them with "
+            "one --rows and one --sample-seed, see bash 3.analyze.sh --help"
+        )

@@ -14,35 +14,21 @@ from fuxictr.analysis.records import (
     Records,
     interacting_embeddings,
     interacting_sides,
-    load_records,
-    records_path,
 )
 from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.analysis.summary import RunSummary, analysis_summary
 from fuxictr.plotting.correlation import correlation_figure, correlation_numbers
-from fuxictr.plotting.current import check_current, check_one_sample, record_commands
-from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
+from fuxictr.plotting.naming import (
+    check_one_sample,
+    figure_stem,
+    model_names,
+    run_labels,
+    sample_caption,
+)
 from fuxictr.plotting.spectrum import spectrum_figure, spectrum_numbers
 from fuxictr.plotting.style import save_figure, save_numbers
 from fuxictr.plotting.tables import summary_table
-
-
-def load_runs(
-    root: str | Path, dataset_id: str, expids: Sequence[str], model: str
-) -> list[Records]:
-    """Opens the recordings of several runs on one dataset.
-
-    Raises:
-        CheckpointError: a run was not recorded, its file is damaged, or it was trained since.
-    """
-    commands = record_commands(root, dataset_id)
-    records = [
-        load_records(records_path(root, dataset_id, expid), model, commands.get(expid))
-        for expid in expids
-    ]
-    check_current(root, records)
-    return records
 
 
 def write_collapse(

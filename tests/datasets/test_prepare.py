@@ -147,7 +147,7 @@ def test_names_and_their_ids():
 
 def run_command(*args: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "fuxictr.datasets.prepare", *args],
+        [sys.executable, "-m", "fuxictr.cli.prepare", *args],
         capture_output=True,
         text=True,
         cwd=prepare.ROOT,

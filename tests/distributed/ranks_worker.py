@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fuxictr.errors import DataError
-from fuxictr.pytorch.ranks import RankError, Ranks, Votes, current_ranks, joined, leave
+from fuxictr.pytorch.distributed.ranks import RankError, Ranks, Votes, current_ranks, joined, leave
 
 
 def check_sums(ranks: Ranks) -> None:

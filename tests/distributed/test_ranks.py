@@ -9,10 +9,10 @@ import torch.distributed as dist
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.distributed.ranks import Ranks, Votes, joined, launched_ranks
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
-from fuxictr.pytorch.rank_tables import shard_tables
-from fuxictr.pytorch.ranks import Ranks, Votes, joined, launched_ranks
+from fuxictr.pytorch.sharding.tables import shard_tables
 from tests.distributed.launcher import launch
 
 

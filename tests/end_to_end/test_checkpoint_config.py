@@ -8,8 +8,9 @@ import shutil
 import polars as pl
 import pytest
 
+from fuxictr.cli import predict
 from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.experiment import predict, run
+from fuxictr.experiment.run import run
 from fuxictr.experiment.scoring import open_scorer, score
 
 from .conftest import from_python

@@ -13,10 +13,13 @@ import torch
 
 from fuxictr.analysis.sampling import draw_sample, draw_shared_sample
 from fuxictr.errors import CheckpointError, ConfigError, DataError, FuxiCTRError, Interrupted
-from fuxictr.experiment import launching, resuming, run_report
-from fuxictr.experiment.recorded_config import gpu_option, repeat_command
-from fuxictr.experiment.signals import stop_requests
+from fuxictr.experiment.results.config_record import gpu_option, repeat_command
+from fuxictr.experiment.run import launch as launching
+from fuxictr.experiment.run import resume as resuming
+from fuxictr.experiment.run.signals import stop_requests
+from fuxictr.experiment.verify import describe as run_report
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import (
     BatchIterator,
     Share,
@@ -24,10 +27,9 @@ from fuxictr.pytorch.dataloaders import (
     from_arrays,
     open_parquet,
 )
-from fuxictr.pytorch.ranks import RankError, Ranks
-from fuxictr.pytorch.resume import StateFiles
+from fuxictr.pytorch.distributed.ranks import RankError, Ranks
 from fuxictr.pytorch.torch_utils import get_device
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.pytorch.training.state_saver import StateFiles
 from fuxictr.utils import set_rank_logger
 from tests.pytorch.encoded_rows import write_encoded
 

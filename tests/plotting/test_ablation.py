@@ -11,9 +11,10 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from fuxictr.errors import DataError
-from fuxictr.experiment.ablation import GROUPS, LABELS, find_arms
+from fuxictr.experiment.report.inputs import load_ablation
 from fuxictr.experiment.tables.published import published_value
-from fuxictr.plotting.ablation import Bar, ablation_figure, load_ablation, write_ablation
+from fuxictr.experiment.zoo.ablations import GROUPS, LABELS, find_arms
+from fuxictr.plotting.ablation import Bar, ablation_figure, write_ablation
 from tests.experiment.result_rows import present_hashes
 from tests.plotting.layout import assert_readable, drawn_texts, shown_text
 

@@ -12,9 +12,10 @@ import pytest
 from fuxictr.analysis.records import interacting_embeddings, records_path, save_records
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.errors import CheckpointError
-from fuxictr.experiment.ablation import find_arms
+from fuxictr.experiment.report.inputs import load_activation_runs
+from fuxictr.experiment.zoo.ablations import find_arms
 from fuxictr.plotting import activation
-from fuxictr.plotting.activation import load_activation_runs, write_activation_spectra
+from fuxictr.plotting.activation import write_activation_spectra
 from tests.plotting.layout import assert_readable, shown_text
 from tests.plotting.runs import make_records
 

@@ -14,7 +14,8 @@ from fuxictr.analysis.records import RecordMeta, records_path, save_records
 from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.errors import CheckpointError
-from fuxictr.plotting.paper import load_runs, write_collapse, write_correlation, write_summary
+from fuxictr.experiment.report.inputs import load_runs
+from fuxictr.plotting.paper import write_collapse, write_correlation, write_summary
 from fuxictr.plotting.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from fuxictr.pytorch import network
+from fuxictr.pytorch.distributed import network
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from fuxictr.experiment.run import load_dataset, run_experiment
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.preprocess import build
+from fuxictr.experiment.run.run import load_dataset, run_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.preprocess.dataset import build
 
 
 def obey(order: dict[str, Any], folder: Path, results: Path) -> dict[str, Any]:

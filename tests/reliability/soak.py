@@ -22,10 +22,10 @@ import polars as pl
 import torch
 
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.experiment.run import run_experiment
+from fuxictr.experiment.run.run import run_experiment
 from fuxictr.experiment.scoring import score
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.pytorch.training_step import NotFiniteError
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.pytorch.training.step import NotFiniteError
 from tests.end_to_end.conftest import UserFolder
 
 MODELS = ("FM", "DCNv2", "DeepFM")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from tests.end_to_end.conftest import UserFolder
 from tests.end_to_end.jobs import Job, assert_same, rows_of
 from tests.reliability.test_resume import SCRIPT, LongRun
@@ -52,7 +52,7 @@ def undisturbed(finished) -> dict:
 
 
 def test_a_run_is_repeated_by_as_many_processes_or_within_the_tolerance(finished):
-    command = ["-m", "fuxictr.experiment.show", "last", "--verify"]
+    command = ["-m", "fuxictr.cli.show", "last", "--verify"]
     command += ["--results", str(finished.path / "results.jsonl")]
     job = Job([*TWO, *command], ROOT, finished.path / "verify.txt")
     assert job.wait() == 0, job.said()[-3000:]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.metrics import format_metrics
 from tests.end_to_end.conftest import UserFolder
 

@@ -19,9 +19,9 @@ from fuxictr.config.coercion import dataclass_annotations
 from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
 from fuxictr.datasets import registry
-from fuxictr.experiment.ablation import GROUPS
 from fuxictr.experiment.tables.published import read_published
-from fuxictr.experiment.zoo import backbones, find_folder
+from fuxictr.experiment.zoo.ablations import GROUPS
+from fuxictr.experiment.zoo.models import backbones, find_folder
 from scripts import build_page, measured, write_config_reference
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from fuxictr.experiment.report.manifest import describe
 from fuxictr.experiment.report.page import Page, to_html, to_markdown
 from fuxictr.experiment.report.sections import all_sections
 from fuxictr.experiment.tables import find_ceiling
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.files import write_atomically
 
 

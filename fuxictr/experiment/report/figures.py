@@ -11,7 +11,7 @@ from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence
 from fuxictr.experiment.tables.comparisons import Comparison
 from fuxictr.experiment.tables.published import published_arms
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 import signal
 import textwrap
 
-from fuxictr.experiment.launching import IS_GONE
+from fuxictr.experiment.run.launch import IS_GONE
 
 _REASON_LENGTH = 500
 # The line of a traceback, or of run_cli, that names the error; more lines of it may follow.

@@ -20,13 +20,13 @@ from types import FrameType
 from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.experiment.identity import PresentData, find_finished
-from fuxictr.experiment.launching import launcher
-from fuxictr.experiment.results import append_result, is_finished, read_results
+from fuxictr.experiment.results.identity import PresentData, find_finished
+from fuxictr.experiment.results.store import append_result, is_finished, read_results
+from fuxictr.experiment.run.launch import launcher
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.sweep.reasons import find_reason
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 
 _TAIL_BYTES = 20_000
 
@@ -178,7 +178,7 @@ def run_command(run: PlannedRun, gpu: str) -> list[str]:
 
 def run_identity(run: PlannedRun) -> dict[str, Any]:
     """Returns how the row of a run begins; what its data are is left open."""
-    from fuxictr.experiment.run import identity
+    from fuxictr.experiment.run.run import identity
 
     return identity(run.config, run.model_class)
 
@@ -210,7 +210,7 @@ def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:
         runs: what will be run.
         rebuild: encode also what is up to date.
     """
-    from fuxictr.experiment.run import load_dataset
+    from fuxictr.experiment.run.run import load_dataset
 
     first = {f"{run.config.data_dir} {run.config.dataset}": run for run in reversed(runs)}
     for run in reversed(list(first.values())):
