@@ -129,10 +129,8 @@ def _distinct_rows(network: Any, batches: Any) -> list[float]:
     for batch in batches:
         groups = {}
         for block in trained_blocks(network):
-            names = (*block.categorical, *block.sequences)
-            rows = stack_columns(batch, names, integer=True) + block.offsets
-            key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
-            groups[key] = len(rows.unique())
+            rows = stack_columns(batch, block.layout.ids, integer=True) + block.offsets
+            groups[block.row_key] = len(rows.unique())
         for key, count in groups.items():
             found.setdefault(key, []).append(count)
     return [statistics.mean(counts) for counts in found.values()]

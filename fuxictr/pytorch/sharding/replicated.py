@@ -41,8 +41,7 @@ def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[lis
     """Returns the readers in groups of tables whose layers read the same rows of a batch."""
     groups: dict[tuple, list[TableReader]] = {}
     for block, reader in tables:
-        fields = (block.categorical, block.sequences, tuple(block.offsets.tolist()))
-        groups.setdefault((*fields, block.num_table_rows), []).append(reader)
+        groups.setdefault(block.row_key, []).append(reader)
     return list(groups.values())
 
 
