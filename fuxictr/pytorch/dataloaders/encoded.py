@@ -62,15 +62,6 @@ def read_encoded(
     return _read_arrays(files[0], feature_map, group_id, labels, choose)
 
 
-def read_parquet(path: str | Path, feature_map: FeatureMap) -> ColumnarData:
-    """Reads an encoded parquet file, or a folder of part files, into memory.
-
-    Raises:
-        DataError: as ``read_encoded``.
-    """
-    return open_parquet(path, feature_map).load()
-
-
 def open_parquet(
     path: str | Path, feature_map: FeatureMap, group_id: str | None = None, labels: bool = True
 ) -> ParquetRows:

@@ -14,12 +14,12 @@ class RowRanges:
     ``ranges[i]`` is the row of the split that is the i-th of them.
 
     Args:
-        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one; ranges
-            ascend and do not overlap, and empty ones are dropped.
+        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one. Ranges
+            ascend and do not overlap; empty ones are dropped, and neighbours are joined.
         num_split_rows: rows of the split.
 
     Attributes:
-        num_rows: how many rows they are.
+        num_rows: number of these rows.
     """
 
     bounds: np.ndarray
@@ -29,6 +29,9 @@ class RowRanges:
 
     def __post_init__(self) -> None:
         bounds = self.bounds[self.bounds[:, 0] < self.bounds[:, 1]]
+        is_kept = np.ones(bounds.size, dtype=bool)
+        is_kept[1:-1] = np.repeat(bounds[1:, 0] != bounds[:-1, 1], 2)  # where there is a gap
+        bounds = bounds.reshape(-1)[is_kept].reshape(-1, 2)
         stops = np.cumsum(bounds[:, 1] - bounds[:, 0])
         object.__setattr__(self, "bounds", bounds)
         object.__setattr__(self, "num_rows", int(stops[-1]) if len(stops) else 0)

@@ -237,7 +237,7 @@ class Trainer:
                 callback.load_state(known)
         self._num_epoch_batches = progress["num_epoch_batches"]
         self._loader_epoch = progress["loader_epoch"]
-        train.go_on(self._loader_epoch, self._num_epoch_batches)
+        train.resume_at(self._loader_epoch, self._num_epoch_batches)
         of_ranks = tensors.get("random_of_ranks", [])
         if self.ranks.is_first:
             load_random_state(tensors["random"], self.device)
