@@ -62,11 +62,7 @@ class FieldSharedEncoder(EncoderMap):
     """Encodes all fields by one vector: FD -> D, copied to every field."""
 
     def __init__(
-        self,
-        num_fields: int,
-        embedding_dim: int,
-        num_generated: int,
-        init_std: float | None = None,
+        self, num_fields: int, embedding_dim: int, num_generated: int, init_std: float | None = None
     ) -> None:
         super().__init__(num_fields * embedding_dim, embedding_dim, init_std=init_std)
         self.num_generated = num_generated
@@ -81,11 +77,7 @@ class StackedEncoder(nn.Module):
     """Encodes every field from all fields by Linear-BatchNorm-ReLU-Linear, FD -> FD -> F'D."""
 
     def __init__(
-        self,
-        num_fields: int,
-        embedding_dim: int,
-        num_generated: int,
-        init_std: float | None = None,
+        self, num_fields: int, embedding_dim: int, num_generated: int, init_std: float | None = None
     ) -> None:
         super().__init__()
         width = num_fields * embedding_dim

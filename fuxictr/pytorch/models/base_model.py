@@ -14,12 +14,7 @@ from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.models.penalty_groups import (
-    Group,
-    check_scope,
-    penalty_groups,
-    penalty_terms,
-)
+from fuxictr.pytorch.models.penalty_groups import Group, check_scope, penalty_groups, penalty_terms
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
@@ -33,7 +28,7 @@ class BaseModel(Recordable, nn.Module):
 
     A model builds its layers in ``__init__``, ends it with ``self.reset_parameters()``, and its
     ``forward(inputs)`` returns ``self.output(logit)``. ``Model(feature_map, **params)`` takes all
-    keys of a config: every key is known to some section or to the model, any other is an error.
+    keys of a config; a key that neither a section nor the model knows is an error.
 
     Args:
         feature_map: the fields.
@@ -46,11 +41,8 @@ class BaseModel(Recordable, nn.Module):
             penalty_groups.
         **params: the other keys of the config.
 
-    Attributes:
-        regularizer_scope: which weights a group counts; see penalty_groups.
-
     Raises:
-        ConfigError: ``params`` holds a key that nothing knows; names all of them.
+        ConfigError: ``params`` holds unknown keys; names all of them.
     """
 
     def __init__(
@@ -76,12 +68,9 @@ class BaseModel(Recordable, nn.Module):
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the keys of the model's own that do nothing beside others -> why.
+        """Returns keys of the model that do nothing beside the other ``params`` -> why.
 
-        A config that gives one is warned of it, unless its value is null, false or an empty list.
-
-        Args:
-            params: all keys of a config; of the model's own those that it gives.
+        A config that gives one causes a warning, unless its value is null, false or an empty list.
         """
         return {}
 
@@ -135,11 +124,7 @@ class BaseModel(Recordable, nn.Module):
     def regularization_loss(
         self, counts: Callable[[nn.Parameter], bool] = lambda weight: True
     ) -> torch.Tensor:
-        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights, a scalar.
-
-        Args:
-            counts: which weights are added up.
-        """
+        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights that count."""
         terms = [
             (weight / p) * (w.square() if p == 2 else w.abs()).sum()
             for w, p, weight in self.penalized_parameters()
@@ -150,8 +135,8 @@ class BaseModel(Recordable, nn.Module):
     def reset_parameters(self) -> None:
         """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
 
-        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it. Modules that
-        record by hand (``init_record``) can read ``analyzing`` from here on.
+        An EncoderMap with a deviation of its own is drawn with it. Modules that record by hand
+        (``init_record``) can read ``analyzing`` from now on.
         """
         for module in self.modules():
             if hasattr(module, "init_record") and not hasattr(module, "analyzing"):
@@ -167,8 +152,7 @@ class BaseModel(Recordable, nn.Module):
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
 
-        The linear maps of embedding layers count in both. Of a table that lies in shares on several
-        processes all rows count.
+        The linear maps of embedding layers count in both. All rows of a sharded table count.
         """
         layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
         tables = {id(table) for layer in layers for table in layer.tables()}

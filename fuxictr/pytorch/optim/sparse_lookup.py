@@ -38,17 +38,11 @@ class UniqueRows:
 
 
 class RowBlock(NamedTuple):
-    """Rows of a table as a matrix of their own.
+    """Rows of a table as a matrix of their own."""
 
-    Attributes:
-        numbers: the rows, (U,), ascending.
-        weights: their weights (U, D), whose ``grad`` is the rows' gradient.
-        state: what else was read of them.
-    """
-
-    numbers: torch.Tensor
-    weights: torch.Tensor
-    state: Any
+    numbers: torch.Tensor  # the rows, (U,), ascending
+    weights: torch.Tensor  # theirs (U, D), whose ``grad`` is the rows' gradient
+    state: Any  # what else was read of them
 
 
 class TableReader:
@@ -115,11 +109,9 @@ class TableReader:
         return self._take()
 
     def put_gradients(self, numbers: torch.Tensor, gradients: torch.Tensor) -> None:
-        """Replaces the gradients of all lookups so far.
+        """Replaces the gradients of all lookups so far by those (P, D) of rows (P,).
 
-        Args:
-            numbers: rows (P,); gradients of one row are added up, in their order.
-            gradients: (P, D).
+        Gradients of one row are added up, in their order.
         """
         self.forget_gradients()
         self._blocks = [self._merge(numbers, gradients)]
@@ -158,12 +150,9 @@ class TableReader:
 
 
 def look_up_groups(weights: torch.Tensor, inverse: torch.Tensor, groups: RowGroups) -> torch.Tensor:
-    """Returns F.embedding(inverse, weights), whose gradient is one sum per row.
+    """Returns F.embedding(inverse, weights) of distinct rows (U, D); the gradient is a sum per row.
 
-    Args:
-        weights: of the distinct rows, (U, D).
-        inverse: which of them each position reads, (...).
-        groups: the positions, grouped by row.
+    ``groups`` are the positions, grouped by row.
     """
     return _LookUp.apply(weights, inverse, groups)
 

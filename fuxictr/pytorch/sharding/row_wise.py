@@ -16,31 +16,18 @@ from fuxictr.pytorch.sharding.replicated import split_columns
 
 @dataclass
 class _Fetch:
-    """The distinct rows of a batch, brought here from the ranks that hold them.
+    """The distinct rows of a batch, fetched from the ranks that hold them."""
 
-    Attributes:
-        rows: the rows that were asked for, (B, F).
-        groups: the positions, grouped by distinct row (U of them).
-        inverse: which of the distinct rows each position asks for, (B, F).
-        order: the distinct rows by owner, (U,).
-        asked: how many of them each rank owns.
-        answered: how many rows each rank asks this one for.
-        numbers: which, as rows of this rank's part, (R,).
-        weights: of each table, (U, D).
-        is_trained: whether the weights may get a gradient.
-        served: the tables that were asked for.
-    """
-
-    rows: torch.Tensor
-    groups: RowGroups
-    inverse: torch.Tensor
-    order: torch.Tensor
-    asked: list[int]
-    answered: list[int]
-    numbers: torch.Tensor
-    weights: list[torch.Tensor]
-    is_trained: bool
-    served: set[int] = field(default_factory=set)
+    rows: torch.Tensor  # that were asked for, (B, F)
+    groups: RowGroups  # the positions, grouped by distinct row (U of them)
+    inverse: torch.Tensor  # which of the distinct rows each position asks for, (B, F)
+    order: torch.Tensor  # of the distinct rows by owner, (U,)
+    asked: list[int]  # how many of them each rank owns
+    answered: list[int]  # how many rows each rank asks this one for
+    numbers: torch.Tensor  # which, as rows of this rank's part, (R,)
+    weights: list[torch.Tensor]  # of each table, (U, D)
+    is_trained: bool  # whether the weights may get a gradient
+    served: set[int] = field(default_factory=set)  # the tables that were asked for
 
 
 class ShardGroup:
@@ -128,12 +115,7 @@ class ShardGroup:
 
 
 class ShardReader:
-    """Looks up the rows of a layer's table, which lie on all ranks.
-
-    Args:
-        group: the tables that are fetched together.
-        index: which of them is the layer's.
-    """
+    """Looks up the rows of one table of a group, which lie on all ranks."""
 
     def __init__(self, group: ShardGroup, index: int) -> None:
         self._group, self._index = group, index

@@ -43,13 +43,7 @@ def local_state_dict(
 
 
 def load_full_state_dict(full: Mapping[str, torch.Tensor], model: nn.Module, ranks: Ranks) -> None:
-    """Loads the first rank's full weights into the models of all ranks.
-
-    Args:
-        full: on the first rank, by name; on the others it is not read.
-        model: the model.
-        ranks: the processes.
-    """
+    """Loads the first rank's full weights into the models of all ranks; others' are not read."""
     shares = table_shares(model)
     own = {}
     for name, held in model.state_dict().items():
@@ -134,14 +128,7 @@ def _gather_rows(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tens
 def _scatter_rows(
     full: torch.Tensor | None, share: RowShare, held: torch.Tensor, ranks: Ranks
 ) -> torch.Tensor:
-    """Returns this rank's rows of a table that the first one has in full, on the CPU.
-
-    Args:
-        full: the table (N, ...), on the first rank.
-        share: which rows.
-        held: a tensor of the result's shape and type.
-        ranks: the processes.
-    """
+    """Returns this rank's rows of the first rank's full table (N, ...), on the CPU."""
     own = torch.empty_like(held, device="cpu")
     for start in range(0, share.num_rows_of(0), _CHUNK_ROWS):
         parts = []

@@ -18,8 +18,8 @@ from fuxictr.pytorch.layers.embeddings.feature_embedding import (
 class MixedEmbedding(nn.Module):
     """Embeds every field at its own width; fields whose tables have one width share one.
 
-    Its output is one long vector a row, for backbones that read the concatenation of all fields and
-    nothing else. For their layers it counts as one field of width W = sum_i D_i.
+    Its output is one long vector per row, for backbones that read the concatenation of all fields
+    only. For their layers it is one field of width W = sum_i D_i.
 
     Raises:
         ConfigError: a sequence has no pooling.
@@ -48,7 +48,7 @@ class MixedEmbedding(nn.Module):
         return self.dropout(torch.cat(vectors, dim=1).unsqueeze(1))
 
     def as_fields(self) -> tuple[FeatureMap, int]:
-        """Returns one field of width W, which is how the output looks to other layers."""
+        """Returns the output as other layers see it: one field of width W."""
         merged = FeatureMap("merged")
         merged.features["all_fields"] = {"type": "categorical", "vocab_size": 1}
         return merged, self.width
