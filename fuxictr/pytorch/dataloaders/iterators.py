@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -186,11 +187,10 @@ class BatchIterator(EpochIterator):
         order = torch.randperm(self.num_rows, generator=generator, dtype=dtype).numpy()
         first, stop = self.share.part(self.num_rows)
         is_own = (order >= first) & (order < stop)
-        sizes = [np.count_nonzero(is_own[slice(*bound)]) for bound in bounds]
-        cuts = np.cumsum([0, *sizes]).tolist()
+        sizes = (int(np.count_nonzero(is_own[slice(*bound)])) for bound in bounds)
         own = order[is_own]
         own -= first
-        return torch.from_numpy(own), list(zip(cuts[:-1], cuts[1:], strict=True))
+        return torch.from_numpy(own), list(pairwise(accumulate(sizes, initial=0)))
 
     def _place(self, data: ColumnarData) -> ColumnarData:
         if self.device.type != "cuda":

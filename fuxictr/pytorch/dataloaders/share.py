@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
     # Batch normalisation cannot train on one row: a last batch of one joins the one before.
     if len(starts) > 1 and num_rows - starts[-1] == 1:
         starts.pop()
-    return list(zip(starts, [*starts[1:], num_rows], strict=True)) if starts else []
+    return list(pairwise([*starts, num_rows]))
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,8 @@ class Division:
 
         All ranks have equally many; where batches are whole, the last one may be empty.
         """
-        sizes = [stop - start for start, stop in self._own_parts(num_rows)]
-        cuts = np.cumsum([0, *sizes]).tolist()
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+        sizes = (stop - start for start, stop in self._own_parts(num_rows))
+        return list(pairwise(accumulate(sizes, initial=0)))
 
     def _own_parts(self, num_rows: int) -> list[tuple[int, int]]:
         # The rank's rows of each batch that it yields: the first one, and the one behind the last.

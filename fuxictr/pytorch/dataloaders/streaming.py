@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
 import torch
@@ -98,8 +98,7 @@ class StreamingIterator(EpochIterator):
         else:
             own = self.division.own_rows(self.num_rows)
             bounds, ahead = self.division.own_bounds(self.num_rows), self.batch_size
-            if not own.is_all:
-                blocks, read = self.rows.blocks_of(own), partial(read, own=own)
+            blocks, read = self.rows.blocks_of(own), partial(read, own=own)
         depth = 1 + ahead // (self.rows.slice_rows * max(self.num_workers, 1))
         sizes = [stop - start for start, stop in bounds]
         with closing(read_ahead(read, blocks, self.num_workers, depth)) as slices:
@@ -109,9 +108,9 @@ class StreamingIterator(EpochIterator):
 
     def _own_places(self, blocks: list[Block]) -> RowRanges:
         """Returns which rows, counted in the order of the blocks, are those of this rank."""
-        stops = np.fromiter(accumulate(block.num_rows for block in blocks), dtype=np.int64)
-        bounds = np.stack([np.concatenate([[0], stops])[:-1], stops], axis=1)
-        return RowRanges(bounds[self.share.rank :: self.share.num_ranks], self.num_rows)
+        bounds = list(pairwise(accumulate((block.num_rows for block in blocks), initial=0)))
+        own = bounds[self.share.rank :: self.share.num_ranks]
+        return RowRanges(np.array(own, dtype=np.int64).reshape(-1, 2), self.num_rows)
 
     def _windows(
         self, slices: Iterator[ColumnarData], own: RowRanges, generator: torch.Generator
