@@ -24,7 +24,7 @@ class ColumnarData:
         ids: (rows, layout.num_ids), int32.
         values: (rows, layout.num_values), float32.
         group_ids: np.int64, equal where the group column is equal, one for each row of the whole
-            split; None: not asked for.
+            split; None: no groups.
         cut: which rows of the split these are; None: all.
     """
 

@@ -125,9 +125,9 @@ class EpochIterator(ABC):
 class BatchIterator(EpochIterator):
     """Yields the batches of rows in memory.
 
-    Rows lie on the device when they fit there, so that a batch is gathered without leaving it;
-    otherwise they stay in host memory and are copied by batches. The arguments that are not named
-    here are those of EpochIterator.
+    Rows are on the device if they fit there, so that a batch is gathered without leaving it;
+    otherwise they stay in host memory and are copied batch by batch. The arguments that are not
+    named here are those of EpochIterator.
 
     Args:
         data: the rows of the split, of which a rank keeps a copy of its own; or only those, if

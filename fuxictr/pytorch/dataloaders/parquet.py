@@ -38,7 +38,7 @@ _SLICE_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class Block:
-    """A row group, or small ones next to each other: what shuffling moves as a whole.
+    """A row group, or small neighbouring ones, which shuffling moves together.
 
     Attributes:
         file: index of its file.

@@ -118,7 +118,7 @@ class StreamingIterator(EpochIterator):
         starts = range(0, self.num_rows, self.shuffle_window)
         bounds = [(start, min(start + self.shuffle_window, self.num_rows)) for start in starts]
         sizes = [own.count(*bound) for bound in bounds]
-        # All windows use the same memory: a window is used up when the next one is asked for.
+        # All windows use the same memory: a window is used up when the next one is filled.
         memory = allocate(self.rows.layout, max(sizes, default=0))
         rest = memory.take(slice(0, 0))
         for (start, stop), size in zip(bounds, sizes, strict=True):

@@ -5,6 +5,7 @@ Source: Yin et al., From Feature Interaction to Feature Generation, ICML 2025 (a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,6 @@ from fuxictr.pytorch.layers.encoders import (
     OwnFieldEncoder,
     SelfAttentionEncoder,
     StackedEncoder,
-    full_map_std,
 )
 from fuxictr.pytorch.torch_utils import get_activation
 
@@ -200,7 +200,9 @@ def _make_encoder(
         return SelfAttentionEncoder(embedding_dim)
     sizes = (num_fields, embedding_dim, num_generated)
     is_full = num_generated == num_fields and config.encoder != "field_shared"
-    std = full_map_std(num_fields, embedding_dim) if is_reference and not is_full else None
+    std = None
+    if is_reference and not is_full:  # that of a xavier-normal map of all fields to all, FD -> FD
+        std = math.sqrt(1.0 / (num_fields * embedding_dim))
     if config.encoder == "field_shared":
         return FieldSharedEncoder(*sizes, init_std=std)
     if config.encoder == "stacked":

@@ -14,7 +14,7 @@ from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.models.penalty_groups import Group, check_scope, penalty_groups, penalty_terms
+from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups, penalty_terms
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
@@ -62,8 +62,8 @@ class BaseModel(Recordable, nn.Module):
             raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
         self.feature_map = feature_map
         self.model_id = model_id
-        terms = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
-        self._embedding_penalty, self._net_penalty = terms["embedding"], terms["net"]
+        # The (p, lambda) of the penalties on each group of weights.
+        self._penalties = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
         self.regularizer_scope = check_scope(regularizer_scope)
 
     @classmethod
@@ -108,17 +108,12 @@ class BaseModel(Recordable, nn.Module):
         """Returns the click probability, for models that return {"y_pred": ...} themselves."""
         return torch.sigmoid(at_least_float32(logit))
 
-    @property
-    def _penalties(self) -> dict[Group, list[tuple[int, float]]]:
-        """The (p, lambda) of the penalties on each group of weights."""
-        return {"embedding": self._embedding_penalty, "net": self._net_penalty}
-
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
-        groups, penalties = penalty_groups(self, self.regularizer_scope), self._penalties
+        groups = penalty_groups(self, self.regularizer_scope)
         for parameter in self.parameters():
             if parameter.requires_grad and id(parameter) in groups:
-                for p, weight in penalties[groups[id(parameter)]]:
+                for p, weight in self._penalties[groups[id(parameter)]]:
                     yield parameter, p, weight
 
     def regularization_loss(

@@ -52,12 +52,12 @@ class LazyAdam(torch.optim.Adam):
         penalties: Iterable[Penalty] = (),
     ) -> None:
         super().__init__(params, lr=lr, fused=True)
-        self._blocks = [block for block in blocks if block.table is not None]
         self._tables: dict[int, LazyTable | DenseTable] = {}
         unique, penalties = UniqueRows(), list(penalties)
-        for block in self._blocks:
+        for block in blocks:
             table = block.table
-            assert table is not None
+            if table is None:
+                continue
             if id(table) not in self._tables:
                 self._tables[id(table)] = self._make_table(table, unique, penalties)
             block.read_rows_with(self._tables[id(table)])
@@ -80,14 +80,6 @@ class LazyAdam(torch.optim.Adam):
         """Brings all rows of all tables up to date."""
         for table in self._lazy_tables():
             table.flush()
-
-    def detach(self) -> None:
-        """Gives the tables back to their layers; from then on this is torch.optim.Adam."""
-        self.flush()
-        for block in self._blocks:
-            block.read_rows_with(None)
-        self._blocks.clear()
-        self._tables.clear()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets all gradients."""

@@ -1,4 +1,4 @@
-"""Tables whose rows lie on several processes: lookups fetch them, gradients go back."""
+"""Tables whose rows are held by several processes: lookups fetch rows, gradients go back."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fuxictr.pytorch.sharding.replicated import split_columns
 class _Fetch:
     """The distinct rows of a batch, fetched from the ranks that hold them."""
 
-    rows: torch.Tensor  # that were asked for, (B, F)
+    rows: torch.Tensor  # that are looked up, (B, F)
     groups: RowGroups  # the positions, grouped by distinct row (U of them)
-    inverse: torch.Tensor  # which of the distinct rows each position asks for, (B, F)
+    inverse: torch.Tensor  # which of the distinct rows each position reads, (B, F)
     order: torch.Tensor  # of the distinct rows by owner, (U,)
     asked: list[int]  # how many of them each rank owns
     answered: list[int]  # how many rows each rank asks this one for
     numbers: torch.Tensor  # which, as rows of this rank's part, (R,)
     weights: list[torch.Tensor]  # of each table, (U, D)
     is_trained: bool  # whether the weights may get a gradient
-    served: set[int] = field(default_factory=set)  # the tables that were asked for
+    served: set[int] = field(default_factory=set)  # the tables that were looked up
 
 
 class ShardGroup:
@@ -53,11 +53,11 @@ class ShardGroup:
     def fetch(self, index: int, rows: torch.Tensor) -> _Fetch:
         """Returns the weights of the rows of a table.
 
-        The first table that is asked for in a forward pass fetches all tables; a table that is
-        asked for again begins another pass. So all ranks fetch at the same places.
+        The first lookup of a forward pass fetches the rows of all tables; a second lookup of one
+        table begins another pass. So all ranks fetch at the same places.
 
         Raises:
-            RuntimeError: two tables of one pass are asked for different rows.
+            RuntimeError: two tables of one pass are looked up at different rows.
         """
         is_trained = torch.is_grad_enabled()
         fetch = self._latest
@@ -115,7 +115,7 @@ class ShardGroup:
 
 
 class ShardReader:
-    """Looks up the rows of one table of a group, which lie on all ranks."""
+    """Looks up the rows of one table of a group, wherever they are held."""
 
     def __init__(self, group: ShardGroup, index: int) -> None:
         self._group, self._index = group, index

@@ -37,7 +37,7 @@ class FeatureEmbedding(FieldBlocks):
         self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0, **fields: Any
     ) -> None:
         super().__init__(feature_map, embedding_dim, **fields)
-        check_one_vector_a_field(self.feature_map)
+        check_one_vector_per_field(self.feature_map)
         widths = self.feature_map.embedding_dims(embedding_dim)
         other = {
             n: w for n, w in zip(self.layout.places, widths, strict=True) if w != embedding_dim
@@ -154,7 +154,7 @@ class FeatureEmbeddingDict(FieldBlocks):
         return torch.cat(vectors, dim=1) if flatten_emb else torch.stack(vectors, dim=1)
 
 
-def check_one_vector_a_field(feature_map: FeatureMap) -> None:
+def check_one_vector_per_field(feature_map: FeatureMap) -> None:
     """Raises ConfigError where a sequence has no pooling, so that it has several vectors."""
     for name, spec in feature_map.fields.items():
         if spec["type"] == "sequence" and feature_map.pooling(name) is None:

@@ -123,12 +123,12 @@ class FieldBlocks(nn.Module):
 
     @property
     def row_key(self) -> tuple:
-        """What layers have in common that read the same rows of a batch."""
+        """Equal for layers that read the same rows of a batch."""
         return (*self.layout.ids, *self.layout.offsets, self.num_table_rows)
 
     @property
     def num_table_rows(self) -> int:
-        """Rows of the common table, wherever they lie."""
+        """Rows of the common table, on all ranks together."""
         if self.share is not None:
             return self.share.num_rows
         return 0 if self.table is None else len(self.table)

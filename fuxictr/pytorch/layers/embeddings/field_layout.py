@@ -11,7 +11,7 @@ from fuxictr.features import FeatureMap
 
 
 class Place(NamedTuple):
-    """Where an embedding lies: which block (B, n, width), its first row, and the one after it."""
+    """Where an embedding is: its block (B, n, width), its first row there, and the one after it."""
 
     block: int
     start: int

@@ -11,7 +11,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings.feature_embedding import (
     FeatureEmbedding,
     FeatureEmbeddingDict,
-    check_one_vector_a_field,
+    check_one_vector_per_field,
 )
 
 
@@ -31,7 +31,7 @@ class MixedEmbedding(nn.Module):
 
     def __init__(self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        check_one_vector_a_field(feature_map)
+        check_one_vector_per_field(feature_map)
         self.fields = list(feature_map.fields)
         self.width = feature_map.sum_emb_out_dim(embedding_dim)
         widths = {name: feature_map.table_dim(name, embedding_dim) for name in self.fields}

@@ -17,7 +17,7 @@ _CHUNK_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class RowShare:
-    """Row i of a table of N rows lies on rank i mod P, as row i div P of its part.
+    """Rank i mod P holds row i of a table of N rows, as row i div P of its part.
 
     Ids are mostly sorted by frequency, so every rank gets as many of the frequent ones.
 
