@@ -33,7 +33,6 @@ HOUSES = {
 # Earlier names of commands: they import upwards, which the import contracts except as well.
 ALIASES = {"fuxictr.experiment.run_expid", "fuxictr.experiment.show"}
 ALIASES |= {"fuxictr.experiment.tables.__main__", "fuxictr.__main__"}
-ALIASES |= {"fuxictr.plotting.activation"}  # TEMPORARY
 
 
 def main() -> None:

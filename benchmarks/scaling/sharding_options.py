@@ -34,7 +34,7 @@ WAYS = {
     "torchrec": "torchrec, row-wise",
     "torchrec_distinct": "torchrec, row-wise, of distinct rows",
     "rows": "all-to-all of distinct rows",
-    "touched": "replicated, touched rows",
+    "touched": "replicated, rows of the batch",
     "dense": "replicated, all-reduce",
 }
 NUM_BATCHES = 3

@@ -63,7 +63,7 @@ def draw_shared_sample(
     first, stop = split.own_rows
     is_own = (order >= first) & (order < stop)
     cut = None if split.share.is_all else RowRanges.run(first, stop, split.num_rows)
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         own = _take(_rows_of(split), order[is_own] - first, cut)
     sample = allocate(own.layout, len(order))
     places = torch.cat(ranks.gather_rows(is_own.nonzero().reshape(-1)))

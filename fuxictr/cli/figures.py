@@ -1,4 +1,4 @@
-"""The arguments that all figure scripts share; imports nothing heavy, so that --help is quick."""
+"""The plot_paper_*.py scripts: their options and what they draw."""
 
 from __future__ import annotations
 
@@ -74,6 +74,51 @@ def ablation_arguments(
     if reads_results and args.results is None:
         args.results = args.root / "results" / "results.jsonl"
     return args
+
+
+def draw_ablation_auc(description: str | None, group: str) -> None:
+    """Draws the test AUC of an ablation's arms, and prints the paths."""
+    args = ablation_arguments(description)
+    from fuxictr.experiment.report.figures import draw_ablation
+    from fuxictr.experiment.report.inputs import load_ablation
+
+    runs = load_ablation(args.results, args.model, args.dataset, group, args.seeds)
+    _print_paths(draw_ablation(args.root, args.dataset_id, args.model, group, *runs))
+
+
+def draw_activation_spectra(description: str | None) -> None:
+    """Draws the spectra of the encoder's activations, and prints the paths."""
+    args = ablation_arguments(description, reads_results=False)
+    from fuxictr.experiment.report.inputs import load_activation_runs
+    from fuxictr.plotting.spectrum import write_activation_spectra
+
+    runs = load_activation_runs(args.root, args.model, args.dataset)
+    _print_paths(write_activation_spectra(args.root, args.dataset_id, args.model, *runs))
+
+
+def draw_collapse(description: str | None) -> None:
+    """Draws the spectra of a model's runs, and prints the paths."""
+    args = figure_arguments(description)
+    from fuxictr.experiment.report.inputs import load_runs
+    from fuxictr.plotting.spectrum import write_collapse
+
+    records = load_runs(args.root, args.dataset_id, args.expids, args.model)
+    _print_paths(write_collapse(args.root, args.dataset_id, args.model, records))
+
+
+def draw_correlation(description: str | None) -> None:
+    """Draws a heat map of correlations for each of a model's runs, and prints the paths."""
+    args = figure_arguments(description)
+    from fuxictr.experiment.report.inputs import load_runs
+    from fuxictr.plotting.correlation import write_correlation
+
+    records = load_runs(args.root, args.dataset_id, args.expids, args.model)
+    _print_paths(write_correlation(args.root, args.dataset_id, args.model, records))
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(path)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -36,10 +36,10 @@ def main(argv: list[str] | None = None) -> None:
 
     def run() -> None:
         from fuxictr.array_files import span
-        from fuxictr.experiment.scoring import open_scorer  # not before --help: it needs torch
+        from fuxictr.experiment.scoring import Scorer  # not before --help: it needs torch
         from fuxictr.preprocess.dataset.origins import name_some
 
-        scorer = open_scorer(
+        scorer = Scorer(
             args.model,
             args.expid,
             args.config,

@@ -27,7 +27,7 @@ def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
 
     Args:
         zoo_dir: folder of run_expid.py; None = the one that --model names.
-        argv: arguments; those of the command line unless given.
+        argv: arguments; None = those of the command line.
     """
     prog = "ge4rec run" if zoo_dir is None else None
     parser = argparse.ArgumentParser(prog, description="Train and evaluate one experiment.")
@@ -41,7 +41,7 @@ def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run, to the same result; starts where there is none",
+        help="resume an interrupted run, to the same result; starts a new one if there is none",
     )
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
     parser.add_argument(
@@ -88,7 +88,12 @@ def _end(status: Any) -> NoReturn:
 
 
 def _run(args: argparse.Namespace, zoo_dir: str | Path | None) -> None:
-    from fuxictr.experiment.run.launch import saying_once, silent_unless, speaking
+    from fuxictr.experiment.run.files import RunOptions
+    from fuxictr.experiment.run.launch import (
+        mute_warnings_unless,
+        report_errors_once,
+        report_errors_once_per_machine,
+    )
     from fuxictr.experiment.run.run import RESULTS, run_experiment
     from fuxictr.experiment.zoo.models import find_config_dir, find_folder, load_experiment
     from fuxictr.pytorch.distributed.ranks import joined
@@ -96,25 +101,22 @@ def _run(args: argparse.Namespace, zoo_dir: str | Path | None) -> None:
     from fuxictr.utils import keep_early_warnings
 
     zoo_dir = find_folder(args.model) if zoo_dir is None else Path(zoo_dir).resolve()
-    with saying_once():
+    with report_errors_once_per_machine():
         device = get_device(args.gpu)
-    with speaking(), joined(device) as ranks:
-        with ranks.together(), silent_unless(ranks.is_first):
+    with report_errors_once(), joined(device) as ranks:
+        with ranks.raise_on_any_rank(), mute_warnings_unless(ranks.is_first):
             keep_early_warnings()
             config, model_class = load_experiment(
                 args.expid, zoo_dir, args.config, args.set, args.seed
             )
             folder = find_config_dir(args.config, zoo_dir)
-        csv_file = zoo_dir / f"{folder.name}.csv"
-        run_experiment(
-            config,
-            model_class,
-            device,
-            csv_file,
-            args.results or RESULTS,
-            args.rebuild,
-            args.skip_finished,
-            args.run_id,
-            args.jobs,
-            args.resume,
+        options = RunOptions(
+            csv_file=zoo_dir / f"{folder.name}.csv",
+            results_file=args.results or RESULTS,
+            rebuild=args.rebuild,
+            skip_finished=args.skip_finished,
+            resume=args.resume,
+            run_id=args.run_id,
+            jobs=args.jobs,
         )
+        run_experiment(config, model_class, device, options)

@@ -173,10 +173,10 @@ def _run(args: argparse.Namespace) -> int:
             check_record(row)
             print(describe_run(row))
         return 0
-    from fuxictr.experiment.run.launch import saying_once
+    from fuxictr.experiment.run.launch import report_errors_once_per_machine
     from fuxictr.experiment.verify.repeat import verify
 
-    with saying_once():
+    with report_errors_once_per_machine():
         row = _find(args)
         assert row is not None, "what is to be verified is named"
         check_record(row)

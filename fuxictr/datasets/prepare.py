@@ -42,14 +42,14 @@ def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | 
 
 
 def prepare_download(root: Path, dataset: RawDataset) -> None:
-    """Downloads, unpacks and verifies a dataset; does nothing where all is in place.
+    """Downloads, unpacks and verifies a dataset; does nothing if all is in place.
 
-    The csv files appear under their final names only when all three are verified. One that is in
-    place already is verified and left alone.
+    The csv files appear under their final names only when all three are verified. A csv that is
+    already there is verified and kept.
 
     Raises:
-        DownloadError: see download.py and archive.py; or a csv that is in place is not the
-            published one; or the folder cannot be written.
+        DownloadError: see download.py and archive.py; or a csv in the folder is not the published
+            one; or the folder cannot be written.
         DiskFullError: too little space.
     """
     folder = registry.raw_dir(root, dataset)
@@ -79,7 +79,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
     except DiskFullError:
         raise
     except DownloadError:
-        archive.unlink()  # it would fail again: the next run fetches it anew
+        archive.unlink()  # it would fail again; the next command downloads it
         raise
     folder.mkdir(parents=True, exist_ok=True)
     for split in missing:
@@ -90,7 +90,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
 
 
 def _missing_splits(folder: Path, dataset: RawDataset) -> list[str]:
-    """Returns the splits whose csv is not there; verifies the others once and remembers it."""
+    """Returns the splits without a csv; verifies the others, and records that all are verified."""
     missing = [split for split in SPLITS if not (folder / f"{split}.csv").exists()]
     if not missing and _read_marker(folder) == _fingerprint(folder):
         return missing
@@ -131,7 +131,7 @@ def _staging(folder: Path) -> Path:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Holds the dataset's lock: a second command waits for the first and finds its work done."""
+    """Holds the dataset's lock; a second command waits and finds the work of the first done."""
 
     def say() -> None:
         print(f"Another command is preparing {folder.name}: waiting for it.", flush=True)

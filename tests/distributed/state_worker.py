@@ -16,7 +16,7 @@ import torch
 from fuxictr.errors import FuxiCTRError
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
-from fuxictr.pytorch.distributed.ranks import current_ranks, joined, leave
+from fuxictr.pytorch.distributed.ranks import current_ranks, exit_now, joined
 from fuxictr.pytorch.sharding.state_dict import gather_full_state_dict
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.trainer import Trainer
@@ -109,7 +109,7 @@ def main(folder: Path, tasks: list[str]) -> None:
     with joined("cpu"):
         for task in tasks:
             do(task, folder)
-    leave(0)
+    exit_now(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.distributed.ranks import Ranks, Votes, joined, launched_ranks
+from fuxictr.pytorch.distributed.ranks import Ranks, StopFlags, joined, launched_ranks
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
 from fuxictr.pytorch.sharding.tables import shard_tables
@@ -34,9 +34,11 @@ def test_a_process_alone_tells_nothing(monkeypatch):
         assert ranks.sum(rows) is rows and ranks.broadcast(rows) is rows
         assert ranks.gather_rows(rows)[0] is rows and ranks.gather_texts("a") == ["a"]
         ranks.barrier()
-        assert Votes(ranks, 2).cast(True, False) == [True, False]
-        with pytest.raises(DataError), ranks.together():
+        assert StopFlags(ranks).reduce(True, False) == [True, False]
+        with pytest.raises(DataError), ranks.raise_on_any_rank():
             raise DataError("as ever")
+        value = object()
+        assert ranks.from_rank_zero(lambda: value) is value
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 17, 100, 65_536, 65_537, 65_552, 65_553, 131_080])

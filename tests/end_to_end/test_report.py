@@ -31,12 +31,13 @@ FIGURES = {
 TRAIN = """
 import torch
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones
-from fuxictr.experiment.run.run import RESULTS, run_experiment
+from fuxictr.experiment.run.run import RESULTS, RunOptions, run_experiment
 
 runs = plan_backbones(["FM", "DCNv2"], "demo", ["dis", "gen"], "5,6")
 arms = plan_ablations(["DCNv2"], "demo", ["activation"], "5,")
 for run in [*runs, *(arm for arm in arms if arm.expid.endswith("_tanh"))]:
-    run_experiment(run.config, run.model_class, torch.device("cpu"), None, RESULTS)
+    options = RunOptions(results_file=RESULTS)
+    run_experiment(run.config, run.model_class, torch.device("cpu"), options)
 """
 
 RECORD = """

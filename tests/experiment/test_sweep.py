@@ -258,7 +258,7 @@ TORCHRUN = (
     "Traceback (most recent call last):\n  File x\n"
     "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n=====\nx FAILED\n"
 )
-GONE = "RankError: rank 0: another process of the job is gone, what it said tells why (gloo)\n"
+GONE = "RankError: rank 0: another process of the job is gone, its own message says why (gloo)\n"
 
 
 def test_reasons_of_one_of_several_processes():

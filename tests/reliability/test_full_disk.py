@@ -29,7 +29,8 @@ from fuxictr.experiment.results.store import append_result, read_results
 from fuxictr.experiment.run import run
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 from fuxictr.files import DiskFullError, write_atomically
-from fuxictr.plotting.paper import write_collapse, write_correlation
+from fuxictr.plotting.correlation import write_correlation
+from fuxictr.plotting.spectrum import write_collapse
 from fuxictr.preprocess import find_current
 from fuxictr.pytorch.checkpoint.weights import read_tensors
 from fuxictr.utils import set_logger

@@ -89,7 +89,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, undisturbed, is_terminal
     assert job.wait(60) != 0
     said = job.said()
     assert said.count(f"{name}: finishing the step and saving the state\n") == 1
-    (found,) = re.findall(r"(.*): the state is in (.*); go on with: (.*)", said)
+    (found,) = re.findall(r"(.*): the state is in (.*); resume with: (.*)", said)
     assert found[:2] == (name, f"{folder.stem}.state")
     assert "RankError" not in said and "Interrupted." not in said
     starter, *command = shlex.split(found[2])

@@ -102,7 +102,7 @@ def _analyze_activations(args: argparse.Namespace, sample: Sample) -> None:
         places = [(arm.expid, arm.folder) for arm in arms]
         runs = _find_runs(model, places, [result.side for result in results], rows)
         _record(runs, args, sample)
-        _draw_activations(model, runs)
+        _draw_activations(model, runs, [arm.label for arm in arms])
     if not having:
         raise ConfigError(f"--ablation activation: no backbone has such expids on {dataset}")
 
@@ -192,28 +192,34 @@ def _record(runs: Sequence[TrainedRun], args: argparse.Namespace, sample: Sample
 
 def _draw(model: str, runs: Sequence[TrainedRun]) -> None:
     from fuxictr.analysis.records import load_records
+    from fuxictr.analysis.summary import analysis_summary
     from fuxictr.experiment.report.figures import draw_recorded
-    from fuxictr.plotting.paper import write_summary
+    from fuxictr.experiment.report.recorded import summary_table
+    from fuxictr.plotting.summary import write_summary
 
     dataset_id = runs[0].config.dataset.dataset_id
     print(f"Drawing {model} on {dataset_id} ...", flush=True)
     records = [load_records(run.path, model) for run in runs]
-    # What is not the expids as they are now draws no figures in their name.
+    # Runs of other code get figures of their own name.
     others = [run.name.removeprefix(run.config.expid) for run in runs if run.has_other_code]
     name = model + (others[0] if others else "")
     paths = draw_recorded(dataset_id, name, records)
-    table, summary_path = write_summary(ROOT, dataset_id, name, records)
-    print(f"\n{table}\n")
-    _print_paths([*paths, summary_path])
+    summaries = analysis_summary(records)
+    print(f"\n{summary_table(summaries).to_markdown()}")
+    _print_paths([*paths, write_summary(ROOT, dataset_id, name, summaries)])
 
 
-def _draw_activations(model: str, runs: Sequence[TrainedRun]) -> None:
+def _draw_activations(model: str, runs: Sequence[TrainedRun], labels: Sequence[str]) -> None:
     from fuxictr.analysis.records import load_records
-    from fuxictr.plotting.activation import write_activation_spectra
+    from fuxictr.plotting.spectrum import write_activation_spectra
 
     records = [load_records(run.path, model) for run in runs]
     dataset_id = runs[0].config.dataset.dataset_id
-    _print_paths(write_activation_spectra(ROOT, dataset_id, model, records))
+    named = [  # runs of other code or config are marked as such
+        label + run.name.removeprefix(run.config.expid)
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    _print_paths(write_activation_spectra(ROOT, dataset_id, model, records, named))
 
 
 def _print_paths(paths: Sequence[Path]) -> None:

@@ -38,7 +38,9 @@ def load_runs(
     return records
 
 
-def load_activation_runs(root: str | Path, backbone: str, dataset: str) -> list[Records]:
+def load_activation_runs(
+    root: str | Path, backbone: str, dataset: str
+) -> tuple[list[Records], list[str]]:
     """Opens the recordings of DIS, of each activation and of the full GEN.
 
     Args:
@@ -46,15 +48,16 @@ def load_activation_runs(root: str | Path, backbone: str, dataset: str) -> list[
         backbone: e.g. DCNv2.
         dataset: as --dataset.
 
+    Returns:
+        The recordings and their labels.
+
     Raises:
         CheckpointError: a run was not recorded or was trained since; names expid and command.
         ConfigError: the backbone has no such ablation on the dataset.
     """
     dataset_id = registry.dataset_id_of(dataset)
-    paths = {
-        arm.expid: records_path(root, dataset_id, arm.expid)
-        for arm in find_arms(backbone, dataset, "activation")
-    }
+    arms = find_arms(backbone, dataset, "activation")
+    paths = {arm.expid: records_path(root, dataset_id, arm.expid) for arm in arms}
     missing = [expid for expid, path in paths.items() if not path.is_file()]
     if missing:
         raise CheckpointError(
@@ -64,7 +67,7 @@ def load_activation_runs(root: str | Path, backbone: str, dataset: str) -> list[
         )
     records = [load_records(path, backbone) for path in paths.values()]
     check_current(root, records)
-    return records
+    return records, [arm.label for arm in arms]
 
 
 def load_ablation(
@@ -84,7 +87,7 @@ def load_ablation(
         seeds: the seeds that every arm must have; None = all that any of them has.
 
     Returns:
-        The arms' results and expid -> published test AUC, for ``write_ablation``.
+        The arms' results and expid -> published test AUC, for ``draw_ablation``.
 
     Raises:
         ConfigError: the backbone has no such ablation on the dataset.
@@ -97,18 +100,18 @@ def load_ablation(
 
 
 def check_current(root: str | Path, records: Sequence[Records]) -> None:
-    """Checks that each recording is of what the newest run of some seed of its expid left.
+    """Checks that each recording is of the weights that the newest run of some seed left.
 
-    A run counts if it is of the expid's config as it is now, and of its data and code where there
-    is one; a recording of other data or code is named in a warning. Nothing can be said of expids
-    without results, nor of results that do not name the weights.
+    Only runs of the expid's present config count; those of its present data and code come first,
+    and a recording of other data or code is named in a warning. Expids without results are not
+    checked, nor are results that do not name their weights.
 
     Args:
         root: folder that holds figure/, and results/results.jsonl where there are results.
         records: the recordings.
 
     Raises:
-        CheckpointError: one is of other weights; says what to run.
+        CheckpointError: a recording is of other weights; says what to run.
     """
     path, rows = _finished_rows(root)
     for meta in (run.meta for run in records):
@@ -121,7 +124,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
                 f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(root, meta)}"
             )
         runs = {row["seed"]: row for row in own} if key is None else runs_of(own, key)
-        left = {row["checkpoint_sha256"]: row for row in runs.values() if _names_weights(row)}
+        left = {r["checkpoint_sha256"]: r for r in runs.values() if r.get("checkpoint_sha256")}
         if left and meta.checkpoint_sha256 not in left:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of other weights than its runs in "
@@ -133,7 +136,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
 
 
 def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
-    """Returns what a run of a recording's expid would be now, None where that is not known."""
+    """Returns the hashes that a run of the expid would have now, None where they are not known."""
     if meta.config_hash is None:  # of an older version
         return None
     try:
@@ -145,10 +148,6 @@ def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
     return present_key(config, model_class)
 
 
-def _names_weights(row: dict[str, Any]) -> bool:
-    return bool(row.get("checkpoint_sha256"))
-
-
 def _again(root: str | Path, meta: RecordMeta) -> str:
     command = record_commands(root, meta.dataset_id).get(meta.expid) or (
         f"python analyze.py --model {meta.model} --expid {meta.expid} --gpu -1"
@@ -157,10 +156,10 @@ def _again(root: str | Path, meta: RecordMeta) -> str:
 
 
 def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
-    """Returns expid -> the command that records its newest run, where its row says its config.
+    """Returns expid -> the command that records its newest run, where its config is known.
 
     Args:
-        root: as ``check_current`` takes it.
+        root: as for ``check_current``.
         dataset_id: the dataset of the runs.
     """
     _, rows = _finished_rows(root)
@@ -169,6 +168,5 @@ def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
 
 
 def _finished_rows(root: str | Path) -> tuple[Path, list[dict[str, Any]]]:
-
     path = Path(root) / "results" / "results.jsonl"
     return path, [row for row in read_results(path, missing_ok=True) if is_finished(row)]

@@ -2,7 +2,7 @@
 
 Weights do not say what is computed from them: an activation, a gamma or a pooling leaves all shapes
 as they are. So whatever loads a checkpoint takes the keys that decide its forward pass from the
-note beside it, ``<checkpoint>.json``, or refuses where the config says otherwise.
+note beside it, ``<checkpoint>.json``, or refuses if the config says otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from fuxictr.config import ExperimentConfig, RawConfig, TrainConfig, apply_overrides, check_config
 from fuxictr.config.coercion import signature_annotations
 from fuxictr.errors import CheckpointError, ConfigError
+from fuxictr.experiment.results.code_hash import model_hash
 from fuxictr.experiment.results.config_record import default_values, plain
 from fuxictr.experiment.zoo.models import load_model_class
 from fuxictr.pytorch.checkpoint.weights import note_path, read_note
@@ -35,22 +36,23 @@ _SHOWN_CHARACTERS = 80  # of a value in a message
 def make_note(
     config: ExperimentConfig, model_class: type, row: Mapping[str, Any], encoders_hash: str
 ) -> dict[str, Any]:
-    """Returns what is written beside the weights of a run.
+    """Returns the note to write beside the weights of a run.
 
     Args:
         config: the config.
         model_class: its model.
-        row: how the run's row of results begins: expid, seed, hashes.
+        row: the beginning of the run's row of results: expid, seed, hashes.
         encoders_hash: of the encoded data.
     """
     keys = ("expid", "seed", "config_hash", "data_hash", "code_hash")
     return {
         "encoders_hash": encoders_hash,
         **{name: row[name] for name in keys},
-        "zoo": str(_source_file(model_class).parents[1]),
+        "zoo": str(_model_folder(model_class).parent),
         "run_dir": str(config.run_dir),
         "data_dir": str(config.data_dir),
         "config": config.params(),
+        "model_hash": model_hash(model_class),
     }
 
 
@@ -61,10 +63,10 @@ def load_trained(
 
     Args:
         checkpoint: the file of its weights.
-        overrides: ``key=value`` texts; of keys that say where files are, or how they are read.
+        overrides: ``key=value`` texts, for keys that say where files are or how they are read.
 
     Raises:
-        CheckpointError: there is no such file, or nothing beside it says its config.
+        CheckpointError: there is no such file, or no note beside it has its config.
         ConfigError: the config, or an override, cannot be used.
     """
     path = Path(checkpoint).expanduser().resolve()
@@ -88,8 +90,8 @@ def as_trained(
 ) -> ExperimentConfig:
     """Returns a config with all that decides a forward pass as the checkpoint was trained with.
 
-    Where the files of the config say otherwise by now, a warning names the keys and both values.
-    Where nothing is known of the weights, a warning says that the config is taken as it is.
+    If the files of the config have other values by now, a warning names the keys and both values.
+    If nothing is known of the weights, a warning says that the config is taken as it is.
 
     Args:
         config: the checked config as it is now.
@@ -97,11 +99,11 @@ def as_trained(
         checkpoint: the weights; None = those that the config names.
 
     Raises:
-        CheckpointError: the weights are of another model or of rows that were encoded in another
-            way, or the command line asks for another value than they were trained with.
+        CheckpointError: the weights are of another model, or of rows encoded in another way; or the
+            command line sets another value than they were trained with.
     """
     path = checkpoint or config.checkpoint_path
-    trained = trained_config(path, model_class)
+    trained = _trained_config(path, model_class)
     if trained is None:
         if path.is_file():
             logger.warning(
@@ -111,40 +113,34 @@ def as_trained(
                 config.expid,
             )
         return config
-    _warn_of_other_code(path, model_class)
-    changes = forward_changes(trained, config, model_class)
+    if read_note(path).get("model_hash") not in (None, model_hash(model_class)):
+        logger.warning(
+            "%s: was trained by other code of the model than %s has now, which is used",
+            path,
+            _model_folder(model_class),
+        )
+    changes = _forward_changes(trained, config, model_class)
     refused = [c for c in changes if c.is_asked or c.key in {"model", *_ENCODING}]
     if refused:
-        raise CheckpointError(f"{path}: was trained with another config: {_listed(refused)}")
+        raise CheckpointError(f"{path}: was trained with another config: {_join(refused)}")
     if changes:
         logger.warning(
             "%s: is used with the config that it was trained with, which the config of expid '%s' "
             "no longer is: %s",
             path,
             config.expid,
-            _listed(changes),
+            _join(changes),
         )
-    of_run = {"use_features", "feature_specs"}
+    of_run, of_train = trained.run, trained.train
     return replace(
         config,
-        run=replace(config.run, **{name: getattr(trained.run, name) for name in of_run}),
-        train=replace(
-            config.train, **{name: getattr(trained.train, name) for name in _ALSO_IN_FORWARD}
+        run=replace(
+            config.run, use_features=of_run.use_features, feature_specs=of_run.feature_specs
         ),
+        train=replace(config.train, **{name: getattr(of_train, name) for name in _ALSO_IN_FORWARD}),
         generator=trained.generator,
         model_params=trained.model_params,
     )
-
-
-def _warn_of_other_code(path: Path, model_class: type) -> None:
-    from fuxictr.experiment.results.code_hash import model_hash
-
-    if read_note(path).get("model_hash") not in (None, model_hash(model_class)):
-        logger.warning(
-            "%s: was trained by other code of the model than %s has now, which is used",
-            path,
-            _source_file(model_class).parent,
-        )
 
 
 def check_as_trained(config: ExperimentConfig, model_class: type, command: str) -> None:
@@ -153,23 +149,29 @@ def check_as_trained(config: ExperimentConfig, model_class: type, command: str) 
     Args:
         config: the checked config as it is now.
         model_class: its model.
-        command: what trains it again.
+        command: what trains it again, for the message.
 
     Raises:
         CheckpointError: it is another; names the keys with both values.
     """
-    trained = trained_config(config.checkpoint_path, model_class)
-    changes = [] if trained is None else forward_changes(trained, config, model_class)
+    trained = _trained_config(config.checkpoint_path, model_class)
+    changes = [] if trained is None else _forward_changes(trained, config, model_class)
     if changes:
         raise CheckpointError(
             f"{config.checkpoint_path}: was trained with another config than expid "
-            f"'{config.expid}' has now: {_listed(changes)}; set back what differs, or train again: "
+            f"'{config.expid}' has now: {_join(changes)}; set back what differs, or train again: "
             f"{command}"
         )
 
 
-def trained_config(checkpoint: Path, model_class: type) -> ExperimentConfig | None:
-    """Returns the config that a checkpoint was trained with, None where that is not known.
+def short(value: Any) -> str:
+    """Returns a value for a message, cut off if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
+
+
+def _trained_config(checkpoint: Path, model_class: type) -> ExperimentConfig | None:
+    """Returns the config that a checkpoint was trained with, None if that is not known.
 
     Raises:
         CheckpointError: the note beside it is damaged, of other weights or of another version.
@@ -179,14 +181,10 @@ def trained_config(checkpoint: Path, model_class: type) -> ExperimentConfig | No
 
 
 @dataclass(frozen=True)
-class Change:
-    """A key that a checkpoint was trained with otherwise.
+class _Change:
+    """A key whose value ``was`` another when the checkpoint was trained than it is ``now``.
 
-    Attributes:
-        name: the key.
-        was: its value when the checkpoint was trained.
-        now: its value in the config.
-        origin: where that comes from.
+    ``name`` may be a part of a key, as ``feature_cols: item``; ``origin`` is where ``now`` is set.
     """
 
     name: str
@@ -196,42 +194,44 @@ class Change:
 
     @property
     def key(self) -> str:
-        """The key of the config that it is a part of."""
         return self.name.partition(":")[0]
 
     @property
     def is_asked(self) -> bool:
-        """Whether the command line gave the value."""
         return self.origin.startswith("command line")
 
     def __str__(self) -> str:
         where = f" ({self.origin})" if self.origin else ""
-        return f"key '{self.name}': was {_short(self.was)}, is {_short(self.now)}{where}"
+        return f"key '{self.name}': was {short(self.was)}, is {short(self.now)}{where}"
 
 
-def forward_changes(
+def _join(changes: Iterable[_Change]) -> str:
+    return "; ".join(map(str, changes))
+
+
+def _forward_changes(
     trained: ExperimentConfig, config: ExperimentConfig, model_class: type
-) -> list[Change]:
-    """Returns the keys that decide a forward pass and that two configs have otherwise.
+) -> list[_Change]:
+    """Returns the keys that decide a forward pass and that differ between two configs.
 
-    A key that one of them leaves out has the value that the model gives it.
+    A key that one of them leaves out has the model's default.
     """
     defaults = default_values(model_class)
     before, now = _forward_params(trained), _forward_params(config)
     found = []
     for name in sorted({*before, *now}):
         was, is_now = (values.get(name, plain(defaults.get(name))) for values in (before, now))
+        origin = config.origins.get(name, "")
         if was == is_now:
             continue
-        origin = config.origins.get(name, "")
         if name == "feature_cols":
             found += _column_changes(was, is_now, origin)
         else:
-            found.append(Change(name, was, is_now, origin))
+            found.append(_Change(name, was, is_now, origin))
     return found
 
 
-def _column_changes(was: Any, now: Any, origin: str) -> list[Change]:
+def _column_changes(was: Any, now: Any, origin: str) -> list[_Change]:
     """Returns a change for each key of a column that differs, or one for the order of all."""
     before, after = ({c["name"]: c for c in columns or []} for columns in (was, now))
     found = []
@@ -239,17 +239,17 @@ def _column_changes(was: Any, now: Any, origin: str) -> list[Change]:
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
             values = ("absent" if old is None else "there", "absent" if new is None else "there")
-            found.append(Change(f"feature_cols: {name}", *values, origin))
+            found.append(_Change(f"feature_cols: {name}", *values, origin))
             continue
-        differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        found += [
-            Change(f"feature_cols: {name}: {k}", old.get(k), new.get(k), origin) for k in differing
-        ]
-    return found or [Change("feature_cols", list(before), list(after), origin)]
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                part = f"feature_cols: {name}: {key}"
+                found.append(_Change(part, old.get(key), new.get(key), origin))
+    return found or [_Change("feature_cols", list(before), list(after), origin)]
 
 
 def _forward_params(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns all keys that are hashed but for those of the training and of where rows lie."""
+    """Returns all hashed keys except those of the training and of where rows lie."""
     of_training = {field.name for field in dataclasses.fields(TrainConfig)} - _ALSO_IN_FORWARD
     of_rows = {field.name for field in dataclasses.fields(config.dataset)} - _ENCODING
     hashed = {k: v for k, v in config.hashed_params().items() if k not in of_training | of_rows}
@@ -264,9 +264,8 @@ def _checked(
     file = note_path(path)
     with _reading(path):
         params, expid = dict(note["config"]), str(note["expid"])
-        raw = RawConfig(
-            params, dict.fromkeys(params, str(file)), Path(note["run_dir"]), Path(note["data_dir"])
-        )
+        folders = Path(note["run_dir"]), Path(note["data_dir"])
+    raw = RawConfig(params, dict.fromkeys(params, str(file)), *folders)
     apply_overrides(raw, overrides)
     try:
         return check_config(raw, expid, signature_annotations(model_class))
@@ -281,21 +280,12 @@ def _checked(
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Context in which what a note lacks, or holds in another form, is an error that names it."""
+    """Context in which a missing or malformed entry of a note is an error that names the file."""
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{note_path(path)}: not readable ({error!r:.200})") from error
 
 
-def _source_file(model_class: type) -> Path:
-    return Path(inspect.getfile(model_class)).resolve()
-
-
-def _listed(changes: Iterable[Change]) -> str:
-    return "; ".join(map(str, changes))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
+def _model_folder(model_class: type) -> Path:
+    return Path(inspect.getfile(model_class)).resolve().parent

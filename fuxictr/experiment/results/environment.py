@@ -1,7 +1,7 @@
-"""What a run ran in, for its row of results: packages, machine, device, threads, flags, git.
+"""The environment of a run, for its row of results: packages, machine, device, threads, flags, git.
 
-Nothing is kept that was not asked for by name: no environment variable but those that change
-numbers, no address of a remote, no name of a user or a host but in paths.
+Only what is listed here by name is kept: no environment variable except those that change numbers,
+no address of a remote, no name of a user or a host except in paths.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 300, 40
 
 
 def environment_record() -> dict[str, Any]:
-    """Returns what this process runs in, as JSON holds it; no device is touched."""
+    """Returns the environment of this process, as JSON holds it; no device is touched."""
     return {
         "packages": package_versions(),
         "platform": platform_record(),
@@ -76,7 +76,7 @@ def environment_record() -> dict[str, Any]:
 
 
 def device_record(device: torch.device) -> dict[str, Any]:
-    """Returns what is known of the device of a run."""
+    """Returns the properties of the device of a run."""
     if device.type != "cuda":
         return {"type": device.type}
     known = torch.cuda.get_device_properties(device)
@@ -93,7 +93,7 @@ def device_record(device: torch.device) -> dict[str, Any]:
 
 @functools.cache
 def package_versions() -> dict[str, str]:
-    """Returns package -> version, of the package itself, Python, and what it computes with."""
+    """Returns package -> version: of this package, Python, and the libraries it computes with."""
     found = {"ge4rec": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -144,10 +144,10 @@ def git_record(root: Path) -> dict[str, Any] | None:
         root: folder that holds fuxictr/.
 
     Returns:
-        ``commit``, ``branch`` (None where none is checked out), ``dirty`` (whether a file that git
-        knows differs from the commit), ``diff_sha256`` (of ``git diff HEAD``; None where nothing
-        differs) and ``untracked`` (files that git neither knows nor ignores); or None where the
-        package is in no repository.
+        ``commit``, ``branch`` (None if none is checked out), ``dirty`` (whether a tracked file
+        differs from the commit), ``diff_sha256`` (of ``git diff HEAD``; None if nothing differs)
+        and ``untracked`` (number of files neither tracked nor ignored). None if the package is in
+        no repository.
     """
     if not _is_tracked(root):
         return None
@@ -168,34 +168,33 @@ def git_record(root: Path) -> dict[str, Any] | None:
 
 @functools.cache
 def code_version() -> str:
-    """Returns the package's version with the git commit, where there is one, and +dirty."""
+    """Returns the package's version, with the git commit and +dirty if there are any."""
     options = ("--always", "--dirty=+dirty", "--abbrev=12")
     described = _git(ROOT, "describe", *options) if _is_tracked(ROOT) else None
     return __version__ if described is None else f"{__version__}-{described.decode().strip()}"
 
 
 def _is_tracked(root: Path) -> bool:
-    """Returns whether git knows the package: it may also lie, ignored, in another's repository."""
+    """Returns whether git tracks the package, which may also lie ignored in another repository."""
     return _git(root, "ls-files", "--error-unmatch", "fuxictr/__init__.py") is not None
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """Returns what a git command that only reads printed, None where it failed."""
-    # A hook or an alias that runs us sets GIT_DIR and others, which name its own repository.
+    """Returns the output of a git command that only reads, None if it failed."""
+    # A hook or an alias that runs this process sets GIT_DIR and others to its own repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "-C", str(root)]
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
             timeout=_GIT_SECONDS,
             env=env,
-        )
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
 
 
 def _system_name() -> str:

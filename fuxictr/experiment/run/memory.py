@@ -1,4 +1,4 @@
-"""The peak of memory that a run takes, without what was there before it or looks at it."""
+"""The peak memory of a run, without what was in use before it or what only observes it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """Follows the largest resident size of this process and the largest use of a GPU.
 
-    Where the system cannot start the host's peak anew (it is no Linux), it is that of the process
-    since its start.
+    On systems other than Linux the host's peak cannot be reset, and is that of the process since
+    its start.
 
     Args:
         device: where the run computes.
@@ -29,21 +29,17 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._host = self._gpu = 0
-        self._restart()
+        self._reset()
 
     def read(self) -> tuple[int, int | None]:
-        """Returns the peaks so far in bytes: of the host, and of the GPU where it is one."""
+        """Returns the peaks so far in bytes: of the host, and of the GPU if the device is one."""
         gpu = None
         if self.device.type == "cuda":
             gpu = max(self._gpu, torch.cuda.max_memory_allocated(self.device))
         return max(self._host, _host_peak()), gpu
 
     def read_largest(self, ranks: Ranks) -> tuple[int, int | None]:
-        """Returns the largest of the peaks of all processes of a job, as ``read`` does.
-
-        Args:
-            ranks: the processes.
-        """
+        """Returns, as ``read``, the largest peaks of all processes of a job."""
         found = [json.loads(text) for text in ranks.gather_texts(json.dumps(self.read()))]
         host, gpu = zip(*found, strict=True)
         return max(host), None if None in gpu else max(gpu)
@@ -56,11 +52,11 @@ class PeakMemory:
         try:
             yield
         finally:
-            if not self._restart():
+            if not self._reset():
                 self._host = max(self._host, _host_peak())
 
-    def _restart(self) -> bool:
-        """Lets the peaks begin at what is in use now; returns whether the host's does."""
+    def _reset(self) -> bool:
+        """Restarts the peaks from what is in use now; returns whether the host's could be."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
@@ -71,7 +67,7 @@ class PeakMemory:
 
 
 def _host_peak() -> int:
-    """Returns the peak of the resident size since it was started anew, in bytes."""
+    """Returns the peak of the resident size since its reset, in bytes; psutil does not have it."""
     with contextlib.suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""What may watch a training: the spectrum of its embeddings over time, and TensorBoard."""
+"""Callbacks that watch a training: the spectrum of its embeddings over time, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ Point = dict[str, Any]
 class CollapseMonitor(Callback):
     """Takes the spectrum of the interacting embeddings before training and every N steps or epochs.
 
-    Always of the same validation rows, in eval mode, as ``3.analyze.sh`` takes it of a finished
-    model. The whole spectra go to a file after each point, so that a killed run keeps them. Of
-    several processes each has all rows of the sample and does the forward pass, to which the others
-    may have to give rows of their tables; the first one looks at what came out.
+    It is always of the same validation rows, in eval mode, as ``3.analyze.sh`` takes it of a
+    finished model. All spectra are written after each point, so that a killed run keeps them.
+    Every rank does the forward pass of the whole sample, because it may need rows of the others'
+    tables. Rank 0 evaluates the result.
 
     Args:
         model: the model that is trained.
         sample: the rows.
         every: (N, "epochs") or (N, "steps").
-        path: the file: a JSON line a point, which holds its singular values, the largest first.
+        path: the file: one JSON line per point, with its singular values, the largest first.
         expid: the experiment, for messages.
         on_point: called with each new point.
-        paused: gives the context in which a point is taken; null = none.
+        paused: returns the context in which a point is taken.
 
     Attributes:
         points: epoch, step, rankme, information_abundance, effective_dimensions, num_dimensions.
@@ -87,13 +87,13 @@ class CollapseMonitor(Callback):
         """
         number, unit = self.every
         self._num_steps = number * (steps_per_epoch if unit == "epochs" else 1)
-        if self.points:  # of a run that goes on
+        if self.points:  # of a resumed run
             return
         try:
             self.after_step(0, 0)
         except CheckpointError as error:
             raise ConfigError(
-                f"key 'analyze_every': the spectrum is that of what a model records as 'gen' "
+                f"key 'analyze_every': the spectrum is of what a model records as 'gen' "
                 f"({error}); see the record contract in README.md, or set null"
             ) from error
 
@@ -104,30 +104,15 @@ class CollapseMonitor(Callback):
     def after_step(self, epoch: int, step: int) -> None:
         """Takes a point."""
         with self.paused():
-            arrays = self._record()
-            with self._ranks.together():
-                values = self._spectrum(arrays)
-            del arrays
-        with self._ranks.together():
-            if values is not None:
-                self._keep(epoch, step, values)
+            self._take_point(epoch, step)  # whose arrays are freed before the pause ends
 
-    def _record(self) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {}
-        error: CheckpointError | None = None
-        try:
+    def _take_point(self, epoch: int, step: int) -> None:
+        with self._ranks.raise_on_any_rank():
             arrays = record_sample(self.model, self.sample, self.model.device, names=("gen",))
-        except CheckpointError as found:
-            error = found
-        self._ranks.raise_together(error)
-        return arrays
+        self._ranks.from_rank_zero(lambda: self._add_point(epoch, step, arrays))
 
-    def _spectrum(self, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-        if not self._ranks.is_first:
-            return None
-        return singular_values(stack_generated(arrays, self.expid))
-
-    def _keep(self, epoch: int, step: int, values: np.ndarray) -> None:
+    def _add_point(self, epoch: int, step: int, arrays: dict[str, np.ndarray]) -> None:
+        values = singular_values(stack_generated(arrays, self.expid))
         point: Point = {
             "epoch": epoch,
             "step": step,
@@ -154,7 +139,7 @@ class CollapseMonitor(Callback):
         return {"points": self.points, "lines": self._lines}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what ``state`` of the first process returned."""
+        """Takes over what ``state`` of rank 0 returned."""
         self.points[:], self._lines = state["points"], state["lines"]
         if self._ranks.is_first:
             write_atomically(self.path, "".join(self._lines))
@@ -164,7 +149,7 @@ class TensorBoardWriter(Callback):
     """Writes training loss, learning rate, validation metrics and collapse by step, as scalars.
 
     Args:
-        folder: where the event files go; what earlier runs left there is shown no more.
+        folder: where the event files go; those of earlier runs are hidden.
 
     Raises:
         ConfigError: tensorboard is not installed.
@@ -183,7 +168,7 @@ class TensorBoardWriter(Callback):
         self._last_step = -1
 
     def before_training(self, steps_per_epoch: int) -> None:
-        """Starts the file; what earlier files hold of later steps is shown no more."""
+        """Starts the file; later steps in earlier files are hidden."""
         self.writer = self._open(purge_step=self._last_step + 1)
 
     def after_evaluation(self, entry: dict[str, Any]) -> None:
@@ -223,13 +208,13 @@ def make_callbacks(
     valid: EpochIterator | None,
     paused: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[Callback]:
-    """Returns what watches the training of a config: nothing unless analyze_every or tensorboard.
+    """Returns the callbacks of a config: none unless it sets analyze_every or tensorboard.
 
     Args:
         config: the config.
         model: the model that is trained.
         valid: the validation rows; of several processes each has some.
-        paused: gives the context in which the embeddings are looked at, as PeakMemory.paused.
+        paused: returns the context in which a point is taken, as PeakMemory.paused.
 
     Raises:
         ConfigError: there are no validation rows to analyse, or tensorboard is not installed.
@@ -237,7 +222,7 @@ def make_callbacks(
     """
     ranks = current_ranks()
     writer = None
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         every = parse_interval(config.run.analyze_every)
         if every is not None and valid is None:
             raise ConfigError(
@@ -251,7 +236,7 @@ def make_callbacks(
     if every is not None and valid is not None:
         sample = draw_shared_sample(valid, ranks)
         on_point = None if writer is None else writer.add_collapse
-        path = spectra_path(config)
+        path = config.output_stem.with_name(config.output_stem.name + ".collapse.jsonl")
         callbacks.append(
             CollapseMonitor(model, sample, every, path, config.expid, on_point, paused)
         )
@@ -261,8 +246,3 @@ def make_callbacks(
 def collapse_points(callbacks: Sequence[Callback]) -> list[Point]:
     """Returns the points of the CollapseMonitor among the callbacks; [] where there is none."""
     return [point for c in callbacks if isinstance(c, CollapseMonitor) for point in c.points]
-
-
-def spectra_path(config: ExperimentConfig) -> Path:
-    """Returns the file of a run's spectra over time, <output stem>.collapse.jsonl."""
-    return config.output_stem.with_name(config.output_stem.name + ".collapse.jsonl")

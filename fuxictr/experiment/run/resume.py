@@ -1,4 +1,4 @@
-"""Going on with an interrupted run: which state fits it, and what its row says of it."""
+"""Resuming an interrupted run: which state fits it, and what its row of results says about it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import torch
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, ConfigError, Interrupted
+from fuxictr.experiment.results.checkpoint_config import short
 from fuxictr.experiment.results.config_record import plain
-from fuxictr.experiment.run.launch import first_says, going_on
-from fuxictr.experiment.run.signals import StopRequest, stop_requests
+from fuxictr.experiment.run.launch import resume_command
+from fuxictr.experiment.run.signals import stop_requests
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.distributed.ranks import current_ranks
 from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
@@ -25,46 +26,44 @@ from fuxictr.pytorch.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-_SHOWN_CHARACTERS = 60  # of a value in a message
-
 
 def state_files(config: ExperimentConfig) -> StateFiles:
     """Returns where a run's state lies, <output stem>.state."""
     return StateFiles(config.output_stem, config.checkpoint_path)
 
 
-def what_is_trained(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns all that a run that goes on must share with the one that was interrupted.
+def resume_identity(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, Any]:
+    """Returns all that a resumed run must share with the interrupted one.
 
     Args:
         config: the config.
-        row: how the run's row of results begins.
+        row: the beginning of the run's row of results.
     """
     params = {**config.hashed_params(), "analyze_every": config.run.analyze_every}
     keys = {f"key '{name}'": plain(value) for name, value in params.items()}
     return {"seed": row["seed"], **keys, "data": row["data_hash"], "code": row["code_hash"]}
 
 
-class RunLife:
-    """A run from its start, or from where it was interrupted, to its end or the next interruption.
+class RunSession:
+    """A run from its start, or from where it resumes, to its end or its next interruption.
 
     Args:
-        what: what is trained.
+        identity: what is trained, see ``resume_identity``.
         devices: where, as a row of results has it.
         start: when it began, of time.perf_counter.
-        run_id: its name in the results store; null = a random one.
+        run_id: its name in the results store; None = a random one.
 
     Attributes:
-        run_id: its name in the results store, the same in all lives.
-        resumes: one entry for each time that it went on: epoch, step, time.
+        run_id: its name in the results store, the same in all sessions.
+        resumes: one entry for each time that it was resumed: epoch, step, time.
     """
 
     def __init__(
-        self, what: dict[str, Any], devices: str, start: float, run_id: str | None = None
+        self, identity: dict[str, Any], devices: str, start: float, run_id: str | None = None
     ) -> None:
-        self.what = what
+        self.identity = identity
         self._ranks = current_ranks()
-        # What the last digits depend on beside it.
+        # Beside the identity, the last digits depend on these.
         self.made_on = {
             "device": devices,
             "processes": self._ranks.size,
@@ -76,73 +75,77 @@ class RunLife:
         self._earlier_seconds = 0.0
 
     def total_seconds(self) -> float:
-        """Returns how long all lives took up to now, up to their last states."""
+        """Returns the time of all sessions; of an interrupted one, the time to its last state."""
         return self._earlier_seconds + time.perf_counter() - self._start
 
-    def find_state(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
-        """Returns the state to go on from, None where there is none.
+    def find_state(self, files: StateFiles, restart_on_error: bool) -> TrainingState | None:
+        """Returns the state to resume from, None if there is none.
 
-        Of several processes the first one decides, and each reads the state.
+        Of several processes rank 0 decides, and each reads the state.
 
         Args:
             files: where it lies.
-            anew_otherwise: return None, with a warning, where the state cannot be used.
+            restart_on_error: return None, with a warning, if the state cannot be used.
 
         Raises:
             CheckpointError: it is damaged, or another process cannot read it.
             ConfigError: it is of another config, data or code; names what differs.
         """
-        found: list[TrainingState] = []
+        found: TrainingState | None = None
 
         def decide() -> dict[str, Any] | None:
-            state = self._find(files, anew_otherwise)
-            if state is None:
-                return None
-            found.append(state)
-            return _position(state)
+            nonlocal found
+            found = self._load(files, restart_on_error)
+            return None if found is None else _position(found)
 
-        position = first_says(self._ranks, decide)
-        if position is None:
-            return None
-        with self._ranks.together():
-            if not found:
-                found.append(_read_again(files, position))
-        return found[0]
+        position = self._ranks.from_rank_zero(decide)
+        with self._ranks.raise_on_any_rank():
+            if found is None and position is not None:
+                found = _read_again(files, position)
+        return found
 
     @contextlib.contextmanager
     def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
         """Context in which the state is saved as the config says, and when a signal ends the run.
 
         Raises:
-            Interrupted: a signal came; says how to go on.
+            Interrupted: a signal came; the message gives the command that resumes the run.
         """
         if not config.run.save_state:
             yield
             return
         files, ranks = state_files(config), self._ranks
         with stop_requests(ranks.size > 1, ranks.is_first) as request:
+
+            def stop() -> None:
+                raise Interrupted(
+                    f"{request.name or 'a signal to another process'}: the state is in "
+                    f"{files.path}; resume with: {resume_command()}",
+                    request.signal or signal.SIGTERM,
+                )
+
             saver = StateSaver(
                 trainer,
                 files,
-                self._identify,
+                self._state_identity,
                 config.run.save_steps,
                 config.run.save_minutes,
                 lambda: bool(request),
-                lambda: _stop(request, files),
+                stop,
             )
             trainer.callbacks.append(saver)
             yield
 
-    def _find(self, files: StateFiles, anew_otherwise: bool) -> TrainingState | None:
+    def _load(self, files: StateFiles, restart_on_error: bool) -> TrainingState | None:
         try:
-            state = files.load(mapped=self._ranks.size > 1)  # of which each needs its rows only
+            state = files.load(mapped=self._ranks.size > 1)  # a rank needs only its own rows
             if state is not None:
                 self._check(state, files)
                 files.restore_best(state)
                 self._continue(state)
             return state
         except (CheckpointError, ConfigError) as error:
-            if not anew_otherwise:
+            if not restart_on_error:
                 raise
             logger.warning("%s; training anew", error)
             return None
@@ -150,7 +153,7 @@ class RunLife:
     def _check(self, state: TrainingState, files: StateFiles) -> None:
         if not all(isinstance(state.identity.get(k), dict) for k in ("what", "made_on", "run")):
             raise CheckpointError(f"{files.path}: does not say which run it is of")
-        differing = _differences(state.identity["what"], self.what)
+        differing = _differences(state.identity["what"], self.identity)
         if differing:
             raise ConfigError(
                 f"{files.path}: the interrupted run was another one: {', '.join(differing)}; set "
@@ -167,52 +170,38 @@ class RunLife:
         known, position = state.identity["run"], state.progress["result"]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = {"epoch": position["num_epochs"], "step": position["num_steps"], "time": now}
-        logger.info("Going on after epoch %(epoch)d, step %(step)d", entry)
+        logger.info("Resuming after epoch %(epoch)d, step %(step)d", entry)
         self.run_id, self._earlier_seconds = known["run_id"], known["seconds"]
         self.resumes = [*known["resumes"], entry]
 
-    def _identify(self) -> dict[str, Any]:
+    def _state_identity(self) -> dict[str, Any]:
         run = {"run_id": self.run_id, "resumes": self.resumes, "seconds": self.total_seconds()}
-        return {"what": self.what, "made_on": self.made_on, "run": run}
-
-
-def _stop(request: StopRequest, files: StateFiles) -> None:
-    name = request.name or "a signal to another process"
-    raise Interrupted(
-        f"{name}: the state is in {files.path}; go on with: {going_on()}",
-        request.signal or signal.SIGTERM,
-    )
+        return {"what": self.identity, "made_on": self.made_on, "run": run}
 
 
 def _position(state: TrainingState) -> dict[str, Any]:
-    """Returns by what two readers of a state know that it is the same one."""
+    """Returns what tells two readers of a state that it is the same one."""
     result, run = state.progress["result"], state.identity["run"]
     return {"run_id": run["run_id"], "step": result["num_steps"], "lives": len(run["resumes"])}
 
 
 def _read_again(files: StateFiles, position: dict[str, Any]) -> TrainingState:
-    """Returns the state that the first process goes on from, read by another one."""
+    """Returns the state from which rank 0 resumes, read by another rank."""
+    problem = "is not there"
     if files.path.is_file():
         state = TrainingState.load(files.path, mapped=True)
         if _position(state) == position:
             return state
-        problem = "is another state than the one that the first process goes on from"
-    else:
-        problem = "is not there"
+        problem = "is another state than the one from which the first process resumes"
     raise CheckpointError(
-        f"{files.path}: {problem}; to go on, all machines need the folder of the run's files (key "
+        f"{files.path}: {problem}; to resume, all machines need the folder of the run's files (key "
         "'model_root') as a shared one"
     )
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"{name} (was {_short(before.get(name))}, is {_short(now.get(name))})"
+        f"{name} (was {short(before.get(name))}, is {short(now.get(name))})"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."

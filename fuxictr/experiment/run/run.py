@@ -6,8 +6,8 @@ import contextlib
 import logging
 import platform
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,14 @@ import torch
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.checkpoint_config import make_note
-from fuxictr.experiment.results.code_hash import model_hash
 from fuxictr.experiment.results.environment import code_version, device_record, environment_record
 from fuxictr.experiment.results.identity import run_key
 from fuxictr.experiment.results.store import IDENTITY, append_line, append_result
-from fuxictr.experiment.run.files import csv_line, find_row, own_files
-from fuxictr.experiment.run.launch import check_same, describe_devices, first_says, silent_unless
+from fuxictr.experiment.run.files import RunOptions, csv_line, find_row, own_files
+from fuxictr.experiment.run.launch import check_same, describe_devices, mute_warnings_unless
 from fuxictr.experiment.run.memory import PeakMemory
 from fuxictr.experiment.run.monitors import collapse_points, make_callbacks
-from fuxictr.experiment.run.resume import RunLife, state_files, what_is_trained
+from fuxictr.experiment.run.resume import RunSession, resume_identity, state_files
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.features import FeatureMap
 from fuxictr.files import file_sha256
@@ -48,41 +47,26 @@ _HEADLINES = {
     "valid": "****** Validation evaluation ******",
     "test": "******** Test evaluation ********",
 }
+_DEFAULTS = RunOptions()
 
 
 def run_experiment(
     config: ExperimentConfig,
     model_class: type,
     device: torch.device,
-    csv_file: Path | None = None,
-    results_file: Path | None = None,
-    rebuild: bool = False,
-    skip_finished: bool = False,
-    run_id: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
+    options: RunOptions = _DEFAULTS,
 ) -> dict[str, Any]:
-    """Trains and evaluates one expid, and records what came out.
+    """Trains and evaluates one expid, and records the result.
 
-    Two processes never train into the same files: the second one waits for the first. Those that
-    torchrun started as one job are one run: each calls this, with ``ranks.joined``, and the first
-    one logs and writes all files.
+    Two processes never train into the same files: the second one waits for the first. The processes
+    that torchrun started as one job are one run. Each calls this inside ``ranks.joined``, and rank
+    0 logs and writes all files.
 
     Args:
         config: the checked config.
         model_class: its model.
         device: where this process trains.
-        csv_file: file of FuxiCTR's result lines, null = none.
-        results_file: the results store, null = none.
-        rebuild: encode the raw data anew in any case.
-        skip_finished: return the row that the results store has of the same expid, seed, config,
-            data and code, where it has one.
-        run_id: name of the run in the results store; null = a random one.
-        jobs: runs that share the device at a time, which its times are to be read with.
-        resume: go on from the state that an interrupted run of the same config, data and code left,
-            where there is one; where it was finished after all, return its row. With
-            ``skip_finished`` a state that does not fit is passed over, else it is an error. A
-            process that torchrun started again does so unasked.
+        options: where it writes, and what it may reuse.
 
     Returns:
         The row that was appended to the results store, or found there; on all processes.
@@ -92,58 +76,40 @@ def run_experiment(
     """
     start = time.perf_counter()
     ranks = current_ranks()
+    options = replace(options, resume=options.resume or was_restarted())
     row = identity(config, model_class)  # of the code as it was when it was imported
     with contextlib.ExitStack() as held:
-        with ranks.together():
+        with ranks.raise_on_any_rank():
             if ranks.is_first:
-                held.enter_context(own_files(config, csv_file, results_file))
+                held.enter_context(own_files(config, options))
             else:
                 set_rank_logger(ranks.rank)
-        encoded = _prepare(ranks, config, rebuild)
+        encoded = _prepare(ranks, config, options.rebuild)
         row["data_hash"] = encoded.data_hash
         row["encoded"] = {name: str(path) for name, path in encoded.paths.items()}
         row["environment"]["device"] = device_record(device)
         same = {"seed": row["seed"], **{name: row[name] for name in IDENTITY}}
         check_same(ranks, {**same, "torch": str(torch.__version__), "device": device.type})
-        files = state_files(config)
-        resume = resume or was_restarted()
 
-        def find() -> dict[str, Any] | None:
-            found = find_row(config, row, results_file, skip_finished, resume)
-            if found is not None:
-                logger.info("Already in %s, run on %s", results_file, found["time"])
-                _say_metrics(found)
-                files.remove()
-            return found
-
-        found = first_says(ranks, find)
-        if found is not None:
-            return found
+        finished = ranks.from_rank_zero(lambda: _find_finished(config, row, options))
+        if finished is not None:
+            return finished
         devices = describe_devices(ranks.gather_texts(device_name(device)))
-        life = RunLife(what_is_trained(config, row), devices, start, run_id)
-        state = life.find_state(files, skip_finished or was_restarted()) if resume else None
-        row |= {"run_id": life.run_id, "jobs": jobs, "resumes": life.resumes}
+        session = RunSession(resume_identity(config, row), devices, start, options.run_id)
+        state = None
+        if options.resume:
+            restart_on_error = options.skip_finished or was_restarted()
+            state = session.find_state(state_files(config), restart_on_error)
+        row |= {"run_id": session.run_id, "jobs": options.jobs, "resumes": session.resumes}
         row |= {"processes": ranks.size, "device": devices}
         note = make_note(config, model_class, row, encoded.encoders_hash)
-        note["model_hash"] = model_hash(model_class)
-        row |= _train(config, model_class, device, encoded, note, life, state)
-        row["seconds"] = round(life.total_seconds(), 3)
-
-        def record() -> dict[str, Any]:
-            row["checkpoint"] = str(config.checkpoint_path)
-            row["checkpoint_sha256"] = file_sha256(config.checkpoint_path)
-            if results_file is not None:
-                append_result(results_file, row)
-            if csv_file is not None:
-                append_line(csv_file, csv_line(config, row))
-            files.remove()
-            return row
-
-        return first_says(ranks, record)
+        row |= _train(config, model_class, device, encoded, note, session, state)
+        row["seconds"] = round(session.total_seconds(), 3)
+        return ranks.from_rank_zero(lambda: _record(config, row, options))
 
 
 def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
-    """Returns how a row of results begins: what is run, without what comes of it."""
+    """Returns the beginning of a row of results: what is run, without its outcome."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": config.run.model,
@@ -158,12 +124,12 @@ def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
 def load_dataset(
     config: ExperimentConfig, rebuild: bool = False, verbose: int | None = None
 ) -> EncodedDataset:
-    """Builds the encoded dataset, or reuses it where config and sources are unchanged.
+    """Builds the encoded dataset, or reuses it if config and sources are unchanged.
 
     Args:
         config: the config.
         rebuild: build it in any case.
-        verbose: 0 shows no progress bars; null = as the config says.
+        verbose: 0 shows no progress bars; None = as the config says.
     """
     shown = config.run.verbose if verbose is None else verbose
     return prepare_dataset(config.dataset, config.data_dir, rebuild, shown)
@@ -191,17 +157,42 @@ def build_model(config: ExperimentConfig, model_class: type, feature_map: Featur
 
 
 def _prepare(ranks: Ranks, config: ExperimentConfig, rebuild: bool) -> EncodedDataset:
-    """Returns the encoded dataset, which one process of each machine builds where that is due."""
+    """Returns the encoded dataset, which one process of each machine builds if that is needed."""
     encoded: EncodedDataset | None = None
     verbose = None if ranks.is_first else 0
-    with ranks.together(), silent_unless(ranks.is_first):
+    with ranks.raise_on_any_rank(), mute_warnings_unless(ranks.is_first):
         if ranks.local_rank == 0:
             encoded = load_dataset(config, rebuild, verbose)
-    with ranks.together(), silent_unless(ranks.is_first):
-        if encoded is None:
-            encoded = load_dataset(config, verbose=verbose)
-    assert encoded is not None
-    return encoded
+    with ranks.raise_on_any_rank(), mute_warnings_unless(ranks.is_first):
+        return encoded or load_dataset(config, verbose=verbose)
+
+
+def _find_finished(
+    config: ExperimentConfig, row: dict[str, Any], options: RunOptions
+) -> dict[str, Any] | None:
+    """Returns the row to use in the place of this run; logs its metrics as the run did."""
+    found = find_row(config, row, options)
+    if found is None:
+        return None
+    logger.info("Already in %s, run on %s", options.results_file, found["time"])
+    for split, headline in _HEADLINES.items():
+        if found.get(split):
+            logger.info(headline)
+            logger.info("[Metrics] %s", format_metrics(found[split]))
+    state_files(config).remove()
+    return found
+
+
+def _record(config: ExperimentConfig, row: dict[str, Any], options: RunOptions) -> dict[str, Any]:
+    """Writes the row of a finished run, and returns it."""
+    row["checkpoint"] = str(config.checkpoint_path)
+    row["checkpoint_sha256"] = file_sha256(config.checkpoint_path)
+    if options.results_file is not None:
+        append_result(options.results_file, row)
+    if options.csv_file is not None:
+        append_line(options.csv_file, csv_line(config, row))
+    state_files(config).remove()
+    return row
 
 
 def _train(
@@ -210,15 +201,15 @@ def _train(
     device: torch.device,
     encoded: EncodedDataset,
     note: dict[str, Any],
-    life: RunLife,
+    session: RunSession,
     state: TrainingState | None,
 ) -> dict[str, Any]:
-    """Returns what the training gave: the row of results but for what was run."""
+    """Returns the outcome of the training for the row of results."""
     ranks = current_ranks()
     peak = PeakMemory(device)
     keep_freed_memory()
     seed_everything(config.train.seed)
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         feature_map = select_features(config, encoded)
         feature_map.defer_tables = may_shard(config.train, ranks)
         model = build_model(config, model_class, feature_map)
@@ -227,25 +218,13 @@ def _train(
         train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
         check_current(encoded, config.dataset, config.data_dir)
     callbacks = make_callbacks(config, model, valid, peak.paused)
-    with ranks.together():
-        trainer = Trainer(
-            model,
-            config.train,
-            device,
-            config.checkpoint_path,
-            config.run.verbose if ranks.is_first else 0,
-            note,
-            callbacks,
-        )
-    scores: dict[str, dict[str, float]] = {}
-    with life.saving(trainer, config):
+    verbose = config.run.verbose if ranks.is_first else 0
+    with ranks.raise_on_any_rank():
+        path = config.checkpoint_path
+        trainer = Trainer(model, config.train, device, path, verbose, note, callbacks)
+    with session.saving(trainer, config):
         fitted = trainer.fit(train, valid, state)
-        if valid is not None:
-            logger.info(_HEADLINES["valid"])
-            scores["valid"] = _validate(trainer, fitted, valid)
-        if test is not None:
-            logger.info(_HEADLINES["test"])
-            scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
+        scores = _evaluate(trainer, fitted, valid, test)
     splits = {"train": train, "valid": valid, "test": test}
     host_peak, gpu_peak = peak.read_largest(ranks)
     return {
@@ -268,6 +247,24 @@ def _train(
     }
 
 
+def _evaluate(
+    trainer: Trainer, fitted: FitResult, valid: EpochIterator | None, test: EpochIterator | None
+) -> dict[str, dict[str, float]]:
+    """Returns the metrics of the final weights on the splits that there are."""
+    scores = {}
+    if valid is not None:
+        logger.info(_HEADLINES["valid"])
+        if trainer.config.save_best_only:  # measured when the restored weights were chosen
+            scores["valid"] = fitted.valid
+            logger.info("[Metrics] %s", format_metrics(fitted.valid))
+        else:
+            scores["valid"] = trainer.evaluate(valid, "Validate")
+    if test is not None:
+        logger.info(_HEADLINES["test"])
+        scores["test"] = trainer.evaluate(test, "Test", skip_undefined=True)
+    return scores
+
+
 def _make_loader(
     config: ExperimentConfig, encoded: EncodedDataset, feature_map: FeatureMap, device: torch.device
 ) -> RankDataLoader:
@@ -287,25 +284,6 @@ def _make_loader(
         group_id=config.train.group_id,
         share=Share(ranks.rank, ranks.size),
     )
-
-
-def _say_metrics(row: dict[str, Any]) -> None:
-    """Logs the metrics of a finished run as the run did."""
-    for split, headline in _HEADLINES.items():
-        if row.get(split):
-            logger.info(headline)
-            logger.info("[Metrics] %s", format_metrics(row[split]))
-
-
-def _validate(trainer: Trainer, fitted: FitResult, valid: EpochIterator) -> dict[str, float]:
-    """Returns the validation metrics of the final weights, measured again only where needed.
-
-    The best weights were restored, and what they were chosen for was measured when they were.
-    """
-    if not trainer.config.save_best_only:
-        return trainer.evaluate(valid, "Validate")
-    logger.info("[Metrics] %s", format_metrics(fitted.valid))
-    return fitted.valid
 
 
 def device_name(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: the run finishes its step and saves its state before it ends."""
+"""Ctrl-C and SIGTERM as a request: the run finishes its step and saves its state, then ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StopRequest:
 
     @property
     def name(self) -> str:
-        """What came, in words."""
+        """The signal in words, empty if none came."""
         if self.signal is None:
             return ""
         return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
@@ -36,14 +36,14 @@ class StopRequest:
 def stop_requests(is_launched: bool = False, is_first: bool = True) -> Iterator[StopRequest]:
     """Context in which the first SIGINT or SIGTERM is noted; the second one ends the process.
 
-    What the process ignores, as a background job does with SIGINT, stays ignored. Outside the main
-    thread, where Python delivers no signals, it changes nothing.
+    A signal that the process ignores, as a background job ignores SIGINT, stays ignored. Outside
+    the main thread, where Python delivers no signals, nothing changes.
 
     Args:
-        is_launched: whether torchrun started this process. It hands signals on, so that Ctrl-C may
-            come twice, and sends SIGTERM where another process has ended. So a second one changes
-            nothing then; 30 seconds after the first one torchrun ends its processes itself.
-        is_first: whether this process says that it heard.
+        is_launched: whether torchrun started this process. torchrun passes signals on, so that
+            Ctrl-C may come twice, and sends SIGTERM if another process has ended. A second signal
+            then changes nothing. 30 seconds after the first one torchrun kills its processes.
+        is_first: whether this process prints that it received the signal.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -51,21 +51,20 @@ def stop_requests(is_launched: bool = False, is_first: bool = True) -> Iterator[
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request and not is_launched:
-            raise KeyboardInterrupt
         if request:
+            if not is_launched:
+                raise KeyboardInterrupt
             return
         request.signal = signal.Signals(number)
-        if not is_first:
-            return
-        # Unlike print and logging this may be called in the middle of print and logging.
-        again = "" if is_launched else "; again to end at once"
-        text = f"\n{request.name}: finishing the step and saving the state{again}\n"
-        with contextlib.suppress(OSError):
-            os.write(2, text.encode())
+        if is_first:
+            # Unlike print and logging, os.write may be called in the middle of print and logging.
+            again = "" if is_launched else "; again to end at once"
+            text = f"\n{request.name}: finishing the step and saving the state{again}\n"
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode())
 
-    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in handled}
     try:
         yield request
     finally:

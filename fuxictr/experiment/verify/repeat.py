@@ -19,7 +19,11 @@ from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.results.config_record import NO_KEY, changed_keys, gpu_option, load_recorded
 from fuxictr.experiment.results.environment import device_record
 from fuxictr.experiment.results.store import is_finished
-from fuxictr.experiment.run.launch import describe_devices, first_says, saying_once, speaking
+from fuxictr.experiment.run.launch import (
+    describe_devices,
+    report_errors_once,
+    report_errors_once_per_machine,
+)
 from fuxictr.experiment.run.run import device_name, identity, run_experiment
 from fuxictr.experiment.verify.compare import (
     HARMLESS,
@@ -57,14 +61,14 @@ def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4)
         ConfigError: the run failed, or its config is another by now.
         DataError: its encoded data are others by now, or gone.
     """
-    with saying_once():
+    with report_errors_once_per_machine():
         device = get_device(_gpu_of(row) if gpu is None else gpu)
-    with speaking(), joined(device) as ranks:
+    with report_errors_once(), joined(device) as ranks:
         return _verify(row, device, ranks, tolerance)
 
 
 def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: float) -> int:
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         run = f"{row.get('expid')}, seed {row.get('seed')}, of {row.get('time')}"
         if not is_finished(row):
             failed = row["failed"]
@@ -86,7 +90,7 @@ def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: 
             is_cuda = device.type == "cuda"
             return _conclude(found + other_weights, unknown, counted, tolerance, is_cuda)
 
-        return first_says(ranks, conclude)
+        return ranks.from_rank_zero(conclude)
 
 
 def _gpu_of(row: dict[str, Any]) -> str:
@@ -154,9 +158,8 @@ def _repeated(
     root = logging.getLogger()
     handlers = list(root.handlers)
     with contextlib.ExitStack() as held:
-        folder = first_says(
-            current_ranks(),
-            lambda: held.enter_context(tempfile.TemporaryDirectory(prefix="verify_")),
+        folder = current_ranks().from_rank_zero(
+            lambda: held.enter_context(tempfile.TemporaryDirectory(prefix="verify_"))
         )
         quiet = {"verbose": 0, "analyze_every": None, "tensorboard": False, "save_state": False}
         own = replace(config, run=replace(config.run, model_root=folder, **quiet))

@@ -43,13 +43,12 @@ class BestWeights:
     def keep(self) -> None:
         """Keeps the present weights."""
         weights = self.model.state_dict()
-        if self.path is None:
+        path = self.path
+        if path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
-        whole = gather_full_state_dict(weights, self.model, self.ranks)
-        with self.ranks.together():
-            if self.ranks.is_first:
-                write_weights(whole, self.path, self.note)
+        full = gather_full_state_dict(weights, self.model, self.ranks)
+        self.ranks.from_rank_zero(lambda: write_weights(full, path, self.note))
 
     def restore(self) -> None:
         """Gives the model the weights that were kept; does nothing where none were.
@@ -65,19 +64,15 @@ class BestWeights:
         if self.ranks.size == 1:
             load_weights(self.model, self.path)
             return
-        whole: dict[str, torch.Tensor] = {}
-        with self.ranks.together():
-            if self.ranks.is_first:
-                whole = read_tensors(self.path)
-        load_full_state_dict(whole, self.model, self.ranks)
+        with self.ranks.raise_on_any_rank():
+            full = read_tensors(self.path) if self.ranks.is_first else {}
+        load_full_state_dict(full, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
         """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
-        return (
-            None
-            if self._held is None
-            else gather_full_state_dict(self._held, self.model, self.ranks)
-        )
+        if self._held is None:
+            return None
+        return gather_full_state_dict(self._held, self.model, self.ranks)
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Takes over what ``state`` returned on the first rank."""

@@ -101,7 +101,7 @@ class EpochIterator(ABC):
         """Makes the next pass start in the middle of an epoch.
 
         Args:
-            epoch: which one, as attribute ``epoch`` counted it when it had begun.
+            epoch: its number, as attribute ``epoch`` counts it after its start.
             num_batches: how many of the batches that every rank yields are skipped.
         """
         self.epoch = max(epoch - 1, 0)

@@ -1,27 +1,30 @@
-"""The processes of one job, as torchrun starts them, and what they tell one another.
+"""The processes of one job, as torchrun starts them, and how they communicate.
 
-All of it is torch.distributed: NCCL between CUDA devices, gloo between CPUs. Texts go as bytes, for
-torch's own way to send objects is pickle.
+All of it is torch.distributed: NCCL between CUDA devices, gloo between CPUs. Texts are sent as
+bytes, because torch's own way to send objects is pickle.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.pytorch.distributed.network import choose_interface, notice_silence
+from fuxictr.pytorch.distributed.network import choose_interface, set_tcp_timeouts
 
-# A process that dies closes its connections, which gloo notices at once and NCCL may not. So what
-# goes over NCCL is waited for no longer than this; work of one rank alone is waited for over gloo.
+T = TypeVar("T")
+
+# A process that dies closes its connections, which gloo notices at once and NCCL may not. So no
+# operation over NCCL waits longer than a minute; work of a single rank is waited for over gloo.
 _DEVICE_TIMEOUT = timedelta(minutes=1)
 _HOST_TIMEOUT = timedelta(days=1)
 
@@ -31,20 +34,20 @@ class RankError(FuxiCTRError, RuntimeError):
 
 
 class Ranks:
-    """The processes of a job and this one's place among them; alone unless ``join`` says otherwise.
+    """The processes of a job and this one's place among them; alone unless ``joined`` says so.
 
-    Everything but the attributes is collective: all ranks call it in the same order. With one
-    process it costs nothing and changes nothing.
+    Every method is collective: all ranks call it in the same order. With one process it costs
+    nothing and changes nothing.
 
     Args:
         rank: number of this process, from 0.
         size: number of processes.
         local_rank: number of this process among those of its machine.
         device: where this process computes.
-        host_group: a group for tensors on the CPU; null = torch's own group.
+        host_group: a group for tensors on the CPU; None = torch's own group.
 
     Attributes:
-        is_first: whether this is the one that logs and writes files.
+        is_first: whether this is rank 0, which logs and writes files.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Ranks:
         return values
 
     def broadcast(self, values: torch.Tensor) -> torch.Tensor:
-        """Replaces the values by those of the first rank, in place, and returns them."""
+        """Replaces the values by those of rank 0, in place, and returns them."""
         if self.size > 1:
             dist.broadcast(values, src=0, group=self._group_of(values))
         return values
@@ -87,11 +90,7 @@ class Ranks:
         return [part[:size] for part, size in zip(found, sizes, strict=True)]
 
     def exchange_counts(self, counts: Sequence[int]) -> list[int]:
-        """Returns how many rows each rank sends to this one.
-
-        Args:
-            counts: how many this one sends to each.
-        """
+        """Returns how many rows each rank sends to this one, which sends ``counts`` to each."""
         sent = torch.tensor(counts, device=self.device)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self._group_of(sent))
@@ -113,10 +112,9 @@ class Ranks:
         return found
 
     def gather_to_first(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the rows (U_r, ...) of every rank r on the first one; on others an empty list.
+        """Returns the rows (U_r, ...) of every rank r on rank 0, an empty list on the others.
 
-        Args:
-            rows: of a size that may differ, on the CPU.
+        The rows are on the CPU; U_r may differ.
         """
         if self.size == 1:
             return [rows]
@@ -134,10 +132,10 @@ class Ranks:
         return found
 
     def scatter_from_first(self, parts: Sequence[torch.Tensor], own: torch.Tensor) -> torch.Tensor:
-        """Fills ``own`` with what the first rank has for this one, and returns it.
+        """Fills ``own`` with the part that rank 0 has for this rank, and returns it.
 
         Args:
-            parts: on the first rank, one for each rank, on the CPU; of others nothing is read.
+            parts: on rank 0, one for each rank, on the CPU; not read on the others.
             own: of the shape and type of this rank's part, on the CPU.
         """
         if self.is_first:
@@ -153,34 +151,53 @@ class Ranks:
         """Returns the text of every rank, on all ranks."""
         if self.size == 1:
             return [text]
-        data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else None
-        parts = self.gather_rows(torch.empty(0, dtype=torch.uint8) if data is None else data)
-        return [bytes(part.tolist()).decode() for part in parts]
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        return [bytes(part.tolist()).decode() for part in self.gather_rows(data)]
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Context whose body each rank runs on its own, without anything collective.
+    def from_rank_zero(self, make: Callable[[], T]) -> T:
+        """Returns on all ranks what ``make`` returns on rank 0, the only one to call it.
 
-        Where it fails on some rank for a reason that speaks to the user, it ends on all of them:
-        the first one raises the error of the lowest rank that has one, the others exit silently.
+        Args:
+            make: does nothing collective; what it returns can be written as JSON.
 
         Raises:
-            FuxiCTRError: on the first rank.
-            SystemExit: on the others.
+            FuxiCTRError: on rank 0, as ``make`` raised it.
+            SystemExit: then on the others, which end silently.
+        """
+        if self.size == 1:
+            return make()
+        if not self.is_first:
+            text = self.gather_texts("")[0]
+            if not text:
+                raise SystemExit(1)
+            return json.loads(text)
+        try:
+            made = make()
+        except FuxiCTRError:
+            self.gather_texts("")
+            raise
+        self.gather_texts(json.dumps(made))
+        return made
+
+    @contextmanager
+    def raise_on_any_rank(self) -> Iterator[None]:
+        """Context whose body each rank runs on its own; it fails on all ranks if on any.
+
+        Only a FuxiCTRError is shared.
+
+        Raises:
+            FuxiCTRError: on rank 0: its own error, or the one of the lowest rank that has one.
+            SystemExit: on the others, which end silently.
         """
         error: FuxiCTRError | None = None
         try:
             yield
         except FuxiCTRError as raised:
             error = raised
-        self.raise_together(error)
+        self.raise_if_any(error)
 
-    def raise_together(self, error: FuxiCTRError | None) -> None:
-        """Ends as ``together`` does, where this or another rank has an error.
-
-        Args:
-            error: this rank's; null = it has none.
-        """
+    def raise_if_any(self, error: FuxiCTRError | None) -> None:
+        """Raises on all ranks, as ``raise_on_any_rank``, if this or another rank has an error."""
         if self.size == 1:
             if error is not None:
                 raise error
@@ -197,7 +214,7 @@ class Ranks:
         raise RankError(f"rank {failed}: {texts[failed]}")
 
     def _gather(self, values: torch.Tensor) -> torch.Tensor:
-        # Values of one shape, those of rank 0 first.
+        """Returns the values of all ranks, of one shape, one after the other."""
         found = values.new_empty(self.size * len(values), *values.shape[1:])
         _all_gather(found, values.contiguous(), group=self._group_of(values))
         return found
@@ -206,47 +223,34 @@ class Ranks:
         return None if values.is_cuda else self._host_group
 
 
-class Votes:
-    """Wishes of single ranks that all of them are to follow, at the same step.
+class StopFlags:
+    """Flags that any rank may raise, and that all ranks see at the same step.
 
-    The answer is that of the vote before, so that no step waits for one: with several processes a
-    wish is heard one step later.
-
-    Args:
-        ranks: who votes.
-        num_wishes: how many things may be wished for.
+    No step waits for the communication: with several processes, ``reduce`` returns the flags of
+    the call before.
     """
 
-    def __init__(self, ranks: Ranks, num_wishes: int) -> None:
+    def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self._num_wishes = num_wishes
-        self._running: tuple[dist.Work, torch.Tensor] | None = None
+        self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
-    def cast(self, *wishes: bool) -> list[bool]:
-        """Votes, and returns which things some rank wished for in the vote before.
+    def reduce(self, *flags: bool) -> list[bool]:
+        """Sends this rank's flags; returns which ones some rank raised in the call before.
 
-        With one process these are its wishes of now.
+        With one process these are its flags of now.
         """
         if self._ranks.size == 1:
-            return list(wishes)
-        answer = self._collect()
-        values = torch.tensor(wishes, dtype=torch.uint8)
+            return list(flags)
+        previous = [False] * len(flags)
+        if self._pending is not None:
+            work, values = self._pending
+            work.wait()
+            previous = [bool(value) for value in values.tolist()]
+        values = torch.tensor(flags, dtype=torch.uint8)
         group = self._ranks._group_of(values)
         work = dist.all_reduce(values, op=dist.ReduceOp.MAX, group=group, async_op=True)
-        self._running = work, values
-        return answer
-
-    def close(self) -> list[bool]:
-        """Waits for the vote that is running and returns its answer."""
-        return self._collect()
-
-    def _collect(self) -> list[bool]:
-        if self._running is None:
-            return [False] * self._num_wishes
-        work, values = self._running
-        self._running = None
-        work.wait()
-        return [bool(value) for value in values.tolist()]
+        self._pending = work, values
+        return previous
 
 
 ALONE = Ranks()
@@ -259,7 +263,7 @@ def current_ranks() -> Ranks:
 
 
 def launched_ranks() -> tuple[int, int, int]:
-    """Returns rank, number of ranks and local rank that torchrun gave this process, or 0, 1, 0."""
+    """Returns rank, world size and local rank that torchrun gave this process, or 0, 1, 0."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names):
         return 0, 1, 0
@@ -274,12 +278,9 @@ def was_restarted() -> bool:
 
 @contextmanager
 def joined(device: torch.device | str) -> Iterator[Ranks]:
-    """Context in which this process belongs to the job that torchrun started it for.
+    """Context in which this process, computing on a device, is part of torchrun's job.
 
     Without torchrun, or with one process, it is alone. torch.distributed is left as it was.
-
-    Args:
-        device: where this process computes.
 
     Raises:
         RankError: another process is gone.
@@ -296,18 +297,17 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
         backend, timeout = "nccl", _DEVICE_TIMEOUT
     try:
         choose_interface()
-        dist.init_process_group(
-            backend, store=_store_of_life(rank, size), rank=rank, world_size=size, timeout=timeout
-        )
+        store = _rendezvous_store(rank, size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         host_group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
-        notice_silence()
+        set_tcp_timeouts()
         _current = Ranks(rank, size, local_rank, device, host_group)
         yield _current
     except RuntimeError as error:
         if isinstance(error, FuxiCTRError) or not is_lost(error):
             raise
         raise RankError(
-            f"rank {rank}: another process of the job is gone, what it said tells why "
+            f"rank {rank}: another process of the job is gone, its own message says why "
             f"({str(error).strip().splitlines()[0]:.200})"
         ) from error
     finally:
@@ -316,7 +316,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _store_of_life(rank: int, size: int) -> dist.Store:
+def _rendezvous_store(rank: int, size: int) -> dist.Store:
     """Returns where the processes find each other, without what those before a restart left.
 
     torchrun keeps its store over its restarts, with the addresses of processes that are gone.
@@ -329,11 +329,11 @@ def _store_of_life(rank: int, size: int) -> dist.Store:
     return dist.PrefixStore(f"life_{count}_of_{size}", store)
 
 
-def leave(status: int) -> NoReturn:
-    """Ends a process that belonged to a job, with everything it wrote, but without a teardown.
+def exit_now(status: int) -> NoReturn:
+    """Ends a process of a job after its output is flushed, without Python's teardown.
 
-    In Python's teardown threads of torch.distributed may still run, and now and then one of them
-    ends a process that has done its work by SIGABRT, which torchrun takes for a failure.
+    In the teardown threads of torch.distributed may still run. Now and then one of them ends a
+    process that has done its work by SIGABRT, which torchrun takes for a failure.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

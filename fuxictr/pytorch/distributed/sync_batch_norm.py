@@ -16,12 +16,8 @@ def share_batch_norm(model: nn.Module, ranks: Ranks) -> None:
     """Makes batch normalisation take its statistics from the rows of all ranks.
 
     Layers are replaced in place, with the same weights and buffers under the same names: on CUDA by
-    torch's SyncBatchNorm, elsewhere by RankBatchNorm. With one rank nothing is changed; doing it
-    again changes nothing either.
-
-    Args:
-        model: what holds the layers.
-        ranks: the processes, each of which trains a copy of the model on its rows of each batch.
+    torch's SyncBatchNorm, elsewhere by RankBatchNorm. With one rank, or a second time, nothing
+    changes.
     """
     if ranks.size == 1:
         return
@@ -38,18 +34,18 @@ class RankBatchNorm(nn.BatchNorm1d):
     """Batch normalisation whose mean and variance in training are those of all ranks' rows.
 
     Otherwise it is the layer that it replaces: w (x - mean) / sqrt(var + eps) + b, with the running
-    statistics in evaluation. In training all ranks go forward and backward through it together; one
-    may have no rows. Alone, a process computes what nn.BatchNorm1d does, to the bit.
+    statistics in evaluation. In training its forward and backward passes are collective; a rank may
+    have no rows. A process alone computes what nn.BatchNorm1d does, to the bit.
 
     Args:
-        replaced: the layer, whose weights and buffers this one takes over.
+        replaced: the layer whose weights and buffers this one takes over.
 
     Shape:
         input: (B_r, C) or (B_r, C, L) on rank r.
         output: the same.
     """
 
-    compiles = False  # torch.compile would cut the model in pieces where ranks talk
+    compiles = False  # torch.compile would split the model where ranks communicate
 
     def __init__(self, replaced: _BatchNorm) -> None:
         super().__init__(
@@ -67,7 +63,7 @@ class RankBatchNorm(nn.BatchNorm1d):
         """Returns the normalised values.
 
         Raises:
-            ValueError: in training all ranks together have one value a channel.
+            ValueError: in training, all ranks together have only one value per channel.
         """
         ranks = current_ranks()
         if not self.training or ranks.size == 1:
@@ -79,12 +75,12 @@ class RankBatchNorm(nn.BatchNorm1d):
         return outputs
 
     def _check_input_dim(self, inputs: torch.Tensor) -> None:
-        pass  # it may stand for a BatchNorm2d
+        pass  # it may replace a BatchNorm2d
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         self.num_batches_tracked.add_(1)
-        # Without momentum they are the means over all batches.
+        # Without momentum the running statistics are the means over all batches.
         rate = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         unbiased = variance * (count / (count - 1))
         for running, found in ((self.running_mean, mean), (self.running_var, unbiased)):
@@ -94,8 +90,8 @@ class RankBatchNorm(nn.BatchNorm1d):
 class _Normalize(torch.autograd.Function):
     """w (x - mean) / sqrt(var + eps) + b; mean and var are those of the values of all ranks.
 
-    The gradient of the input has two more sums over all ranks. Those of w and b are of this rank's
-    values, as any weight's.
+    The gradient of the input has two more sums over all ranks. The gradients of w and b are of this
+    rank's values, like those of any weight.
     """
 
     @staticmethod
@@ -148,8 +144,8 @@ class _Normalize(torch.autograd.Function):
 def _moments(values: torch.Tensor, ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns count (), mean and variance (C,) of all ranks' values (B_r, C, ...), in float64.
 
-    A rank's sum of squares is formed around its own mean, where it loses no digits, and moved to
-    around zero in float64, where all can be added.
+    A rank sums its squares around its own mean, where no digits are lost. In float64 the sums are
+    then moved to around zero, where all can be added.
     """
     num_channels = values.shape[1]
     num_values = values.numel() // num_channels

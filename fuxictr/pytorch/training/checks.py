@@ -47,14 +47,12 @@ def check_splits(
         if split is not None and split.num_rows == 0:
             raise DataError(f"the {name} split has no rows")
     if valid is not None:
-        with ranks.together():
-            if ranks.is_first:
-                check_groups(metrics, valid.group_ids)
+        ranks.from_rank_zero(lambda: check_groups(metrics, valid.group_ids))
         with closing(_labels(model, valid)) as own:
             labels = own if valid.share.num_ranks == 1 else _gathered(own, ranks)
-            with ranks.together():
-                if ranks.is_first:
-                    check_defined(metrics, labels, valid.group_ids, "the validation split")
+            ranks.from_rank_zero(
+                lambda: check_defined(metrics, labels, valid.group_ids, "the validation split")
+            )
     norms = [name for name, layer in model.named_modules() if isinstance(layer, _BATCH_NORMS)]
     if norms and any(stop - start == 1 for start, stop in train.bounds()):
         raise ConfigError(
@@ -65,7 +63,7 @@ def check_splits(
 
 def _gathered(labels: Iterator[torch.Tensor], ranks: Ranks) -> Iterator[torch.Tensor]:
     """Returns the labels of all ranks, in the order of the rows, on the first one."""
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         own = torch.cat([part.cpu() for part in labels])
     return iter(ranks.gather_to_first(own))
 

@@ -148,7 +148,7 @@ class RankedStep(TrainingStep):
         is_culprit = not math.isfinite(loss)
         num_culprits = self._count(is_culprit)
         speaks = is_culprit or not num_culprits
-        self.ranks.raise_together(self.not_finite(loss, batch, self.where()) if speaks else None)
+        self.ranks.raise_if_any(self.not_finite(loss, batch, self.where()) if speaks else None)
 
     def _count(self, is_one: bool) -> int:
         return int(self.ranks.sum(torch.tensor([int(is_one)])).item())

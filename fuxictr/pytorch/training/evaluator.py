@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
@@ -69,16 +68,11 @@ class Evaluator:
             ConfigError: a metric needs groups and the batches have no group ids.
             DataError: a metric is not defined for these labels or groups.
         """
-        with self.ranks.together():
-            if self.ranks.is_first:
-                check_groups(self.config.metrics, batches.group_ids)
+        self.ranks.from_rank_zero(lambda: check_groups(self.config.metrics, batches.group_ids))
         y_pred, y_true = self._scores(batches, description, with_labels=True)
-        results: dict[str, float] = {}
-        with self.ranks.together():
-            if self.ranks.is_first:
-                results = self._measure(y_true, y_pred, batches, description, skip_undefined)
-        if self.ranks.size > 1:
-            results = json.loads(self.ranks.gather_texts(json.dumps(results))[0])
+        results = self.ranks.from_rank_zero(
+            lambda: self._measure(y_true, y_pred, batches, description, skip_undefined)
+        )
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 

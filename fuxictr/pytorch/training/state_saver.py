@@ -15,7 +15,7 @@ from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, remove_leftovers, write_atomically
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.checkpoint.weights import note_path
-from fuxictr.pytorch.distributed.ranks import Votes
+from fuxictr.pytorch.distributed.ranks import StopFlags
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.trainer import Trainer
 
@@ -121,7 +121,7 @@ class StateFiles:
 class StateSaver(Callback):
     """Saves the state after each evaluation, every so often between them, and when asked to stop.
 
-    On several processes a wish of one of them is followed by all, one step later (Votes).
+    On several processes all follow the request of any one, one step later (StopFlags).
 
     Args:
         trainer: whose state it is; this is to be the last of its callbacks.
@@ -150,7 +150,7 @@ class StateSaver(Callback):
         self._best_step: int | None = None
         self._last = time.monotonic()
         self._is_training = False
-        self._votes = Votes(trainer.ranks, num_wishes=2)
+        self._flags = StopFlags(trainer.ranks)
         self._must_stop = False
 
     def before_training(self, steps_per_epoch: int) -> None:
@@ -160,7 +160,7 @@ class StateSaver(Callback):
 
     def is_due(self, step: int) -> bool:
         """Returns whether it is time for a state, or to stop."""
-        self._must_stop, is_late = self._votes.cast(self.is_stopping(), self._is_late())
+        self._must_stop, is_late = self._flags.reduce(self.is_stopping(), self._is_late())
         return self._must_stop or is_late or bool(self.save_steps and step % self.save_steps == 0)
 
     def after_step(self, epoch: int, step: int) -> None:
@@ -170,7 +170,7 @@ class StateSaver(Callback):
 
     def after_batch(self) -> None:
         """Ends the run in the middle of an evaluation where that is asked for."""
-        self._must_stop, _ = self._votes.cast(self.is_stopping(), False)
+        self._must_stop, _ = self._flags.reduce(self.is_stopping(), False)
         if self._must_stop:
             if self._is_training:
                 self._save()
@@ -180,7 +180,7 @@ class StateSaver(Callback):
         """Saves the state with what was decided; ends the run where that is asked for."""
         if self.trainer.stopping.num_stalled == 0 and "metrics" in entry:
             self._best_step = entry["step"]
-        self._must_stop = self._votes.cast(self.is_stopping(), False)[0]
+        self._must_stop = self._flags.reduce(self.is_stopping(), False)[0]
         self._save()
         self._stop_if_asked()
 
@@ -199,10 +199,7 @@ class StateSaver(Callback):
     def _save(self) -> None:
         state = self.trainer.state()
         state.identity = self.identify()
-        ranks = self.trainer.ranks
-        with ranks.together():
-            if ranks.is_first:
-                self.files.save(state, self._best_step)
+        self.trainer.ranks.from_rank_zero(lambda: self.files.save(state, self._best_step))
         self._last = time.monotonic()
         logger.debug("Saved the state to %s", self.files.path)
 

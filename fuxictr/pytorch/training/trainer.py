@@ -167,7 +167,7 @@ class Trainer:
         step = self._step_of(train)
         self._result, self._num_epoch_batches = FitResult(), 0
         if state is not None:
-            with self.ranks.together(), _naming_the_state():
+            with self.ranks.raise_on_any_rank(), _naming_the_state():
                 self._load_state(state, train)
         else:
             self._part_random_numbers()
@@ -384,9 +384,7 @@ class Trainer:
         if num_steps_ago is not None:
             error = self._step.not_finite(math.nan, batch, self._where(num_steps_ago))
         if self._losses.num_kept == 0 and self.device.type == "cuda":
-            self.ranks.raise_together(
-                error
-            )  # on a CPU a step looks at it before the weights change
+            self.ranks.raise_if_any(error)  # on a CPU a step checks before the weights change
         elif error is not None:
             raise error
 
@@ -404,7 +402,7 @@ class Trainer:
             assert self._batch is not None, "an evaluation comes after a step"
             where = self._where(1 + (num_steps_ago or 0))
             error = self._step.not_finite(loss, self._batch, where)
-        self.ranks.raise_together(error)
+        self.ranks.raise_if_any(error)
         return loss
 
     def _evaluate_and_decide(self, valid: EpochIterator | None, epoch: int) -> None:

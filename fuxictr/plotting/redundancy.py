@@ -1,9 +1,9 @@
-"""Figure over runs: test AUC against the redundancy of the interacting sides."""
+"""Figure of the test AUC of all runs against the redundancy of their interacting sides."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -11,31 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.errors import DataError
-from fuxictr.plotting.curves import write_collapse_curve, write_training_curves
-from fuxictr.plotting.naming import figure_stem, seeds_text, signed
+from fuxictr.plotting.naming import seeds_text, signed
 from fuxictr.plotting.style import (
     COLOURS,
     COLUMN_WIDTH,
     GREY,
-    GRID,
     INK,
     MORE_MARKERS,
+    draw_grid,
     figure_style,
     finish_figure,
     new_figure,
-    save_figure,
-    save_numbers,
+    write_figure,
 )
-
-__all__ = [
-    "RunPoint",
-    "redundancy_figure",
-    "write_collapse_curve",
-    "write_redundancy",
-    "write_training_curves",
-]
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class RunPoint:
 
 
 def redundancy_figure(points: Sequence[RunPoint], title: str = "", caption: str = "") -> Figure:
-    """Draws one marker a run, hollow for DIS and filled for GEN, with a shape for each backbone.
+    """Draws one marker per run, hollow for DIS and filled for GEN, with a shape for each backbone.
 
     A thin line joins the means of DIS and GEN of a backbone.
 
@@ -76,8 +66,7 @@ def redundancy_figure(points: Sequence[RunPoint], title: str = "", caption: str 
         axes.set(xlabel="Mean absolute correlation of the two sides", ylabel="Test AUC")
         axes.ticklabel_format(useOffset=False)
         axes.margins(0.08)
-        axes.grid(color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
+        draw_grid(axes, "both")
         finish_figure(figure, title, caption, handles)
     return figure
 
@@ -91,10 +80,7 @@ def write_redundancy(
         root: folder that holds figure/.
         dataset_id: the dataset.
         points: the runs.
-        sample: which rows the correlations are of, e.g. "50,000 rows of the valid split".
-
-    Returns:
-        The paths written.
+        sample: the rows that the correlations are of, e.g. "50,000 rows of the valid split".
 
     Raises:
         DataError: there are no runs.
@@ -106,13 +92,8 @@ def write_redundancy(
         known.append(f"Spearman correlation over the {len(points)} runs: {signed(value)}")
     caption = "; ".join(filter(None, known))
     figure = redundancy_figure(points, "AUC and redundancy", caption)
-    stem = figure_stem(root, dataset_id, "redundancy")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *redundancy_numbers(points))]
-
-
-def redundancy_numbers(points: Sequence[RunPoint]) -> tuple[list[str], Iterator[Sequence[object]]]:
-    """Returns header and rows of what ``redundancy_figure`` draws, one row a run."""
-    return [field.name for field in fields(RunPoint)], map(astuple, points)
+    numbers = ([field.name for field in fields(RunPoint)], map(astuple, points))
+    return write_figure(root, dataset_id, "redundancy", figure, numbers)
 
 
 def _draw_backbone(axes: Axes, points: Sequence[RunPoint], shape: str) -> None:
@@ -130,12 +111,6 @@ def _draw_backbone(axes: Axes, points: Sequence[RunPoint], shape: str) -> None:
 
 def _face(variant: str) -> dict[str, object]:
     colour = COLOURS[variant][0]
-    face = "white" if variant == "dis" else colour
-    edge = colour if variant == "dis" else INK
-    width = 1 if variant == "dis" else 0.4
-    return {
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
-        "markeredgewidth": width,
-        "markersize": 4.5,
-    }
+    face, edge, width = ("white", colour, 1) if variant == "dis" else (colour, INK, 0.4)
+    style = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width}
+    return {**style, "markersize": 4.5}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.rank_correlation import spearman
 
 
 def plain_spearman(x, y):
