@@ -20,7 +20,7 @@ from fuxictr.experiment.report.sections import (
     training_section,
 )
 from fuxictr.experiment.tables.published import published_value
-from fuxictr.experiment.tables.text import TextTable
+from fuxictr.text_tables import TextTable
 from tests.experiment.result_rows import SEEDS, make_failed, make_pair, make_row, records
 
 AVAZU = "avazu_x4_3bbbc4c9"

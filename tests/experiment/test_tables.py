@@ -25,10 +25,11 @@ from fuxictr.experiment.tables import (
 )
 from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
 from fuxictr.experiment.tables.published import read_published
-from fuxictr.experiment.tables.text import SCREEN, TextTable, escape_latex, format_p
+from fuxictr.experiment.tables.text import format_p
 from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones, find_arms
 from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment
 from fuxictr.preprocess import prepare_dataset
+from fuxictr.text_tables import SCREEN, TextTable, escape_latex
 from tests.experiment.result_rows import (
     DEMO,
     SEEDS,

@@ -22,6 +22,7 @@ from fuxictr.experiment.estimate.model_cost import (
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run.run import device_name
 from fuxictr.experiment.zoo.models import find_folder, load_experiment
+from fuxictr.text_tables import align_columns, format_duration, format_size
 
 Row = RunRecord
 
@@ -274,15 +275,10 @@ def format_plan(
         epochs = "?" if found.epochs is None else str(found.epochs)
         gpu = "-" if found.host_bytes and found.gpu_bytes is None else _size(found.gpu_bytes)
         sizes = (_size(found.host_bytes), gpu, _size(found.disk_bytes))
-        cells = (str(number), name[0], str(name[1]), state, epochs, _time(found.seconds))
-        lines.append((*cells, *sizes, found.basis))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    layout = list(zip("><><>>>>><", widths, strict=True))
-    aligned = (
-        "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(line, layout, strict=True))
-        for line in lines
-    )
-    text = "\n".join(line.rstrip() for line in aligned)
+        cells = (str(number), name[0], str(name[1]), state, epochs)
+        time = "?" if found.seconds is None else format_duration(found.seconds)
+        lines.append((*cells, time, *sizes, found.basis))
+    text = "\n".join(align_columns(lines, "><><>>>>><"))
     waiting = [e for name, e in zip(names, estimates, strict=True) if name not in finished]
     return f"{text}\n\n{_total(waiting, len(plans), jobs)}\n"
 
@@ -295,7 +291,7 @@ def _total(waiting: Sequence[Estimate], num_runs: int, jobs: int) -> str:
     host = sum(sorted((e.host_bytes or 0 for e in known), reverse=True)[:jobs])
     text = f"To run: {len(waiting)} of {num_runs} runs{at_a_time}."
     if known:
-        text += f" About {_time(_makespan(known, jobs))}; {_size(host)} of host memory"
+        text += f" About {format_duration(_makespan(known, jobs))}; {_size(host)} of host memory"
         gpu = max((e.gpu_bytes or 0 for e in known), default=0)
         text += f", {_size(gpu)} of GPU memory per run" if gpu else ""
         disk = [e.disk_bytes or 0 for e in known]
@@ -343,17 +339,5 @@ def _count(items: Sequence[object], word: str) -> str:
     return f"{len(items)} {word}" + "s" * (len(items) != 1)
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _size(num_bytes: int | None) -> str:
-    if num_bytes is None:
-        return "?"
-    megabytes = num_bytes / 1e6
-    return f"{max(1, round(megabytes))} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+    return "?" if num_bytes is None else format_size(num_bytes)

@@ -9,7 +9,7 @@ from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.report.manifest import distinct, seed_option
 from fuxictr.experiment.report.page import Block, Commands, Items, Section
 from fuxictr.experiment.tables.ablations import arm_notes
-from fuxictr.experiment.tables.text import TextTable
+from fuxictr.text_tables import TextTable
 
 
 def runs_section(evidence: Evidence) -> Section:

@@ -9,6 +9,7 @@ from types import TracebackType
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.metrics import format_metrics
+from fuxictr.text_tables import format_duration
 
 
 class SweepProgress:
@@ -65,7 +66,9 @@ class SweepProgress:
         """
         self.num_begun += 1
         seconds = expected_seconds(left, rows, len(gpu.split(",")))
-        self.remaining = "" if seconds is None else f"{_span(seconds / self.num_slots)} left"
+        self.remaining = (
+            "" if seconds is None else f"{format_duration(seconds / self.num_slots)} left"
+        )
         title = f"{run.expid}, seed {run.seed}, {device_text(gpu)}"
         if self._bar.disable:
             left_text = f"; about {self.remaining}" if self.remaining else ""
@@ -80,7 +83,7 @@ class SweepProgress:
             text = (
                 f"{name}: test {format_metrics(row.test or {}) or 'N.A.'} - "
                 f"{row.epochs} epochs, {row.train_rows_per_second:,.0f} rows/s, "
-                f"{_span(row.seconds or 0)}"
+                f"{format_duration(row.seconds or 0)}"
             )
         else:
             self.num_failed += 1
@@ -130,10 +133,3 @@ def expected_seconds(
             return None
         total += statistics.median(known)
     return total
-
-
-def _span(seconds: float) -> str:
-    """Returns a time as ``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

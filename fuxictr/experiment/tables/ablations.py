@@ -17,16 +17,14 @@ from fuxictr.experiment.tables.published import (
 from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, unlike_runs
 from fuxictr.experiment.tables.statistics import paired_t_test
 from fuxictr.experiment.tables.text import (
-    LATEX_PREAMBLE,
-    TextTable,
     describe_runs,
     format_mean,
     format_number,
     format_p,
     to_csv,
-    wrap,
 )
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 _OF_METRIC = ("mean", "std", "minus_gen", "p_against_gen", "minus_dis")
 COLUMNS = (

@@ -13,17 +13,15 @@ from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
 from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.text import (
-    LATEX_PREAMBLE,
-    TextTable,
     describe_runs,
     format_mean,
     format_number,
     format_p,
     to_csv,
-    wrap,
 )
 from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment, select_expids
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 CEILING = "Bayes ceiling"
 _HASHES = ("config_hash", "data_hash", "code_hash")

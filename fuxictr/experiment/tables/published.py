@@ -14,10 +14,11 @@ from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
 from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
-from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
+from fuxictr.experiment.tables.text import format_number, to_csv
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import ROOT, backbones
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import TextTable
 
 PUBLISHED = ROOT / "docs" / "reference" / "published_results.csv"
 COLUMNS = (

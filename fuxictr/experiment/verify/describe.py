@@ -12,8 +12,8 @@ from typing import Any
 from fuxictr.experiment.results.config_record import DEFAULT, repeat_command
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.files import file_sha256
+from fuxictr.text_tables import align_columns, align_pairs
 
-WIDTH = 120
 NUM_EVALUATIONS = 12
 _UNKNOWN = "not known"
 _OLDER = "not known: the row is of an older version, which did not keep it"
@@ -24,12 +24,12 @@ def describe_run(row: RunRecord) -> str:
     """Returns the report on a run; what its row does not hold is said to be unknown."""
     state = "finished" if row.is_finished else f"FAILED: {row.failed}"
     sections = {
-        "Run": aligned(_run_pairs(row).items()),
+        "Run": align_pairs(_run_pairs(row).items()),
         "Metrics": _metrics(row),
-        "Environment": aligned(_environment_pairs(row).items()),
+        "Environment": align_pairs(_environment_pairs(row).items()),
         "Config": _config(row),
-        "Data": aligned(_data_pairs(row).items()),
-        "Files": aligned(_file_pairs(row).items()),
+        "Data": align_pairs(_data_pairs(row).items()),
+        "Files": align_pairs(_file_pairs(row).items()),
         "To repeat it": [f"  {repeat_command(row) or _OLDER}"],
     }
     parts = [f"{row.expid}, seed {row.seed}: {state}"]
@@ -49,28 +49,7 @@ def list_runs(rows: Iterable[RunRecord]) -> str:
         seconds = "-" if row.seconds is None else row.seconds
         cells = ((row.run_id or "-")[:_LENGTH_OF_ID], _time(row), row.expid, row.seed, seconds)
         lines.append((*map(str, cells), text))
-    return "\n".join(columns(lines))
-
-
-def aligned(pairs: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
-    """Returns a line a pair, the texts below each other, long ones wrapped."""
-    pairs = list(pairs)
-    start = indent + max((len(name) for name, _ in pairs), default=0) + 2
-    lines = []
-    for name, text in pairs:
-        first = f"{'':{indent}}{name}".ljust(start)
-        options = {"break_long_words": False, "break_on_hyphens": False}
-        wrapped = textwrap.wrap(text, max(WIDTH - start, 40), **options)  # type: ignore[arg-type]
-        lines += [f"{first if i == 0 else ' ' * start}{line}" for i, line in enumerate(wrapped)]
-        lines += [] if wrapped else [first.rstrip()]
-    return lines
-
-
-def columns(lines: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
-    """Returns lines of cells as texts, the cells below each other."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
-    return [f"{'':{indent}}{line}".rstrip() for line in padded]
+    return "\n".join(align_columns(lines))
 
 
 def _run_pairs(row: RunRecord) -> dict[str, str]:
@@ -109,7 +88,7 @@ def _metrics(row: RunRecord) -> list[str]:
     lines = [("", *names)]
     for split, found in scores.items():
         lines.append((split, *(_number(found.get(name)) for name in names)))
-    texts = columns(lines, 2) if scores else []
+    texts = align_columns(lines, indent=2) if scores else []
     kept = {
         "epochs": row.epochs,
         "parameters": _count(row.parameters) if row.parameters else None,
@@ -118,7 +97,7 @@ def _metrics(row: RunRecord) -> list[str]:
         "spectra": f"{len(row.collapse)} looks" if row.collapse else None,
     }
     pairs = [(name, _text(value)) for name, value in kept.items() if value is not None]
-    blocks = [block for block in (texts, aligned(pairs), _history(row.history or [])) if block]
+    blocks = [block for block in (texts, align_pairs(pairs), _history(row.history or [])) if block]
     return [line for i, block in enumerate(blocks) for line in ([""] * (i > 0) + block)]
 
 
@@ -136,7 +115,7 @@ def _history(history: Sequence[Mapping[str, Any]]) -> list[str]:
         skipped = len(lines) - NUM_EVALUATIONS
         middle = (f"({skipped} more)", *[""] * (len(names) - 1))
         lines = [*lines[:2], middle, *lines[2 - NUM_EVALUATIONS :]]
-    return columns([tuple(names), *lines], 2)
+    return align_columns([tuple(names), *lines], indent=2)
 
 
 def _environment_pairs(row: RunRecord) -> dict[str, str]:
@@ -183,9 +162,9 @@ def _config(row: RunRecord) -> list[str]:
     for is_default, title in ((False, "from"), (True, "as the default, from")):
         for origin, keys in given.items():
             shown = {k: _text(v) for k, v in keys.items() if (k in record.as_default) == is_default}
-            lines += [f"  {title} {origin}", *aligned(shown.items(), 4)] if shown else []
+            lines += [f"  {title} {origin}", *align_pairs(shown.items(), 4)] if shown else []
     unset = {name: _text(value) for name, value in record.keys.get(DEFAULT, {}).items()}
-    return lines + (["  default", *aligned(unset.items(), 4)] if unset else [])
+    return lines + (["  default", *align_pairs(unset.items(), 4)] if unset else [])
 
 
 def _data_pairs(row: RunRecord) -> dict[str, str]:

@@ -32,12 +32,12 @@ from fuxictr.experiment.verify.compare import (
     differences,
     environment_differences,
 )
-from fuxictr.experiment.verify.describe import aligned, columns
 from fuxictr.preprocess import find_current
 from fuxictr.preprocess.dataset.build import find_stale_reason
 from fuxictr.preprocess.dataset.finished import dataset_folder
 from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, joined, launched_ranks
 from fuxictr.pytorch.torch_utils import get_device
+from fuxictr.text_tables import align_columns, align_pairs
 
 _MOST_LINES, _MOST_NAMES = 30, 5
 
@@ -188,7 +188,7 @@ def _environment_lines(others: list[Difference]) -> list[str]:
     if not others:
         return ["Code, packages, machine, device, threads and flags are the same."]
     pairs = [(d.name, f"was {_text(d.before)}, is {_text(d.now)}") for d in others]
-    return ["Not as it was then:", *aligned(pairs)]
+    return ["Not as it was then:", *align_pairs(pairs)]
 
 
 def _conclude(
@@ -209,7 +209,7 @@ def _conclude(
     for d in found[:_MOST_LINES]:
         size = "" if d.size is None else f"{d.size:.3g}"
         lines.append((d.name, _text(d.before), _text(d.now), size))
-    print("\n".join(columns(lines, 2)))
+    print("\n".join(align_columns(lines, indent=2)))
     if len(found) > _MOST_LINES:
         print(f"  and {len(found) - _MOST_LINES} more")
     if unknown is not None:
