@@ -31,11 +31,11 @@ class TrainedRun:
         config: its config, whose seed and model_id are the run's.
         model_class: its model.
         checkpoint_sha256: of its checkpoint, empty where that was not read yet.
-        num_valid_rows: rows of the validation split, None where that is not known.
+        num_valid_rows: rows of the validation split. This and the following are None where unknown.
         keeps_arrays: whether its arrays are kept, or only its numbers.
-        train_seed: the seed that it was trained with, None where that is not known.
-        data_hash: of the data that it was trained on, None where that is not known.
-        code_hash: of the code that trained it, None where that is not known.
+        train_seed: the seed that it was trained with.
+        data_hash: of the data that it was trained on.
+        code_hash: of the code that trained it.
     """
 
     backbone: str
@@ -50,10 +50,10 @@ class TrainedRun:
 
     @property
     def name(self) -> str:
-        """What its recording is called: the expid, if it is what the expid stands for by now.
+        """The name of its recording: the expid, if a run of the expid would be the same now.
 
-        A run of other code, of keys that the command line gave, or of another folder's expid of the
-        same name gets a name of its own, so that nothing takes its recording for the expid's.
+        A run of other code, with keys from the command line, or of the same expid in another folder
+        gets a name of its own, so that its recording cannot be taken for the expid's.
         """
         config, expid = self.config, self.config.expid
         given = {k for k, origin in config.origins.items() if origin.startswith("command line")}
@@ -67,7 +67,7 @@ class TrainedRun:
 
     @property
     def has_other_code(self) -> bool:
-        """Whether it was trained by other code than there is now."""
+        """Whether the code has changed since it was trained."""
         from fuxictr.experiment.results.code_hash import code_hash
 
         return self.code_hash not in (None, code_hash(self.model_class))
@@ -98,11 +98,7 @@ class TrainedRun:
 
 
 def recorded_folder(path: Path) -> str | None:
-    """Returns the config folder of the run in a recording, None where there is none that says it.
-
-    Args:
-        path: of its arrays.
-    """
+    """Returns the config folder of the run whose arrays lie at a path, None if it is not known."""
     from fuxictr.analysis.records import load_records
 
     try:
@@ -114,7 +110,7 @@ def recorded_folder(path: Path) -> str | None:
 def find_trained(
     backbone: str, expid: str, folder: Path, row: RunRecord, keeps_arrays: bool = True
 ) -> TrainedRun:
-    """Returns the run of a row of results, with the checkpoint that it left.
+    """Returns the run of a row of results, with its checkpoint.
 
     Args:
         backbone: the name that figures show.
@@ -124,7 +120,7 @@ def find_trained(
         keeps_arrays: see TrainedRun.
 
     Raises:
-        CheckpointError: the checkpoint is gone or is another run's, or the config changed since.
+        CheckpointError: the checkpoint is missing or another run's, or the config has changed.
     """
     config, model_class = load_experiment(expid, folder)
     config, seed = _of_run(config, row), row.seed
@@ -136,8 +132,7 @@ def find_trained(
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     digest = file_sha256(path)
-    # Rows of older versions do not say which weights they left.
-    if row.checkpoint_sha256 not in (None, digest):
+    if row.checkpoint_sha256 not in (None, digest):  # None in rows of older versions
         raise CheckpointError(
             f"{path}: is not what the run of seed {seed} left; it was overwritten"
         )
@@ -158,11 +153,11 @@ def find_trained(
 def find_checkpoint(
     backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[RunRecord]
 ) -> TrainedRun:
-    """Returns the run whose weights are there.
+    """Returns the run whose weights exist.
 
-    They are those that the config names, or where it was not trained with its own seed those of the
-    first seed that the results have. Weights that no run of the results left, and beside which no
-    note says more, are taken as they are.
+    They are those that the config names. Where it was not trained with its own seed they are those
+    of the first seed in the results. Weights of no run in the results, and without a note beside
+    them, are taken as they are.
 
     Args:
         backbone: the name that figures show.
@@ -190,10 +185,8 @@ def find_checkpoint(
     same = [row for row in left_by if row.config_hash == config.config_hash()]
     check_as_trained(config, model_class, train_command(asked, model_class))
     if left_by and not same:
-        changed = changed_keys(left_by[-1], config, model_class)
-        found = "; ".join(
-            f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()
-        )
+        changed = changed_keys(left_by[-1], config, model_class).items()
+        found = "; ".join(f"key '{name}': was {was}, is {now}" for name, (was, now) in changed)
         raise CheckpointError(
             f"{path}: was trained with another config than expid '{config.expid}' has now"
             f"{': ' if found else ''}{found}; train again: {train_command(asked, model_class)}"

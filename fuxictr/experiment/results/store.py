@@ -1,4 +1,4 @@
-"""The results store: results.jsonl, one row a run, appended and never rewritten."""
+"""The results store: results.jsonl, one row per run, appended and never rewritten."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ _SHOWN = 10  # lines that are warned of one by one
 
 
 def append_result(path: str | Path, row: RunRecord) -> None:
-    """Appends one row; several processes may append to one file at once.
-
-    Raises:
-        DiskFullError: the disk takes no more.
-        WriteError: the file cannot be written.
-    """
+    """Appends one row; several processes may append to one file at once. Raises as append_line."""
     append_line(path, json.dumps(row.to_json()))
 
 
@@ -39,7 +34,7 @@ def append_line(path: str | Path, line: str) -> None:
     """Appends one line, whole or not at all, under a lock; a torn line before it is closed first.
 
     Raises:
-        DiskFullError: the disk takes no more.
+        DiskFullError: the disk is full.
         WriteError: the file cannot be written.
     """
     path = Path(path)
@@ -52,7 +47,7 @@ def append_line(path: str | Path, line: str) -> None:
                 _write(file, b"\n" * is_torn + line.encode("utf-8") + b"\n")
                 os.fsync(file.fileno())
             except OSError:
-                with contextlib.suppress(OSError):  # a line that stays torn is closed by the next
+                with contextlib.suppress(OSError):  # the next one closes a line that stays torn
                     os.ftruncate(file.fileno(), size)
                 raise
         if not size:
@@ -60,10 +55,10 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def check_appendable(path: str | Path) -> None:
-    """Sees to it, before a long work, that its result can be appended; leaves no file behind.
+    """Checks, before a long run, that its result can be appended; leaves no file behind.
 
     Raises:
-        DiskFullError: the disk takes no more.
+        DiskFullError: the disk is full.
         WriteError: the file cannot be written.
     """
     path = Path(path)
@@ -77,10 +72,7 @@ def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
     """Returns all rows in the order of writing.
 
     A line that a killed process left torn, or that is no row of results, is skipped with a warning.
-
-    Args:
-        path: the results store.
-        missing_ok: whether a store that is not there yet has no rows; else it is an error.
+    A missing file has no rows with ``missing_ok``, else it is an error.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -120,7 +112,7 @@ def _warn_once(path: Path, text: str) -> None:
 
 def _open_to_append(path: Path) -> io.FileIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, "ab+", buffering=0)  # what a buffer held back could be torn by its close
+    return open(path, "ab+", buffering=0)  # closing a buffer could write a part of a line
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
@@ -130,7 +122,7 @@ def _write(file: io.FileIO, data: bytes) -> None:
 
 
 def _read_lines(path: Path) -> list[bytes]:
-    """Returns the lines of a file; one that is being written is waited for."""
+    """Returns the lines of a file, once the last one is complete or its writer has ended."""
     try:
         with open(path, "rb") as file:
             content = file.read()

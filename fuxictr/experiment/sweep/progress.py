@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a line a run, and how much is left."""
+"""What a sweep shows while it runs: one line per run, and the remaining time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fuxictr.text_tables import format_duration
 
 
 class SweepProgress:
-    """Headlines where the runs show their own bars, else a line a run above one bar.
+    """A headline per run where the runs show their own bars, else a line per run above one bar.
 
     Args:
-        num_runs: runs to do.
+        num_runs: runs to train.
         num_skipped: runs that were finished before.
         num_slots: runs at a time.
-        verbose: the runs show what they do.
+        verbose: whether the runs show their own output.
     """
 
     def __init__(self, num_runs: int, num_skipped: int, num_slots: int, verbose: bool) -> None:
@@ -56,13 +56,13 @@ class SweepProgress:
     def begin(
         self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: Sequence[RunRecord]
     ) -> None:
-        """Says that a run begins.
+        """Shows that a run begins.
 
         Args:
             run: the run.
-            gpu: where it runs, as --gpu, or the GPUs of its processes, as ``0,1``.
+            gpu: its --gpu, or the GPUs of its processes, as ``0,1``.
             left: it and the runs after it.
-            rows: the results store, which says how long such runs take.
+            rows: the results store, from which the remaining time is estimated.
         """
         self.num_begun += 1
         seconds = expected_seconds(left, rows, len(gpu.split(",")))
@@ -76,7 +76,7 @@ class SweepProgress:
         self._show(title)
 
     def end(self, run: PlannedRun, row: RunRecord) -> None:
-        """Says what came of a run: its row, or that of its failure."""
+        """Shows the outcome of a run."""
         self.num_ended += 1
         name = f"{run.expid}, seed {run.seed}"
         if row.is_finished:
@@ -95,8 +95,7 @@ class SweepProgress:
 
     def _show(self, doing: str) -> None:
         failed = f"{self.num_failed} failed" if self.num_failed else ""
-        parts = [part for part in (self.remaining, failed, doing) if part]
-        self._bar.set_postfix_str("; ".join(parts))
+        self._bar.set_postfix_str("; ".join(filter(None, (self.remaining, failed, doing))))
 
 
 def device_text(gpu: str) -> str:
@@ -112,12 +111,8 @@ def expected_seconds(
 ) -> float | None:
     """Returns how long runs take one after the other, or None where nothing is known.
 
-    A run takes what finished runs of its expid took (median), else of its dataset.
-
-    Args:
-        runs: the runs.
-        rows: the results store.
-        num_processes: of each run; rows of another number say nothing.
+    The time of a run is the median of finished runs of its expid, else of its dataset, with as many
+    processes.
     """
     by_expid: dict[tuple[str, str], list[float]] = {}
     by_dataset: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""A row of results as text for a screen: what was run, in what, on what, and what came of it."""
+"""A row of results as text for a screen: the run, its outcome, environment, config and files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LENGTH_OF_ID = 8
 
 
 def describe_run(row: RunRecord) -> str:
-    """Returns the report on a run; what its row does not hold is said to be unknown."""
+    """Returns the report on a run; what its row does not hold is shown as not known."""
     state = "finished" if row.is_finished else f"FAILED: {row.failed}"
     sections = {
         "Run": align_pairs(_run_pairs(row).items()),

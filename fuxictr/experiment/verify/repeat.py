@@ -43,23 +43,23 @@ _MOST_LINES, _MOST_NAMES = 30, 5
 
 
 def verify(row: RunRecord, gpu: str | None = None, tolerance: float = 1e-4) -> int:
-    """Repeats a run in a temporary folder, compares, and prints what it found.
+    """Repeats a run in a temporary folder, compares, and prints the differences.
 
-    Nothing that the run left is touched, and no data are encoded. Processes that torchrun started
-    repeat it together; bits are those of the run where they are as many as it had.
+    The run's files are not touched, and no data are encoded. Processes that torchrun started repeat
+    it together; to get the same bits they must be as many as the run had.
 
     Args:
         row: of the results store.
-        gpu: where to repeat it, as --gpu; null = where it ran.
-        tolerance: the largest difference of a metric that passes where the environment is another.
+        gpu: where to repeat it, as --gpu; None = where it ran.
+        tolerance: the largest difference of a metric that passes in another environment.
 
     Returns:
         0 where the repeat gave the same bits, or metrics within the tolerance in another
-        environment; 2 where it did not.
+        environment; else 2.
 
     Raises:
-        ConfigError: the run failed, or its config is another by now.
-        DataError: its encoded data are others by now, or gone.
+        ConfigError: the run failed, or its config has changed.
+        DataError: its encoded data have changed or are missing.
     """
     with report_errors_once_per_machine():
         device = get_device(_gpu_of(row) if gpu is None else gpu)
@@ -93,7 +93,7 @@ def _verify(row: RunRecord, device: torch.device, ranks: Ranks, tolerance: float
 
 
 def _gpu_of(row: RunRecord) -> str:
-    """Returns where a run is repeated: on the GPU that it had, or on one of several."""
+    """Returns where a run is repeated: on the GPU that it ran on, or on one of several."""
     gpu = gpu_option(row.device)
     is_launched = launched_ranks()[1] > 1
     if is_launched:
@@ -102,12 +102,12 @@ def _gpu_of(row: RunRecord) -> str:
 
 
 def check_config(row: RunRecord, config: ExperimentConfig, model_class: type) -> list[str]:
-    """Checks that a run's config is what it was; returns a line a key that differs all the same.
+    """Checks that a run's config is unchanged; returns one line per key that still differs.
 
-    Those change no number, or are new: a model's default, which no hash of a config covers.
+    Such keys change no number, or are new defaults of a model, which no hash of a config covers.
 
     Raises:
-        ConfigError: it is another; names the keys with both values.
+        ConfigError: it has changed; names the keys with both values.
     """
     changed = changed_keys(row, config, model_class)
     lines = {name: f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()}
@@ -128,10 +128,10 @@ def check_config(row: RunRecord, config: ExperimentConfig, model_class: type) ->
 
 
 def check_data(row: RunRecord, config: ExperimentConfig) -> None:
-    """Checks that a run's encoded data are there and are what they were.
+    """Checks that a run's encoded data exist and are unchanged.
 
     Raises:
-        DataError: they are gone, stale or others; names the dataset.
+        DataError: they are missing, stale or others; names the dataset.
     """
     dataset = config.dataset
     encoded = find_current(dataset, config.data_dir)
@@ -153,7 +153,7 @@ def check_data(row: RunRecord, config: ExperimentConfig) -> None:
 def _repeated(
     config: ExperimentConfig, model_class: type, device: torch.device
 ) -> Iterator[tuple[RunRecord, Path]]:
-    """Trains again; yields the row, as JSON gives it back, and the checkpoint."""
+    """Trains again; yields the row as it would be read, and the checkpoint."""
     root = logging.getLogger()
     handlers = list(root.handlers)
     with contextlib.ExitStack() as held:
@@ -173,7 +173,7 @@ def _repeated(
 
 
 def _surroundings(config: ExperimentConfig, model_class: type, device: torch.device) -> RunRecord:
-    """Returns a row that holds what a run is computed by, of this process."""
+    """Returns a row with the code and the environment of this process."""
     row, ranks = identity(config, model_class), current_ranks()
     return replace(
         row,
