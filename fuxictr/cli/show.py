@@ -45,13 +45,13 @@ def main(argv: list[str] | None = None) -> None:
         "--verify",
         action="store_true",
         help="repeat the run in a temporary folder (TMPDIR says where) and compare: exit status 0 "
-        "if it gives the same, 2 if it does not, 1 if its config or data are others by now",
+        "if it gives the same, 2 if it does not, 1 if its config or data have changed",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=TOLERANCE,
-        help="with --verify, where code, versions, device or threads are others: the largest "
+        help="with --verify, where code, versions, device or threads differ: the largest "
         f"difference of a metric that counts as the same (default {TOLERANCE})",
     )
     parser.add_argument("--gpu", help="with --verify: where to repeat it (default: as the run)")
@@ -74,7 +74,7 @@ def find_run(rows: Sequence[RunRecord], name: str, seed: int | None = None) -> R
     if not found:
         raise ConfigError(_unknown(rows, name))
     if seed is not None:
-        known = ", ".join(str(found_seed) for found_seed in sorted({row.seed for row in found}))
+        known = ", ".join(map(str, sorted({row.seed for row in found})))
         found = [row for row in found if row.seed == seed]
         if not found:
             raise ConfigError(f"--seed {seed}: '{name}' has no run of it; its seeds: {known}")
@@ -97,7 +97,7 @@ def find_run(rows: Sequence[RunRecord], name: str, seed: int | None = None) -> R
 
 
 def _named(rows: Sequence[RunRecord], name: str) -> list[RunRecord]:
-    """Returns the rows of a run_id, or else of an expid, or else of run_ids that begin so."""
+    """Returns the rows of a run_id, or else of an expid, or else of run_ids with that prefix."""
     if name == "last":
         return list(rows)
     for key in ("run_id", "expid"):
@@ -147,7 +147,7 @@ def _end(status: Any) -> NoReturn:
 
 
 def _find(args: argparse.Namespace) -> RunRecord | None:
-    """Returns the run that is asked for; None where a list, or JSON, was, which it prints."""
+    """Returns the requested run, or prints the requested list or JSON and returns None."""
     from fuxictr.experiment.results.store import read_results
     from fuxictr.experiment.verify.describe import list_runs
     from fuxictr.experiment.zoo.models import ROOT

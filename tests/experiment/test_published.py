@@ -166,7 +166,7 @@ def test_average_lifts_are_over_what_both_datasets_have(figures, tmp_path):
     assert table.rows[::2] == [[label, "AUC", *numbers, "", ""] for label in labels]
     assert [row[1] for row in table.rows[1::2]] == ["logloss"] * 4
     out = sorted(set(backbones("avazu")) - {"FM", "DeepFM"})
-    over, left = table.notes[0].split("; left out, for missing runs or not asked for: ")
+    over, left = table.notes[0].split("; left out, for missing runs or not requested: ")
     assert over == "all: average over FM DeepFM"
     assert sorted(left.split()) == out
     text, paths = write_average_lifts({"avazu": avazu, "criteo": criteo}, tmp_path)

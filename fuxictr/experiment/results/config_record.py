@@ -25,8 +25,7 @@ from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 DEFAULT = "default"
 NO_KEY = "no such key"
 _SET = "command line (--set)"
-# Characters of a value's JSON; a longer one, as of a thousand columns, is kept as its hash.
-_LONGEST = 8000
+_LONGEST = 8000  # characters of a value's JSON; of a longer one the hash is kept
 _CREDENTIALS = re.compile(r"(\w://)[^/\s@]+@")
 
 
@@ -124,7 +123,7 @@ def config_option(folder: str | None, zoo: Path) -> list[str]:
 
 
 def from_here(path: Path) -> str:
-    """Returns a path as a command in the current folder takes it: relative where it lies below."""
+    """Returns a path for a command in the current folder: relative if it lies below."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -152,10 +151,7 @@ def _set_option(record: ConfigRecord | None) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON holds it; user names and passwords in URLs become ``***``.
-
-    NaN and the infinities, which JSON has not, become texts.
-    """
+    """Returns a value as JSON holds it, NaN and infinities as texts; logins in URLs become ``***``."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -206,7 +202,7 @@ def config_folder(config: ExperimentConfig) -> Path | None:
 
 
 def _zoo_folder(config: ExperimentConfig, folder: Path | None, model_class: type) -> Path:
-    """Returns the model folder that relative paths resolved against, or else the model's own."""
+    """Returns the model folder that relative paths resolved against, else the model's own."""
     for place in (config.data_dir, config.run_dir):
         if folder is not None and place != folder:
             return place

@@ -55,9 +55,9 @@ def write_ablation_tables(
     Args:
         backbone: as --model.
         group: source, encoder, target or activation.
-        results: DIS, the arms and the full GEN, what ablation_results returned.
+        results: DIS, the arms and the full GEN, as ablation_results returned them.
         dataset: as --dataset.
-        folder: where to.
+        folder: where to write.
 
     Returns:
         The paths.
@@ -131,12 +131,12 @@ def _p_against(side: SeedRuns, gen: SeedRuns, metric: str) -> float | None:
 
 
 def _published_table(backbone: str, results: Sequence[ArmResult], dataset: str) -> TextTable:
-    figures = [f for r in results for f in _published(backbone, r, dataset)]
-    return published_table(figures, is_ablation=True)
+    return published_table(_published(backbone, results, dataset), is_ablation=True)
 
 
-def _published(backbone: str, result: ArmResult, dataset: str) -> list[Figure]:
-    return beside_published([(backbone, result.arm.published, result.side)], dataset, ["AUC"])
+def _published(backbone: str, results: Sequence[ArmResult], dataset: str) -> list[Figure]:
+    sides = [(backbone, result.arm.published, result.side) for result in results]
+    return beside_published(sides, dataset, ["AUC"])
 
 
 def _record(
@@ -162,7 +162,7 @@ def _record(
             _minus(side, dis, metric),
         )
         record |= {f"{metric}_{n}": v for n, v in zip(_OF_METRIC, numbers, strict=True)}
-    figure = _published(backbone, result, dataset)[0]
+    figure = _published(backbone, [result], dataset)[0]
     record |= {
         "published_AUC": figure.published,
         "published_AUC_difference": figure.difference,

@@ -1,4 +1,4 @@
-"""What the options of tables and report stand for: backbones and ablations with rows, seeds."""
+"""What the options of tables and report select: backbones and ablations with rows, seeds."""
 
 from __future__ import annotations
 

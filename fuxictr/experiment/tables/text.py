@@ -12,7 +12,7 @@ from fuxictr.experiment.tables.seed_runs import SeedRuns
 
 
 def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
-    """Returns csv with all digits; empty where there is nothing to say."""
+    """Returns csv with all digits; a missing value is empty."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
@@ -21,13 +21,7 @@ def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def describe_runs(sides: Sequence[SeedRuns], dataset: str, name_expids: bool = False) -> str:
-    """Returns the data, their rows, the seeds and on demand the expids, as one sentence.
-
-    Args:
-        sides: whose runs.
-        dataset: as --dataset.
-        name_expids: whether to name the expids, which stand for the configs.
-    """
+    """Returns the data, their rows, the seeds and on demand the expids of runs, as one sentence."""
     text = registry.dataset_id_of(dataset)
     rows = [run.rows for side in sides for run in side.runs.values()]
     if rows and rows[0] and all(found == rows[0] for found in rows):
@@ -45,7 +39,7 @@ def describe_runs(sides: Sequence[SeedRuns], dataset: str, name_expids: bool = F
 
 
 def format_mean(side: SeedRuns, metric: str) -> str:
-    """Returns ``0.712345 ± 0.000123``, or in its place what is missing."""
+    """Returns ``0.712345 ± 0.000123``, or what is missing."""
     value, deviation = side.mean(metric), side.std(metric)
     if value is None:
         return side.status
