@@ -14,8 +14,9 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs the sweep."""
     parser = argparse.ArgumentParser(
         prog="2.reproduce.sh",
-        description="Train the DIS and the GEN variant of backbones and compare them. Runs that are "
-        "already in results/results.jsonl are not repeated, so the same command resumes a sweep.",
+        description="Train the DIS and the GEN variant of backbones and compare them. Runs that "
+        "are already in results/results.jsonl are not repeated, so the same command resumes a "
+        "sweep.",
     )
     parser.add_argument(
         "--paper",

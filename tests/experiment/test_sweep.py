@@ -124,7 +124,7 @@ def test_several_gpus_are_one_run_or_several(monkeypatch):
         (("gpus", "0,1", "gpus_per_run", "0"), "--gpus-per-run 0: 2 GPUs are named; allowed: 1, 2"),
         (("gpus_per_run", "2"), "--gpus-per-run 2: --gpus is missing"),
         (("gpus", "0,1", "gpu", "0"), "--gpu 0 and --gpus 0,1: allowed: one of them"),
-        (("gpus", "0,1", "jobs", "2"), "--jobs 2 and --gpus 0,1: .*--gpus-per-run says"),
+        (("gpus", "0,1", "jobs", "2"), "--jobs 2 and --gpus 0,1: .*--gpus-per-run sets"),
     ],
 )
 def test_options_that_contradict_each_other(monkeypatch, options, message):

@@ -151,7 +151,7 @@ def _set_option(record: ConfigRecord | None) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON holds it, NaN and infinities as texts; logins in URLs become ``***``."""
+    """Returns a value as JSON holds it: NaN and infinities as texts, logins in URLs as ``***``."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):

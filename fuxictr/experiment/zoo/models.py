@@ -69,9 +69,10 @@ def load_experiment(
     Args:
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
-        config_dir: config folder; None = ``config/`` beside run_expid.py. A relative one is searched
-            from the current folder, then beside run_expid.py. Relative paths in the config of a
-            model's folder resolve against ``zoo_dir``, those of another config folder against it.
+        config_dir: config folder; None = ``config/`` beside run_expid.py. A relative one is
+            searched from the current folder, then beside run_expid.py. Relative paths in the config
+            of a model's folder resolve against ``zoo_dir``, those of another config folder against
+            that folder.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
