@@ -14,11 +14,9 @@ from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.tables import (
     Comparison,
-    ablation_markdown,
     ablation_results,
     compare_backbones,
     find_ceiling,
-    to_markdown,
     write_ablation_tables,
     write_average_lifts,
     write_tables,
@@ -74,6 +72,11 @@ def _run(args: argparse.Namespace) -> None:
     by_dataset: dict[str, list[Comparison]] = {}
     texts: list[str] = []
     paths: list[Path] = []
+
+    def add(text: str, written: list[Path]) -> None:
+        texts.append(text)
+        paths.extend(written)
+
     for dataset in datasets:
         folder = args.out / registry.dataset_id_of(dataset)
         names = with_rows(rows, backbones(dataset), dataset) if models == ["all"] else models
@@ -85,23 +88,18 @@ def _run(args: argparse.Namespace) -> None:
         comparisons = by_dataset[dataset] = compare_backbones(
             rows, names, dataset, _seeds_of(args.seeds, names, dataset)
         )
-        ceiling = find_ceiling(dataset, comparisons)
-        texts.append(to_markdown(comparisons, dataset, ceiling))
-        paths += write_tables(comparisons, dataset, folder, ceiling)
+        add(*write_tables(comparisons, dataset, folder, find_ceiling(dataset, comparisons)))
         for group in groups:
             names = ablated_with_rows(rows, dataset, group) if models == ["all"] else models
             for name in names:
                 arms = find_arms(name, dataset, group)
                 seeds = None if args.seeds is None else own_seeds(args.seeds, name, dataset)
                 results = ablation_results(rows, arms, registry.dataset_id_of(dataset), seeds)
-                texts.append(ablation_markdown(name, group, results, dataset))
-                paths += write_ablation_tables(name, group, results, dataset, folder)
+                add(*write_ablation_tables(name, group, results, dataset, folder))
             if not names:
                 texts.append(f"No runs of the ablation {group} on {dataset}.\n")
     if {registry.alias_of(dataset) for dataset in datasets}.issuperset(PAPER_DATASETS):
-        text, files = write_average_lifts(by_dataset, args.out)
-        texts.append(text)
-        paths += files
+        add(*write_average_lifts(by_dataset, args.out))
     folders = dict.fromkeys(str(path.parent) for path in paths)
     print("\n".join([*texts, f"Tables: {', '.join(folders)}"]))
 

@@ -118,7 +118,7 @@ def test_a_table_of_nothing_still_prints(tmp_path):
     assert find_line(text, "FM")[1:5] == ["not run", "not run", "", ""]
     assert "- FM DIS: not run\n" in text
     assert find_line(text, "all, 0 of 8")[1:] == [""] * 8
-    assert len(write_tables(comparisons, "demo", tmp_path)) == 4
+    assert len(write_tables(comparisons, "demo", tmp_path)[1]) == 4
 
 
 def test_backbones_on_unlike_data_are_named():
@@ -269,7 +269,7 @@ def test_ablation_tables(tmp_path):
     rows = ablation_rows()
     rows[4]["test"]["AUC"] += 0.002  # own field, the second seed
     results = ablation_results(records(rows), arms, AVAZU)
-    paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
+    _, paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
     assert [p.name for p in paths] == [f"DCNv2_ablation_source.{s}" for s in ("md", "csv", "tex")]
     text = paths[0].read_text()
     assert text == ablation_markdown("DCNv2", "source", results, "avazu")
@@ -332,7 +332,7 @@ def test_an_arm_that_ran_with_other_data_or_code_than_gen_says_so(tmp_path):
     results = ablation_results(records(rows), arms, AVAZU)
     note = "own field: it and GEN ran with different data (data_hash other, data)"
     assert ablation_markdown("DCNv2", "source", results, "avazu").count(f"- {note}\n") == 1
-    paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
+    _, paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
     lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
     assert [r["missing"] for r in lines if "different" in r["missing"]] == [note]
 

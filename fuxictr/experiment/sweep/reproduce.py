@@ -213,14 +213,12 @@ def _print_tables(
             comparisons = tables.compare_backbones(rows, list(seeds), dataset, seeds)
             compared[dataset] = comparisons
             ceiling = tables.find_ceiling(dataset, comparisons)
-            tables.write_tables(comparisons, dataset, folder, ceiling)
-            text = tables.to_markdown(comparisons, dataset, ceiling)
+            text, _ = tables.write_tables(comparisons, dataset, folder, ceiling)
             print(f"\nResults on {dataset_id}:\n\n{text}")
         for name, group in _ablated(runs, groups):
             arms = find_arms(name, dataset, group)
             results = tables.ablation_results(rows, arms, dataset_id, seeds[name])
-            tables.write_ablation_tables(name, group, results, dataset, folder)
-            text = tables.ablation_markdown(name, group, results, dataset)
+            text, _ = tables.write_ablation_tables(name, group, results, dataset, folder)
             print(f"\nAblation of {name} on {dataset_id}, {group}:\n\n{text}")
         print(f"Tables: {folder.relative_to(ROOT)}/", flush=True)
     if set(compared) >= set(PAPER_DATASETS):

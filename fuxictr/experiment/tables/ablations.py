@@ -22,8 +22,8 @@ from fuxictr.experiment.tables.text import (
     format_number,
     format_p,
     to_csv,
+    write_files,
 )
-from fuxictr.files import write_atomically
 from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 _OF_METRIC = ("mean", "std", "minus_gen", "p_against_gen", "minus_dis")
@@ -49,7 +49,7 @@ COLUMNS = (
 
 def write_ablation_tables(
     backbone: str, group: str, results: Sequence[ArmResult], dataset: str, folder: Path
-) -> list[Path]:
+) -> tuple[str, list[Path]]:
     """Writes <backbone>_ablation_<group>.md, .csv and .tex, each whole or not at all.
 
     Args:
@@ -60,7 +60,7 @@ def write_ablation_tables(
         folder: where to write.
 
     Returns:
-        The paths.
+        The Markdown, and the paths.
     """
     caption = describe_runs([r.side for r in results], dataset, name_expids=True)
     label = f"tab:{registry.dataset_id_of(dataset)}:{backbone}:{group}"
@@ -68,15 +68,14 @@ def write_ablation_tables(
     if has_published(dataset):
         table = _published_table(backbone, results, dataset)
         latex.append(table.to_latex(f"{backbone}, {group}. {caption}", f"{label}:published"))
+    markdown = ablation_markdown(backbone, group, results, dataset)
+    stem = f"{backbone}_ablation_{group}"
     contents = {
-        ".md": ablation_markdown(backbone, group, results, dataset),
-        ".csv": to_csv(COLUMNS, [_record(backbone, r, results, dataset) for r in results]),
-        ".tex": LATEX_PREAMBLE + "\n".join(latex),
+        f"{stem}.md": markdown,
+        f"{stem}.csv": to_csv(COLUMNS, [_record(backbone, r, results, dataset) for r in results]),
+        f"{stem}.tex": LATEX_PREAMBLE + "\n".join(latex),
     }
-    paths = [folder / f"{backbone}_ablation_{group}{suffix}" for suffix in contents]
-    for path in paths:
-        write_atomically(path, contents[path.suffix])
-    return paths
+    return markdown, write_files(folder, contents)
 
 
 def ablation_markdown(backbone: str, group: str, results: Sequence[ArmResult], dataset: str) -> str:

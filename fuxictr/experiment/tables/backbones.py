@@ -18,9 +18,9 @@ from fuxictr.experiment.tables.text import (
     format_number,
     format_p,
     to_csv,
+    write_files,
 )
 from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment, select_expids
-from fuxictr.files import write_atomically
 from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 Ceiling = Mapping[str, float] | None
@@ -53,7 +53,7 @@ _COST_LEGEND = (
 
 def write_tables(
     comparisons: Sequence[Comparison], dataset: str, folder: Path, ceiling: Ceiling = None
-) -> list[Path]:
+) -> tuple[str, list[Path]]:
     """Writes table.md, table.csv, table.tex and published.csv, each whole or not at all.
 
     Args:
@@ -63,7 +63,7 @@ def write_tables(
         ceiling: what find_ceiling returned.
 
     Returns:
-        The paths.
+        The Markdown, and the paths.
     """
     caption = describe_runs(_sides(comparisons), dataset, name_expids=True)
     figures = _figures(comparisons, dataset)
@@ -81,9 +81,7 @@ def write_tables(
         "table.tex": LATEX_PREAMBLE + "\n".join(latex),
         "published.csv": to_csv(published.COLUMNS, [figure.record() for figure in figures]),
     }
-    for file, content in contents.items():
-        write_atomically(folder / file, content)
-    return [folder / file for file in contents]
+    return contents["table.md"], write_files(folder, contents)
 
 
 def to_markdown(comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling = None) -> str:

@@ -14,10 +14,9 @@ from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
 from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
-from fuxictr.experiment.tables.text import format_number, to_csv
+from fuxictr.experiment.tables.text import format_number, to_csv, write_files
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import ROOT, backbones
-from fuxictr.files import write_atomically
 from fuxictr.text_tables import TextTable
 
 PUBLISHED = ROOT / "docs" / "reference" / "published_results.csv"
@@ -254,6 +253,4 @@ def write_average_lifts(
         "average_lifts.md": lift_table(records).to_markdown(),
         "average_lifts.csv": to_csv(LIFT_COLUMNS, records),
     }
-    for file, content in contents.items():
-        write_atomically(folder / file, content)
-    return contents["average_lifts.md"], [folder / file for file in contents]
+    return contents["average_lifts.md"], write_files(folder, contents)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.tables.seed_runs import SeedRuns
+from fuxictr.files import write_atomically
 
 
 def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
@@ -18,6 +20,13 @@ def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return buffer.getvalue()
+
+
+def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
+    """Writes name -> content into a folder, each file whole or not at all; returns the paths."""
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in contents]
 
 
 def describe_runs(sides: Sequence[SeedRuns], dataset: str, name_expids: bool = False) -> str:
