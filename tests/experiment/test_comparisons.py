@@ -259,7 +259,7 @@ def test_raw_files_that_changed_since_they_were_encoded_are_noted(monkeypatch):
     (fm,) = compare_backbones(records(make_pair("FM", DIS, GEN)), ["FM"], "demo")
     assert fm.is_complete
     assert fm.notes[0] == (
-        f"FM DIS: run with other data than the raw files hold by now ({reason}; not encoded yet)"
+        f"FM DIS: run with other data than the raw files hold now ({reason}; not encoded yet)"
     )
 
 

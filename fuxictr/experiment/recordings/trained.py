@@ -52,8 +52,8 @@ class TrainedRun:
     def name(self) -> str:
         """The name of its recording: the expid, if a run of the expid would be the same now.
 
-        A run of other code, with keys from the command line, or of the same expid in another folder
-        gets a name of its own, so that its recording cannot be taken for the expid's.
+        Another name is for a run of other code, with keys from the command line, or of the same
+        expid in another folder. So its recording cannot be taken for the expid's.
         """
         config, expid = self.config, self.config.expid
         given = {k for k, origin in config.origins.items() if origin.startswith("command line")}

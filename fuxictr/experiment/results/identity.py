@@ -177,7 +177,7 @@ def outdated(row: RunRecord, key: PresentKey) -> list[str]:
     """Returns ``data (data_hash a, now b)`` and the like: how a row differs from a run now."""
     found = []
     if key.stale_data:
-        found.append(f"data than the raw files hold by now ({key.stale_data}; not encoded yet)")
+        found.append(f"data than the raw files hold now ({key.stale_data}; not encoded yet)")
     for name in _HASHES:
         before, now = getattr(row, name), getattr(key, name)
         if now not in (None, before):
