@@ -21,6 +21,7 @@ from fuxictr.preprocess.cache import (
     Split,
     find_splits,
     foreign_parts,
+    load_key,
     make_key,
     read_key,
     stale_reason,
@@ -95,8 +96,9 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     """
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
-    is_current = find_stale_reason(config, base_dir) is None
     folder = dataset_folder(config, Path(base_dir))
+    load_key(folder)
+    is_current = find_stale_reason(config, base_dir) is None
     return read_finished(folder, config.dataset_id) if is_current else None
 
 
@@ -155,7 +157,7 @@ def build_dataset(
 
 def _read_existing(config: DatasetConfig, base_dir: Path) -> EncodedDataset:
     folder = dataset_folder(config, base_dir)
-    key = read_key(folder)
+    key = load_key(folder)
     sources = (key or {}).get("sources", {})
     given = {split: getattr(config, f"{split}_data") for split in SPLITS}
     # Where the splits name the raw files of a build, or nothing, that build is meant.
@@ -181,6 +183,7 @@ def _prepare(
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
     key = make_key(processor, splits)
+    load_key(folder)
     reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key, processor)
     if reason is None:
         return _reuse(folder, config.dataset_id)

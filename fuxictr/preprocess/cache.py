@@ -18,7 +18,7 @@ from fuxictr.preprocess.processor import FeatureProcessor
 from fuxictr.preprocess.publishing import (
     CACHE_KEY,
     changed_file,
-    complete,
+    complete_publish,
     published_files,
 )
 from fuxictr.preprocess.raw_files import search_files
@@ -146,15 +146,28 @@ def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what the last finished build left, or None.
+    """Returns what the last finished build left, or None; writes nothing."""
+    try:
+        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
+    is_whole = isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    )
+    return content if is_whole else None
 
-    A build whose process was killed while its files got their names is finished first.
+
+def load_key(folder: Path) -> dict[str, Any] | None:
+    """Returns what read_key does, for a build or a load that begins.
+
+    A build whose process was killed while its files got their names is completed first.
     """
-    content = _load_key(folder)
-    if content is None:
-        complete(folder)
-        content = _load_key(folder)
-    return content
+    key = read_key(folder)
+    if key is None:
+        complete_publish(folder)
+        key = read_key(folder)
+    return key
 
 
 def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
@@ -207,18 +220,6 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
     parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
     foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
     return sorted(foreign, key=natural_order)
-
-
-def _load_key(folder: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
-    is_whole = isinstance(content, dict) and all(
-        isinstance(content.get(name), kind) for name, kind in kinds.items()
-    )
-    return content if is_whole else None
 
 
 def _code_digest(processor: type) -> str | None:

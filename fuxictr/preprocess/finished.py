@@ -13,6 +13,7 @@ from fuxictr.preprocess.cache import (
     ENCODER_VERSION,
     changed_keys,
     config_key,
+    load_key,
     only_encoding,
     read_key,
 )
@@ -70,7 +71,7 @@ def find_built(
         DataError: as load_encoders.
     """
     folder = dataset_folder(config, Path(base_dir))
-    known = read_key(folder)
+    known = load_key(folder)
     if not folder.is_dir() and not config.is_encoded:
         raise DataError(
             f"{folder}: no such folder, so no dataset that was encoded here from raw rows; train "
@@ -119,7 +120,7 @@ def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str 
     if config.is_encoded:
         return
     folder = dataset_folder(config, Path(base_dir))
-    key = read_key(folder)
+    key = load_key(folder)
     if key is None or key["data_hash"] != encoded.data_hash:
         raise DataError(f"{folder}: another process built the dataset anew meanwhile; start again")
 
@@ -135,7 +136,7 @@ def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
     Raises:
         DataError: it is gone.
     """
-    key = read_key(folder)
+    key = load_key(folder)
     if key is None:
         raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
     is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}

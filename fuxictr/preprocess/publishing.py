@@ -113,7 +113,7 @@ def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
     return None
 
 
-def complete(folder: Path) -> None:
+def complete_publish(folder: Path) -> None:
     """Completes what a killed process left half published; waits for one that publishes right now.
 
     Raises:

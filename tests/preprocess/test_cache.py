@@ -11,7 +11,9 @@ import time
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import build, load_encoders, prepare_dataset
+from fuxictr.preprocess import build, find_built, find_current, load_encoders, prepare_dataset
+from fuxictr.preprocess.build import find_stale_reason
+from fuxictr.preprocess.cache import read_key
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 COLUMNS = [categorical("c"), categorical("d")]
@@ -189,12 +191,21 @@ def start(folder, mode):
     )
 
 
-def test_a_build_killed_while_its_files_get_their_names_is_finished_by_the_next_run(folder):
+@pytest.mark.parametrize("begin", [None, find_current, find_built, load_encoders])
+def test_a_build_killed_while_its_files_get_their_names_is_finished_by_the_next_run(folder, begin):
     first = prepare(folder)
     process = start(folder, "killed")
     assert process.communicate(timeout=60) and process.returncode == 9
     data_dir = first.paths["train"].parent
     assert not (data_dir / "cache_key.json").exists()
+    left = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
+    dataset = config(folder, COLUMNS)
+    assert read_key(data_dir) is None, "a part of its files is not used"
+    assert find_stale_reason(dataset) == "there is no finished encoded dataset"
+    assert {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")} == left
+    if begin is not None:
+        assert begin(dataset) is not None
+        assert not (data_dir / ".building").exists()
     again = prepare(folder)
     assert not again.rebuilt and again.data_hash == first.data_hash
     assert not (data_dir / ".building").exists()
