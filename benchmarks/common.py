@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ _SAMPLE_SECONDS = 0.5
 
 
 class ChildError(RuntimeError):
-    """A child process failed; the message ends in what it wrote."""
+    """A child process failed; the message ends with its output."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Child:
         wall_seconds: from its start to its end, interpreter and imports included.
         peak_mb: largest resident set in MB (10^6 bytes) of it, or of a process that it waited for.
         tree_peak_mb: largest sum over it and all its descendants, sampled every half second with
-            shared pages counted once; null where it was not asked for, or the system is not Linux.
+            shared pages counted once; None if not asked for, or not on Linux.
     """
 
     output: dict[str, Any]
@@ -99,8 +100,7 @@ class _TreeSampler(threading.Thread):
 
     def run(self) -> None:
         while not self.is_over.wait(_SAMPLE_SECONDS):
-            used = sum(_proportional_kb(pid) for pid in _descendants(self.pid))
-            self.peak_mb = max(self.peak_mb, used * 1024 / 1e6)
+            self.peak_mb = max(self.peak_mb, _proportional_bytes(self.pid) / 1e6)
 
     def stop(self) -> float | None:
         self.is_over.set()
@@ -108,31 +108,21 @@ class _TreeSampler(threading.Thread):
         return self.peak_mb or None
 
 
-def _descendants(pid: int) -> set[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:  # a process may end while it is looked at
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found, size = {pid}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {child for child, parent in parents.items() if parent in found}
-    return found
+def _proportional_bytes(pid: int) -> int:
+    """Returns the memory of a process and its descendants, shared pages counted once."""
+    import psutil
 
-
-def _proportional_kb(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    used = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+                used += member.memory_full_info().pss
+    return used
 
 
 def run_self(step: str, **params: Any) -> Child:
-    """Runs one step of the calling script as a process of its own, see run_step."""
+    """Runs one step of the calling script in its own process, see run_step."""
     return run_child([sys.executable, Path(sys.argv[0]).resolve(), "--step", step, _text(params)])
 
 
@@ -208,7 +198,7 @@ def warn_if_busy(found: dict[str, Any]) -> None:
 
 
 def peak_rates(costs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Returns the machine's operations and bytes a second, the best of those measured.
+    """Returns the machine's operations and bytes per second, the best of those measured.
 
     Other work on the machine only slows a measurement down.
     """
@@ -220,7 +210,7 @@ def shares_of_peak(costs: list[dict[str, Any]]) -> list[tuple[float, float]]:
     """Returns which share of the machine's peaks, products and memory, each training reached.
 
     Args:
-        costs: what a row costs, at how many rows a second, on a machine of which rates.
+        costs: what a row costs, at how many rows per second, on a machine of which rates.
     """
     flops, size = peak_rates(costs) if costs else (1.0, 1.0)
     return [
@@ -267,7 +257,7 @@ def keep_newest(results: Path, kept: Path) -> None:
 
 
 def _shortened(argument: str) -> str:
-    # Where things lie on this machine tells others nothing.
+    # Paths of this machine tell others nothing.
     path = Path(argument)
     return f".../{path.name}" if path.is_absolute() else argument
 

@@ -3,7 +3,7 @@
     python benchmarks/large_run.py --rows 10000000 --work DIR
 
 At rows/10, rows/3 and rows: the csv files are generated, encoded, and trained on for one epoch,
-once streamed from disk and once from memory, each step a process of its own. All sizes have the
+once streamed from disk and once from memory, each step in its own process. All sizes have the
 vocabularies of the smallest, so that what grows is the rows; --full-vocab gives Avazu_x4's instead,
 as far as the rows can hold them. Everything is written below DIR, and generated files are used
 again.
@@ -63,7 +63,7 @@ def write_config(
     import yaml
 
     from fuxictr.config import load_raw_config
-    from fuxictr.experiment.zoo import ZOO
+    from fuxictr.experiment.zoo.models import ZOO
 
     folder = Path(work).resolve()
     zoo_dir = ZOO / model
@@ -93,7 +93,7 @@ def encode(work: str, model: str, rows: int) -> dict[str, Any]:
     _import_package()
     import time
 
-    from fuxictr.experiment.zoo import ZOO, load_experiment
+    from fuxictr.experiment.zoo.models import ZOO, load_experiment
     from fuxictr.preprocess import prepare_dataset
 
     config, _ = load_experiment(f"memory_{rows}", ZOO / model, Path(work) / "config")
@@ -112,12 +112,12 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
     _import_package()
     import torch
 
-    from fuxictr.experiment.run import run_experiment
-    from fuxictr.experiment.zoo import ZOO, load_experiment
+    from fuxictr.experiment.run.run import RunOptions, run_experiment
+    from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
     config, model_class = load_experiment(f"{mode}_{rows}", ZOO / model, Path(work) / "config")
     results = Path(work) / "results.jsonl"
-    row = run_experiment(config, model_class, torch.device("cpu"), results_file=results)
+    row = run_experiment(config, model_class, torch.device("cpu"), RunOptions(results_file=results))
     return {
         "rows_per_second": row["train_rows_per_second"],
         "test": row["test"],
@@ -127,7 +127,7 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace, work: Path, sizes: list[int]) -> list[dict[str, Any]]:
-    """Runs all steps at all sizes; returns one record a step and size."""
+    """Runs all steps at all sizes; returns one record per step and size."""
     expid = args.expid or f"{args.model}_avazu"
     common.run_self("write_config", work=work, model=args.model, expid=expid, sizes=sizes)
     records = []
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--expid", help="whose keys to use (default <model>_avazu)")
     parser.add_argument("--modes", default=",".join(MODES), help="stream, memory, or both")
     parser.add_argument("--full-vocab", action="store_true", help="Avazu_x4's vocabularies")
-    parser.add_argument("--note", help="what else is to be known of the run, stored with it")
+    parser.add_argument("--note", help="a remark on the run, stored with it")
     parser.add_argument("--work", required=True, help="folder for data and results of runs")
     args = parser.parse_args()
     unknown = sorted(set(args.modes.split(",")) - set(MODES))

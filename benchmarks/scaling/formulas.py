@@ -19,7 +19,7 @@ import numpy as np
 from processes import common
 
 if TYPE_CHECKING:
-    from fuxictr.experiment.cost import ModelCost
+    from fuxictr.experiment.estimate.model_cost import ModelCost
 
 # What becomes of the common tables: weights as any other, exchanged by row, or cut.
 MODES = ("all-reduce", "touched", "row")
@@ -97,13 +97,13 @@ def sizes_of(model: Any) -> Sizes:
     """Returns the sizes of a model, which may be on the meta device."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    from fuxictr.pytorch.rank_tables import trained_blocks
+    from fuxictr.pytorch.sharding.tables import trained_blocks
 
     found: dict[tuple, TableGroup] = {}
     seen: set[int] = set()
     for block in trained_blocks(model):
         assert block.table is not None
-        key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
+        key = block.row_key
         widths = found[key].widths if key in found else ()
         if id(block.table) not in seen:
             widths += (block.table.shape[1],)
@@ -159,7 +159,7 @@ def memory(sizes: Sizes, mode: str, num_ranks: int, is_lazy: bool) -> float:
 
     Dense: four numbers a weight, and with several ranks a fifth, the buckets that are reduced.
     Tables: the same under all-reduce; four otherwise, of N / P rows where they are cut. A table
-    that is updated lazily has no gradient but of the batch's rows, and a step number a row.
+    that is updated lazily has no gradient but of the batch's rows, and one step number per row.
 
     Args:
         sizes: of the model.
@@ -208,7 +208,7 @@ def _seen(values: np.ndarray, size: int, num_rows: int) -> np.ndarray:
 
 
 def avazu_fields(scale: float = 1.0) -> dict[str, int]:
-    """Returns field -> values of Avazu_x4; of large fields so many times as many."""
+    """Returns field -> values of Avazu_x4; of large fields multiplied by scale."""
     import avazu_shaped
 
     named = {"hour": 24, "weekday": 7, "is_weekend": 2}
@@ -246,8 +246,8 @@ def feature_map_of(
 
 def cost_of(expid: str, feature_map: Any) -> tuple[Sizes, ModelCost, int]:
     """Returns sizes and cost of a shipped expid's model on a feature map, and its batch size."""
-    from fuxictr.experiment.cost import build_on_meta, model_cost
-    from fuxictr.experiment.zoo import find_folder, load_experiment
+    from fuxictr.experiment.estimate.model_cost import build_on_meta, model_cost
+    from fuxictr.experiment.zoo.models import find_folder, load_experiment
 
     config, model_class = load_experiment(expid, find_folder(expid.split("_")[0]))
     model = build_on_meta(config, model_class, feature_map)

@@ -1,8 +1,8 @@
 """What a log would take on GPUs that are not here: computed from formulas.py and stated rates.
 
 Nothing of it is measured. A step is the sum of what the model computes, by the cost model of
-fuxictr/experiment/cost.py, what it sends, and what its collectives wait for, as if none of them
-overlapped.
+fuxictr/experiment/estimate/model_cost.py, what it sends, and what its collectives wait for, as if
+none of them overlapped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GPUS_A_NODE = 8
 # An H100 (SXM): shares of 67 TFLOP/s of float32 and 3.35 TB/s; the rest is a guess.
 FLOPS, MEMORY_BYTES = 33e12, 2.3e12
 LOOKUPS, OPERATIONS = 1e9, 1.5e5
-# Bytes a second: NVLink's 450 GB/s a direction; 400 Gb/s of network a node, which its GPUs share.
+# Bytes per second: NVLink's 450 GB/s per direction; per node 400 Gb/s, which its GPUs share.
 LINK, NODE_NETWORK = 0.8 * 450e9, 0.8 * 50e9
 # Seconds that a collective takes beside its bytes, within a node and among nodes.
 LATENCY = (30e-6, 60e-6)
@@ -136,7 +136,7 @@ def _line(log: Log, sizes: Any, cost: Any, mode: str, num_gpus: int) -> dict[str
 
 def _compute(sizes: Any, cost: Any, mode: str, num_gpus: int, rows: int) -> float:
     """Returns the seconds of forward and backward pass of the part, and of the update."""
-    from fuxictr.experiment.cost import TRAINING_FACTOR
+    from fuxictr.experiment.estimate.model_cost import TRAINING_FACTOR
 
     own = sizes.table_weights / (num_gpus if mode == "row" else 1) + sizes.dense_weights
     update = cost.step_bytes * own / (sizes.table_weights + sizes.dense_weights)

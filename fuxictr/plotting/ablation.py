@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from fuxictr.datasets import registry
 from fuxictr.errors import DataError
-from fuxictr.plotting.naming import figure_stem, seeds_text
-from fuxictr.plotting.style import (
-    COLOURS,
-    COLUMN_WIDTH,
-    GREY,
-    GRID,
-    INK,
-    MARKERS,
-    SMALL,
-    figure_style,
-    finish_figure,
-    new_figure,
-    save_figure,
-    save_numbers,
-)
-
-if TYPE_CHECKING:
-    from fuxictr.experiment.tables.comparisons import ArmResult
+from fuxictr.plotting import style
+from fuxictr.plotting.naming import seeds_text
 
 METRIC = "AUC"
 _TITLES = {
@@ -44,19 +26,14 @@ _TITLES = {
 _TINTS = {"dis": "#CFE5F3", "gen": "#FBE7BF", "arm": "#D3EDE4"}
 _HATCHES = {"dis": "", "gen": "", "arm": "///"}
 _ARM = "#009E73"
+_HOLLOW = {"mfc": "none", "mec": style.INK, "markersize": 7.5, "linestyle": ""}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm.
+    """One arm: mean and sample standard deviation over its seeds (None with one seed).
 
-    Attributes:
-        label: its name on the axis.
-        mean: mean over the seeds.
-        std: sample standard deviation over the seeds; None with one seed.
-        num_seeds: number of seeds.
-        variant: ``dis``, ``gen`` (the full one) or ``arm``.
-        published: the published value, where there is one.
+    ``variant`` is ``dis``, ``gen`` (the full one) or ``arm``.
     """
 
     label: str
@@ -67,19 +44,11 @@ class Bar:
     published: float | None = None
 
 
-def ablation_figure(
-    bars: Sequence[Bar], xlabel: str = "Test AUC", title: str = "", caption: str = ""
-) -> Figure:
-    """Draws one bar an arm, from the mean of DIS, where the axis is cut, to the arm's own mean.
+def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> Figure:
+    """Draws one bar per arm, from the mean of DIS to the arm's own mean; the axis is cut.
 
-    The length of a bar is a difference to DIS. Dots are means, error bars the sample standard
-    deviations, hollow markers published values; vertical lines carry DIS and the full GEN across.
-
-    Args:
-        bars: the arms from top to bottom; one of them is DIS.
-        xlabel: what the values are.
-        title: heading.
-        caption: data, sample and seeds.
+    Dots are means, error bars sample standard deviations, hollow markers published values; vertical
+    lines mark DIS and the full GEN.
 
     Raises:
         DataError: DIS, from which the bars start, is not among them.
@@ -91,8 +60,9 @@ def ablation_figure(
         )
     labels = [textwrap.fill(bar.label, 18, break_long_words=False) for bar in bars]
     num_lines = max(label.count("\n") + 1 for label in labels)
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 0.75 + max(0.31, 0.06 + 0.13 * num_lines) * len(bars))
+    height = 0.75 + max(0.31, 0.06 + 0.13 * num_lines) * len(bars)
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, height)
         axes = figure.add_subplot()
         for row, bar in enumerate(bars):
             _draw_bar(axes, row, bar, base)
@@ -100,52 +70,9 @@ def ablation_figure(
         axes.set_ylim(len(bars) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
         _set_scale(axes, bars)
-        axes.set_xlabel(f"{xlabel} (axis cut; bars start at DIS)")
-        axes.set_axisbelow(True)
-        finish_figure(figure, title, caption, _handles(bars))
+        axes.set_xlabel(f"Test {METRIC} (axis cut; bars start at DIS)")
+        style.finish_figure(figure, title, caption, _handles(bars))
     return figure
-
-
-def ablation_numbers(bars: Sequence[Bar]) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of what ``ablation_figure`` draws."""
-    rows: Iterator[list[object]] = (
-        [b.label, b.mean, b.std, b.num_seeds, b.published] for b in bars
-    )
-    return ["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows
-
-
-def load_ablation(
-    results: str | Path,
-    backbone: str,
-    dataset: str,
-    group: str,
-    seeds: Sequence[int] | None = None,
-) -> tuple[list[ArmResult], dict[str, float]]:
-    """Reads the arms of an ablation from the results, and what was published of them.
-
-    Args:
-        results: the results store.
-        backbone: e.g. DCNv2.
-        dataset: as --dataset.
-        group: source, encoder, target or activation.
-        seeds: the seeds that every arm must have; None = all that any of them has.
-
-    Returns:
-        The arms' results and expid -> published test AUC, for ``write_ablation``.
-
-    Raises:
-        ConfigError: the backbone has no such ablation on the dataset.
-        DataError: there are no results.
-    """
-    from fuxictr.experiment.ablation import find_arms
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.tables.comparisons import ablation_results
-    from fuxictr.experiment.tables.published import published_arms
-
-    arms = find_arms(backbone, dataset, group)
-    dataset_id = registry.dataset_id_of(dataset)
-    published = published_arms(dataset, backbone, arms)
-    return ablation_results(read_results(results), arms, dataset_id, seeds), published
 
 
 def write_ablation(
@@ -153,40 +80,31 @@ def write_ablation(
     dataset_id: str,
     backbone: str,
     group: str,
-    results: Sequence[ArmResult],
-    published: Mapping[str, float],
+    bars: Sequence[Bar],
+    seeds: Sequence[int],
+    num_rows: int | None = None,
 ) -> list[Path]:
     """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
 
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        backbone: the backbone.
-        group: source, encoder, target or activation.
-        results: the arms, as ``ablation_results`` returned them.
-        published: expid -> published test AUC.
+    The bars stand from top to bottom; all are over the ``seeds``, on ``num_rows`` rows of the test
+    split, where that is known.
 
     Raises:
-        DataError: an arm misses a run of a seed; names the expid, the seeds and the command.
+        DataError: DIS is not among the bars.
     """
-    _check_complete(results, backbone, dataset_id, group)
-    bars = [_bar(result, published.get(result.arm.expid)) for result in results]
-    title = f"{backbone}: {_TITLES[group]}"
-    figure = ablation_figure(bars, f"Test {METRIC}", title, _caption(results, dataset_id, bars))
-    stem = figure_stem(root, dataset_id, f"{backbone}_ab_{group}")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *ablation_numbers(bars))]
-
-
-def _bar(result: ArmResult, published: float | None) -> Bar:
-    arm, side = result.arm, result.side
-    mean = side.mean(METRIC)
-    assert mean is not None, "incomplete arms are refused before"
-    variant = {"dis": "dis", "full": "gen"}.get(arm.word, "arm")
-    return Bar(arm.label, mean, side.std(METRIC), len(side.seeds), variant, published)
+    sample = f", {num_rows:,} rows of the test split" if num_rows else ", test split"
+    caption = f"{dataset_id}{sample}; trained with {seeds_text(seeds)}"
+    caption += "" if len(seeds) > 1 else ", so without error bars"
+    if any(bar.published is not None for bar in bars):
+        caption += "; hollow: published with the reference code"
+    figure = ablation_figure(bars, f"{backbone}: {_TITLES[group]}", caption)
+    rows = ([bar.label, bar.mean, bar.std, bar.num_seeds, bar.published] for bar in bars)
+    numbers = (["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows)
+    return style.write_figure(root, dataset_id, f"{backbone}_ab_{group}", figure, numbers)
 
 
 def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
-    colour = _ARM if bar.variant == "arm" else COLOURS[bar.variant][0]
+    colour = _ARM if bar.variant == "arm" else style.COLOURS[bar.variant][0]
     axes.barh(
         row,
         bar.mean - base,
@@ -198,16 +116,15 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
         linewidth=0.6,
     )
     if bar.variant != "arm":
-        style = "-" if bar.variant == "dis" else (0, (4, 1.3))
-        axes.axvline(bar.mean, color=colour, linewidth=0.8, linestyle=style, zorder=1.5)
-    marker = MARKERS[bar.variant]
-    dot = {"color": colour, "markeredgecolor": INK, "markeredgewidth": 0.5, "markersize": 4}
-    error = {"xerr": bar.std, "capsize": 2.5, "elinewidth": 1, "ecolor": INK}
+        dashes = "-" if bar.variant == "dis" else (0, (4, 1.3))
+        axes.axvline(bar.mean, color=colour, linewidth=0.8, linestyle=dashes, zorder=1.5)
+    marker = style.MARKERS[bar.variant]
+    dot = {"color": colour, "markeredgecolor": style.INK, "markeredgewidth": 0.5, "markersize": 4}
+    error = {"xerr": bar.std, "capsize": 2.5, "elinewidth": 1, "ecolor": style.INK}
     axes.errorbar(bar.mean, row, fmt=marker, zorder=3, **dot, **error)
     if bar.published is not None:
-        hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5}
-        axes.plot(bar.published, row, marker=marker, linestyle="", zorder=4, **hollow)
-    # Beside the axes, where no bar can run through it.
+        axes.plot(bar.published, row, marker=marker, zorder=4, **_HOLLOW)
+    # Beside the axes, so that no bar crosses it.
     axes.annotate(
         f"{bar.mean:.5f}",
         (1, row),
@@ -215,14 +132,14 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
         xycoords=axes.get_yaxis_transform(),
         textcoords="offset points",
         va="center",
-        fontsize=SMALL,
-        color=GREY,
+        fontsize=style.SMALL,
+        color=style.GREY,
         annotation_clip=False,
     )
 
 
 def _set_scale(axes: Axes, bars: Sequence[Bar]) -> None:
-    """Shows all that is drawn, with ticks that are written in full."""
+    """Sets limits that show everything drawn, and tick labels without an offset."""
     drawn = [bar.mean + sign * (bar.std or 0.0) for bar in bars for sign in (-1, 1)]
     drawn += [bar.published for bar in bars if bar.published is not None]
     margin = 0.08 * (max(drawn) - min(drawn)) or 1e-5
@@ -231,51 +148,14 @@ def _set_scale(axes: Axes, bars: Sequence[Bar]) -> None:
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
     axes.xaxis.set_major_formatter(formatter)
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    style.draw_grid(axes, "x")
 
 
 def _handles(bars: Sequence[Bar]) -> list[Line2D]:
     several = any(bar.std is not None for bar in bars)
     name = f"mean over {bars[0].num_seeds} seeds ± sample std" if several else "one seed"
-    dot = {"color": _ARM, "markeredgecolor": INK, "markersize": 4, "markeredgewidth": 0.5}
-    handles = [Line2D([], [], marker=MARKERS["arm"], linestyle="", label=name, **dot)]
+    dot = {"color": _ARM, "markeredgecolor": style.INK, "markersize": 4, "markeredgewidth": 0.5}
+    handles = [Line2D([], [], marker=style.MARKERS["arm"], linestyle="", label=name, **dot)]
     if any(bar.published is not None for bar in bars):
-        hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5}
-        marker = {"marker": MARKERS["arm"], "linestyle": "", "label": "published", **hollow}
-        handles.append(Line2D([], [], **marker))
+        handles.append(Line2D([], [], marker=style.MARKERS["arm"], label="published", **_HOLLOW))
     return handles
-
-
-def _check_complete(
-    results: Sequence[ArmResult], backbone: str, dataset_id: str, group: str
-) -> None:
-    missing = []
-    for result in results:
-        side = result.side
-        if not side.seeds:
-            missing.append(f"{side.expid} (not run)")
-        elif not side.is_complete:
-            reasons = "; ".join(f"seed {seed}: {why}" for seed, why in side.missing.items())
-            missing.append(f"{side.expid} ({reasons})")
-        elif side.mean(METRIC) is None:
-            missing.append(f"{side.expid} (no test {METRIC})")
-    if missing:
-        seeds = results[0].side.seeds
-        options = f"--ablation {group} --dataset {registry.alias_of(dataset_id)}"
-        options += f" --seeds {','.join(map(str, seeds))}" if len(seeds) > 1 else ""
-        raise DataError(
-            f"no figure of the {group} ablation of {backbone} on {dataset_id}: runs are missing: "
-            f"{', '.join(missing)}; to make them run: bash 2.reproduce.sh {options}"
-        )
-
-
-def _caption(results: Sequence[ArmResult], dataset_id: str, bars: Sequence[Bar]) -> str:
-    side = results[0].side
-    num_rows = (side.runs[side.seeds[0]].get("rows") or {}).get("test")
-    sample = f", {num_rows:,} rows of the test split" if num_rows else ", test split"
-    published = any(bar.published is not None for bar in bars)
-    return (
-        f"{dataset_id}{sample}; trained with {seeds_text(side.seeds)}"
-        + ("" if len(side.seeds) > 1 else ", so without error bars")
-        + ("; hollow: published with the reference code" if published else "")
-    )

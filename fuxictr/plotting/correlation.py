@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fuxictr.analysis.records import Records, interacting_sides
+from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.errors import DataError
-from fuxictr.plotting.style import (
-    PAGE_WIDTH,
-    SMALL,
-    figure_style,
-    finish_figure,
-    new_figure,
-    shorten,
-)
+from fuxictr.plotting import style
+from fuxictr.plotting.naming import sample_caption
 
 COLOUR_MAP = "RdBu_r"  # diverging, white at zero, red and blue told apart by colour-blind readers
 BORDER = "#9A9A9A"
@@ -32,20 +30,15 @@ def correlation_figure(
 ) -> Figure:
     """Draws a correlation matrix, on the fixed scale -1 to 1, with the borders of its fields.
 
-    Args:
-        matrix: (F * D, F * D), rows the left side, columns the right side.
-        fields: the names of the F fields, in the order of the embeddings.
-        embedding_dim: D.
-        title: heading.
-        caption: what was sampled, below the figure.
+    The matrix is (F * D, F * D), with the left side in its rows and the right side in its columns;
+    ``fields`` are the F names in the order of the embeddings, ``embedding_dim`` is D.
 
     Raises:
-        DataError: the matrix holds no correlation other than zero or a value that is not finite, or
-            does not have F * D rows and columns.
+        DataError: the matrix is all zero, not finite, or not of F * D rows and columns.
     """
     _check_matrix(matrix, fields, embedding_dim)
-    with figure_style():
-        figure = new_figure(PAGE_WIDTH, PAGE_WIDTH * 0.94)
+    with style.figure_style():
+        figure = style.new_figure(style.PAGE_WIDTH, style.PAGE_WIDTH * 0.94)
         axes = figure.add_subplot()
         size = len(matrix)
         image = axes.imshow(
@@ -66,27 +59,52 @@ def correlation_figure(
         colour_bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=30)
         colour_bar.set_label("Pearson correlation")
         colour_bar.outline.set_linewidth(0.5)
-        finish_figure(figure, title, caption)
+        style.finish_figure(figure, title, caption)
     return figure
 
 
 def correlation_numbers(
     matrix: np.ndarray, fields: Sequence[str], embedding_dim: int
-) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of the matrix, both labelled ``<field>.<dimension>``."""
+) -> style.Numbers:
+    """Returns the matrix, its rows and columns labelled ``<field>.<dimension>``."""
     labels = [f"{field}.{dimension}" for field in fields for dimension in range(embedding_dim)]
     rows = ([label, *row.tolist()] for label, row in zip(labels, matrix, strict=True))
     return ["left/right", *labels], rows
 
 
+def write_correlation(
+    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
+) -> list[Path]:
+    """Draws a heat map for each run: ``<model>_<variant>_correlation.{pdf,png,csv}``.
+
+    Where a variant has several runs, the files are named ``<expid>_correlation``.
+
+    Raises:
+        CheckpointError: a recording lacks 'left' or 'right'.
+        DataError: a side does not vary, is not finite, or does not fit the fields.
+    """
+    paths: list[Path] = []
+    num_runs = Counter(run.meta.variant for run in records)
+    for run in records:
+        meta = run.meta
+        matrix = correlation_matrix(*interacting_sides(run))
+        title = f"{meta.model} {meta.variant.upper()}: correlation of the interacting sides"
+        layout = (meta.fields, meta.embedding_dim)
+        figure = correlation_figure(matrix, *layout, title, sample_caption([meta]))
+        name = meta.expid if num_runs[meta.variant] > 1 else f"{model}_{meta.variant}"
+        numbers = correlation_numbers(matrix, *layout)
+        paths += style.write_figure(root, dataset_id, f"{name}_correlation", figure, numbers)
+    return paths
+
+
 def _name_fields(axes: Axes, fields: Sequence[str], embedding_dim: int) -> None:
-    """Writes each field's name at the middle of its rows and columns; every n-th of very many."""
-    # A line of text must fit into a field; 5.2 inches is what names and colour bar leave.
+    """Writes each field's name at the middle of its rows and columns; every n-th if very many."""
+    # A line of text must fit into a field; names and colour bar leave 5.2 inches.
     points = 72 * 5.2 / len(fields)
-    size = float(np.clip(0.7 * points, SMALL, 8))
+    size = float(np.clip(0.7 * points, style.SMALL, 8))
     step = math.ceil(1.2 * size / points)
     centres = (np.arange(len(fields)) + 0.5)[::step] * embedding_dim
-    names = shorten(fields)[::step]
+    names = style.shorten(fields)[::step]
     axes.set_xticks(centres, names, rotation=90, fontsize=size)
     axes.set_yticks(centres, names, fontsize=size)
     axes.tick_params(length=0, pad=2)

@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from fuxictr.datasets import prepare, registry
-from fuxictr.datasets.download import DiskFullError
 from fuxictr.errors import ConfigError, DownloadError
+from fuxictr.files import DiskFullError
 from tests.datasets.server import CONTENT, DATASET, GOOD_ZIP, make_zip
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepared(root) -> dict[str, bytes]:
@@ -53,7 +56,7 @@ def test_files_placed_by_hand_are_verified_and_never_deleted(server, tmp_path):
 
 def test_wrong_checksum_leaves_nothing_and_the_next_run_starts_anew(server, tmp_path):
     server.body = make_zip({**{f"{s}.csv": c for s, c in CONTENT.items()}, "test.csv": b"other"})
-    with pytest.raises(DownloadError, match="test.csv: md5 .* expected .* download it anew"):
+    with pytest.raises(DownloadError, match="test.csv: md5 .* expected .* for a new download"):
         prepare.prepare_download(tmp_path, DATASET)
     assert prepared(tmp_path) == {}
     server.body = GOOD_ZIP
@@ -147,10 +150,10 @@ def test_names_and_their_ids():
 
 def run_command(*args: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "fuxictr.datasets.prepare", *args],
+        [sys.executable, "-m", "fuxictr.cli.prepare", *args],
         capture_output=True,
         text=True,
-        cwd=prepare.ROOT,
+        cwd=ROOT,
         env={**os.environ, **env},
         check=False,
     )
@@ -197,6 +200,6 @@ def test_more_errors_of_one_line(tmp_path, args, message):
 def test_help_loads_nothing_heavy():
     code = "import sys; import fuxictr.datasets.prepare; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=prepare.ROOT, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert not {"numpy", "polars", "pyarrow", "torch", "tqdm"} & set(done.stdout.split())

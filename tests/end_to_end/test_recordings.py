@@ -10,13 +10,15 @@ import pytest
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError
-from fuxictr.experiment import analyses, recordings, run, trained
-from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
-from fuxictr.experiment.report import figures
-from fuxictr.experiment.results import read_results
-from fuxictr.experiment.trained import find_checkpoint
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.pytorch.checkpoint import note_path
+from fuxictr.experiment.recordings import record as recordings
+from fuxictr.experiment.recordings import trained
+from fuxictr.experiment.recordings.record import is_recorded, load_numbers, record_run
+from fuxictr.experiment.recordings.trained import find_checkpoint
+from fuxictr.experiment.report import analyses, figures
+from fuxictr.experiment.results.store import read_results
+from fuxictr.experiment.run import run
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.pytorch.checkpoint.weights import note_path
 
 SAMPLE = Sample(num_rows=100)
 
@@ -187,7 +189,7 @@ def test_a_checkpoint_of_other_code_is_recorded_under_a_name_of_its_own(mine, mo
     found = find_checkpoint(*load(), [row])
     assert found.name.startswith("mine@")
     record_run(found, -1, SAMPLE)
-    assert "was trained by other code than there is now" in caplog.text
+    assert "was trained by other code than the present one" in caplog.text
 
 
 def test_the_note_says_the_seed_where_the_results_do_not(mine, capsys):

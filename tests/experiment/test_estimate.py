@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from fuxictr.datasets.demo import generate
-from fuxictr.experiment import data_facts, estimate
-from fuxictr.experiment.cost import MachineRates, count_cost
-from fuxictr.experiment.data_facts import describe_data
-from fuxictr.experiment.estimate import Estimate, estimate_runs, format_plan
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.estimate import data_size as data_facts
+from fuxictr.experiment.estimate import estimate
+from fuxictr.experiment.estimate.data_size import describe_data
+from fuxictr.experiment.estimate.estimate import Estimate, estimate_runs, format_plan
+from fuxictr.experiment.estimate.model_cost import MachineRates, count_cost
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from fuxictr.preprocess import prepare_dataset
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
@@ -271,7 +272,7 @@ def test_a_plan_is_an_aligned_table_and_a_total(plan):
         "unknown: encode it first",
         "",
         "To run: 3 of 4 runs. About 2 h 11 min; 1.5 GB of host memory; 5 MB of disk for "
-        "checkpoints, 15 MB for what a run keeps to be gone on with until it ends. "
+        "checkpoints, 15 MB for training states until the runs end. "
         "Not counted: 1 of unknown cost, encoding the data.",
     ]
 
@@ -284,8 +285,8 @@ def test_runs_at_a_time_shorten_the_sweep_and_share_the_memory(plan):
     # The first slot: 10, then 20, then 30 minutes; the second: an hour.
     assert total == (
         "To run: 4 of 4 runs, 2 at a time. About 1 h 00 min; 2.0 GB of host memory, 2.0 GB of GPU "
-        "memory a run; 400 MB of disk for checkpoints, 600 MB for what a run keeps to be gone on "
-        "with until it ends."
+        "memory per run; 400 MB of disk for checkpoints, 600 MB for training states until the runs "
+        "end."
     )
     assert "About 2 h 00 min" in format_plan(runs, found, (), jobs=1)
     done = {("FM_demo", seed) for seed in range(4)}

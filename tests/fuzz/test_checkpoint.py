@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fuxictr.errors import CheckpointError
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from tests.fuzz.mutations import case_counts, cases, mutated, no_hang
 from tests.pytorch.tiny import make, tiny_map
 
@@ -30,7 +30,7 @@ LARGE = (2**40).to_bytes(6, "little")
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("real") / "m.model"
-    save_weights(make(tiny_map()), path)
+    save_weights(make(tiny_map()).state_dict(), path)
     return path.read_bytes()
 
 

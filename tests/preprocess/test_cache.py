@@ -11,9 +11,10 @@ import time
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import build, find_built, find_current, load_encoders, prepare_dataset
-from fuxictr.preprocess.build import find_stale_reason
-from fuxictr.preprocess.cache import read_key
+from fuxictr.preprocess import find_built, find_current, load_encoders, prepare_dataset
+from fuxictr.preprocess.dataset import build
+from fuxictr.preprocess.dataset.build import find_stale_reason
+from fuxictr.preprocess.dataset.cache import read_key
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 COLUMNS = [categorical("c"), categorical("d")]
@@ -153,7 +154,8 @@ SCRIPT = textwrap.dedent(
     """
     import logging, os, sys
     from pathlib import Path
-    from fuxictr.preprocess import build, prepare_dataset
+    from fuxictr.preprocess import prepare_dataset
+    from fuxictr.preprocess.dataset import build
     from tests.preprocess.tables import config
     from tests.preprocess.test_cache import COLUMNS
 

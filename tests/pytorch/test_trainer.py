@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch import trainer as trainer_module
-from fuxictr.pytorch.checkpoint import save_weights
+from fuxictr.pytorch.checkpoint.weights import save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
+from fuxictr.pytorch.training import trainer as trainer_module
+from fuxictr.pytorch.training.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
 from tests.pytorch.tiny import NUM_ROWS, TinyModel, make, tiny_data, tiny_map
 
 
@@ -233,7 +233,7 @@ def test_a_checkpoint_has_the_bytes_of_the_state_dict(tmp_path, feature_map, dat
     model = make(feature_map)
     trainer = Trainer(model, TrainConfig(epochs=1), checkpoint=tmp_path / "own.model", verbose=0)
     trainer.fit(BatchIterator(data, 100), None)
-    save_weights(model, tmp_path / "plain.model")
+    save_weights(model.state_dict(), tmp_path / "plain.model")
     assert (tmp_path / "own.model").read_bytes() == (tmp_path / "plain.model").read_bytes()
 
 

@@ -12,9 +12,9 @@ from torch import nn
 from fuxictr.config import loading
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, MaskedAveragePooling, MaskedSumPooling
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
-from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.losses import add_penalty_gradients
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from tests.zoo.cases import CASES, build
 from tests.zoo.test_field_types import CASES as MIXED_CASES
 from tests.zoo.test_field_types import DEMO, MIXED, mixed_data, mixed_map
@@ -123,7 +123,7 @@ def test_a_lazy_step_on_no_rows_is_a_step_of_adam(case, penalty):
     for is_lazy in (True, False):
         model, _, data = build(case)
         model.double().train()
-        model._embedding_penalty = [] if penalty is None else [(2, penalty)]
+        model._penalties["embedding"] = [] if penalty is None else [(2, penalty)]
         blocks = [m for m in model.modules() if isinstance(m, FieldBlocks)] if is_lazy else []
         penalties = list(model.penalized_parameters())
         optimizer = LazyAdam(model.parameters(), 1e-3, blocks, penalties)

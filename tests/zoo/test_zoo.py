@@ -15,11 +15,11 @@ from torch.func import functional_call
 
 from fuxictr.analysis.recorder import Recorder
 from fuxictr.config import GeneratorConfig, TrainConfig, loading
-from fuxictr.experiment.zoo import ZOO, load_experiment, zoo_models
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.experiment.zoo.models import ZOO, load_experiment, zoo_models
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.layers.encoders import AllFieldsEncoder
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.zoo.cases import CASES, EXPIDS, NUM_ROWS, SHIPPED, Case, build, expected_logits
 from tests.zoo.references import REFERENCES
 
@@ -125,7 +125,7 @@ def test_gradients_pass_gradcheck(case):
 def test_save_and_load_give_the_same_outputs(tmp_path, case):
     built, _, data = build(case)
     other, _, _ = build(case, seed=6)
-    save_weights(built, tmp_path / "m.model")
+    save_weights(built.state_dict(), tmp_path / "m.model")
     load_weights(other, tmp_path / "m.model")
     batch = data.rows(slice(None))
     with torch.inference_mode():
