@@ -31,8 +31,8 @@ HOUSES = {
     "fuxictr.preprocess": "preprocess/: raw files in, encoded rows out",
 }
 # Earlier names of commands: they import upwards, which the import contracts except as well.
-ALIASES = {"fuxictr.cli.run", "fuxictr.cli.show"}
-ALIASES |= {"fuxictr.cli.tables", "fuxictr.__main__"}
+ALIASES = {"fuxictr.experiment.run_expid", "fuxictr.experiment.show"}
+ALIASES |= {"fuxictr.experiment.tables.__main__", "fuxictr.__main__"}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``python -m fuxictr.cli.show``: the earlier name of ``ge4rec show``."""
+"""``python -m fuxictr.experiment.show``: the earlier name of ``ge4rec show``."""
 
 from fuxictr.cli.show import main
 

@@ -18,7 +18,7 @@ COMMANDS = [
     *([str(path.relative_to(ROOT))] for path in sorted(ROOT.glob("model_zoo/*/run_expid.py"))),
     *(["-m", f"fuxictr.cli.{name}"] for name in ("prepare", "reproduce", "analyze")),
     *(["-m", "fuxictr", name] for name in NAMES),
-    ["-m", "fuxictr.cli.show"],
+    ["-m", "fuxictr.experiment.show"],
 ]
 
 
