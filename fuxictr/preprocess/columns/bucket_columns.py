@@ -100,8 +100,8 @@ class QuantileColumn(BucketColumn):
     """The bucket of a number is 1 + how many of the training split's quantiles it reaches.
 
     The boundaries are the k / num_buckets quantiles, k = 1 .. num_buckets - 1, exact and linearly
-    interpolated, as numpy.quantile has them. Distinct numbers are kept with their counts while the
-    column is fitted, 16 bytes each.
+    interpolated, as in numpy.quantile. While the column is fitted, each distinct number takes 16
+    bytes.
     """
 
     reads_text = False

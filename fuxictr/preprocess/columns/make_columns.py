@@ -12,12 +12,7 @@ from fuxictr.preprocess.columns.token_columns import CategoricalColumn, Sequence
 
 
 def make_column(config: ColumnConfig, min_count: int) -> Column:
-    """Returns the column of a config entry.
-
-    Args:
-        config: the entry.
-        min_count: the dataset's min_categr_count.
-    """
+    """Returns the column of a config entry; ``min_count`` is the dataset's min_categr_count."""
     if config.type == "categorical":
         buckets: dict[str | None, type[BucketColumn]] = {
             "hash_bucket": HashColumn,
@@ -59,13 +54,7 @@ def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
 
 
 def share_vocabularies(columns: Sequence[Column]) -> None:
-    """Gives the columns of each group one vocabulary.
-
-    It holds the owner's tokens, then the new ones of the others in the order of the columns.
-
-    Raises:
-        ConfigError: see sharing_groups.
-    """
+    """Gives each group one vocabulary: the owner's tokens, then the others' new ones."""
     for owner, *others in sharing_groups(columns).values():
         vocabulary = owner.vocabulary
         for column in others:

@@ -93,11 +93,7 @@ NORMALIZERS = {scaler.name: scaler for scaler in (StandardScaler, MinMaxScaler)}
 
 
 def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
-    """Returns the normalizer that ``to_json`` described.
-
-    Raises:
-        ConfigError: its name is unknown.
-    """
+    """Returns the normalizer that ``to_json`` described; ConfigError where its name is unknown."""
     name = content["normalizer"]
     if name not in NORMALIZERS:
         raise ConfigError(f"normalizer '{name}': allowed: {', '.join(NORMALIZERS)}")

@@ -17,11 +17,7 @@ def precision_note(
 ) -> str | None:
     """Returns a sentence on values of a numeric column that become equal, or None.
 
-    Args:
-        name: the column.
-        raw: its cells, (rows,).
-        values: the numbers in them, (rows,) float64.
-        normalizer: what scales these before they become float32; None = nothing.
+    ``raw`` are its cells and ``values`` the numbers in them as float64, (rows,).
     """
     if (np.abs(values) >= 2.0**53).any():
         integers = merged_integers(raw)
@@ -49,17 +45,13 @@ def precision_note(
 def merged_in_float32(
     values: np.ndarray, normalizer: Normalizer | None = None
 ) -> tuple[float, float, float] | None:
-    """Returns how many distinct values float32 makes equal to the next one, or None where few.
+    """Returns how many distinct float64 values become one float32 with their neighbour.
 
     Epoch seconds, say: 128 s are one float32. Values that differ in the last digits of float64
     only count as equal.
 
-    Args:
-        values: the values (rows,) float64.
-        normalizer: what scales them before they become float32; None = nothing.
-
     Returns:
-        The share of the distinct values, and two neighbours that become equal.
+        The share of the distinct values, and two neighbours that become equal; None where few do.
     """
     scaled = values if normalizer is None else normalizer.apply(values)
     if (scaled.astype(np.float32) == scaled).all():

@@ -11,15 +11,10 @@ _SIZE = 1024
 
 
 class TokenSample:
-    """The tokens with the smallest hashes, and how often each was seen.
+    """The tokens with the smallest hashes (uint64, rising), and how often each was seen.
 
-    Any rows can be compared with it: of their tokens, those whose hash is below the largest one
-    kept must be in the sample if training had them. It is the same whatever the order of the rows.
-
-    Attributes:
-        hashes: those kept, uint64, rising.
-        counts: how often each was seen.
-        examples: the first tokens added.
+    Tokens of any rows whose hash is below the largest one kept must be in the sample if training
+    had them. It is the same whatever the order of the rows.
     """
 
     def __init__(self) -> None:

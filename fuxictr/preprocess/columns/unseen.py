@@ -27,21 +27,15 @@ def lost_columns(
 ) -> str | None:
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
-    A column is lost where at least half of its cells in training had an id, and fewer than half as
+    A column is lost where at least half of its training cells had an id, and fewer than half as
     many have one here. Of a training split of 100 cells or more, only those count whose token would
-    have an id without them too, as others promise as many new tokens here, and chance must not
-    explain so few. A column is lost as well where a tenth of it are known tokens written otherwise
-    than in training, be they numbers, days, truth values, or of another case or other blanks,
-    or where none of 20 cells or more is known and all look otherwise than training's.
-    Of rows to score there must be 20 cells and two different unseen
-    tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
-    otherwise.
+    have an id without them too, and chance must not explain so few.
 
-    Args:
-        columns: the fitted columns.
-        trained: column -> counts of the training split.
-        found: column -> counts of the rows.
-        is_scoring: they are rows to score, not a split.
+    It is lost as well where a tenth of it are known tokens in another spelling (numbers, days,
+    truth values, case, blanks), or where none of 20 cells is known and all look different.
+
+    Rows to score (``is_scoring``) must have 20 cells and two different unseen tokens, or 1,000
+    missing cells, unless an unseen token is a known one in another spelling.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []

@@ -68,7 +68,7 @@ def prepare_dataset(
         base_dir: folder that its relative paths resolve against.
         rebuild: build in any case.
         verbose: 0 shows no progress bars.
-        processor_class: a subclass with the dataset's own column functions; null = the one that
+        processor_class: a subclass with the dataset's own column functions; None = the one that
             key 'processor' names.
 
     Raises:
@@ -97,7 +97,7 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
 
     Raises:
         ConfigError: a key does not fit.
-        DataError: rows that are encoded already and cannot be used.
+        DataError: already encoded rows cannot be used.
     """
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
@@ -108,11 +108,7 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
 
 
 def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str | None:
-    """Returns why ``prepare_dataset`` would build a dataset; None where it would reuse it.
-
-    Raises:
-        ConfigError: a key does not fit.
-    """
+    """Returns why ``prepare_dataset`` would build a dataset; None where it would reuse it."""
     if config.is_encoded:
         return None
     processor = load_processor(config.processor, Path(base_dir)).from_config(config)
@@ -132,15 +128,14 @@ def build_dataset(
 
     Args:
         feature_encoder: the processor.
-        train_data: raw file, folder or glob; null = what the processor's config has.
+        train_data: raw file, folder or glob; None = what the processor's config has.
         valid_data: likewise.
         test_data: likewise.
         **kwargs: other keys of a dataset config, which change the processor's; ``verbose``; the
             keys of other sections are ignored, so that ``**params`` works.
 
     Returns:
-        The encoded train, valid and test files (or folders of parts), None where there is no
-        such split.
+        The encoded train, valid and test files (or folders of parts), None for an absent split.
 
     Raises:
         ConfigError: a key does not fit.
@@ -349,8 +344,7 @@ def _encode(
 ) -> dict[str, tuple[SplitWriter, dict[str, Counts]]]:
     """Writes a split in one pass over its files; with codes, all splits that it is divided into.
 
-    Returns:
-        Split -> what wrote it, and what its cells are, by column.
+    Returns split -> its writer, and the counts of its cells by column.
     """
     names = [split.name] if codes is None else [SPLITS[code] for code in np.unique(codes)]
     tallies = {

@@ -32,13 +32,8 @@ def read_encoded(
 
     A split is the file, folder or glob that the config names. Where it names none, or a csv, which
     is raw rows, it is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. The
-    fields are those of feature_map.json beside it;
-    without such a file those of feature_cols, where columns of ids need vocab_size.
-
-    Args:
-        config: the dataset config.
-        base_dir: folder that its relative paths resolve against.
-        folder: <data_root>/<dataset_id>.
+    fields are those of feature_map.json beside it; without such a file those of feature_cols, where
+    columns of ids need vocab_size.
 
     Returns:
         The feature map, split -> path, and a hash of the files: of every byte with ``source_hash:

@@ -65,7 +65,7 @@ def load_encoders(
 def find_built(
     config: DatasetConfig, base_dir: str | Path = "."
 ) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns an encoded dataset as it is, never built anew, and its processor, still unfitted.
+    """Returns an encoded dataset as it is, never rebuilt, and its processor, still unfitted.
 
     Raises:
         DataError: as load_encoders.
@@ -96,11 +96,7 @@ def find_built(
 
 
 def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
-    """Checks that the files of a build that was found are what the build wrote.
-
-    Raises:
-        DataError: one is gone or was changed by another hand.
-    """
+    """Raises DataError where a file of a build is gone or is not what the build wrote."""
     folder = dataset_folder(config, Path(base_dir))
     known = read_key(folder)
     damaged = changed_file(folder, known) if known is not None else None
@@ -112,11 +108,7 @@ def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
 
 
 def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str | Path) -> None:
-    """Checks that a dataset is still the one that was found, once its rows have been opened.
-
-    Raises:
-        DataError: another process built it anew meanwhile, so that the rows may be others.
-    """
+    """Raises DataError where another process built the dataset anew while its rows were opened."""
     if config.is_encoded:
         return
     folder = dataset_folder(config, Path(base_dir))
@@ -131,11 +123,7 @@ def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
 
 
 def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    """Returns the finished build in a folder that held one a moment ago.
-
-    Raises:
-        DataError: it is gone.
-    """
+    """Returns the finished build in a folder that held one before; DataError where it is gone."""
     key = load_key(folder)
     if key is None:
         raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")

@@ -83,11 +83,7 @@ class FeatureProcessor:
         self.configure(params)
 
     def configure(self, params: Mapping[str, Any]) -> None:
-        """Starts anew with the dataset config in ``params``, unfitted.
-
-        Raises:
-            ConfigError: a key does not fit.
-        """
+        """Resets the processor, unfitted, to a dataset config; ConfigError where it is wrong."""
         self.config = DatasetConfig.from_params(dict(params), "FeatureProcessor")
         label, min_count = self.config.label(), self.config.min_categr_count
         self.columns = [make_column(c, min_count) for c in self.config.columns()]
@@ -138,11 +134,7 @@ class FeatureProcessor:
         return self
 
     def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
-        """Returns all encoded rows of a split: features in order, then the label.
-
-        Raises:
-            DataError: as fit does, or the processor is not fitted.
-        """
+        """Returns the encoded rows of a split: features in order, then the label; raises as fit."""
         tables = list(self.encode(source, "Encode", verbose))
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
@@ -158,10 +150,10 @@ class FeatureProcessor:
 
         Args:
             source: as in fit, or frames.
-            description: what the progress bar says.
+            description: label of the progress bar.
             verbose: 0 shows no progress bar.
-            fields: the columns to encode; null = all, the label among them.
-            tallies: column -> what counts its cells meanwhile; null = none.
+            fields: the columns to encode; None = all, the label among them.
+            tallies: column -> what counts its cells meanwhile; None = none.
 
         Raises:
             DataError: as fit does, or the processor is not fitted.
@@ -207,7 +199,7 @@ class FeatureProcessor:
                 advance(frame.table.num_rows)
 
     def raw_columns(self, fields: Sequence[str] | None = None) -> list[str]:
-        """Returns the names of the raw columns that are read to encode ``fields``, null = all."""
+        """Returns the names of the raw columns that are read to encode ``fields``; None = all."""
         columns = self._chosen(fields)
         names = [c.name for c in columns if not c.config.preprocess]
         inputs = self.expressions.inputs([column.name for column in columns])
@@ -224,11 +216,7 @@ class FeatureProcessor:
         return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
 
     def save(self, folder: Path) -> None:
-        """Writes the feature map, the vocabularies, what else was learnt, and pretrained vectors.
-
-        Raises:
-            DataError: the processor is not fitted.
-        """
+        """Writes the feature map, vocabularies, other learned values and pretrained vectors."""
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
         save_encoders(folder, self.feature_map, self.columns, self._types)
@@ -244,8 +232,8 @@ class FeatureProcessor:
         """Reads what save wrote.
 
         Raises:
-            DataError: a file is absent or does not fit the config, or a preprocess function makes
-                another value of a row than it did then.
+            DataError: a file is absent or does not fit the config, or a preprocess function gives
+                another value for a row than it did then.
         """
         changed = self.expressions.changed_value(folder)
         if changed is not None:

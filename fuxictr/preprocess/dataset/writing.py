@@ -16,12 +16,7 @@ class SplitWriter:
     """Writes the encoded rows of a split to ``<split>.parquet``, or to ``<split>/part_*.parquet``.
 
     Rows come in tables of any size; row groups have FRAME_ROWS rows, so that neither the files nor
-    the digest depend on how the rows were read.
-
-    Args:
-        folder: where to write.
-        split: train, valid or test.
-        block_size: rows of a part file; 0 = one file.
+    the digest depend on how the rows were read. A part file has ``block_size`` rows; 0 = one file.
 
     Attributes:
         num_rows: rows written so far.

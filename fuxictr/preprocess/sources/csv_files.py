@@ -33,11 +33,7 @@ _MOST_OF_BLANK = 1000
 
 
 def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterator[pa.Table]:
-    """Yields the rows of a csv as text.
-
-    Raises:
-        DataError: see sources.read_frames.
-    """
+    """Yields the rows of a csv as text; raises as sources.frames.read_frames does."""
     header = csv_header(path, dialect)
     _check_label(path, header, columns, dialect)
     check_columns(header, columns, str(path), dialect)
@@ -59,10 +55,10 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
 
 
 def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
-    """Returns the names of the columns, of a file without a header those of the dialect.
+    """Returns the names of the columns; of a file without a header, those of the dialect.
 
     Raises:
-        DataError: the file is empty, damaged, its header is no UTF-8 text, or there are more or
+        DataError: the file is empty, damaged, its header is not UTF-8 text, or there are more or
             fewer columns than names.
         ConfigError: it is a parquet file.
     """
@@ -95,14 +91,7 @@ def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
 def check_columns(
     found: Sequence[str], columns: Sequence[str], where: str, dialect: CsvDialect | None = None
 ) -> None:
-    """Raises DataError where a column is missing or named twice.
-
-    Args:
-        found: the names that there are.
-        columns: the names that are needed.
-        where: the file.
-        dialect: that of a csv; null = it is none.
-    """
+    """Raises DataError where a column is missing or named twice; ``dialect`` is that of a csv."""
     repeated = [name for name, count in Counter(found).items() if count > 1]
     if repeated:
         raise DataError(
@@ -168,8 +157,7 @@ def _begins(path: Path, magic: bytes) -> bool:
 def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
     """Returns the names of a file without a header.
 
-    One to score may lack the label, and a column whose value the file's folder has may be in no
-    file, as Hive writes them.
+    A file to score may lack the label; a column that the file's folder names may be in no file.
     """
     names = list(dialect.names or ())
     unlabelled = [name for name in names if name != dialect.label]
@@ -287,12 +275,7 @@ def _verify(path: Path, header: list[str], dialect: CsvDialect) -> None:
 
 
 class _WatchedFile:
-    """The bytes of a csv, uncompressed, on their way to the fast reader.
-
-    Args:
-        path: the file.
-        watch: sees the bytes.
-    """
+    """The uncompressed bytes of a csv on their way to the fast reader; ``watch`` sees them."""
 
     def __init__(self, path: Path, watch: QuoteWatch) -> None:
         self._file = pa.input_stream(
@@ -314,8 +297,7 @@ class _WatchedFile:
     def read(self, size: int) -> bytes:
         """Returns at most ``size`` next bytes, none at the end.
 
-        A carriage return ends no block: the fast reader would drop a line feed that begins the next
-        one, also between quotes.
+        A carriage return ends no block: the fast reader would drop the line feed of the next one.
         """
         data: bytes = self._held + self._file.read(size - len(self._held))
         self._held = b""

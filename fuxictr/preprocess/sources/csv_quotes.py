@@ -12,16 +12,9 @@ class QuoteWatch:
     """Watches the bytes of a csv for quotes that a strict reader might refuse.
 
     A quote that is never closed swallows the rows behind it, and one that is closed within a cell
-    changes the cell: the fast reader says nothing about either. Here every quote that opens must
-    stand at the beginning of a cell, every one that closes at the end of one, or two side by side.
-    What else there is, such as a quote within a cell without quotes, may be right; it is suspected.
-
-    Args:
-        separator: the character between two cells.
-        quote_char: the quote; null = quotes have no meaning.
-
-    Attributes:
-        is_suspicious: whether a stricter look is needed.
+    changes the cell; the fast reader reports neither. Here every opening quote must stand at the
+    beginning of a cell, every closing one at the end, or two side by side. Anything else makes the
+    file suspicious (``is_suspicious``): a strict reader must check it.
     """
 
     def __init__(self, separator: str, quote_char: str | None) -> None:

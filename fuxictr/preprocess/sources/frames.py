@@ -79,11 +79,6 @@ def read_frames(
     A csv cell is read as the text that is written there, and so is the value of a partition folder
     (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
 
-    Args:
-        files: what find_files returned.
-        source_format: their form.
-        columns: names of the raw columns to read.
-
     Raises:
         DataError: a file lacks a column or is not readable; names the row if it has one.
         NoRowsError: none of the files has a row.
@@ -122,12 +117,7 @@ def read_frames(
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
-    """Yields the rows of a table in memory.
-
-    Raises:
-        DataError: a column is missing.
-        NoRowsError: there are no rows.
-    """
+    """Yields the rows of a table in memory; DataError where a column is absent, or all rows are."""
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
@@ -138,11 +128,7 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
 
 
 def column_names(path: Path, source_format: SourceFormat) -> list[str]:
-    """Returns the names of a raw file's columns.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns the names of a raw file's columns."""
     if source_format.name == "csv":
         return csv_header(path, source_format.dialect)
     return array_sources.array_names(path, source_format.name)
@@ -156,11 +142,7 @@ def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: st
 
 
 def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> list[int]:
-    """Returns how many rows a column of each file has; a csv is read for it.
-
-    Raises:
-        DataError: a file is not readable, or has no such column.
-    """
+    """Returns how many rows a column of each file has; a csv is read for it."""
     is_part = len(files) > 1 and source_format.name == "csv"
     return [
         0 if is_part and is_blank(path) else _count_rows(path, source_format, column)
@@ -169,14 +151,9 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Checks that columns read as text have one kind of value in all files of all splits.
+    """Checks that columns read as text have one kind of value in all files, those of train first.
 
     The same number is another text as an integer (7) and as a float (7.0).
-
-    Args:
-        files: the files of all splits, those of train first.
-        data_format: their form; the cells of a csv are texts.
-        columns: the columns that are read as text.
 
     Raises:
         DataError: a column is of one kind in one file and of another in the next.
@@ -243,11 +220,7 @@ def partition_values(
 
 
 class _FolderValues:
-    """Checks that a column is not the folder's value in one file and otherwise in another's cells.
-
-    Args:
-        columns: names of the raw columns that are read.
-    """
+    """Checks that no column is the folder's value in one file and in cells of another."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
@@ -255,12 +228,7 @@ class _FolderValues:
         self._of_file: dict[str, Path] = {}
 
     def check(self, path: Path, table: pa.Table, source_format: SourceFormat) -> None:
-        """Looks at some rows of a file.
-
-        Raises:
-            DataError: a file beside another takes the value from its folder, which the other's
-                cells contradict.
-        """
+        """Raises DataError where a file takes its folder's value and another's cells differ."""
         named = {n: value for n, value in partitions(path).items() if n in self._columns}
         if not named:
             return

@@ -36,11 +36,7 @@ def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Opens a parquet file.
-
-    Raises:
-        DataError: it is empty, cut off or none.
-    """
+    """Opens a parquet file; DataError where it is empty, cut off or none."""
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
@@ -60,11 +56,7 @@ def read_arrays(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[p
 
 
 def array_names(path: Path, data_format: str) -> list[str]:
-    """Returns the names of the columns.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns the names of the columns."""
     if data_format == "parquet":
         return list(_schema(path).names)
     with open_arrays(path) as (names, _):
@@ -74,11 +66,7 @@ def array_names(path: Path, data_format: str) -> list[str]:
 def array_schema(
     path: Path, data_format: str, columns: Sequence[str] | None = None
 ) -> dict[str, pa.DataType]:
-    """Returns column -> Arrow type of its values, of those of ``columns`` that are there.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns column -> Arrow type of its values, of those of ``columns`` that are there."""
     if data_format == "parquet":
         fields = {field.name: field.type for field in _schema(path)}
         return {name: kind for name, kind in fields.items() if columns is None or name in columns}
@@ -93,14 +81,7 @@ def array_schema(
 
 
 def list_widths(path: Path) -> dict[str, int]:
-    """Returns column -> width of its first row, of the columns that hold lists; none without rows.
-
-    Args:
-        path: a parquet, npz or h5 file, known by its suffix.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns column -> width of its first row, of the columns that hold lists."""
     data_format = path.suffix.removeprefix(".")
     schema = array_schema(path, data_format)
     names = [name for name, kind in schema.items() if is_list(kind)]
@@ -112,11 +93,7 @@ def list_widths(path: Path) -> dict[str, int]:
 
 
 def count_rows(path: Path, data_format: str, column: str) -> int:
-    """Returns the number of rows that a column of a parquet, npz or h5 file has.
-
-    Raises:
-        DataError: the file is not readable, or has no such column.
-    """
+    """Returns the number of rows that a column of a parquet, npz or h5 file has."""
     if data_format == "parquet":
         with open_parquet(path) as file:
             return file.metadata.num_rows
