@@ -39,7 +39,7 @@ def test_unchanged_data_is_reused_without_encoding(folder, monkeypatch):
     def forbidden(*args):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(build, "_encode_splits", forbidden)
+    monkeypatch.setattr(build, "encode_splits", forbidden)
     again = prepare(folder)
     assert not again.rebuilt
     assert (again.data_hash, again.paths) == (first.data_hash, first.paths)
@@ -169,12 +169,12 @@ SCRIPT = textwrap.dedent(
             os._exit(9) if len(done) == 2 else replace(source, target)
         os.replace = dying
     if mode == "slow":
-        encode = build._encode_splits
+        encode = build.encode_splits
         def slow(*args):
             print("building", flush=True)
             sys.stdin.readline()
             return encode(*args)
-        build._encode_splits = slow
+        build.encode_splits = slow
     built = prepare_dataset(config(folder, COLUMNS), rebuild=mode == "killed", verbose=0)
     print("rebuilt" if built.rebuilt else "reused", built.data_hash)
     """

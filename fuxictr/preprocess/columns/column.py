@@ -14,8 +14,8 @@ from fuxictr.preprocess.columns.normalizers import (
     NORMALIZERS,
     Normalizer,
     normalizer_from_json,
+    precision_note,
 )
-from fuxictr.preprocess.columns.precision import precision_note
 from fuxictr.preprocess.columns.tally import Tally
 from fuxictr.preprocess.columns.values import (
     WrongCell,

@@ -70,17 +70,17 @@ class FeatureProcessor:
         min_categr_count: int = 1,
         **kwargs: Any,
     ) -> None:
-        params = {
-            **kwargs,
-            "feature_cols": list(feature_cols),
-            "label_col": label_col or {},
-            "data_root": str(data_root),
-            "min_categr_count": min_categr_count,
-        }
-        if dataset_id is not None:
-            params["dataset_id"] = dataset_id
         self.base_dir = Path.cwd()
-        self.configure(params)
+        self.configure(
+            {
+                **kwargs,
+                **({} if dataset_id is None else {"dataset_id": dataset_id}),
+                "feature_cols": list(feature_cols),
+                "label_col": label_col or {},
+                "data_root": str(data_root),
+                "min_categr_count": min_categr_count,
+            }
+        )
 
     def configure(self, params: Mapping[str, Any]) -> None:
         """Resets the processor, unfitted, to a dataset config; ConfigError where it is wrong."""
@@ -115,19 +115,23 @@ class FeatureProcessor:
             DataError: a file, column or cell that cannot be used; names it.
         """
         self.configure(asdict(self.config))
-        self._check_pretrained()
+        with_vectors = self._with_pretrained()
+        for column in with_vectors:  # before the long pass; vectors may be large and are not kept
+            tokens, vectors = self._read_pretrained(column)
+            self._given[column.name] = (tokens, vectors.shape[1])
         frames = self.frames(source, "Fit", verbose)
         columns = self.all_columns
         cells = self._cells(frames, columns)
         for _ in each_column(cells, columns, lambda column, values: column.observe(values)):
             pass
-        self._match_pretrained()
-        for column in columns:
+        self._match_pretrained(with_vectors)
+        for each in columns:
             try:
-                column.finish()
+                each.finish()
             except DataError as error:
                 raise DataError(f"{_shown(source)}{error}") from None
-        self._add_pretrained_tokens()
+        for column in with_vectors:  # their tokens have an id even where no row has them
+            column.add_tokens(self._given[column.name][0])
         share_vocabularies(self.columns)
         note_spellings(self.columns)
         self.feature_map = self._make_feature_map()
@@ -135,7 +139,7 @@ class FeatureProcessor:
 
     def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
         """Returns the encoded rows of a split: features in order, then the label; raises as fit."""
-        tables = list(self.encode(source, "Encode", verbose))
+        tables = self.encode(source, "Encode", verbose)
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
     def encode(
@@ -262,43 +266,31 @@ class FeatureProcessor:
         keys, vectors = pretrained.read_pretrained(path, column.name, column.config.pretrain_dim)
         return pretrained.tokens_of(column, keys, path), vectors
 
-    def _check_pretrained(self) -> None:
-        # Before the long pass over the rows. The vectors may be large and are not kept.
-        for column in self._with_pretrained():
-            tokens, vectors = self._read_pretrained(column)
-            self._given[column.name] = (tokens, vectors.shape[1])
-
-    def _match_pretrained(self) -> None:
+    def _match_pretrained(self, with_vectors: Sequence[TokenColumn]) -> None:
         # Before the tokens that are too rare for an id of their own are forgotten.
         groups = sharing_groups(self.columns)
-        for column in self._with_pretrained():
+        for column in with_vectors:
             seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
             keys, path = self._given[column.name][0], self.pretrained_path(column)
             note = pretrained.check_matches(column, keys, pl.concat(seen), path)
             column.notes += [] if note is None else [note]
 
-    def _add_pretrained_tokens(self) -> None:
-        """Gives tokens that have a vector an id, also those that are not among the rows."""
-        for column in self._with_pretrained():
-            column.add_tokens(self._given[column.name][0])
-
     def _make_feature_map(self) -> FeatureMap:
         feature_map = FeatureMap(self.config.dataset_id)
         feature_map.features = {column.name: column.spec() for column in self.columns}
-        for name, (_, width) in self._given.items():
-            spec, config = feature_map.features[name], self._by_name(name).config
-            spec["pretrained_emb"] = pretrained.file_name(name)
-            spec["pretrain_dim"] = width
-            spec["pretrain_usage"], spec["freeze_emb"] = config.pretrain_usage, config.freeze_emb
+        for column in self._with_pretrained():
+            feature_map.features[column.name] |= {
+                "pretrained_emb": pretrained.file_name(column.name),
+                "pretrain_dim": self._given[column.name][1],
+                "pretrain_usage": column.config.pretrain_usage,
+                "freeze_emb": column.config.freeze_emb,
+            }
         feature_map.labels = [self.all_columns[-1].name]
         return feature_map
 
     def _chosen(self, fields: Sequence[str] | None) -> list[Column]:
         names = None if fields is None else as_names(fields, "fields")
         return [c for c in self.all_columns if names is None or c.name in names]
-
-    def _by_name(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
 
     def _cells(
         self, frames: Iterable[Frame], columns: Sequence[Column]

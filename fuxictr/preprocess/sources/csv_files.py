@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 
 from fuxictr.array_files import brief, partitions
 from fuxictr.errors import ConfigError, DataError, did_you_mean
-from fuxictr.preprocess.sources.csv_quotes import QuoteWatch
+from fuxictr.preprocess.sources.csv_quotes import QuoteWatch, WatchedFile
 from fuxictr.preprocess.sources.csv_rows import (
     BLOCK,
     DAMAGE,
@@ -246,7 +246,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch | None]:
     # Yields the rows and, when ``watch`` has seen all bytes, None.
     with (
-        _WatchedFile(path, watch) as file,
+        WatchedFile(path, watch) as file,
         pa_csv.open_csv(
             file,
             read_options=pa_csv.ReadOptions(
@@ -272,49 +272,3 @@ def _verify(path: Path, header: list[str], dialect: CsvDialect) -> None:
     fault = csv_fault(path, header, dialect)
     if fault is not None:
         raise DataError(fault)
-
-
-class _WatchedFile:
-    """The uncompressed bytes of a csv on their way to the fast reader; ``watch`` sees them."""
-
-    def __init__(self, path: Path, watch: QuoteWatch) -> None:
-        self._file = pa.input_stream(
-            str(path), compression="gzip" if path.suffix == ".gz" else None
-        )
-        self._watch = watch
-        self._held = b""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        is_closed: bool = self._file.closed
-        return is_closed
-
-    def readable(self) -> bool:
-        """Returns True."""
-        return True
-
-    def read(self, size: int) -> bytes:
-        """Returns at most ``size`` next bytes, none at the end.
-
-        A carriage return ends no block: the fast reader would drop the line feed of the next one.
-        """
-        data: bytes = self._held + self._file.read(size - len(self._held))
-        self._held = b""
-        behind = self._file.read(1) if data.endswith(b"\r") else b""
-        if behind and len(data) > 1:
-            data, self._held = data[:-1], b"\r" + behind
-        else:
-            self._held = behind
-        self._watch.add(data)
-        return data
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def __enter__(self) -> _WatchedFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
