@@ -28,7 +28,7 @@ class Normalizer:
         self.shift, self.scale = shift, scale
 
     def observe(self, values: np.ndarray) -> None:
-        """Takes one frame's values (rows,) float64 into account."""
+        """Adds one frame's values (rows,) float64."""
         raise NotImplementedError
 
     def finish(self) -> None:

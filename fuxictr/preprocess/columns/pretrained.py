@@ -52,7 +52,7 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
         raise DataError(f"{where}: row {row + 1}, key {keys[row]}: found a value not finite")
     series = keys if isinstance(keys, pl.Series) else pl.Series(keys)
     if series.is_duplicated().any():
-        raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is there twice")
+        raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is given twice")
     return series, vectors
 
 
@@ -118,7 +118,7 @@ def _both(keys: pl.Series, tokens: pl.Series) -> str:
         " and ".join(repr(text[:60]) for text in texts.drop_nulls().head(2))
         for texts in (keys, tokens)
     ]
-    return f"keys are as {shown[0]}, tokens as {shown[1]}"
+    return f"keys look like {shown[0]}, tokens like {shown[1]}"
 
 
 def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:

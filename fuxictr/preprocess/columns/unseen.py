@@ -16,7 +16,7 @@ _MANY_CELLS = 100
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
 _PART, _CHANCE = 0.1, 0.01
-_SAID = "many cells are not known from training"
+_SAID = "many cells are unknown from training"
 
 
 def lost_columns(
@@ -58,7 +58,7 @@ def lost_columns(
     if not has_unseen:
         return f"{_SAID}: {listed}; is the column filled in these files?"
     if not spelled:
-        return f"{_SAID}: {listed}; are these values new, or written otherwise than in training?"
+        return f"{_SAID}: {listed}; are these values new, or spelled differently from training?"
     token, twin = spelled[0]
     number = " (dtype: int takes both)" if is_number(token) and is_number(twin) else ""
     return f"{_SAID}: {listed}; '{token}' is '{twin}' in training: write them alike{number}"
@@ -75,7 +75,7 @@ def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[s
         if column.most_frequent is not None:
             token, count = column.most_frequent
             text += (
-                f": key 'min_categr_count': found {column.min_count}, but no token is there more "
+                f": key 'min_categr_count': found {column.min_count}, but no token occurs more "
                 f"than {count} times ('{token}'); lower it, or leave the column out"
             )
         texts.append(text)

@@ -91,7 +91,12 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
             refuse(wrong, raw, allowed_integer(raw.filter(wrong)[0]))
         return values
     values = raw.cast(pl.Float64, strict=False)
-    _check_parsed(raw, values)
+    wrong = values.is_null() & raw.is_not_null()
+    if raw.dtype == pl.String:
+        wrong &= raw != ""
+        if wrong.any():
+            wrong &= raw.str.to_lowercase() != "nan"
+    refuse(wrong, raw, _NUMBER)
     return values.fill_nan(None)
 
 
@@ -181,12 +186,3 @@ def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
         return texts
     has_nanoseconds = (raw.dt.timestamp("ns") % 1000 != 0).fill_null(False)
     return raw.cast(pl.String).zip_with(has_nanoseconds, texts)
-
-
-def _check_parsed(raw: pl.Series, values: pl.Series) -> None:
-    wrong = values.is_null() & raw.is_not_null()
-    if raw.dtype == pl.String:
-        wrong &= raw != ""
-        if wrong.any():
-            wrong &= raw.str.to_lowercase() != "nan"
-    refuse(wrong, raw, _NUMBER)

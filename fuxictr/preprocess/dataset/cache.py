@@ -184,13 +184,13 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
         if source["files"] and source["files"] != known.get("files"):
             return f"the raw files of the {name} split changed"
         if not source["files"] and source["given"] != known.get("given"):
-            return f"the raw files of the {name} split are others"
+            return f"the raw files of the {name} split are different ones"
     damaged = changed_file(folder, old)
     if damaged is not None:
         return f"{damaged} is missing or damaged"
     foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
     if foreign:
-        return f"{foreign[0]} is not of the build"
+        return f"{foreign[0]} was not written by the build"
     try:
         return processor.expressions.changed_value(folder)
     except DataError as error:

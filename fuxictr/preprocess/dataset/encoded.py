@@ -19,7 +19,7 @@ from fuxictr.features import ID_TYPES, FeatureMap, fuxictr_pooling
 from fuxictr.preprocess.columns.pretrained import place_by_id, read_pretrained
 from fuxictr.preprocess.columns.values import WrongCell, read_values
 from fuxictr.preprocess.dataset.cache import fingerprint
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.preprocess.sources.splitting import SPLITS
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> Feature
     feature_map = FeatureMap(config.dataset_id, train.parent)
     feature_map.labels = [config.label().name]
     files = find_encoded(train)
-    widths = next((found for found in map(array_sources.list_widths, files) if found), {})
+    widths = next((found for found in map(typed_files.list_widths, files) if found), {})
     for column in config.columns():
         spec = _spec(column, widths, str(files[0]))
         feature_map.features[column.name] = spec

@@ -114,7 +114,7 @@ def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str 
     folder = dataset_folder(config, Path(base_dir))
     key = load_key(folder)
     if key is None or key["data_hash"] != encoded.data_hash:
-        raise DataError(f"{folder}: another process built the dataset anew meanwhile; start again")
+        raise DataError(f"{folder}: another process rebuilt the dataset meanwhile; start again")
 
 
 def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
@@ -126,7 +126,7 @@ def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
     """Returns the finished build in a folder that held one before; DataError where it is gone."""
     key = load_key(folder)
     if key is None:
-        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
+        raise DataError(f"{folder}: the encoded dataset was removed during the load; start again")
     is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}
     paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)

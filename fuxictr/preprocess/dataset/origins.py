@@ -50,8 +50,8 @@ def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
     if not found:
         return []
     return [
-        f"files of train_data are in {' and in '.join(found)} too: rows that were trained on are "
-        "judged; name other files, or set valid_size or test_size"
+        f"files of train_data are in {' and in '.join(found)} too: the model would be evaluated on "
+        "rows that it was trained on; name other files, or set valid_size or test_size"
     ]
 
 

@@ -7,6 +7,7 @@ it, the build counts: whoever takes the lock next completes what a killed proces
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -37,11 +38,8 @@ def dataset_lock(folder: Path) -> Iterator[None]:
 
     What a process that was killed while it published left is completed first.
     """
-
-    def say() -> None:
-        logger.info("Waiting for another process that builds %s", folder)
-
-    with file_lock(folder / ".lock", say):
+    on_wait = functools.partial(logger.info, "Waiting for another process that builds %s", folder)
+    with file_lock(folder / ".lock", on_wait):
         _complete(folder)
         yield
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuxictr.preprocess.sources.frames import FRAME_ROWS
@@ -88,12 +89,7 @@ class SplitWriter:
 
 def _bytes(column: pa.ChunkedArray) -> bytes:
     if pa.types.is_list(column.type):
-        column = column.combine_chunks()
-        column = (
-            column.flatten()
-            if isinstance(column, pa.Array)
-            else pa.chunked_array([chunk.flatten() for chunk in column.chunks])
-        )
+        column = pc.list_flatten(column)
     if column.type in (pa.int32(), pa.float32()):
         return column.to_numpy().tobytes()
     return repr(column.to_pylist()).encode()

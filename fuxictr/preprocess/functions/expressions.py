@@ -145,7 +145,7 @@ class Expressions:
         if difference is not None:
             raise DataError(
                 f"{frame.locate(difference.row)}, column '{name}': its preprocess function "
-                f"'{self._functions[name]}' looks beyond its row: it {difference.found}; allowed: "
+                f"'{self._functions[name]}' depends on other rows: it {difference.found}; allowed: "
                 "what depends on its own row alone (docs/data.md)"
             )
 

@@ -88,7 +88,7 @@ def changed_value(
             )
         except Exception as error:  # a user's function may raise anything
             text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            return f"column '{column}': its preprocess function fails by now ({text})"
+            return f"column '{column}': its preprocess function now fails ({text})"
         same = equal(known, found) if len(known) == len(found) else np.zeros(len(known), bool)
         if not same.all():
             row = int(np.argmin(same))

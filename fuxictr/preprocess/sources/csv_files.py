@@ -44,7 +44,9 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
     try:
         for batch in _batches(path, header, columns, dialect, watch):
             if watch.is_suspicious and not is_verified:
-                _verify(path, header, dialect)
+                fault = csv_fault(path, header, dialect)
+                if fault is not None:
+                    raise DataError(fault)
                 is_verified = True
             if batch is not None:
                 yield pa.Table.from_batches([batch])
@@ -266,9 +268,3 @@ def _batches(
         yield from reader
     watch.finish()
     yield None
-
-
-def _verify(path: Path, header: list[str], dialect: CsvDialect) -> None:
-    fault = csv_fault(path, header, dialect)
-    if fault is not None:
-        raise DataError(fault)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from fuxictr.array_files import partitions
 from fuxictr.errors import DataError
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.preprocess.sources.arrow_types import check_table, join, kind_of, texts_agree
 from fuxictr.preprocess.sources.csv_files import (
     check_columns,
@@ -131,7 +130,7 @@ def column_names(path: Path, source_format: SourceFormat) -> list[str]:
     """Returns the names of a raw file's columns."""
     if source_format.name == "csv":
         return csv_header(path, source_format.dialect)
-    return array_sources.array_names(path, source_format.name)
+    return typed_files.array_names(path, source_format.name)
 
 
 def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
@@ -162,7 +161,7 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
         return
     known: dict[str, tuple[str, Path]] = {}
     for path in files:
-        for name, found in array_sources.array_schema(path, data_format, columns).items():
+        for name, found in typed_files.array_schema(path, data_format, columns).items():
             try:
                 kind = kind_of(found)
             except ValueError as error:
@@ -171,9 +170,9 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
             if first == "null":
                 known[name] = (kind, path)
             elif not texts_agree(first, kind):
-                if not array_sources.count_rows(path, data_format, name):
+                if not typed_files.count_rows(path, data_format, name):
                     continue
-                if not array_sources.count_rows(where, data_format, name):
+                if not typed_files.count_rows(where, data_format, name):
                     known[name] = (kind, path)
                     continue
                 raise DataError(
@@ -186,7 +185,7 @@ def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str])
     """Returns columns of a file as a table without rows; those that are no arrays are texts."""
     types = {}
     if source_format.name != "csv":
-        types = array_sources.array_schema(path, source_format.name, columns)
+        types = typed_files.array_schema(path, source_format.name, columns)
     return pa.table({name: pa.array([], types.get(name, pa.string())) for name in columns})
 
 
@@ -194,16 +193,14 @@ def _read_file(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
-    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
-    reader = {
-        "csv": functools.partial(read_csv, dialect=source_format.dialect),
-        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
-        "npz": arrays,
-        "h5": arrays,
-    }[source_format.name]
     values = partition_values(path, source_format, columns)
     own = [name for name in columns if name not in values]
-    for table in reader(path, own or column_names(path, source_format)[:1]):
+    own = own or column_names(path, source_format)[:1]
+    if source_format.name == "csv":
+        tables = read_csv(path, own, source_format.dialect)
+    else:
+        tables = typed_files.read_typed(path, source_format.name, own, FRAME_ROWS)
+    for table in tables:
         for name, value in values.items():
             cells = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
             table = table.append_column(name, cells)
@@ -251,7 +248,7 @@ def _count_rows(path: Path, source_format: SourceFormat, column: str) -> int:
         return sum(table.num_rows for table in _read_file(path, source_format, [column]))
     if partition_values(path, source_format, [column]):
         column = column_names(path, source_format)[0]
-    return array_sources.count_rows(path, source_format.name, column)
+    return typed_files.count_rows(path, source_format.name, column)
 
 
 def _cut_frame(

@@ -66,6 +66,7 @@ def _count(config: DatasetConfig, key: str, num_rows: int) -> int:
     count = int(size if size >= 1 else size * num_rows + 1e-6)  # 0.29 * 100 is 28.999...
     if size and not count:
         raise DataError(
-            f"dataset '{config.dataset_id}': key '{key}': {size} of {num_rows} rows is no row"
+            f"dataset '{config.dataset_id}': key '{key}': {size} of {num_rows} rows is less than "
+            "one row"
         )
     return count

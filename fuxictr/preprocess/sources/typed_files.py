@@ -16,8 +16,22 @@ from fuxictr.preprocess.sources.arrow_types import check_table, is_list
 from fuxictr.preprocess.sources.csv_files import check_columns
 
 
-def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of a parquet file."""
+def read_typed(
+    path: Path, data_format: str, columns: Sequence[str], num_rows: int
+) -> Iterator[pa.Table]:
+    """Yields up to ``num_rows`` rows at a time of a parquet, npz or h5 file.
+
+    The arrays of an npz are in memory at once: numpy cannot read a part of one.
+    """
+    if data_format == "parquet":
+        yield from _read_parquet(path, columns, num_rows)
+        return
+    with open_arrays(path) as (names, find):
+        check_columns(names, columns, str(path))
+        yield from _slices(path, {name: find(name) for name in columns}, num_rows)
+
+
+def _read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
     check_columns(_schema(path).names, columns, str(path))
     row = 0
     with open_parquet(path) as file:
@@ -43,16 +57,6 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return parquet.open_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: damaged, or not a parquet file ({brief(error)})") from error
-
-
-def read_arrays(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of an npz or h5 file.
-
-    The arrays of an npz are in memory at once: numpy cannot read a part of one.
-    """
-    with open_arrays(path) as (names, find):
-        check_columns(names, columns, str(path))
-        yield from _slices(path, {name: find(name) for name in columns}, num_rows)
 
 
 def array_names(path: Path, data_format: str) -> list[str]:
@@ -85,8 +89,7 @@ def list_widths(path: Path) -> dict[str, int]:
     data_format = path.suffix.removeprefix(".")
     schema = array_schema(path, data_format)
     names = [name for name, kind in schema.items() if is_list(kind)]
-    reader = read_parquet if data_format == "parquet" else read_arrays
-    rows = next(reader(path, names, 1), None) if names else None
+    rows = next(read_typed(path, data_format, names, 1), None) if names else None
     if rows is None or not rows.num_rows:
         return {}
     return {name: len(rows[name][0].as_py() or ()) for name in names}
