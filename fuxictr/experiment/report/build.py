@@ -16,6 +16,7 @@ from fuxictr.experiment.report.sections import all_sections
 from fuxictr.experiment.tables import find_ceiling
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.files import write_atomically
+from fuxictr.plotting.summary import write_summary
 
 
 def make_report(
@@ -71,8 +72,6 @@ def make_report(
 
 def _write_summaries(evidence: Evidence) -> list[Path]:
     """Writes the numbers of all recorded seeds of DIS and GEN, one csv per backbone."""
-    from fuxictr.plotting.summary import write_summary
-
     paths = []
     for c in evidence.comparisons:
         keys = [(side.expid, seed) for side in (c.dis, c.gen) for seed in side.seeds]
