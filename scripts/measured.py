@@ -52,7 +52,7 @@ KINDS = (
     Kind(
         r"redundancy",
         "AUC against redundancy",
-        "One point a run: test AUC against the mean absolute correlation of its interacting sides.",
+        "One point per run: test AUC against the mean absolute correlation of its interacting sides.",
         "Test AUC of every run against the mean absolute correlation of its interacting sides.",
     ),
     Kind(
@@ -92,13 +92,13 @@ KINDS = (
     Kind(
         r"(?P<model>\w+)_training",
         "Training curves",
-        "Validation AUC and training loss of every evaluation, a line a run.",
+        "Validation AUC and training loss of every evaluation, one line per run.",
         "Validation AUC and training loss of {model}'s runs, DIS and GEN.",
     ),
     Kind(
         r"(?P<model>\w+)_collapse_curve",
         "Collapse while training",
-        "RankMe of the interacting embeddings over the training, a line a run.",
+        "RankMe of the interacting embeddings over the training, one line per run.",
         "RankMe of {model}'s interacting embeddings over the training, DIS and GEN.",
         is_detail=True,
     ),
