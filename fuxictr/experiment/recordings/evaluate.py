@@ -5,7 +5,6 @@ from __future__ import annotations
 from fuxictr.experiment.recordings.record import open_run
 from fuxictr.experiment.recordings.trained import TrainedRun
 from fuxictr.pytorch.dataloaders import RankDataLoader
-from fuxictr.pytorch.distributed.ranks import current_ranks
 from fuxictr.pytorch.training.evaluator import Evaluator
 
 
@@ -33,6 +32,5 @@ def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
         num_workers=config.run.num_workers,
         group_id=train.group_id,
     ).make_iterator()
-    show_bar = config.run.verbose > 0
-    evaluator = Evaluator(opened.model, train, opened.device, current_ranks(), show_bar, ())
+    evaluator = Evaluator(opened.model, train, opened.device, config.run.verbose > 0)
     return evaluator.evaluate(rows, "Test", skip_undefined=True)
