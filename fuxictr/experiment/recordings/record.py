@@ -51,14 +51,7 @@ def make_recordings(
 ) -> dict[TrainedRun, str]:
     """Records the runs that have no recording of their checkpoint, the sample and the present code.
 
-    Args:
-        runs: the runs.
-        gpu: as --gpu.
-        sample: which rows.
-        again: whether all of them are recorded.
-
-    Returns:
-        Run -> reason, for runs that cannot be recorded.
+    ``again`` records all of them. Returns run -> reason, for runs that cannot be recorded.
     """
     due = [run for run in runs if again or not is_recorded(run, sample)]
     current = len(runs) - len(due)

@@ -36,9 +36,9 @@ def make_report(
     Args:
         rows: the results store.
         dataset: as --dataset.
-        models: backbones, or ``all`` that have runs.
-        seeds: as --seeds; None = all that there are.
-        gpu: where recordings are made, as --gpu.
+        models: backbones, or ``all``.
+        seeds: as --seeds, None = all.
+        gpu: as --gpu.
         sample: which rows are recorded.
         again: whether recordings that are up to date are made again.
         command: what the user typed.
