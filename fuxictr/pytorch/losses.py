@@ -111,8 +111,8 @@ class LossMean:
 def add_penalty_gradients(penalties: list[tuple[nn.Parameter, int, float]]) -> None:
     """Adds the gradient of (lambda / p) ||w||_p^p to each weight's gradient.
 
-    It is lambda * w for p = 2 and lambda * sign(w) for p = 1, which is what autograd would give,
-    without a pass over whole tables for a loss value in every step.
+    It is lambda * w for p = 2 and lambda * sign(w) for p = 1, as autograd would give it. But no
+    step reads whole tables for the value of the loss.
     """
     for weight, p, factor in penalties:
         if weight.grad is not None:

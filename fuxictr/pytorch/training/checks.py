@@ -37,9 +37,8 @@ def check_splits(
         ranks: the processes, all of which raise what one of them finds.
 
     Raises:
-        ConfigError: the training batches are those of another process, a metric needs groups and
-            the validation batches have no group ids, or batch normalisation is to train on a batch
-            of one row.
+        ConfigError: the training batches are those of another process, the validation batches lack
+            the group ids that a metric needs, or batch normalisation gets a batch of one row.
         DataError: a split has no rows or no labels.
         UndefinedMetricError: a metric is not defined for the validation labels, as AUC for labels
             of one class.
