@@ -15,7 +15,7 @@ from fuxictr.pytorch.checkpoint.weights import note_path
 from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_parquet
 from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.optim import lazy_adam
-from fuxictr.pytorch.optim.dense_table import WholeTable
+from fuxictr.pytorch.optim.dense_table import DenseTable
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.optim.lazy_table import LazyTable
 from fuxictr.pytorch.training.callback import Callback
@@ -97,7 +97,7 @@ def zoo_model(name, *overrides, penalty=None):
 
     def made(path):
         model, data = make_model(name, *overrides)
-        model._embedding_penalty = [(2, penalty)] if penalty else []
+        model._penalties["embedding"] = [(2, penalty)] if penalty else []
         config = TrainConfig(**CONFIG, batch_size=300, eval_steps=6, max_gradient_norm=0.5)
         return model, config, BatchIterator(data, 300, True), BatchIterator(data, 1500)
 
@@ -151,7 +151,7 @@ def test_cut_off_anywhere_and_resumed_gives_the_same_bits(case, tmp_path):
     path.parent.mkdir()
     trainer, weights, numbers = start(case, path)
     num_steps = numbers[2]
-    kinds = {"lazy": LazyTable, "penalized": WholeTable, "random target": LazyTable}
+    kinds = {"lazy": LazyTable, "penalized": DenseTable, "random target": LazyTable}
     if case in kinds:
         assert isinstance(trainer.optimizer, LazyAdam)
         tables = trainer.optimizer._tables.values()

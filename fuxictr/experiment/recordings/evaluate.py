@@ -9,8 +9,8 @@ from fuxictr.experiment.recordings.trained import TrainedRun
 def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
     """Returns the config's metrics on the test split, None where there is no such split.
 
-    They are computed as when the run ended. A metric that is not defined for the labels or groups
-    is left out with a warning.
+    They are computed as at the end of the run. A metric that is not defined for the labels or
+    groups is left out with a warning.
 
     Raises:
         FuxiCTRError: as ``open_run``, or rows that cannot be read.

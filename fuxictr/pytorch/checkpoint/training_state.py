@@ -22,10 +22,10 @@ from fuxictr.pytorch.checkpoint.weights import read_tensors, write_tensors
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.sharding.state_dict import (
-    own_optimizer_state,
-    own_weights,
-    whole_optimizer_state,
-    whole_weights,
+    gather_full_optimizer_state,
+    gather_full_state_dict,
+    local_optimizer_state,
+    local_state_dict,
 )
 
 # Raise it whenever training cannot resume from the states written so far.
@@ -114,8 +114,8 @@ def gather_tensors(
     lazy = isinstance(optimizer, LazyAdam)
     state = optimizer.raw_state() if lazy else optimizer.state_dict()
     tensors: dict[str, Any] = {
-        "weights": whole_weights(raw_weights(model), model, ranks),
-        "optimizer": whole_optimizer_state(state, optimizer, model, ranks),
+        "weights": gather_full_state_dict(raw_weights(model), model, ranks),
+        "optimizer": gather_full_optimizer_state(state, optimizer, model, ranks),
         "random": random_state(device),
     }
     if ranks.size > 1:
@@ -127,8 +127,8 @@ def load_tensors(
     tensors: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     """Takes over weights and optimiser, or this process's rows of them."""
-    load_raw_weights(model, own_weights(tensors["weights"], model))
-    state = own_optimizer_state(tensors["optimizer"], optimizer, model)
+    load_raw_weights(model, local_state_dict(tensors["weights"], model))
+    state = local_optimizer_state(tensors["optimizer"], optimizer, model)
     if isinstance(optimizer, LazyAdam):
         optimizer.load_raw_state(state)
     else:

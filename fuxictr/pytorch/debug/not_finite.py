@@ -145,7 +145,7 @@ def _gradients(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     }
     for name, weight in model.named_parameters():
         is_by_rows = weight.grad is None and id(weight) in readers
-        holder = _own_rows(readers[id(weight)]).touched() if is_by_rows else weight
+        holder = _own_rows(readers[id(weight)]).row_gradients() if is_by_rows else weight
         if holder is not None and holder.grad is not None:
             yield name, holder.grad
 

@@ -19,7 +19,7 @@ from fuxictr.pytorch.distributed.sync_batch_norm import share_batch_norm
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.optim.lazy_adam import touched
+from fuxictr.pytorch.optim.lazy_adam import row_gradients
 from fuxictr.pytorch.precision import autocast
 from fuxictr.pytorch.sharding.tables import RankTables, table_shares
 from fuxictr.pytorch.training.step import StepStopped, TrainingStep
@@ -91,7 +91,7 @@ class DistributedStep(TrainingStep):
         self._tables.forget_gradients()
 
     def _clip(self) -> torch.Tensor:
-        by_rows = touched(self.optimizer)  # of tables that are all sharded, or all replicated
+        by_rows = row_gradients(self.optimizer)  # of tables that are all sharded, or all replicated
         limit = self.config.max_gradient_norm
         if not self._sharded:
             return nn.utils.clip_grad_norm_([*self._replicated, *by_rows], limit)

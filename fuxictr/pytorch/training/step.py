@@ -13,7 +13,7 @@ from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.debug.not_finite import explain_not_finite
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.optim.lazy_adam import make_optimizer, touched
+from fuxictr.pytorch.optim.lazy_adam import make_optimizer, row_gradients
 from fuxictr.pytorch.precision import autocast
 from fuxictr.pytorch.training.compiled import Loss, compile_loss
 
@@ -113,7 +113,7 @@ class TrainingStep:
 
     def _clip(self) -> torch.Tensor:
         """Clips the norm of all gradients; returns the norm before."""
-        weights = [*self._parameters, *touched(self.optimizer)]
+        weights = [*self._parameters, *row_gradients(self.optimizer)]
         return nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
 
     def _check_gradients(self, batch: Batch) -> None:
@@ -122,5 +122,5 @@ class TrainingStep:
             raise StepStopped(self._derive(batch).item())  # gradients before they were clipped
 
     def _has_bad_gradient(self) -> bool:
-        weights = [*self._parameters, *touched(self.optimizer)]
+        weights = [*self._parameters, *row_gradients(self.optimizer)]
         return not all(bool(w.grad.isfinite().all()) for w in weights if w.grad is not None)

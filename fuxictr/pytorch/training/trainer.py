@@ -31,7 +31,7 @@ from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.optim.lazy_adam import flush
 from fuxictr.pytorch.precision import matmul_precision
-from fuxictr.pytorch.sharding.tables import cut_tables, penalty
+from fuxictr.pytorch.sharding.tables import penalty, shard_tables
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.checks import check_splits
 from fuxictr.pytorch.training.distributed_step import DistributedStep
@@ -80,7 +80,7 @@ class Trainer(Evaluator):
         callbacks: Sequence[Callback] = (),
     ) -> None:
         ranks = current_ranks()
-        cut_tables(model, config, ranks)
+        shard_tables(model, config, ranks)
         super().__init__(model.to(device), config, torch.device(device), verbose > 0, callbacks)
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.monitor = Monitor(config.monitor, config.monitor_mode)
