@@ -146,10 +146,7 @@ class TouchedWay:
 
     def __init__(self, table: torch.Tensor, ranks: Ranks) -> None:
         self.reader, self.ranks = TableReader(nn.Parameter(table), UniqueRows()), ranks
-        offsets = torch.zeros(1, dtype=torch.int32)
-        layer: Any = SimpleNamespace(
-            categorical=(), sequences=(), offsets=offsets, num_table_rows=len(table)
-        )
+        layer: Any = SimpleNamespace(row_key=())
         self.exchange = RowExchange([(layer, self.reader)], ranks)
 
     def look_up(self, rows: torch.Tensor) -> torch.Tensor:
