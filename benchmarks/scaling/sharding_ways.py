@@ -17,7 +17,7 @@ from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
 
 class DTensorWay:
-    """nn.Embedding whose rows torch's tensor parallelism cuts into a run a rank.
+    """nn.Embedding whose rows torch's tensor parallelism shards into one block per rank.
 
     The ids of all ranks go to all; each looks up those of its run, and the sums of these, mostly
     zeros, go back (reduce-scatter). The gradient goes the other way; torch 2.13 makes it whole, (N,
@@ -48,7 +48,7 @@ class DTensorWay:
 
 
 class TorchrecWay:
-    """torchrec's EmbeddingCollection: a run of rows a rank, ids out and vectors back.
+    """torchrec's EmbeddingCollection: a block of rows per rank, ids out and vectors back.
 
     Its kernel for the CPU that keeps gradients (dense) sums where there is nothing to sum, so the
     fused one is taken, which does a step of SGD at once.

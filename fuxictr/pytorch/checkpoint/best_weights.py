@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, write_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, save_weights
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.sharding.state_dict import (
@@ -24,14 +24,12 @@ logger = logging.getLogger(__name__)
 class BestWeights:
     """Keeps a model's weights as they were at its best.
 
-    On several processes the first one writes and reads the file, which holds whole tables; in
+    On several processes the first one writes and reads the file, which holds whole tables. In
     memory each rank keeps its own part. All methods are collective.
 
     Args:
-        model: the model.
-        path: the file; null keeps them in memory.
+        path: the file; None keeps the weights in memory.
         note: what is known of the weights, kept beside the file; None = nothing.
-        ranks: the processes.
     """
 
     def __init__(
@@ -47,14 +45,14 @@ class BestWeights:
         if path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
-        full = gather_full_state_dict(weights, self.model, self.ranks)
-        self.ranks.from_rank_zero(lambda: write_weights(full, path, self.note))
+        whole = gather_full_state_dict(weights, self.model, self.ranks)
+        self.ranks.from_rank_zero(lambda: save_weights(whole, path, self.note))
 
     def restore(self) -> None:
-        """Gives the model the weights that were kept; does nothing where none were.
+        """Loads the kept weights into the model, if there are any.
 
         Raises:
-            CheckpointError: the file is gone, damaged, or of another model.
+            CheckpointError: the file is missing, damaged, or of another model.
         """
         if self.path is None:
             if self._held is not None:
@@ -70,9 +68,11 @@ class BestWeights:
 
     def state(self) -> dict[str, torch.Tensor] | None:
         """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
-        if self._held is None:
-            return None
-        return gather_full_state_dict(self._held, self.model, self.ranks)
+        return (
+            None
+            if self._held is None
+            else gather_full_state_dict(self._held, self.model, self.ranks)
+        )
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Takes over what ``state`` returned on the first rank."""
