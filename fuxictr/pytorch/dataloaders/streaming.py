@@ -93,8 +93,8 @@ class StreamingIterator(EpochIterator):
             order = torch.randperm(len(blocks), generator=generator)
             blocks = [blocks[index] for index in order.tolist()]
             own = self._own_places(blocks)
-            blocks = blocks[self.share.rank :: self.share.num_ranks]
-            bounds, ahead = self.bounds(), self.shuffle_window // self.share.num_ranks
+            blocks = blocks[self.share.rank :: self.share.world_size]
+            bounds, ahead = self.bounds(), self.shuffle_window // self.share.world_size
         else:
             own = self.division.own_rows(self.num_rows)
             bounds, ahead = self.division.own_bounds(self.num_rows), self.batch_size
@@ -109,7 +109,7 @@ class StreamingIterator(EpochIterator):
     def _own_places(self, blocks: list[Block]) -> RowRanges:
         """Returns which rows, counted in the order of the blocks, are those of this rank."""
         bounds = list(pairwise(accumulate((block.num_rows for block in blocks), initial=0)))
-        own = bounds[self.share.rank :: self.share.num_ranks]
+        own = bounds[self.share.rank :: self.share.world_size]
         return RowRanges(np.array(own, dtype=np.int64).reshape(-1, 2), self.num_rows)
 
     def _windows(
