@@ -68,8 +68,8 @@ def _check_share(train: EpochIterator, ranks: Ranks) -> None:
     if (share.rank, share.world_size) != (ranks.rank, ranks.size) or is_split_otherwise:
         raise ConfigError(
             f"training batches: found those of rank {share.rank} of {share.world_size}, this is "
-            f"rank {ranks.rank} of {ranks.size}; give the loader share=Share(rank, world_size), and "
-            "let training rows not be split by batch"
+            f"rank {ranks.rank} of {ranks.size}; give the loader share=Share(rank, world_size), "
+            "and let training rows not be split by batch"
         )
 
 
