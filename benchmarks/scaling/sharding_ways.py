@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import nn
 
 from fuxictr.pytorch.distributed.ranks import Ranks
-from fuxictr.pytorch.layers.embeddings.lookup import look_up
-from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows, look_up_groups
+from fuxictr.pytorch.layers.embeddings.lookup import look_up, look_up_groups
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 from fuxictr.pytorch.sharding.replicated import RowExchange
 from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
