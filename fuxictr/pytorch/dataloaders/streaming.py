@@ -22,19 +22,12 @@ from fuxictr.pytorch.dataloaders.share import ALONE, Share
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows that were read, or a rank's rows of a window that all ranks share.
+    """Rows that were read, or a rank's rows of a window that all ranks share."""
 
-    Attributes:
-        rows: the rank's rows.
-        num_rows: rows of all ranks.
-        order: the order to take the rank's rows in; None: as they are.
-        places: np.int64 (len(order),), ascending: where among the window's rows, in their order,
-            these are; None: they are all.
-    """
-
-    rows: ColumnarData
-    num_rows: int
-    order: torch.Tensor | None = None
+    rows: ColumnarData  # the rank's rows
+    num_rows: int  # rows of all ranks
+    order: torch.Tensor | None = None  # to take the rank's rows in; None: as they are
+    # Ascending int64: where in the window's order the rank's rows are; None: they are all.
     places: np.ndarray | None = None
 
     def take(self, start: int, stop: int) -> Batch:
