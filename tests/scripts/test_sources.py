@@ -194,4 +194,4 @@ def test_every_requirement_has_one_exact_pin_within_its_range(python: str) -> No
 def test_it_is_said_how_pins_are_raised() -> None:
     text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
     part = text.partition("## Dependencies")[2]
-    assert "To raise one: change its pin" in part and "-c constraints.txt" in part
+    assert "To upgrade one, change its pin" in part and "-c constraints.txt" in part
