@@ -103,7 +103,7 @@ def sizes_of(model: Any) -> Sizes:
     seen: set[int] = set()
     for block in trained_blocks(model):
         assert block.table is not None
-        key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
+        key = block.row_key
         widths = found[key].widths if key in found else ()
         if id(block.table) not in seen:
             widths += (block.table.shape[1],)

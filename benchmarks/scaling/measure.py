@@ -60,7 +60,7 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import RankDataLoader, Share
     from fuxictr.pytorch.distributed.ranks import joined
-    from fuxictr.pytorch.sharding.tables import cutting_tables
+    from fuxictr.pytorch.sharding.tables import may_shard
     from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
     from fuxictr.pytorch.training.callback import Callback
     from fuxictr.pytorch.training.trainer import Trainer
@@ -93,8 +93,8 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
             share=Share(ranks.rank, ranks.size),
         )
         batches, _ = loader.make_iterator()
-        with cutting_tables(feature_map, keys["embedding_dim"], config, ranks):
-            network = load_model_class(keys["model"])(feature_map, **keys)
+        feature_map.defer_tables = may_shard(config, ranks)
+        network = load_model_class(keys["model"])(feature_map, **keys)
         clock = Clock()
         trainer = Trainer(network, config, "cpu", verbose=0, callbacks=[clock])
         processes.forget_peak()
@@ -129,10 +129,8 @@ def _distinct_rows(network: Any, batches: Any) -> list[float]:
     for batch in batches:
         groups = {}
         for block in trained_blocks(network):
-            names = (*block.categorical, *block.sequences)
-            rows = stack_columns(batch, names, integer=True) + block.offsets
-            key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
-            groups[key] = len(rows.unique())
+            rows = stack_columns(batch, block.layout.ids, integer=True) + block.offsets
+            groups[block.row_key] = len(rows.unique())
         for key, count in groups.items():
             found.setdefault(key, []).append(count)
     return [statistics.mean(counts) for counts in found.values()]

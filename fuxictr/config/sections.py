@@ -137,8 +137,8 @@ class TrainConfig(Section):
     )
     compile: bool | Literal["auto"] = key(
         False,
-        "true: torch.compile of forward pass and loss; auto: on CUDA the whole training step as a "
-        "CUDA graph where it can be one; not yet measured on a GPU",
+        "true: torch.compile of forward pass and loss; auto: on CUDA the same with mode "
+        "reduce-overhead (CUDA graphs), elsewhere nothing; not yet measured on a GPU",
     )
     table_updates: Literal["auto", "dense"] = key(
         "auto",
