@@ -10,6 +10,8 @@ deep nesting and numbers of a million digits are refused where they are read.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +78,11 @@ def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
         ConfigError: it is no YAML, names a key of a mapping twice, holds a value that is none of
             its type, such as month 13, or is beyond a limit of this module; names the line.
     """
+    return copy.deepcopy(_parse_once(text, where, key))
+
+
+@functools.lru_cache(maxsize=32)  # all expids of a model stand in one file
+def _parse_once(text: str, where: str, key: str | None) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
     try:
