@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/environment.sh
 use_environment
-exec "$PYTHON" -m fuxictr.datasets.prepare "$@"
+exec "$PYTHON" -m fuxictr.cli.prepare "$@"

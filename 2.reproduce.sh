@@ -6,4 +6,4 @@ model_name=DeepFM # the backbone, unless --model names another
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/environment.sh
 use_environment
-exec "$PYTHON" -m fuxictr.experiment.reproduce --default-model "$model_name" "$@"
+exec "$PYTHON" -m fuxictr.cli.reproduce --default-model "$model_name" "$@"

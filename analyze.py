@@ -1,6 +1,6 @@
 """Records the embeddings of a trained expid; see python analyze.py --help."""
 
-from fuxictr.experiment.analyze import main
+from fuxictr.cli.analyze import main
 
 if __name__ == "__main__":
     main()

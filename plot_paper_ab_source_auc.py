@@ -1,22 +1,7 @@
 """Draws the source ablation: test AUC by which fields predict."""
 
-from __future__ import annotations
-
-from fuxictr.errors import run_cli
-from fuxictr.plotting.cli import ablation_arguments
-
-GROUP = "source"
-
-
-def main() -> None:
-    """Loads the results, draws, saves and prints the paths."""
-    args = ablation_arguments(__doc__)
-    from fuxictr.plotting.ablation import load_ablation, write_ablation
-
-    runs = load_ablation(args.results, args.model, args.dataset, GROUP, args.seeds)
-    for path in write_ablation(args.root, args.dataset_id, args.model, GROUP, *runs):
-        print(path)
-
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.figures import draw_ablation_auc
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(lambda: draw_ablation_auc(__doc__, "source"))

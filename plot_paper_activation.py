@@ -1,20 +1,7 @@
 """Draws the singular value spectra that the encoder's activations lead to, into one figure."""
 
-from __future__ import annotations
-
-from fuxictr.errors import run_cli
-from fuxictr.plotting.cli import ablation_arguments
-
-
-def main() -> None:
-    """Loads the recordings, draws, saves and prints the paths."""
-    args = ablation_arguments(__doc__, reads_results=False)
-    from fuxictr.plotting.activation import load_activation_runs, write_activation_spectra
-
-    records = load_activation_runs(args.root, args.model, args.dataset)
-    for path in write_activation_spectra(args.root, args.dataset_id, args.model, records):
-        print(path)
-
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.figures import draw_activation_spectra
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(lambda: draw_activation_spectra(__doc__))

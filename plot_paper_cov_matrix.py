@@ -1,20 +1,7 @@
 """Draws the correlations between the interacting sides, one heat map for each of a model's runs."""
 
-from __future__ import annotations
-
-from fuxictr.errors import run_cli
-from fuxictr.plotting.cli import figure_arguments
-
-
-def main() -> None:
-    """Loads the recordings, draws, saves and prints the paths."""
-    args = figure_arguments(__doc__)
-    from fuxictr.plotting.paper import load_runs, write_correlation
-
-    records = load_runs(args.root, args.dataset_id, args.expids, args.model)
-    for path in write_correlation(args.root, args.dataset_id, args.model, records):
-        print(path)
-
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.figures import draw_correlation
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(lambda: draw_correlation(__doc__))

@@ -1,6 +1,6 @@
 """Scores new raw rows with a trained expid; see python predict.py --help."""
 
-from fuxictr.experiment.predict import main
+from fuxictr.cli.predict import main
 
 if __name__ == "__main__":
     main()

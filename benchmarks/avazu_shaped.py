@@ -13,25 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import common
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-FULL_ROWS = 40_428_967
+sys.path.insert(0, str(common.ROOT))
+from fuxictr.datasets import registry
+
+_AVAZU = registry.resolve("avazu")
+FULL_ROWS = sum(_AVAZU.rows)
 CHUNK_ROWS = 100_000
-# Values of Avazu_x4 that occur at least twice in training; a vocabulary holds two ids more. The
-# raw hour has 240, those of ten days.
+# Values of Avazu_x4 that occur at least twice in training. The raw hour has 240, of ten days.
 CARDINALITIES = {
-    "hour": 240, "C1": 7, "banner_pos": 7, "site_id": 4049, "site_domain": 5459,
-    "site_category": 25, "app_id": 6543, "app_domain": 398, "app_category": 31,
-    "device_id": 820507, "device_ip": 2903320, "device_model": 7257, "device_type": 5,
-    "device_conn_type": 4, "C14": 2554, "C15": 8, "C16": 9, "C17": 432, "C18": 4, "C19": 68,
-    "C20": 171, "C21": 60,
-}  # fmt: skip
+    name: size for name, size in _AVAZU.num_values.items() if name not in ("weekday", "weekend")
+} | {"hour": 240}
 # Columns of whole numbers, and the first of them; the others hold 8 hex digits.
 FIRST_NUMBER = {
     "C1": 1001, "banner_pos": 0, "device_type": 0, "device_conn_type": 0, "C14": 375, "C15": 120,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -99,8 +100,7 @@ class _TreeSampler(threading.Thread):
 
     def run(self) -> None:
         while not self.is_over.wait(_SAMPLE_SECONDS):
-            used = sum(_proportional_kb(pid) for pid in _descendants(self.pid))
-            self.peak_mb = max(self.peak_mb, used * 1024 / 1e6)
+            self.peak_mb = max(self.peak_mb, _proportional_bytes(self.pid) / 1e6)
 
     def stop(self) -> float | None:
         self.is_over.set()
@@ -108,27 +108,17 @@ class _TreeSampler(threading.Thread):
         return self.peak_mb or None
 
 
-def _descendants(pid: int) -> set[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:  # a process may end while it is looked at
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found, size = {pid}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {child for child, parent in parents.items() if parent in found}
-    return found
+def _proportional_bytes(pid: int) -> int:
+    """Returns the memory of a process and its descendants, shared pages counted once."""
+    import psutil
 
-
-def _proportional_kb(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    used = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+                used += member.memory_full_info().pss
+    return used
 
 
 def run_self(step: str, **params: Any) -> Child:

@@ -63,7 +63,7 @@ def write_config(
     import yaml
 
     from fuxictr.config import load_raw_config
-    from fuxictr.experiment.zoo import ZOO
+    from fuxictr.experiment.zoo.models import ZOO
 
     folder = Path(work).resolve()
     zoo_dir = ZOO / model
@@ -93,7 +93,7 @@ def encode(work: str, model: str, rows: int) -> dict[str, Any]:
     _import_package()
     import time
 
-    from fuxictr.experiment.zoo import ZOO, load_experiment
+    from fuxictr.experiment.zoo.models import ZOO, load_experiment
     from fuxictr.preprocess import prepare_dataset
 
     config, _ = load_experiment(f"memory_{rows}", ZOO / model, Path(work) / "config")
@@ -112,12 +112,12 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
     _import_package()
     import torch
 
-    from fuxictr.experiment.run import run_experiment
-    from fuxictr.experiment.zoo import ZOO, load_experiment
+    from fuxictr.experiment.run.run import RunOptions, run_experiment
+    from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
     config, model_class = load_experiment(f"{mode}_{rows}", ZOO / model, Path(work) / "config")
     results = Path(work) / "results.jsonl"
-    row = run_experiment(config, model_class, torch.device("cpu"), results_file=results)
+    row = run_experiment(config, model_class, torch.device("cpu"), RunOptions(results_file=results))
     return {
         "rows_per_second": row["train_rows_per_second"],
         "test": row["test"],

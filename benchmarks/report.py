@@ -2,8 +2,8 @@
 
     python benchmarks/report.py
 
-The newest result of each benchmark under benchmarks/results/, where there is one, becomes
-docs/performance/<name>.json; the page is made from the files there.
+Copies the newest result of each benchmark from benchmarks/results/ to docs/performance/<name>.json
+and makes the page from the files there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIDES = {
     "gen_bf16": "GEN, bf16",
     "peer": "FuxiCTR",
 }
-# Of the ratio to the peer on two CPU cores: side -> backbone -> (training, evaluation) at least.
+# Ratios to the peer on two CPU cores: side -> backbone -> least (training, evaluation).
 TARGETS = {
     "dis": {
         "FM": (4, 15),
@@ -78,8 +78,8 @@ def experiment_section(found: dict[str, Any]) -> str:
     names = [name for name in ("ours", "peer") if name in found]
     lines = [
         f"\n## A whole experiment: {found['rows']:,} rows, FM until early stop\n",
-        "From the start of the command to its end, imports included; batch "
-        f"{found['batch_size']:,}; the median of the repeats, one seed each.\n",
+        "Time from the start of the command to its end, imports included; batch "
+        f"{found['batch_size']:,}; median of the repeats, one seed each.\n",
         _row(["", "from csv, s", "encoded already, s", "epochs", "test AUC", "peak MB"]),
         _row(["---", *["---:"] * 5]),
     ]
@@ -110,7 +110,7 @@ def startup_section(found: dict[str, Any]) -> str:
         *(_row([f"{_TITLES[c['side']]}: {c['name']}", f"{c['seconds']:.2f}"]) for c in shown),
         _row([f"{len(helps)} command lines, the slowest: {slowest['name']}",
               f"{slowest['seconds']:.2f}"]),
-        f"\n`import fuxictr` and each `--help` are meant to stay below {found['limit_seconds']} s.",
+        f"\n`import fuxictr` and each `--help` should stay below {found['limit_seconds']} s.",
     ]  # fmt: skip
     return "\n".join([*lines, _taken(found)])
 
@@ -119,9 +119,9 @@ def load_section(found: dict[str, Any]) -> str:
     """Returns the section of load_rows.py: how time and memory grow with the rows."""
     lines = [
         f"\n## Loading and training as the rows grow, {found['columns']} columns\n",
-        "Memory that the process grew by, beside the 4 bytes of each cell; the rest is Arrow's and "
-        "does not grow. Training is one epoch of FM.\n",
-        _row(["step", "rows", "rows/s", "microseconds a row", "grown MB", "of the cells"]),
+        "Memory is the growth of the process, beside the 4 bytes of each cell. The rest is Arrow's "
+        "and does not grow. Training is one epoch of FM.\n",
+        _row(["step", "rows", "rows/s", "microseconds per row", "grown MB", "of the cells"]),
         _row(["---", *["---:"] * 5]),
     ]
     titles = {"load": "load and first pass", "peer_load": "FuxiCTR, the same", "train": "train"}
@@ -134,7 +134,7 @@ def load_section(found: dict[str, Any]) -> str:
     added = found["bytes_per_added_row"]
     for step in (step for step in titles if step in added):
         each = ", ".join(map(str, added[step]))
-        lines.append(f"\nBytes of memory that an added row cost, {titles[step]}: {each}.")
+        lines.append(f"\nBytes of memory per added row, {titles[step]}: {each}.")
     for ratio in found["ratios"]:
         lines.append(
             f"\nRatio at {ratio['rows']:,} rows: load and first pass {ratio['ratio']}, a further "
@@ -181,9 +181,9 @@ def throughput_section(found: dict[str, Any]) -> str:
     lines = [
         f"\n## Training and evaluation on the {found['device'].upper()}, {scale}\n",
         f"{found['rows']:,} rows, 24 fields, {vocabulary}, batch {found['batch_size']:,}, d 16, "
-        f"{size}, {epochs}. Ratios are to FuxiCTR 2.3.10 in the same repeat, in brackets what they "
-        "were meant to reach; the test AUC is the mean over the repeats, one seed each, beside the "
-        f"range. Memory is that of {'all processes' if is_tree else 'the largest process'}.\n",
+        f"{size}, {epochs}. Ratios are to FuxiCTR 2.3.10 in the same repeat, with their targets in "
+        "brackets. The test AUC is the mean over the repeats, one seed each, with its range. "
+        f"Memory is that of {'all processes' if is_tree else 'the largest process'}.\n",
         _row(["model", "side", *titles, "test AUC", "range"]),
         _row(["---", "---", *["---:"] * 8]),
     ]
@@ -196,19 +196,19 @@ def throughput_section(found: dict[str, Any]) -> str:
             has_target = shown and target is not None and found["device"] == "cpu"
             cells += [_number(row[name]), f"{shown} (>= {target})" if has_target else shown]
         lines.append(_row([*cells, f"{row['test_auc']:.5f}", f"{row['test_auc_range']:.5f}"]))
-    if found["costs"] and not found["full_vocab"]:  # the count has every step go over the tables
+    if found["costs"] and not found["full_vocab"]:  # the count assumes dense updates
         lines += roofline(found["costs"])
     return "\n".join([*lines, _taken(found)])
 
 
 def roofline(costs: list[dict[str, Any]]) -> list[str]:
-    """Returns the lines of what a row costs, and of the share of the machine's peak reached."""
+    """Returns the lines of the cost of a row, and of the share of the machine's peak reached."""
     products, memory = common.peak_rates(costs)
     peaks = f"{products / 1e9:,.0f} GFLOP/s of float32 products, {memory / 1e9:,.1f} GB/s of copies"
     lines = [
-        "\nWhat a row costs in training, counted from the model, and the share reached of what "
-        f"this machine does at best (measured then: {peaks}). Every operation's bytes count as "
-        "read from memory, also where they lie in cache.\n",
+        "\nThe cost of a row in training, counted from the model, and the share reached of "
+        f"the machine's peak. The peak was measured at the same time: {peaks}. All bytes of an "
+        "operation count as read from memory, even if they lie in cache.\n",
         _row(["model", "side", "MFLOP", "of the products", "KB", "of the memory"]),
         _row(["---", "---", *["---:"] * 4]),
     ]
@@ -231,7 +231,7 @@ def growth_section(found: dict[str, Any]) -> str:
     ids = max(run["ids"] for run in runs if "ids" in run)
     lines = [
         f"\n## Up to {largest:,} rows, {ids:,} ids\n",
-        _row(["step", "rows", "rows/s", "peak memory, MB", "bytes of it an added row"]),
+        _row(["step", "rows", "rows/s", "peak memory, MB", "bytes per added row"]),
         _row(["---", "---:", "---:", "---:", "---:"]),
     ]
     for step in (name for name in titles if any(run["step"] == name for run in runs)):

@@ -42,11 +42,11 @@ def run_ours(folder, model, gpu, params, rows):
     import torch
 
     from fuxictr.config import TrainConfig
-    from fuxictr.experiment.zoo import load_model_class
+    from fuxictr.experiment.zoo.models import load_model_class
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import RankDataLoader
     from fuxictr.pytorch.torch_utils import get_device, keep_freed_memory, seed_everything
-    from fuxictr.pytorch.trainer import Trainer
+    from fuxictr.pytorch.training.trainer import Trainer
 
     keep_freed_memory()
     device = get_device(gpu)

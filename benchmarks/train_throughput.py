@@ -87,8 +87,8 @@ def cost(folder: str, model: str, keys: dict[str, Any], device: str) -> dict[str
     sys.path.insert(0, str(common.ROOT))
     import torch
 
-    from fuxictr.experiment.cost import measure_rates, model_cost
-    from fuxictr.experiment.zoo import load_model_class
+    from fuxictr.experiment.estimate.model_cost import measure_rates, model_cost
+    from fuxictr.experiment.zoo.models import load_model_class
     from fuxictr.features import FeatureMap
 
     feature_map = FeatureMap.load(Path(folder) / "feature_map.json")

@@ -23,8 +23,8 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
 
     Args:
         params: keys model_root, dataset_id, model_id give the file
-            ``<model_root>/<dataset_id>/<model_id>.log``; verbose and debug_mode the level.
-        log_file: the file, where it is not the one above.
+            ``<model_root>/<dataset_id>/<model_id>.log``; debug_mode gives the level.
+        log_file: the file, if it is another one.
     """
     path = Path(
         log_file
@@ -44,12 +44,12 @@ def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) ->
 
 
 def keep_early_warnings() -> None:
-    """Keeps what is warned of before ``set_logger``, which writes it to the log file as well."""
+    """Keeps warnings that come before ``set_logger``, which then writes them to the log file."""
     _set_handlers(logging.WARNING, "%(message)s", _EarlyWarnings())
 
 
 class _EarlyWarnings(logging.Handler):
-    """Holds records, and prints them as Python does where no handler is set."""
+    """Holds records, and prints them as Python does if no handler is set."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -62,11 +62,7 @@ class _EarlyWarnings(logging.Handler):
 
 
 def set_rank_logger(rank: int) -> None:
-    """Sends warnings to the screen with the number of the process, and nothing else anywhere.
-
-    Args:
-        rank: number of a process of several, which is not the first.
-    """
+    """Sends only warnings to the screen, with the rank of this process, which is not 0."""
     _set_handlers(
         logging.WARNING, f"rank {rank}: %(levelname)s %(message)s", logging.StreamHandler()
     )

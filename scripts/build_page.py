@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-import string
 import sys
+from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fuxictr.errors import DataError, run_cli  # noqa: E402
+from fuxictr.cli.command import run_cli  # noqa: E402
+from fuxictr.errors import DataError  # noqa: E402
 from fuxictr.experiment.report.sentences import (  # noqa: E402
     Pair,
     average_sentence,
@@ -29,9 +33,9 @@ from fuxictr.experiment.report.sentences import (  # noqa: E402
 from fuxictr.experiment.tables.text import format_number, format_p  # noqa: E402
 from fuxictr.files import write_atomically  # noqa: E402
 from scripts.measured import (  # noqa: E402
-    KINDS,
     METRICS,
     Figure,
+    Kind,
     backbone_rows,
     describe_seeds,
     find_figures,
@@ -40,8 +44,38 @@ from scripts.measured import (  # noqa: E402
     seeds_of,
 )
 
-TEMPLATE = Path(__file__).with_name("page_template.html")
-Cells = list[str]
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; the first cell of each row of its body names the row."""
+
+    caption: str
+    head: list[str]
+    body: list[list[str]]
+
+    @property
+    def label(self) -> str:
+        """The id of its caption."""
+        return f"t-{hashlib.sha256(self.caption.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What docs/results/<name>/ holds; each figure stands with its width and height in pixels."""
+
+    name: str
+    summary: str
+    tables: list[Table]
+    figures: list[tuple[Kind, list[tuple[Figure, int, int]]]]
 
 
 def main() -> None:
@@ -60,46 +94,37 @@ def page(root: Path) -> str:
     docs = root / "docs"
     readme = (root / "README.md").read_text(encoding="utf-8")
     folders = sorted(path for path in (docs / "results").glob("*/") if path.is_dir())
-    wide, narrow = (
-        svg_size(docs / "assets" / f"{name}.svg") for name in ("method", "method_narrow")
-    )
-    template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(
-        method_width=wide[0],
-        method_height=wide[1],
-        narrow_width=narrow[0],
-        narrow_height=narrow[1],
-        commands=escape(fenced(readme, "bash")),
-        results="\n".join(map(results_part, folders)) or "<p>None yet.</p>",
-        figures="\n".join(map(figures_part, folders)) or "<p>None yet.</p>",
-        highlights="\n".join(highlights(readme)),
-        docs="\n".join(map(docs_item, sorted(docs.glob("*.md")))),
-        citation=escape(fenced(readme, "bibtex")),
+    return TEMPLATES.get_template("page_template.html").render(
+        method=svg_size(docs / "assets" / "method.svg"),
+        narrow=svg_size(docs / "assets" / "method_narrow.svg"),
+        commands=fenced(readme, "bash"),
+        datasets=[read_dataset(path) for path in folders],
+        highlights=highlights(readme),
+        docs=[(path.name, heading(path)) for path in sorted(docs.glob("*.md"))],
+        citation=fenced(readme, "bibtex"),
     )
 
 
-def results_part(folder: Path) -> str:
-    """Returns sentences and tables of one dataset's results."""
-    table = read_table(folder / "table.csv")
+def read_dataset(folder: Path) -> Dataset:
+    """Returns the tables and figures of a folder of docs/results/."""
+    name, table = folder.name, read_table(folder / "table.csv")
     rows = backbone_rows(table)
-    name = folder.name
-    link = f'<a href="results/{name}/README.md">all tables, how they were made</a>'
-    parts = [f"<h3>{escape(name)}</h3>"]
-    if not rows:
-        return "\n".join([*parts, f"<p>No table of backbones; {link}.</p>"])
-    parts.append(f"<p>{escape(summary(table))}</p>")
-    others = [row for row in table if row not in rows]
-    for metric in METRICS:
-        better = "higher" if metric == "AUC" else "lower"
-        caption = (
-            f"{metric} on the test split of {name} ({better} is better): mean ± sample standard "
-            f"deviation over seeds {describe_seeds(rows)}, lift of GEN over DIS, p of a paired "
-            "t-test."
-        )
-        parts.append(accuracy_table([*rows, *others], metric, caption))
-    if cost := cost_table(rows, f"What GEN needs more than DIS on {name}, in percent."):
-        parts.append(cost)
-    return "\n".join([*parts, f'<p class="note">{name}: {link}.</p>'])
+    tables = []
+    if rows:
+        others = [row for row in table if row not in rows]
+        for metric, better in METRICS.items():
+            caption = (
+                f"{metric} on the test split of {name} ({better} is better): mean ± sample "
+                f"standard deviation over seeds {describe_seeds(rows)}, lift of GEN over DIS, p of "
+                "a paired t-test."
+            )
+            tables.append(accuracy_table([*rows, *others], metric, caption))
+        tables += cost_tables(rows, f"What GEN needs more than DIS on {name}, in percent.")
+    figures = [
+        (kind, [(figure, *image_size(figure.path)) for figure in found])
+        for kind, found in groupby(find_figures(folder), lambda figure: figure.kind)
+    ]
+    return Dataset(name, summary(table), tables, figures)
 
 
 def summary(table: list[dict[str, str]]) -> str:
@@ -122,8 +147,8 @@ def summary(table: list[dict[str, str]]) -> str:
     return " ".join(filter(None, sentences))
 
 
-def accuracy_table(rows: list[dict[str, str]], metric: str, caption: str) -> str:
-    """Returns one metric of DIS and GEN, a row a backbone."""
+def accuracy_table(rows: list[dict[str, str]], metric: str, caption: str) -> Table:
+    """Returns one metric of DIS and GEN, one row per backbone."""
     body = [
         [
             row.get("backbone", ""),
@@ -133,11 +158,11 @@ def accuracy_table(rows: list[dict[str, str]], metric: str, caption: str) -> str
         ]
         for row in rows
     ]
-    return html_table(caption, ["Backbone", "DIS", "GEN", "lift %", "p"], body)
+    return Table(caption, ["Backbone", "DIS", "GEN", "lift %", "p"], body)
 
 
-def cost_table(rows: list[dict[str, str]], caption: str) -> str:
-    """Returns what GEN needs more than DIS; an empty text where nothing was measured."""
+def cost_tables(rows: list[dict[str, str]], caption: str) -> list[Table]:
+    """Returns what GEN needs more than DIS, [] where nothing was measured."""
     costs = {
         "parameters": "parameters",
         "train_seconds": "training time",
@@ -147,61 +172,21 @@ def cost_table(rows: list[dict[str, str]], caption: str) -> str:
     known = [
         c for c in costs if any(number(row, f"{c}_overhead_percent") is not None for row in rows)
     ]
-    if not known:
-        return ""
     body = []
     for row in rows:
         numbers = [number(row, f"{cost}_overhead_percent") for cost in known]
         body.append([row["backbone"], *(format_number(value, "+.1f") for value in numbers)])
-    return html_table(caption, ["Backbone", *(costs[cost] for cost in known)], body)
+    head = ["Backbone", *(costs[cost] for cost in known)]
+    return [Table(caption, head, body)] if known else []
 
 
-def figures_part(folder: Path) -> str:
-    """Returns the figures of one dataset, kind by kind."""
-    figures = find_figures(folder)
-    if not figures:
-        return f"<p>No figures of {escape(folder.name)} yet.</p>"
-    parts = []
-    for kind in KINDS:
-        found = [figure for figure in figures if figure.kind is kind]
-        if found:
-            parts += [f"<h3>{kind.heading}, {escape(folder.name)}</h3>", f"<p>{kind.shows}</p>"]
-            parts += ['<div class="figures">', *map(figure_element, found), "</div>"]
-    return "\n".join(parts)
+def image_size(path: Path) -> tuple[int, int]:
+    """Returns width and height of a picture in pixels."""
+    with Image.open(path) as image:
+        return image.size
 
 
-def figure_element(figure: Figure) -> str:
-    """Returns one figure that links to its file."""
-    source = f"results/{figure.path.parent.name}/{figure.path.name}"
-    with Image.open(figure.path) as image:
-        size = f'width="{image.width}" height="{image.height}"'
-    alt = escape(figure.alt, quote=True)
-    picture = f'<img src="{source}" {size} loading="lazy" alt="{alt}">'
-    caption = f"<figcaption>{escape(figure.caption)}</figcaption>"
-    return f'<figure><a href="{source}">{picture}</a>{caption}</figure>'
-
-
-def html_table(caption: str, head: Cells, body: list[Cells]) -> str:
-    """Returns a table in a box that scrolls sideways where it is too wide."""
-    columns = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = []
-    for name, *cells in body:
-        texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        lines.append(f'<tr><th scope="row">{escape(name)}</th>{texts}</tr>')
-    label = f"t-{hashlib.sha256(caption.encode()).hexdigest()[:8]}"
-    return "\n".join(
-        [
-            f'<p class="note" id="{label}">{escape(caption)}</p>',
-            f'<div class="table" tabindex="0" role="region" aria-labelledby="{label}">',
-            f'<table aria-labelledby="{label}"><thead><tr>{columns}</tr></thead>',
-            "<tbody>",
-            *lines,
-            "</tbody></table></div>",
-        ]
-    )
-
-
-def highlights(readme: str) -> list[str]:
+def highlights(readme: str) -> list[Markup]:
     """Returns the list items of README.md's section Highlights.
 
     Raises:
@@ -211,13 +196,12 @@ def highlights(readme: str) -> list[str]:
     items = re.findall(r"^- (.+(?:\n  .+)*)", rest.partition("\n## ")[0], flags=re.M)
     if not items:
         raise DataError("README.md: no list under '## Highlights'")
-    return [f"<li>{inline_html(' '.join(item.split()))}</li>" for item in items]
+    return [Markup(inline_html(" ".join(item.split()))) for item in items]
 
 
-def docs_item(path: Path) -> str:
-    """Returns the list item of a page of docs/, under its first heading."""
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    return f'<li><a href="{path.name}">{escape(first.removeprefix("# "))}</a></li>'
+def heading(path: Path) -> str:
+    """Returns the first heading of a page of docs/."""
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def inline_html(text: str) -> str:

@@ -11,7 +11,7 @@ from fuxictr.errors import DataError
 from fuxictr.experiment.tables.published import PAPER_NAMES
 
 NAMES = {"CrossNet": "CrossNet V2", "DCNv2": "DCN V2", **PAPER_NAMES}
-METRICS = ("AUC", "logloss")
+METRICS = {"AUC": "higher", "logloss": "lower"}  # metric -> which value is better
 
 
 @dataclass(frozen=True)

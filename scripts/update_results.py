@@ -24,9 +24,10 @@ from PIL.PngImagePlugin import PngInfo
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fuxictr.cli.command import run_cli  # noqa: E402
 from fuxictr.datasets import registry  # noqa: E402
 from fuxictr.datasets.demo import DEFAULT_ROWS  # noqa: E402
-from fuxictr.errors import DataError, run_cli  # noqa: E402
+from fuxictr.errors import DataError  # noqa: E402
 from fuxictr.experiment.report import page as report_page  # noqa: E402
 from fuxictr.files import write_atomically  # noqa: E402
 from scripts.build_page import page  # noqa: E402

@@ -22,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fuxictr.cli.command import run_cli  # noqa: E402
 from fuxictr.config import (  # noqa: E402
     ColumnConfig,
     DatasetConfig,
@@ -39,8 +40,8 @@ from fuxictr.config.coercion import (  # noqa: E402
 from fuxictr.config.column_keys import KEYS_OF_TYPES  # noqa: E402
 from fuxictr.config.old_keys import GENERATES, LINEAR, RENAMED_MODEL_KEYS  # noqa: E402
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS  # noqa: E402
-from fuxictr.errors import DataError, run_cli  # noqa: E402
-from fuxictr.experiment.zoo import load_model_class, zoo_models  # noqa: E402
+from fuxictr.errors import DataError  # noqa: E402
+from fuxictr.experiment.zoo.models import load_model_class, zoo_models  # noqa: E402
 from fuxictr.features import SPEC_KEYS  # noqa: E402
 from fuxictr.files import write_atomically  # noqa: E402
 

@@ -246,7 +246,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("body", COMMANDS.values(), ids=COMMANDS)
 def test_a_command_ends_in_one_line_where_the_disk_is_full(body):
-    code = f"from fuxictr.errors import run_cli\nrun_cli(lambda: {body} and 0)"
+    code = f"from fuxictr.cli.command import run_cli\nrun_cli(lambda: {body} and 0)"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -261,6 +261,6 @@ def test_a_command_ends_in_one_line_where_the_disk_is_full(body):
 
 
 def test_defects_keep_their_traceback():
-    code = "from fuxictr.errors import run_cli\nrun_cli(lambda: open('no such file'))"
+    code = "from fuxictr.cli.command import run_cli\nrun_cli(lambda: open('no such file'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -32,7 +32,7 @@ import numpy as np
 from fuxictr.config import TrainConfig
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 sys.path.insert(0, "model_zoo/DeepFM/src")
 from DeepFM import DeepFM
 

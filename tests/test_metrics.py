@@ -23,7 +23,7 @@ from fuxictr.metrics import (
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.layers import LogisticRegression
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 
 GROUP_METRICS = ["gAUC", "avgAUC", "MRR", "NDCG(k=1)", "NDCG(k=2)", "NDCG(k=50)"]
 ROWS = st.lists(

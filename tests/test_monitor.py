@@ -6,7 +6,7 @@ import pytest
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
 from fuxictr.metrics import GROUP_METRICS, METRICS, Monitor, evaluate_metrics, find_metric
-from fuxictr.pytorch.early_stopping import EarlyStopping
+from fuxictr.pytorch.training.early_stopping import EarlyStopping
 
 NAMES = [*METRICS, *GROUP_METRICS, "NDCG(k=2)"]
 

@@ -19,7 +19,7 @@ import numpy as np
 from processes import common
 
 if TYPE_CHECKING:
-    from fuxictr.experiment.cost import ModelCost
+    from fuxictr.experiment.estimate.model_cost import ModelCost
 
 # What becomes of the common tables: weights as any other, exchanged by row, or cut.
 MODES = ("all-reduce", "touched", "row")
@@ -97,7 +97,7 @@ def sizes_of(model: Any) -> Sizes:
     """Returns the sizes of a model, which may be on the meta device."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    from fuxictr.pytorch.rank_tables import trained_blocks
+    from fuxictr.pytorch.sharding.tables import trained_blocks
 
     found: dict[tuple, TableGroup] = {}
     seen: set[int] = set()
@@ -246,8 +246,8 @@ def feature_map_of(
 
 def cost_of(expid: str, feature_map: Any) -> tuple[Sizes, ModelCost, int]:
     """Returns sizes and cost of a shipped expid's model on a feature map, and its batch size."""
-    from fuxictr.experiment.cost import build_on_meta, model_cost
-    from fuxictr.experiment.zoo import find_folder, load_experiment
+    from fuxictr.experiment.estimate.model_cost import build_on_meta, model_cost
+    from fuxictr.experiment.zoo.models import find_folder, load_experiment
 
     config, model_class = load_experiment(expid, find_folder(expid.split("_")[0]))
     model = build_on_meta(config, model_class, feature_map)

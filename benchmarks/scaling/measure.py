@@ -56,14 +56,14 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, str(common.ROOT))
 
     from fuxictr.config import TrainConfig
-    from fuxictr.experiment.zoo import load_model_class
+    from fuxictr.experiment.zoo.models import load_model_class
     from fuxictr.features import FeatureMap
-    from fuxictr.pytorch.callback import Callback
     from fuxictr.pytorch.dataloaders import RankDataLoader, Share
-    from fuxictr.pytorch.rank_tables import cutting_tables
-    from fuxictr.pytorch.ranks import joined
+    from fuxictr.pytorch.distributed.ranks import joined
+    from fuxictr.pytorch.sharding.tables import cutting_tables
     from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
-    from fuxictr.pytorch.trainer import Trainer
+    from fuxictr.pytorch.training.callback import Callback
+    from fuxictr.pytorch.training.trainer import Trainer
 
     class Clock(Callback):
         """Notes time, bytes and memory after each step."""
@@ -123,7 +123,7 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
 def _distinct_rows(network: Any, batches: Any) -> list[float]:
     """Returns the mean number of distinct rows of a batch's part, of each group of tables."""
     from fuxictr.pytorch.batch import stack_columns
-    from fuxictr.pytorch.rank_tables import trained_blocks
+    from fuxictr.pytorch.sharding.tables import trained_blocks
 
     found: dict[tuple, list[int]] = {}
     for batch in batches:

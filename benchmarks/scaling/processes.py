@@ -95,10 +95,10 @@ def bytes_sent() -> int | None:
     """Returns the bytes that all ranks have sent so far, headers included; null: not counted."""
     if os.environ.get(PRIVATE) != "1":
         return None
-    # Not /sys/class/net, which goes on showing the network that it was mounted in.
-    lines = Path("/proc/self/net/dev").read_text().splitlines()
-    (counts,) = (line.split(":")[1] for line in lines if line.strip().startswith("lo:"))
-    return int(counts.split()[8])
+    import psutil
+
+    counts: int = psutil.net_io_counters(pernic=True, nowrap=False)["lo"].bytes_sent
+    return counts
 
 
 def peak_mb() -> float | None:

@@ -1,8 +1,8 @@
 """What a log would take on GPUs that are not here: computed from formulas.py and stated rates.
 
 Nothing of it is measured. A step is the sum of what the model computes, by the cost model of
-fuxictr/experiment/cost.py, what it sends, and what its collectives wait for, as if none of them
-overlapped.
+fuxictr/experiment/estimate/model_cost.py, what it sends, and what its collectives wait for, as if
+none of them overlapped.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _line(log: Log, sizes: Any, cost: Any, mode: str, num_gpus: int) -> dict[str
 
 def _compute(sizes: Any, cost: Any, mode: str, num_gpus: int, rows: int) -> float:
     """Returns the seconds of forward and backward pass of the part, and of the update."""
-    from fuxictr.experiment.cost import TRAINING_FACTOR
+    from fuxictr.experiment.estimate.model_cost import TRAINING_FACTOR
 
     own = sizes.table_weights / (num_gpus if mode == "row" else 1) + sizes.dense_weights
     update = cost.step_bytes * own / (sizes.table_weights + sizes.dense_weights)

@@ -34,7 +34,7 @@ WAYS = {
     "torchrec": "torchrec, row-wise",
     "torchrec_distinct": "torchrec, row-wise, of distinct rows",
     "rows": "all-to-all of distinct rows",
-    "touched": "replicated, touched rows",
+    "touched": "replicated, rows of the batch",
     "dense": "replicated, all-reduce",
 }
 NUM_BATCHES = 3
@@ -74,7 +74,7 @@ def draw_rows(num_rows: int, seed: int) -> tuple[Any, int]:
 def measure(ways: list[str], batch_size: int, dim: int, rounds: int) -> dict[str, Any]:
     """Measures the ways on the ranks of this job, one round after another."""
     sys.path.insert(0, str(common.ROOT))
-    from fuxictr.pytorch.ranks import joined
+    from fuxictr.pytorch.distributed.ranks import joined
 
     with joined("cpu") as ranks:
         return _measure(ranks, ways, batch_size, dim, rounds)

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
-from fuxictr.pytorch.ranks import Ranks
-from fuxictr.pytorch.row_exchange import RowExchange
-from fuxictr.pytorch.row_shards import ShardGroup, ShardReader
-from fuxictr.pytorch.table_reader import RowFinder, TableReader, look_up_groups
+from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader, look_up_groups
+from fuxictr.pytorch.sharding.replicated import RowExchange
+from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
 
 class DTensorWay:

@@ -19,8 +19,8 @@ from fuxictr.pytorch.dataloaders import (
     StreamingIterator,
 )
 from fuxictr.pytorch.dataloaders.columnar import allocate
+from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.ranks import Ranks
 
 # Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
 PASS_ROWS = 10_000
@@ -63,7 +63,7 @@ def draw_shared_sample(
     first, stop = split.own_rows
     is_own = (order >= first) & (order < stop)
     cut = None if split.share.is_all else RowRanges.run(first, stop, split.num_rows)
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         own = _take(_rows_of(split), order[is_own] - first, cut)
     sample = allocate(own.layout, len(order))
     places = torch.cat(ranks.gather_rows(is_own.nonzero().reshape(-1)))

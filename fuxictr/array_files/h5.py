@@ -14,9 +14,9 @@ from typing import Any
 
 import h5py
 
+from fuxictr.array_files.damage import DAMAGE, Arrays, brief, naming_damage
 from fuxictr.array_files.h5_probe import PROBE
 from fuxictr.array_files.memory import require_memory
-from fuxictr.array_files.opening import DAMAGE, Arrays, brief, naming_damage
 from fuxictr.errors import DataError
 
 # A file that declares so many bytes for one that it stores is a trap; compression does not get far.

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import h5py
 
+from fuxictr.array_files.damage import DAMAGE, brief
 from fuxictr.array_files.h5 import find_dataset
 from fuxictr.array_files.memory import available_memory
-from fuxictr.array_files.opening import DAMAGE, brief
 from fuxictr.errors import DataError
 
 _SLICE_BYTES = 1 << 26

@@ -1,25 +1,21 @@
-"""Memory: what there is of it, asked before a file's declared sizes are believed."""
+"""Whether memory can hold what a file declares, asked before the file is believed."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fuxictr.errors import DataError
 
-_MEMINFO, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")  # psutil knows the machine's memory only
 
 
 def available_memory() -> int:
-    """Returns the bytes that can be allocated without swapping, or all memory where unknown."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if _MEMINFO.is_file():
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-        found = min(found, int(lines["MemAvailable"].split()[0]) << 10)
-    if _CONTAINER.is_file():
-        limit = _CONTAINER.read_text().strip()
-        found = min(found, int(limit)) if limit.isdigit() else found
-    return found
+    """Returns the bytes that can be allocated without swapping, here or in this container."""
+    import psutil
+
+    available: int = psutil.virtual_memory().available
+    limit = _CONTAINER.read_text().strip() if _CONTAINER.is_file() else ""
+    return min(available, int(limit)) if limit.isdigit() else available
 
 
 def require_memory(num_bytes: int, where: str) -> None:
@@ -32,7 +28,7 @@ def require_memory(num_bytes: int, where: str) -> None:
     Raises:
         DataError: it cannot.
     """
-    if num_bytes < 1 << 24:  # never asked of the system for what is small
+    if num_bytes < 1 << 24:  # too small for a call to the system
         return
     available = available_memory()
     if num_bytes > available:

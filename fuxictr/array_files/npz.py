@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fuxictr.array_files.damage import DAMAGE, Arrays, brief, naming_damage
 from fuxictr.array_files.memory import require_memory
-from fuxictr.array_files.opening import DAMAGE, Arrays, brief, naming_damage
 from fuxictr.errors import DataError
 
 _HEADERS = {

@@ -1,8 +1,7 @@
 """Unpacks the csv files of a downloaded archive and verifies their md5.
 
 The archive is not trusted. Three members are read, by their plain names, and written to three new
-files; what an archive may cost is bounded before and while it is read: the length of its list of
-members, the bytes that it declares, those that come out of it, and the memory that reading takes.
+files. Its cost is bounded: the list of members, the declared bytes, the unpacked bytes, the memory.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from fuxictr.datasets.download import check_free_disk
 from fuxictr.datasets.registry import SPLITS
@@ -26,12 +26,11 @@ from fuxictr.files import DiskFullError, naming_full_disk
 from fuxictr.progress import progress_bar
 
 _CHUNK_BYTES = 1 << 20
-# Of the list of members; each takes 46 bytes and more.
-_MAX_LIST_BYTES = 1 << 20
+_MAX_LIST_BYTES = 1 << 20  # of the list of members; each takes 46 bytes and more
 # Click logs shrink to a tenth or so, text of one letter to a thousandth; small files may as well.
 _MAX_RATIO, _SMALL_BYTES = 100, 10_000_000
-# Other ways need up to 4 GB of memory to unpack a few bytes.
-_WAYS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+# Other methods need up to 4 GB of memory to unpack a few bytes.
+_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _HEADER_BYTES = 30
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
@@ -42,9 +41,9 @@ _DAMAGE = (
 def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, Path]:
     """Unpacks train.csv, valid.csv and test.csv into ``folder``, verified.
 
-    Only these members are read, wherever they lie in the archive; each is written under its plain
-    name, so that no path of the archive leaves ``folder``. No more bytes are written than the
-    archive declares, and no more than the disk has. On a failure ``folder`` is removed again.
+    Only these members are read, wherever they are in the archive, and no path of the archive leaves
+    ``folder``. No more bytes are written than the archive declares, and no more than the disk has.
+    On a failure ``folder`` is removed again.
 
     Args:
         archive: the zip file.
@@ -60,22 +59,19 @@ def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, P
         DiskFullError: too little space.
     """
     folder.mkdir(parents=True)
-    is_whole = False
     try:
         with naming_full_disk(folder), _open_archive(archive) as file:
             members = _find_members(archive, file)
             total = sum(member.file_size for member in members.values())
             check_free_disk(folder, total)
             with progress_bar(total, f"Unpacking {archive.stem}", unit="B") as advance:
-                files = {
+                return {
                     split: _unpack(file, member, folder / f"{split}.csv", expected, advance)
                     for (split, member), expected in zip(members.items(), md5, strict=True)
                 }
-        is_whole = True
-        return files
-    finally:
-        if not is_whole:
-            shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def file_md5(path: Path) -> str:
@@ -91,7 +87,7 @@ def file_md5(path: Path) -> str:
 
 @contextlib.contextmanager
 def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """Opens a zip file; whatever its bytes make the reader raise is a DownloadError."""
+    """Opens a zip file; any error of its bytes becomes a DownloadError."""
     try:
         with (
             open(archive, "rb", buffering=0) as raw,
@@ -108,13 +104,13 @@ def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 class _Reader(io.BufferedReader):
-    """A file of which no more is read at once than an honest archive needs."""
+    """A file that refuses reads larger than an honest archive needs."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Returns ``size`` bytes, or all that are left.
 
         Raises:
-            BadZipFile: they are more than any part of an honest archive that is read at once.
+            BadZipFile: it would be more than _MAX_LIST_BYTES.
         """
         wanted = _MAX_LIST_BYTES + 1 if size is None or size < 0 else size
         if wanted <= _MAX_LIST_BYTES + 1:
@@ -125,11 +121,11 @@ class _Reader(io.BufferedReader):
 
 
 def _find_members(archive: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Returns the member of each split.
+    """Returns the member of each split; raises DownloadError if one is missing or unsafe."""
 
-    Raises:
-        DownloadError: one is missing, doubled, or not to be trusted.
-    """
+    def refuse(problem: str) -> NoReturn:
+        raise DownloadError(f"{archive}: {problem}; the archive is not trusted")
+
     members = {}
     for split in SPLITS:
         name = f"{split}.csv"
@@ -138,31 +134,21 @@ def _find_members(archive: Path, file: zipfile.ZipFile) -> dict[str, zipfile.Zip
             raise DownloadError(
                 f"{archive}: expected one {name} in the archive, found {len(found)}"
             )
-        problem = _problem(found[0])
-        if problem:
-            raise DownloadError(
-                f"{archive}: unsafe member '{found[0].filename}': {problem}; the archive is not "
-                "trusted"
-            )
+        if problem := _problem(found[0]):
+            refuse(f"unsafe member '{found[0].filename}': {problem}")
         members[split] = found[0]
     num_bytes, end = archive.stat().st_size, 0
     for member in sorted(members.values(), key=lambda m: m.header_offset):
         if member.header_offset < end:
-            raise DownloadError(
-                f"{archive}: member '{member.filename}' overlaps another; the archive is not "
-                "trusted"
-            )
+            refuse(f"member '{member.filename}' overlaps another")
         end = member.header_offset + _HEADER_BYTES + member.compress_size
     if end > num_bytes:
-        raise DownloadError(
-            f"{archive}: its members have {end} bytes or more, the archive has {num_bytes}; the "
-            "archive is not trusted"
-        )
+        refuse(f"its members have {end} bytes or more, the archive has {num_bytes}")
     return members
 
 
 def _problem(member: zipfile.ZipInfo) -> str | None:
-    """Returns why a member is not unpacked, or None."""
+    """Returns why a member is unsafe, or None."""
     path = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     ratio = member.file_size / max(member.compress_size, 1)
@@ -172,9 +158,9 @@ def _problem(member: zipfile.ZipInfo) -> str | None:
         return "it is a link, a folder or a device"
     if member.flag_bits & 1:
         return "it is encrypted"
-    if member.compress_type not in _WAYS:
-        allowed = ", ".join(_WAYS.values())
-        return f"it is compressed in way {member.compress_type}; allowed: {allowed}"
+    if member.compress_type not in _METHODS:
+        allowed = ", ".join(_METHODS.values())
+        return f"its compression method is {member.compress_type}; allowed: {allowed}"
     if member.file_size > _SMALL_BYTES and ratio > _MAX_RATIO:
         return f"it declares {ratio:.0f} times the bytes that it has; allowed: {_MAX_RATIO}"
     return None

@@ -1,7 +1,7 @@
-"""Column functions: what ``preprocess: <name>`` of a column means, as polars expressions.
+"""Column functions: the meaning of ``preprocess: <name>`` of a column, as polars expressions.
 
-A function takes the name of the column that it makes and, where it was called with one as in
-``convert_hour(ts)``, the name of the raw column to read. It returns an expression over raw columns.
+A function takes the name of the column that it makes and, as in ``convert_hour(ts)``, the name of
+the raw column to read. It returns an expression over raw columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def column_function(function: ColumnFunction) -> ColumnFunction:
 
 
 def _raw_hour(raw: str | None) -> pl.Expr:
-    """Avazu's hour as text; null where it is no YYMMDDHH, so that the three parts agree on it."""
+    """Avazu's hour as text; null if it is not YYMMDDHH, for all three functions alike."""
     text = pl.col(raw or "hour").cast(pl.String)
     is_valid = text.str.contains(r"^\d{6}([01]\d|2[0-3])$") & _date(text).is_not_null()
     return pl.when(is_valid).then(text).otherwise(None)
@@ -33,7 +33,7 @@ def _date(text: pl.Expr) -> pl.Expr:
 
 @column_function
 def copy_from(column: str, raw: str | None = None) -> pl.Expr:
-    """Another column's cells, so that one raw column makes two fields."""
+    """Copies another column, so that one raw column makes two fields."""
     return pl.col(raw or column)
 
 

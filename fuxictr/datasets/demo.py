@@ -60,7 +60,7 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
         seed: seed of the planted model and of the rows.
 
     Returns:
-        Whether anything was written: not where the same rows, seed and planted model are there.
+        False if the folder already holds data of these rows, this seed and this planted model.
 
     Raises:
         ConfigError: fewer than 1,000 rows, or a negative seed.
@@ -117,7 +117,7 @@ def load_bayes_ceiling(folder: Path, split: str = "test") -> dict[str, float]:
 
 
 def _describe(model: PlantedModel, rows: int, seed: int) -> dict[str, Any]:
-    """Returns what ground_truth.json says of a planted model, its splits still empty."""
+    """Returns the content of ground_truth.json, its splits still empty."""
     return {
         "rows": rows,
         "seed": seed,
@@ -133,7 +133,7 @@ def _describe(model: PlantedModel, rows: int, seed: int) -> dict[str, Any]:
 def _is_generated(folder: Path, truth: dict[str, Any]) -> bool:
     """Returns whether the folder holds the log that ``truth`` describes.
 
-    The bias is fitted to all other parameters, so that another planted model is noticed by it.
+    The bias is fitted to all other parameters, so it differs for another planted model.
     """
     try:
         found = json.loads((folder / GROUND_TRUTH).read_text(encoding="utf-8"))
@@ -168,7 +168,7 @@ def _write_split(
     seed: int,
     advance: Callable[[int], None],
 ) -> dict[str, float]:
-    """Writes one split in chunks; returns its rows, click rate and (not of train) Bayes ceiling."""
+    """Writes one split in chunks; returns rows, click rate and, except for train, Bayes ceiling."""
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -187,7 +187,7 @@ def _write_split(
             chance = sigmoid(model.logit(values))
             click = (rng.random(count) < chance).astype(np.uint8)
             num_clicks += int(click.sum())
-            if split != "train":  # the large split's probabilities are kept on disk only
+            if split != "train":  # probabilities of the large split stay on disk
                 labels.append(click)
                 chances.append(chance)
             first = first_row + start

@@ -1,4 +1,8 @@
-"""Downloads one file: resumed where it broke off, retried with back-off, checked for free disk."""
+"""Downloads one file: resumed where it broke off, retried with back-off, checked for free disk.
+
+huggingface_hub is not used: it discards a partial file when a process ends, starts an archive of
+gigabytes again, retries no HTTP 503, and only warns of a full disk.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,6 @@ from fuxictr.errors import DownloadError
 from fuxictr.files import DiskFullError, sync_folder, write_atomically, write_errors
 from fuxictr.progress import progress_bar
 
-__all__ = ["DiskFullError", "Retries", "archive_url", "check_free_disk", "download"]
-
 logger = logging.getLogger(__name__)
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -34,17 +36,17 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _ConnectionLost(Exception):
-    """The network failed, not the local disk: the download may be tried again."""
+    """The network failed, not the local disk, so the download may be tried again."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how patiently a broken download is tried again.
+    """When a broken download is tried again.
 
     Attributes:
         attempts: attempts in a row that may bring no new byte.
-        first_delay: seconds before the second one; doubled each time.
-        max_delay: seconds that a delay is never longer than, also where the server asks for more.
+        first_delay: seconds before the second attempt; doubled each time.
+        max_delay: longest delay in seconds, also where the server asks for more.
         timeout: seconds without a byte after which a connection counts as lost.
         sleep: how to wait.
     """
@@ -60,7 +62,7 @@ def archive_url(name: str) -> str:
     """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set.
 
     Raises:
-        DownloadError: HF_ENDPOINT is no http or https address.
+        DownloadError: HF_ENDPOINT is not an http or https address.
     """
     endpoint = os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     if not _is_web_address(endpoint):
@@ -73,13 +75,13 @@ def archive_url(name: str) -> str:
 def download(url: str, target: Path, retries: Retries | None = None) -> None:
     """Downloads ``url`` to ``target``; a partial ``target.part`` beside it is continued.
 
-    Beside the partial file lies what the server said of its version (ETag and size), so that two
+    A second file beside it holds the version that the server named (ETag and size), so that two
     versions are never joined.
 
     Raises:
         DownloadError: the server refuses, the network stays lost, or the folder cannot be written;
-            says what to do. What was fetched so far is kept for the next attempt.
-        DiskFullError: too little space; likewise.
+            says what to do. The partial file is kept for the next attempt.
+        DiskFullError: too little space; the partial file is kept.
     """
     with write_errors(target.parent, DownloadError):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +109,7 @@ def _download(url: str, target: Path, retries: Retries) -> None:
         if failures >= retries.attempts:
             raise DownloadError(
                 f"{url}: {problem}, {failures} attempts; check the network, or set HF_ENDPOINT to "
-                "a mirror, and run the command again: it goes on where it stopped"
+                "a mirror, and run the command again: it continues where it stopped"
             )
         delay = min(max(retries.first_delay * 2 ** max(failures - 1, 0), wait), retries.max_delay)
         logger.warning("%s: %s; trying again in %.0f s", url, problem, delay)
@@ -121,7 +123,7 @@ def check_free_disk(folder: Path, needed: int) -> None:
 
 
 def _fetch(url: str, partial: Path, timeout: float) -> None:
-    """One connection: appends to ``partial`` what it lacks; raises where it ends too early."""
+    """Opens one connection and appends the missing bytes to ``partial``."""
     have, version = _size(partial), _read_version(partial)
     request = urllib.request.Request(url, headers={"User-Agent": "ge4rec"})
     if have:
@@ -133,7 +135,7 @@ def _fetch(url: str, partial: Path, timeout: float) -> None:
             response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == 416:
-            # The partial file is as long as the file, or longer than another version of it.
+            # The partial file is complete, or longer than another version of the file.
             size = (error.headers.get("Content-Range") or "").rpartition("/")[2]
             if size.isdigit() and int(size) == have:
                 return
@@ -155,7 +157,7 @@ def _fetch(url: str, partial: Path, timeout: float) -> None:
 
 
 def _span(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Returns the first byte of an answer, 0 where a range was ignored, and the file's size."""
+    """Returns the first byte of a response, 0 if the range was ignored, and the file's size."""
     length = response.headers.get("Content-Length") or ""
     content_range = response.headers.get("Content-Range") or ""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
@@ -190,7 +192,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Marks errors of the network, which look like those of the disk, as what they are."""
+    """Tells errors of the network from those of the disk, which have the same classes."""
     try:
         yield
     except urllib.error.HTTPError:
@@ -229,7 +231,7 @@ def _size(path: Path) -> int:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    """Returns the seconds that the server asks to wait: it gives a number or a date."""
+    """Returns the seconds that the server asks to wait, by a number or a date."""
     value = error.headers.get("Retry-After") or ""
     if value.isdigit():
         return float(value)

@@ -5,11 +5,11 @@ Field i takes value x_i, drawn from a Zipf law over the field's values. The logi
     b + sum_i a_i[x_i] + sum_(i,j) <u_ij[x_i], u_ji[x_j]>
       + sum_(i,j,k) sum_r p_r[x_i] q_r[x_j] s_r[x_k]
 
-over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal, damped
-for rare values (a value of share p keeps sqrt(p / (p + 0.001)) of its effects: what is seen a few
-times in a log has little that could be learnt), and scaled so that over the rows the main effects
-have variance MAIN, the pairs PAIR and the triples TRIPLE; b gives 17% clicks. Pairs, triples and
-scales were chosen once and are not tuned to any model.
+over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal. They are
+damped for rare values: a value of share p keeps sqrt(p / (p + 0.001)) of its effects, since little
+can be learned about what a log shows a few times. They are scaled so that over the rows the main
+effects have variance MAIN, the pairs PAIR and the triples TRIPLE; b gives 17% clicks. Pairs,
+triples and scales were chosen once and are not tuned to any model.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fuxictr.datasets import registry
+
 CLICK_RATE = 0.17
 MAIN, PAIR, TRIPLE = 0.45, 0.45, 0.25
-RANK = 4
+NUM_FACTORS = 4
 ZIPF_EXPONENT = 1.1
 NUM_DAYS = 10
 
-# Avazu's vocabulary sizes (paper.md), padding and OOV left out; hour is drawn apart.
+_AVAZU = registry.resolve("avazu")
+# Fields of the raw log and their numbers of values, without the hour, which is drawn apart.
 VOCABULARY_SIZES = {
-    "C1": 7, "banner_pos": 7, "site_id": 4049, "site_domain": 5459, "site_category": 25,
-    "app_id": 6543, "app_domain": 398, "app_category": 31, "device_id": 820507,
-    "device_ip": 2903320, "device_model": 7257, "device_type": 5, "device_conn_type": 4,
-    "C14": 2554, "C15": 8, "C16": 9, "C17": 432, "C18": 4, "C19": 68, "C20": 171, "C21": 60,
-}  # fmt: skip
-FULL_ROWS = 40_428_967
+    name: size
+    for name, size in _AVAZU.num_values.items()
+    if name not in ("hour", "weekday", "weekend")
+}
+FULL_ROWS = sum(_AVAZU.rows)
 _KEPT_VALUES = 1_000
 _RARE_SHARE = 0.001
-# Fields whose value mostly follows from another's, as a site's domain from the site.
+# Fields whose value mostly follows from another one, as a site's domain from the site.
 FOLLOWS = {
     "site_domain": ("site_id", 0.9),
     "site_category": ("site_id", 0.8),
@@ -71,13 +73,13 @@ Factors = dict[tuple[str, ...], tuple[np.ndarray, ...]]
 
 @dataclass(frozen=True)
 class PlantedModel:
-    """The fields' sizes and value laws, and the parameters of the true logit.
+    """The fields' sizes and distributions of values, and the parameters of the true logit.
 
     Attributes:
         sizes: field -> number of values.
         cumulative: field -> cumulative probabilities of its values.
         main: field -> (values,).
-        pairs: (i, j) -> ((values_i, RANK), (values_j, RANK)).
+        pairs: (i, j) -> ((values_i, NUM_FACTORS), (values_j, NUM_FACTORS)).
         triples: (i, j, k) -> three such arrays.
         bias: b.
     """
@@ -141,7 +143,7 @@ def draw_values(model: PlantedModel, rng: np.random.Generator, rows: int) -> dic
     for name, (leader, share) in FOLLOWS.items():
         follows = rng.random(rows) < share
         follower = (values[leader] * 2654435761 >> 7) % model.sizes[name]
-        # A skewed fold keeps the followers' own law Zipf-like: low ranks are led to most.
+        # A skewed fold keeps the followers' own law Zipf-like: low values are the most frequent.
         follower = (follower * (follower + 1)) // (2 * model.sizes[name])
         values[name] = np.where(follows, follower, values[name])
     values["day"] = rng.integers(0, NUM_DAYS, rows)
@@ -150,11 +152,9 @@ def draw_values(model: PlantedModel, rng: np.random.Generator, rows: int) -> dic
 
 def _value_law(name: str, size: int) -> np.ndarray:
     """Cumulative probabilities of a field's values: Zipf, or the daily curve of the hour."""
-    weights: np.ndarray
+    weights = 1.0 / np.arange(2, size + 2) ** ZIPF_EXPONENT
     if name == "hour":
         weights = 1.2 - np.cos(2 * np.pi * (np.arange(24) - 3) / 24)
-    else:
-        weights = 1.0 / np.arange(2, size + 2) ** ZIPF_EXPONENT
     cumulative = np.cumsum(weights / weights.sum())
     cumulative[-1] = 1.0
     return cumulative
@@ -169,7 +169,7 @@ def _factors(
     rng: np.random.Generator, names: tuple[str, ...], damping: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     weights = (damping[name][:, None] for name in names)
-    return tuple(rng.normal(size=(len(weight), RANK)) * weight for weight in weights)
+    return tuple(rng.normal(size=(len(weight), NUM_FACTORS)) * weight for weight in weights)
 
 
 def _scale(arrays: Iterable[np.ndarray], contribution: np.ndarray, variance: float) -> None:

@@ -1,10 +1,8 @@
-"""``bash 1.prepare.sh``: fetches datasets, or generates the demo data."""
+"""Fetches datasets and verifies them, or generates the demo data."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,40 +11,10 @@ from pathlib import Path
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import SPLITS, RawDataset
-from fuxictr.errors import ConfigError, DataError, DownloadError, run_cli
+from fuxictr.errors import DataError, DownloadError
 from fuxictr.files import DiskFullError, file_lock, sync_folder, write_atomically, write_errors
 
-ROOT = Path(__file__).resolve().parents[2]
 _MARKER = ".verified.json"
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Parses the command line and prepares each dataset."""
-    parser = argparse.ArgumentParser(
-        prog="1.prepare.sh",
-        description="Download and verify datasets, or generate the demo data.",
-    )
-    names = ", ".join(d.name.lower() for d in registry.DATASETS)
-    parser.add_argument(
-        "datasets", nargs="*", help=f"avazu, criteo, {names} (default: avazu criteo)"
-    )
-    parser.add_argument("--rows", type=int, default=None, help="rows of the demo data (200000)")
-    parser.add_argument("--seed", type=int, default=None, help="seed of the demo data (2019)")
-    parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds data/")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        datasets = [registry.resolve(name) for name in args.datasets or ["avazu", "criteo"]]
-        if (args.rows, args.seed) != (None, None) and all(d.md5 for d in datasets):
-            raise ConfigError("--rows and --seed are of the demo data only; add: demo")
-        for dataset in datasets:
-            if dataset.md5:
-                prepare_download(args.root, dataset)
-            else:
-                prepare_demo(args.root, dataset, args.rows, args.seed)
-
-    run_cli(run)
 
 
 def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | None) -> None:
@@ -74,14 +42,14 @@ def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | 
 
 
 def prepare_download(root: Path, dataset: RawDataset) -> None:
-    """Downloads, unpacks and verifies a dataset; does nothing where all is in place.
+    """Downloads, unpacks and verifies a dataset; does nothing if all is in place.
 
-    The csv files appear under their final names only when all three are verified. One that is in
-    place already is verified and left alone.
+    The csv files appear under their final names only when all three are verified. A csv that is
+    already there is verified and kept.
 
     Raises:
-        DownloadError: see download.py and archive.py; or a csv that is in place is not the
-            published one; or the folder cannot be written.
+        DownloadError: see download.py and archive.py; or a csv in the folder is not the published
+            one; or the folder cannot be written.
         DiskFullError: too little space.
     """
     folder = registry.raw_dir(root, dataset)
@@ -111,7 +79,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
     except DiskFullError:
         raise
     except DownloadError:
-        archive.unlink()  # it would fail again: the next run fetches it anew
+        archive.unlink()  # it would fail again; the next command downloads it
         raise
     folder.mkdir(parents=True, exist_ok=True)
     for split in missing:
@@ -122,7 +90,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
 
 
 def _missing_splits(folder: Path, dataset: RawDataset) -> list[str]:
-    """Returns the splits whose csv is not there; verifies the others once and remembers it."""
+    """Returns the splits without a csv; verifies the others, and records that all are verified."""
     missing = [split for split in SPLITS if not (folder / f"{split}.csv").exists()]
     if not missing and _read_marker(folder) == _fingerprint(folder):
         return missing
@@ -163,14 +131,10 @@ def _staging(folder: Path) -> Path:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Holds the dataset's lock: a second command waits for the first and finds its work done."""
+    """Holds the dataset's lock; a second command waits and finds the work of the first done."""
 
     def say() -> None:
         print(f"Another command is preparing {folder.name}: waiting for it.", flush=True)
 
     with file_lock(folder.with_name(f".{folder.name}.lock"), say):
         yield
-
-
-if __name__ == "__main__":
-    main()

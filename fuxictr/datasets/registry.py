@@ -1,4 +1,4 @@
-"""The raw datasets that 1.prepare.sh knows, and where their files lie."""
+"""The raw datasets that 1.prepare.sh knows, and where their files are."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ class RawDataset:
         dataset_id: folder under the family, and block of dataset_config.yaml.
         md5: md5 of train.csv, valid.csv and test.csv; empty for generated data.
         aliases: other names that commands take.
-        rows: rows of train, valid and test, where they are known before the data are there.
-        num_features: ids of all fields together (one of a numeric field) after the paper's config,
-            0 where that is not known.
-        vocab_sizes: field -> its part of them, padding and OOV counted, where they are known.
-        min_categr_count: what the paper's config encodes it with, where the sizes are known.
+        rows: rows of train, valid and test, where they are published.
+        num_features: ids of all fields with the paper's config, one per numeric field; 0 = unknown.
+        vocab_sizes: categorical field -> its number of ids, padding and OOV included.
+        min_categr_count: threshold of the paper's config, to which the sizes belong.
     """
 
     name: str
@@ -39,6 +38,11 @@ class RawDataset:
     num_features: int = 0
     vocab_sizes: Mapping[str, int] = field(default_factory=dict, hash=False)
     min_categr_count: int = 1
+
+    @property
+    def num_values(self) -> dict[str, int]:
+        """Field -> its number of values, without padding and OOV."""
+        return {name: size - 2 for name, size in self.vocab_sizes.items()}
 
 
 _AVAZU_SIZES = {
@@ -68,7 +72,7 @@ DATASETS = (
         ),
         ("avazu",),
         (32_343_172, 4_042_897, 4_042_898),
-        3_750_999,
+        sum(_AVAZU_SIZES.values()),
         _AVAZU_SIZES,
         min_categr_count=2,
     ),
@@ -83,7 +87,7 @@ DATASETS = (
         ),
         ("criteo",),
         (33_003_326, 8_250_124, 4_587_167),
-        2_086_329 + 13,  # of C1 to C26, and of the numeric fields
+        sum(_CRITEO_SIZES.values()) + 13,  # numeric fields
         _CRITEO_SIZES,
     ),
     RawDataset(
@@ -157,7 +161,7 @@ def resolve(name: str) -> RawDataset:
 
 
 def dataset_id_of(name: str) -> str:
-    """Returns the dataset_id of a known name; another name is a user's dataset_id already."""
+    """Returns the dataset_id of a known name; another name already is a user's dataset_id."""
     return resolve(name).dataset_id if is_known(name) else name
 
 
@@ -177,7 +181,7 @@ def raw_dir(root: str | Path, dataset: RawDataset) -> Path:
 def is_prepared(root: str | Path, dataset: RawDataset) -> bool:
     """Returns whether the three csv files are there, and the ground truth of generated ones.
 
-    A generation writes its ground truth last, so that one cut off midway does not count.
+    The ground truth is written last, so an interrupted generation does not count.
     """
     folder = raw_dir(root, dataset)
     names = [f"{split}.csv" for split in SPLITS] + ([] if dataset.md5 else [GROUND_TRUTH])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +16,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError, as_names
-from fuxictr.experiment.checkpoint_config import as_trained, load_trained
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.results.checkpoint_config import as_trained, load_trained
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from fuxictr.files import atomic_path
 from fuxictr.preprocess import load_encoders
-from fuxictr.preprocess.csv_source import is_blank
-from fuxictr.preprocess.raw_files import SourceFormat, format_of, search_files
-from fuxictr.preprocess.sources import (
+from fuxictr.preprocess.columns.tally import Tally
+from fuxictr.preprocess.columns.unseen import lost_columns
+from fuxictr.preprocess.sources.csv_files import is_blank
+from fuxictr.preprocess.sources.files import SourceFormat, format_of, search_files
+from fuxictr.preprocess.sources.frames import (
     Frame,
     NoRowsError,
     check_schemas,
@@ -33,10 +35,8 @@ from fuxictr.preprocess.sources import (
     read_frames,
     table_frames,
 )
-from fuxictr.preprocess.tally import Tally
-from fuxictr.preprocess.unseen import lost_columns
 from fuxictr.progress import progress_bar
-from fuxictr.pytorch.checkpoint import load_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.torch_utils import get_device
@@ -66,8 +66,8 @@ def score(
         expid: the trained experiment.
         config_dir: its config folder, as --config.
         gpu: where to run, as --gpu.
-        keep: columns to carry along, a name or several; null = all that are no features.
-        checkpoint: the file of the weights, in the place of model, expid and config_dir.
+        keep: columns to carry along, one name or several; None = all that are no features.
+        checkpoint: the file of the weights, instead of model, expid and config_dir.
 
     Returns:
         A table of the same kind, the rows in order: the kept columns and ``y_pred``, the click
@@ -76,83 +76,35 @@ def score(
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
     """
-    return open_scorer(model, expid, config_dir, checkpoint, gpu=gpu).score(rows, keep)
-
-
-def open_scorer(
-    model: str | None,
-    expid: str | None,
-    config_dir: str | Path | None = None,
-    checkpoint: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    gpu: int | str = "auto",
-    batch_size: int = 10_000,
-) -> Scorer:
-    """Returns the scorer of a trained expid, or of a checkpoint alone.
-
-    Args:
-        model: a folder of model_zoo/.
-        expid: the trained experiment.
-        config_dir: its config folder, as --config.
-        checkpoint: the file of the weights; its own config is used, and no YAML is read.
-        overrides: as --set.
-        gpu: where to run, as --gpu.
-        batch_size: rows of a forward pass.
-
-    Raises:
-        ConfigError: both a checkpoint and an expid are given, or neither.
-        FuxiCTRError: as Scorer.
-    """
-    if (checkpoint is None) == (expid is None) or (model is None) != (expid is None):
-        given = {"model": model, "expid": expid, "checkpoint": checkpoint}
-        found = ", ".join(name for name, value in given.items() if value is not None)
-        raise ConfigError(f"found {found or 'none'}; allowed: model and expid, or checkpoint")
-    if checkpoint is not None:
-        path = Path(checkpoint).expanduser().resolve()
-        config, model_class = load_trained(path, overrides)
-        return Scorer(config, model_class, gpu, batch_size, path)
-    assert model is not None and expid is not None
-    config, model_class = load_experiment(expid, find_folder(model), config_dir, list(overrides))
-    return Scorer(config, model_class, gpu, batch_size)
+    return Scorer(model, expid, config_dir, checkpoint, gpu=gpu).score(rows, keep)
 
 
 @dataclass(frozen=True)
 class ScoredFiles:
-    """What was scored.
-
-    Attributes:
-        num_rows: rows of all files.
-        files: the files, in order.
-        passed_over: what was seen beside them.
-    """
+    """The files that were scored, in order, their rows, and what was found beside them."""
 
     num_rows: int
     files: list[Path]
     passed_over: list[Path]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which raw columns are read, and which of them are carried along."""
-
-    read: list[str]
-    keep: list[str]
-
-
 class Scorer:
-    """A trained model with its fitted encoders.
+    """A trained expid, or a checkpoint with its own config, with its fitted encoders.
 
-    Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. What decides the scores
-    is as the checkpoint was trained with, also where the config says otherwise by now.
+    Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. All keys that decide
+    the scores are those of the training, even if the config has changed since.
 
     Args:
-        config: the checked config of a trained expid.
-        model_class: its model.
+        model: a folder of model_zoo/.
+        expid: the trained experiment.
+        config_dir: its config folder, as --config.
+        checkpoint: the file of the weights, instead of the three above; no YAML is read.
+        overrides: as --set.
         gpu: where to run, as --gpu.
         batch_size: rows of a forward pass.
-        checkpoint: the weights; None = those that the config names.
 
     Raises:
+        ConfigError: both a checkpoint and an expid are given, or neither.
         DataError: the dataset is not encoded, or its config changed since.
         CheckpointError: the expid is not trained, was trained on other encoded data, or with other
             values of keys than the command line asks for.
@@ -160,37 +112,47 @@ class Scorer:
 
     def __init__(
         self,
-        config: ExperimentConfig,
-        model_class: type,
+        model: str | None = None,
+        expid: str | None = None,
+        config_dir: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        overrides: Sequence[str] = (),
         gpu: int | str = "auto",
         batch_size: int = 10_000,
-        checkpoint: Path | None = None,
     ) -> None:
-        from fuxictr.experiment.run import build_model, select_features
+        from fuxictr.experiment.run.run import build_model, select_features
 
+        if checkpoint is not None and model is None and expid is None:
+            path = Path(checkpoint).expanduser().resolve()
+            config, kind = load_trained(path, overrides)
+        elif checkpoint is None and model is not None and expid is not None:
+            config, kind = load_experiment(expid, find_folder(model), config_dir, list(overrides))
+            path = config.checkpoint_path
+        else:
+            given = {"model": model, "expid": expid, "checkpoint": checkpoint}
+            found = ", ".join(name for name, value in given.items() if value is not None)
+            raise ConfigError(f"found {found or 'none'}; allowed: model and expid, or checkpoint")
         if batch_size < 1:
             raise ConfigError(f"--batch-size {batch_size}: allowed: >= 1")
-        path = checkpoint or config.checkpoint_path
-        self.batch_size = batch_size
-        self.device = get_device(gpu)
+        self.batch_size, self.device = batch_size, get_device(gpu)
         self.processor, encoded = load_encoders(config.dataset, config.data_dir)
-        self.config = config = as_trained(config, model_class, path)
+        self.config = config if checkpoint is not None else as_trained(config, kind, path)
         self._trained = encoded.trained
-        self.feature_map = select_features(config, encoded)
-        self.model = build_model(config, model_class, self.feature_map)
+        self.feature_map = select_features(self.config, encoded)
+        self.model = build_model(self.config, kind, self.feature_map)
         load_weights(self.model, path, encoded.encoders_hash)
         self.model.to(self.device).eval()
 
     def score(
         self, rows: pl.DataFrame | pd.DataFrame, keep: Sequence[str] | None = None
     ) -> pl.DataFrame | pd.DataFrame:
-        """Returns the kept columns and ``y_pred`` of a table's rows, see the function score."""
+        """Returns the kept columns and ``y_pred`` of a table's rows, see the function ``score``."""
         table = _to_table(rows)
-        plan = self._plan(table.column_names, keep, "the given table")
+        read, kept = self._choose_columns(table.column_names, keep, "the given table")
         try:
-            scored = pa.concat_tables(self._score_frames(table_frames(table, plan.read), plan))
+            scored = pa.concat_tables(self._score_frames(table_frames(table, read), kept))
         except NoRowsError:
-            scored = _no_scores(table.select(plan.keep))
+            scored = _no_scores(table.select(kept))
         result = pl.DataFrame(pl.from_arrow(scored))
         if isinstance(rows, pl.DataFrame):
             return result
@@ -203,9 +165,11 @@ class Scorer:
             data: a file, a folder or a glob; csv as the dataset config describes it, or parquet,
                 npz or h5 by its ending.
             out: .csv or .parquet; it appears whole or not at all.
-            keep: columns to carry along, a name or several; null = all that are no features.
+            keep: as for ``score``.
         """
-        open_writer = _writer_of(out)
+        if out.suffix not in _WRITERS:
+            allowed = " or ".join(_WRITERS)
+            raise ConfigError(f"--out {out}: allowed: a file that ends in {allowed}")
         if out.is_dir() or (out.parent.exists() and not out.parent.is_dir()):
             raise ConfigError(f"--out {out}: found a folder, or a file where its folder would be")
         source_format = format_of(data, self.processor.source_format)
@@ -215,39 +179,45 @@ class Scorer:
         if out.resolve() in files:
             raise ConfigError(f"--out {out}: is also the data to score; choose another file")
         first = next((path for path in files if not is_blank(path)), files[0])
-        plan = self._plan(column_names(first, source_format), keep, str(first))
-        total, num_rows = estimate_rows(files, source_format, plan.read[0]), 0
+        read, kept = self._choose_columns(column_names(first, source_format), keep, str(first))
+        total, num_rows = estimate_rows(files, source_format, read[0]), 0
+        tables = self._score_all(files, source_format, read, kept)
         with (
             atomic_path(out) as path,
-            contextlib.ExitStack() as stack,
             progress_bar(total, "Score", self.config.run.verbose > 0) as advance,
         ):
-            writer = None
-            for table in self._score_all(files, source_format, plan):
-                if writer is None:
-                    writer = stack.enter_context(open_writer(path, table.schema))
-                try:
-                    writer.write_table(table.cast(writer.schema))
-                except pa.ArrowException as error:
-                    raise DataError(
-                        f"{data}: a column that is carried along has one type in one file and "
-                        f"another in the next ({error}); keep others (--keep)"
-                    ) from error
-                num_rows += table.num_rows
-                advance(table.num_rows)
-            stack.close()  # before the file gets its name
+            first_table = next(tables)
+            schema = first_table.schema
+            with _WRITERS[out.suffix](path, schema) as write:
+                for table in itertools.chain([first_table], tables):
+                    try:
+                        write(table.cast(schema))
+                    except pa.ArrowException as error:
+                        raise DataError(
+                            f"{data}: a column that is carried along has one type in one file and "
+                            f"another in the next ({error}); keep others (--keep)"
+                        ) from error
+                    num_rows += table.num_rows
+                    advance(table.num_rows)
         return ScoredFiles(num_rows, files, found.passed_over)
 
     def _score_all(
-        self, files: Sequence[Path], source_format: SourceFormat, plan: _Plan
+        self,
+        files: Sequence[Path],
+        source_format: SourceFormat,
+        read: Sequence[str],
+        kept: Sequence[str],
     ) -> Iterator[pa.Table]:
-        """Yields at least one table, one without rows where the files have none."""
+        """Yields at least one table, one without rows if the files have none."""
         try:
-            yield from self._score_frames(read_frames(files, source_format, plan.read), plan)
+            yield from self._score_frames(read_frames(files, source_format, read), kept)
         except NoRowsError:
-            yield _no_scores(empty_table(files[0], source_format, plan.keep))
+            yield _no_scores(empty_table(files[0], source_format, kept))
 
-    def _plan(self, found: Sequence[str], keep: Sequence[str] | None, where: str) -> _Plan:
+    def _choose_columns(
+        self, found: Sequence[str], keep: Sequence[str] | None, where: str
+    ) -> tuple[list[str], list[str]]:
+        """Returns which raw columns are read, and which of them are carried along."""
         features = self.processor.raw_columns(list(self.feature_map.fields))
         kept = [name for name in found if name not in features]
         kept = kept if keep is None else list(dict.fromkeys(as_names(keep, "keep")))
@@ -259,9 +229,9 @@ class Scorer:
                 f"{where}: column '{SCORE}' would be carried along beside the scores of that name; "
                 "rename it, or name the columns to keep (--keep)"
             )
-        return _Plan(list(dict.fromkeys([*features, *kept])), kept)
+        return list(dict.fromkeys([*features, *kept])), kept
 
-    def _score_frames(self, frames: Iterator[Frame], plan: _Plan) -> Iterator[pa.Table]:
+    def _score_frames(self, frames: Iterator[Frame], kept: Sequence[str]) -> Iterator[pa.Table]:
         waiting: deque[Frame] = deque()
 
         def noted() -> Iterator[Frame]:
@@ -278,7 +248,7 @@ class Scorer:
             bad = np.flatnonzero(~np.isfinite(scores))
             if bad.size:
                 raise DataError(f"{frame.locate(int(bad[0]))}: the model's score is not finite")
-            yield frame.table.select(plan.keep).append_column(SCORE, pa.array(scores))
+            yield frame.table.select(kept).append_column(SCORE, pa.array(scores))
         found = {name: tally.counts["rows"] for name, tally in tallies.items()}
         text = lost_columns(self.processor.columns, self._trained, found, is_scoring=True)
         if text is not None:
@@ -327,7 +297,7 @@ def _to_table(rows: Any) -> pa.Table:
 
 
 def _with_integers(rows: Any) -> Any:
-    """Returns a pandas table whose columns of Python integers beyond int64 are of Arrow's uint64.
+    """Returns a pandas table with columns of Python integers beyond int64 as Arrow's uint64.
 
     Raises:
         OverflowError: an integer is no uint64 either.
@@ -353,41 +323,35 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
-class _CsvWriter:
-    """Writes tables to one csv; cells are quoted only where they must be."""
+@contextlib.contextmanager
+def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Context that gives a function to append tables to a csv, quoted only where it must be.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema = schema
-        self._file, self._has_header = open(path, "wb"), False
+    Raises:
+        ConfigError: a column holds lists, which a csv cannot.
+    """
+    for field in schema:
+        if pa.types.is_nested(field.type):
+            raise ConfigError(
+                f"--out: column '{field.name}' holds {field.type}, which no csv can; write "
+                "parquet, or name the columns to keep (--keep)"
+            )
+    has_header = False
+    with open(path, "wb") as file:
 
-    def __enter__(self) -> _CsvWriter:
-        return self
+        def write(table: pa.Table) -> None:
+            nonlocal has_header
+            frame = pl.DataFrame(pl.from_arrow(table))
+            frame.write_csv(file, include_header=not has_header)
+            has_header = True
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def write_table(self, table: pa.Table) -> None:
-        """Appends the rows.
-
-        Raises:
-            ConfigError: a column holds lists, which a csv cannot.
-        """
-        for field in table.schema:
-            if pa.types.is_nested(field.type):
-                raise ConfigError(
-                    f"--out: column '{field.name}' holds {field.type}, which no csv can; write "
-                    "parquet, or name the columns to keep (--keep)"
-                )
-        frame = pl.DataFrame(pl.from_arrow(table))
-        frame.write_csv(self._file, include_header=not self._has_header)
-        self._has_header = True
+        yield write
 
 
-def _writer_of(out: Path) -> Callable[[Path, pa.Schema], Any]:
-    writers: dict[str, Callable[[Path, pa.Schema], Any]] = {
-        ".csv": _CsvWriter,
-        ".parquet": pq.ParquetWriter,
-    }
-    if out.suffix not in writers:
-        raise ConfigError(f"--out {out}: allowed: a file that ends in {' or '.join(writers)}")
-    return writers[out.suffix]
+@contextlib.contextmanager
+def _parquet_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    with pq.ParquetWriter(path, schema) as writer:
+        yield writer.write_table
+
+
+_WRITERS = {".csv": _csv_writer, ".parquet": _parquet_writer}

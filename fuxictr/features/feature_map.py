@@ -31,20 +31,19 @@ class FeatureMap:
 
     A spec holds type (categorical, numeric, sequence, embedding or meta) and source, and
 
-    - of ids (categorical, sequence): vocab_size, and where the data were encoded here padding_idx
-      and oov_idx; share_embedding, the field whose table it uses; pretrained_emb with pretrain_dim,
-      pretrain_usage and freeze_emb where vectors were given for its tokens;
-    - of a sequence: max_len, and feature_encoder, its pooling in FuxiCTR's words, null for none;
-    - of an embedding: pretrain_dim, the width of the vectors that it takes in;
-    - embedding_dim and emb_output_dim where the field has a width of its own.
+    - of ids (categorical, sequence): vocab_size; padding_idx and oov_idx if this project encoded
+      them; share_embedding, the field whose table it uses; pretrained_emb with pretrain_dim,
+      pretrain_usage and freeze_emb if its tokens have pretrained vectors;
+    - of a sequence: max_len, and feature_encoder, its pooling in FuxiCTR's words or None;
+    - of an embedding: pretrain_dim, the width of its vectors;
+    - embedding_dim and emb_output_dim if the field has its own width.
 
     Attributes:
         dataset_id: name of the dataset.
         features: field name -> spec.
         labels: names of the label columns.
         data_dir: folder of the encoded files, or None.
-        pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, where they do not lie in
-            data_dir.
+        pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, if not in data_dir.
     """
 
     def __init__(self, dataset_id: str, data_dir: str | Path | None = None) -> None:
@@ -56,7 +55,7 @@ class FeatureMap:
 
     @property
     def fields(self) -> dict[str, dict[str, Any]]:
-        """The features that a model embeds: all but meta columns, in order."""
+        """The features that a model embeds, in order: all except meta columns."""
         return {n: s for n, s in self.features.items() if s["type"] in FIELD_TYPES}
 
     @property
@@ -66,7 +65,7 @@ class FeatureMap:
 
     @property
     def total_features(self) -> int:
-        """Number of rows of all tables, each counted once, plus one for each numeric field."""
+        """Number of rows of all tables, each counted once, plus one per numeric field."""
         return sum(
             spec.get("vocab_size", 1)
             for spec in self.fields.values()
@@ -75,17 +74,11 @@ class FeatureMap:
 
     @property
     def input_length(self) -> int:
-        """Number of input columns, the positions of a sequence or vector counted."""
+        """Number of input columns, with all positions of sequences and vectors."""
         return sum(map(width, self.features.values()))
 
     def embedding_dims(self, embedding_dim: int) -> list[int]:
-        """Returns the width of each field's embedding as the model sees it.
-
-        It is the field's emb_output_dim, or the width of its table where it has none.
-
-        Raises:
-            ConfigError: as ``table_dim``.
-        """
+        """Returns the width of each field's embedding: its emb_output_dim, or ``table_dim``."""
         return [
             spec.get("emb_output_dim") or self.table_dim(name, embedding_dim)
             for name, spec in self.fields.items()
@@ -95,8 +88,7 @@ class FeatureMap:
         """Returns the width of a field's table: its embedding_dim, or the model's.
 
         Raises:
-            ConfigError: as ``table_owner``, or the field has another embedding_dim than the field
-                whose table it shares.
+            ConfigError: as ``table_owner``, or the field whose table it shares has another width.
         """
         own = self.features[name].get("embedding_dim")
         owner = self.table_owner(name)
@@ -112,8 +104,8 @@ class FeatureMap:
         """Returns the field whose table a field uses: the end of its chain of share_embedding.
 
         Raises:
-            ConfigError: the chain leads to a name that is no field of ids, to a field with another
-                vocab_size, or in a circle.
+            ConfigError: the chain is a circle, or leads to a field without ids or with another
+                vocab_size.
         """
         chain = [name]
         while target := self.features[chain[-1]].get("share_embedding"):
@@ -136,15 +128,15 @@ class FeatureMap:
         return chain[-1]
 
     def pooling(self, name: str) -> str | None:
-        """Returns how a sequence becomes one vector: ``average``, ``sum``, or None for not at all.
+        """Returns the pooling of a sequence: ``average``, ``sum``, or None.
 
         Raises:
-            ConfigError: its feature_encoder is none that this version knows.
+            ConfigError: its feature_encoder is unknown.
         """
         return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
 
     def pretrained_vectors(self, name: str) -> np.ndarray:
-        """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN where one has none.
+        """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN = no vector.
 
         Raises:
             DataError: the file is missing, damaged, or of another shape.
@@ -155,9 +147,9 @@ class FeatureMap:
         vectors = self.pretrained.get(name)
         if vectors is None:
             try:
-                # Mapped, so that no more is read than what the file is long.
+                # Mapped, so that a damaged header cannot ask for more memory than the file has.
                 vectors = np.lib.format.open_memmap(path, mode="r")
-            except Exception as error:  # numpy raises whatever a damaged header leads it to
+            except Exception as error:  # a damaged header can raise anything
                 raise DataError(f"{path}: not readable ({error}); rebuild the dataset") from error
             if vectors.shape == wanted:
                 vectors = np.array(vectors)
@@ -171,7 +163,7 @@ class FeatureMap:
         return vectors
 
     def sum_emb_out_dim(self, embedding_dim: int) -> int:
-        """Returns the width of the flattened embeddings, F * D where all widths are equal."""
+        """Returns the width of the flattened embeddings, F * D if all widths are equal."""
         return sum(self.embedding_dims(embedding_dim))
 
     def select(
@@ -182,7 +174,7 @@ class FeatureMap:
         """Returns a feature map of the chosen fields, with changed specs.
 
         Raises:
-            ConfigError: a name is not a field of the dataset, or a key none of a spec.
+            ConfigError: a name is not a field of the dataset, or a key or value is not of a spec.
         """
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
@@ -224,7 +216,7 @@ class FeatureMap:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes feature_map.json, whole or not at all."""
+        """Writes feature_map.json, completely or not at all."""
         write_atomically(path, json.dumps(self.to_json(), indent=2) + "\n")
 
     @classmethod
@@ -233,10 +225,10 @@ class FeatureMap:
 
         Args:
             path: the file.
-            dataset_id: the dataset that it must belong to, where given.
+            dataset_id: the dataset that it must belong to; None = any.
 
         Raises:
-            DataError: the file is absent, is no feature map, or is another dataset's.
+            DataError: the file is missing, not a feature map, or of another dataset.
         """
         path = Path(path)
         if not path.exists():
@@ -256,7 +248,7 @@ class FeatureMap:
         return feature_map
 
     def _keep_only(self, names: list[str]) -> None:
-        """Drops all other features; the first field that shares a dropped one's table owns it."""
+        """Drops all other features; the first field that shares a dropped table will own it."""
         kept = {name: self.features[name] for name in names}
         sharing = [n for n, s in kept.items() if s["type"] in ID_TYPES and s.get("share_embedding")]
         heirs = {name: name for name in kept}
@@ -265,10 +257,8 @@ class FeatureMap:
             heir = heirs.setdefault(owner, name)
             kept[name]["share_embedding"] = heir if heir != name else None
             if heir == name:
-                table = {
-                    k: self.features[owner][k] for k in TABLE_KEYS if k in self.features[owner]
-                }
-                kept[name].update(table)
+                table = self.features[owner]
+                kept[name].update({key: table[key] for key in TABLE_KEYS if key in table})
                 if owner in self.pretrained:
                     self.pretrained = {**self.pretrained, name: self.pretrained[owner]}
         self.features = kept
@@ -283,7 +273,7 @@ class FeatureMap:
 
 
 def _each_spec(changes: list[dict] | dict) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Yields field and changes of feature_specs, a list of entries or {field: changes}."""
+    """Yields (field, changes) of feature_specs, a list of entries or {field: changes}."""
     entries = changes.items() if isinstance(changes, dict) else [(None, c) for c in changes]
     for given, change in entries:
         if not isinstance(change, dict):

@@ -1,4 +1,4 @@
-"""feature_map.json: read within limits, and checked whole before anything is built from it."""
+"""feature_map.json: read within limits, and checked completely before it is used."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import Any, NoReturn
 
 from fuxictr.features.specs import MAX_ROWS, check_spec, width
 
-# Bytes of a file: a feature map of a hundred thousand fields.
-MAX_BYTES = 1 << 25
-# Objects and lists within one another; a feature map has four.
-MAX_DEPTH = 50
+MAX_BYTES = 1 << 25  # a feature map of a hundred thousand fields
+MAX_DEPTH = 50  # objects and lists within one another; a feature map has four
 
 
 def read_json(path: Path) -> Any:
     """Returns the content of a JSON file.
 
     Raises:
-        ValueError: the file is not readable or larger than MAX_BYTES, is no JSON in UTF-8, is
-            nested too deep, has a key twice in one object, or a number that is not finite.
+        ValueError: the file is not readable, larger than MAX_BYTES, not JSON in UTF-8, nested too
+            deep, has a key twice in one object, or a number that is not finite.
     """
     try:
         with path.open("rb") as file:
@@ -37,17 +35,13 @@ def read_json(path: Path) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     _check_depth(content)
-    # Half a surrogate pair is no text, 1e999 no number.
+    # Refuses half a surrogate pair and 1e999.
     json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
     return content
 
 
 def find(content: Any, key: str, kind: type[Any]) -> Any:
-    """Returns what a key of the content holds.
-
-    Raises:
-        ValueError: there is no such key, or it holds another kind.
-    """
+    """Returns the value of a key; raises ValueError if it is missing or of another type."""
     if not isinstance(content, dict) or key not in content:
         raise ValueError(f"key '{key}' is missing")
     if not isinstance(content[key], kind):
@@ -56,12 +50,7 @@ def find(content: Any, key: str, kind: type[Any]) -> Any:
 
 
 def list_features(content: Any) -> dict[str, dict[str, Any]]:
-    """Returns feature -> spec, in order.
-
-    Raises:
-        ValueError: a spec lacks a key or has a value that its key cannot have, or a feature is
-            listed twice.
-    """
+    """Returns feature -> spec, in order; raises ValueError for a wrong or repeated one."""
     features: dict[str, dict[str, Any]] = {}
     for entry in find(content, "features", list):
         if not isinstance(entry, dict):
@@ -77,11 +66,7 @@ def list_features(content: Any) -> dict[str, dict[str, Any]]:
 
 
 def list_labels(content: Any, fields: Collection[str]) -> list[str]:
-    """Returns the names of the labels, none of which is a field's.
-
-    Raises:
-        ValueError: one is, or is no name, or is listed twice.
-    """
+    """Returns the names of the labels; raises ValueError unless all differ, also from fields."""
     labels = find(content, "labels", list)
     names = {label for label in labels if isinstance(label, str)}
     if len(names) < len(labels) or not names.isdisjoint(fields):
@@ -90,17 +75,14 @@ def list_labels(content: Any, fields: Collection[str]) -> list[str]:
 
 
 def check_counts(content: dict[str, Any], counted: dict[str, Any]) -> None:
-    """Checks the counts that a file declares, which a writer may have left out.
+    """Raises ValueError if the counts of a file contradict its features; counts may be missing.
 
-    A file of another version of FuxiCTR may count more rows and columns than its features have,
-    never less: a feature whose size is greater than all of them together is damaged.
+    Files of other versions of FuxiCTR may count more rows and columns than the features have, never
+    fewer: then a feature is damaged.
 
     Args:
         content: the content of the file.
-        counted: the same, with the counts that its features have.
-
-    Raises:
-        ValueError: the counts and the features contradict each other.
+        counted: the same, with the counts of its features.
     """
     if not counted["num_fields"]:
         raise ValueError("features: none is a field, allowed: one at least")

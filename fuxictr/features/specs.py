@@ -9,28 +9,22 @@ from fuxictr.errors import ConfigError
 
 ID_TYPES = ("categorical", "sequence")
 FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
-POOLINGS = {
-    "average": "layers.MaskedAveragePooling()",
-    "sum": "layers.MaskedSumPooling()",
-}
-# Rows of all tables together, which are numbered with 32 bits.
-MAX_ROWS = 2**31 - 1
-# Width of an embedding or of a given vector, and positions of a sequence.
-MAX_WIDTH = 1_000_000
-
+POOLINGS = {"average": "layers.MaskedAveragePooling()", "sum": "layers.MaskedSumPooling()"}
+MAX_ROWS = 2**31 - 1  # of all tables together, which are numbered with 32 bits
+MAX_WIDTH = 1_000_000  # of an embedding or a pretrained vector, and positions of a sequence
 
 _NULL = type(None)
 
 
 class _Values(NamedTuple):
-    """The values of a key: types, among which null may be, and what holds of them."""
+    """The allowed values of a key: their types, the largest int, the words."""
 
     kinds: tuple[type, ...]
     most: int | None = None
     among: tuple[str, ...] = ()
 
     def allow(self, value: Any) -> bool:
-        """Whether a value is one of them; a bool is no int."""
+        """Returns whether a value is allowed; a bool is not an int."""
         if isinstance(value, bool):
             return bool in self.kinds
         if isinstance(value, int):
@@ -66,7 +60,7 @@ _SPEC: dict[str, _Values | None] = {
     "freeze_emb": _Values((bool, _NULL)),
 }
 SPEC_KEYS = tuple(_SPEC)
-# What the data were encoded with.
+# These keys describe how the data were encoded.
 _ENCODED = ("padding_idx", "oov_idx", "max_len", "padding", "pretrain_dim", "pretrained_emb")
 _NEEDED = {
     "categorical": ("vocab_size",),
@@ -76,11 +70,7 @@ _NEEDED = {
 
 
 def check_values(name: str, spec: Mapping[str, Any]) -> None:
-    """Checks the values of the keys of a spec that this version knows.
-
-    Raises:
-        ValueError: one is none that the key may have.
-    """
+    """Raises ValueError if a known key of a spec has a value that is not allowed."""
     for key, value in spec.items():
         allowed = _SPEC.get(key)
         if allowed is not None and not allowed.allow(value):
@@ -88,11 +78,7 @@ def check_values(name: str, spec: Mapping[str, Any]) -> None:
 
 
 def check_spec(name: str, spec: Mapping[str, Any]) -> None:
-    """Checks that a spec has the keys that its type needs, and their values.
-
-    Raises:
-        ValueError: a key is missing, or as ``check_values``.
-    """
+    """Raises ValueError if a spec lacks a key that its type needs, or as ``check_values``."""
     if not isinstance(spec, Mapping):
         raise ValueError(f"feature '{name}': {spec!r:.100}, allowed: a mapping")
     check_values(name, spec)
@@ -103,12 +89,12 @@ def check_spec(name: str, spec: Mapping[str, Any]) -> None:
 
 
 def check_change(name: str, before: Mapping[str, Any], change: Mapping[str, Any]) -> None:
-    """Checks that a change of a spec asks for nothing that would not happen.
+    """Checks that every key of a change has an effect.
 
     Args:
         name: the feature.
-        before: its spec as the dataset was encoded.
-        change: the keys that are to have other values.
+        before: its spec in the encoded dataset.
+        change: key -> new value.
 
     Raises:
         ValueError: a key describes the encoded data, or does nothing for this feature.
@@ -121,12 +107,12 @@ def check_change(name: str, before: Mapping[str, Any], change: Mapping[str, Any]
         if change.get(key, before.get(key)) != before.get(key)
     }
     if change.get("pretrained_emb") is None:
-        reasons.pop("pretrained_emb", None)  # it may be left out
+        reasons.pop("pretrained_emb", None)  # it may be dropped
     if sharing:
         where = f"its table is that of '{sharing}'; change it there"
         reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), where)
     elif not after.get("pretrained_emb"):
-        reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), "it has no given vectors")
+        reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), "it has no pretrained vectors")
     if kind != "sequence":
         reasons["feature_encoder"] = f"its type is {kind}, allowed: sequence"
     if kind not in ID_TYPES:
@@ -146,10 +132,10 @@ def width(spec: Mapping[str, Any]) -> int:
 
 
 def parse_pooling(text: str | None, name: str) -> str | None:
-    """Returns ``average``, ``sum`` or None of a pooling in this project's or FuxiCTR's words.
+    """Returns ``average``, ``sum`` or None for a pooling in this project's or FuxiCTR's words.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: another pooling.
     """
     if text is None:
         return None
@@ -164,5 +150,5 @@ def parse_pooling(text: str | None, name: str) -> str | None:
 
 
 def fuxictr_pooling(text: str | None) -> str | None:
-    """Returns a pooling in FuxiCTR's words, as a spec's feature_encoder holds it."""
+    """Returns a pooling in FuxiCTR's words, the form of a spec's feature_encoder."""
     return POOLINGS.get(text, text) if text else None

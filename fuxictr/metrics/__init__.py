@@ -1,8 +1,7 @@
 """Metrics of click predictions: exact, in float64, on numpy arrays or on a GPU's tensors.
 
-AUC and logloss judge all rows together. gAUC, avgAUC, MRR and NDCG(k=N) judge how the rows of one
-group (a user, a query, an impression) are ranked among themselves. No result depends on the order
-of the rows.
+AUC and logloss are over all rows. gAUC, avgAUC, MRR and NDCG(k=N) are over the order of the rows
+within each group (a user, a query, an impression). No result depends on the order of the rows.
 """
 
 from fuxictr.metrics.evaluate import (

@@ -1,4 +1,4 @@
-"""Metrics by name, of a split or of what is known of its labels."""
+"""Metrics by name, of a split, or of its labels alone."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
     "avgAUC": avg_auc,
     "MRR": mrr,
 }
-# Metrics of which a lower value is better.
-LOSSES = {"logloss"}
+LOSSES = {"logloss"}  # lower is better
 _NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]{0,17})\s*\)")
 
 
@@ -34,7 +33,7 @@ class Metric(NamedTuple):
     Attributes:
         name: its one spelling, without spaces.
         compute: takes (y_true, y_pred), or a GroupRanking where ``needs_groups``.
-        needs_groups: whether it judges rows by group.
+        needs_groups: whether it is computed by group.
     """
 
     name: str
@@ -43,28 +42,22 @@ class Metric(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """``max`` where a higher value is better, ``min`` where a lower one is."""
+        """``max`` or ``min``: the direction in which it is better."""
         return "min" if self.name in LOSSES else "max"
 
 
-def metric_name(name: str) -> str:
-    """Returns the one spelling of a name: ``NDCG( k = 5 )`` is ``NDCG(k=5)``, others stay."""
-    match = _NDCG.fullmatch(name)
-    return f"NDCG(k={match[1]})" if match else name
-
-
 def find_metric(name: str) -> Metric:
-    """Returns the metric called AUC, logloss, gAUC, avgAUC, MRR or NDCG(k=N).
+    """Returns the metric called AUC, logloss, gAUC, avgAUC, MRR or NDCG(k=N); ignores its spaces.
 
     Raises:
-        ConfigError: an unknown metric, or an N that is no whole number from 1 on.
+        ConfigError: an unknown metric, or an N that is not 1, 2, ...
     """
     if name in METRICS:
         return Metric(name, METRICS[name], False)
     if name in GROUP_METRICS:
         return Metric(name, GROUP_METRICS[name], True)
     if match := _NDCG.fullmatch(name):
-        return Metric(metric_name(name), partial(ndcg, k=int(match[1])), True)
+        return Metric(f"NDCG(k={match[1]})", partial(ndcg, k=int(match[1])), True)
     if name.lower().startswith("ndcg"):
         raise ConfigError(f"metric '{name}': allowed: NDCG(k=N) with N = 1, 2, ...")
     allowed = {known.lower(): known for known in (*METRICS, *GROUP_METRICS, "NDCG(k=N)")}
@@ -74,11 +67,7 @@ def find_metric(name: str) -> Metric:
 
 
 def check_groups(metrics: Iterable[str], group_ids: np.ndarray | None) -> None:
-    """Checks that there are group ids if one of the metrics needs them.
-
-    Raises:
-        ConfigError: there are none, or a metric is unknown.
-    """
+    """Raises ConfigError if a metric needs group ids that are not given, or is unknown."""
     for metric in map(find_metric, as_names(metrics, "metrics")):
         if metric.needs_groups and group_ids is None:
             raise ConfigError(
@@ -95,8 +84,7 @@ def evaluate_metrics(
 ) -> dict[str, float]:
     """Returns metric name -> value, in the order asked, named as ``find_metric`` spells them.
 
-    Tensors on a GPU are judged there: AUC and logloss are computed by torch, and rows come to the
-    host for group metrics only. On the host numpy computes all, which is the faster one there.
+    Tensors on a GPU are evaluated there, and their rows come to the host for group metrics only.
 
     Args:
         y_true: labels in {0, 1}, (rows,).
@@ -122,9 +110,9 @@ def evaluate_defined(
     metrics: Iterable[str],
     group_ids: np.ndarray | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Returns the metrics that are defined for the rows, and why the others are not, by name.
+    """Returns the metrics that are defined, and for each other one the reason, by name.
 
-    Arguments and errors are those of ``evaluate_metrics``, but for UndefinedMetricError.
+    Arguments and errors are those of ``evaluate_metrics``, without UndefinedMetricError.
     """
     names = as_names(metrics, "metrics")
     check_groups(names, group_ids)
@@ -163,10 +151,10 @@ def find_undefined(
     labels: Iterable[np.ndarray | torch.Tensor],
     group_ids: np.ndarray | None = None,
 ) -> dict[str, str]:
-    """Returns which metrics are not defined for the labels of a split, and why, by name.
+    """Returns metric -> reason for the metrics that are not defined for the labels of a split.
 
-    A metric that is defined for some of the rows is so for all, so no more parts are read than it
-    takes: most often the first one.
+    A metric that is defined for some of the rows is defined for all. So only as many parts are read
+    as it takes, mostly the first one.
 
     Args:
         metrics: names, see ``find_metric``.
@@ -181,7 +169,7 @@ def find_undefined(
     parts: list[np.ndarray] = []
     num_rows = num_seen = 0
 
-    def look() -> dict[str, str]:
+    def find() -> dict[str, str]:
         known = np.concatenate(parts or [np.empty(0)])
         groups = None if group_ids is None else group_ids[: known.size]
         return evaluate_defined(known, np.zeros(known.size), names, groups)[1]
@@ -189,11 +177,11 @@ def find_undefined(
     for part in labels:
         parts.append(_on_host(part).reshape(-1))
         num_rows += parts[-1].size
-        if num_rows and num_rows >= 2 * num_seen:  # so that all looks together take no longer
+        if num_rows and num_rows >= 2 * num_seen:  # all attempts together take no longer
             num_seen = num_rows
-            if not look():
+            if not find():
                 return {}
-    return look()
+    return find()
 
 
 def check_defined(
@@ -204,16 +192,8 @@ def check_defined(
 ) -> None:
     """Checks that all metrics are defined for the labels of a split, see ``find_undefined``.
 
-    Args:
-        metrics: see ``find_undefined``.
-        labels: see ``find_undefined``.
-        group_ids: see ``find_undefined``.
-        where: what the split is called, for messages.
-
     Raises:
-        ConfigError: as ``find_undefined``.
-        DataError: as ``find_undefined``.
-        UndefinedMetricError: a metric is not defined; says what to do.
+        UndefinedMetricError: a metric is not defined; the text names ``where`` and what to do.
     """
     undefined = find_undefined(metrics, labels, group_ids)
     if undefined:
@@ -225,7 +205,7 @@ def check_defined(
 
 
 def _is_tensor(values: Any) -> bool:
-    # Where torch was not imported, nothing is a tensor: importing it takes seconds.
+    # Without an import of torch, which takes seconds, nothing is a tensor.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(values, torch.Tensor)
 

@@ -1,4 +1,4 @@
-"""Metrics of the ranking within groups of rows: gAUC, avgAUC, MRR and NDCG(k=N)."""
+"""Metrics of the order within groups of rows: gAUC, avgAUC, MRR and NDCG(k=N)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from fuxictr.metrics.rows import UndefinedMetricError, starts_run
 
 
 class GroupRanking:
-    """The rows of each group, ranked by falling score: one sort serves all group metrics.
+    """The rows of each group, sorted by falling score: one sort serves all group metrics.
 
-    Rows of a group with equal scores form a tie and share its ranks; a row with a score of its own
-    is a tie of one. G is the number of groups, which are in rising order of their ids.
+    A row's position is 1, 2, ... within its group. Rows of a group with equal scores form a tie and
+    share its positions; a row with its own score is a tie of one. G is the number of groups, which
+    are in rising order of their ids.
 
     Args:
         y_true: labels in {0, 1}, (rows,).
@@ -33,7 +34,7 @@ class GroupRanking:
         groups = np.asarray(group_ids).reshape(-1)
         if groups.size != labels.size or groups.size == 0:
             raise DataError(
-                f"group metrics need one group id a row: found {groups.size} group ids "
+                f"group metrics need one group id per row: found {groups.size} group ids "
                 f"and {labels.size} rows"
             )
         if groups.dtype.kind == "f" and np.isnan(groups).any():
@@ -44,7 +45,7 @@ class GroupRanking:
         starts_tie = starts_group | starts_run(scores[order])
         first_rows = np.flatnonzero(starts_group)
         self.sizes = np.diff(np.append(first_rows, groups.size))
-        self._rank_index = np.arange(groups.size) - np.repeat(first_rows, self.sizes)
+        self._row_index = np.arange(groups.size) - np.repeat(first_rows, self.sizes)
         self._tie_starts = np.flatnonzero(starts_tie)
         self._tie_sizes = np.diff(np.append(self._tie_starts, groups.size))
         self._tie_clicks = np.add.reduceat(labels[order], self._tie_starts, dtype=np.int64)
@@ -54,24 +55,24 @@ class GroupRanking:
     def aucs(self) -> np.ndarray:
         """Returns the AUC of each group, (G,); NaN without both a click and a non-click.
 
-        With ranks from the top, AUC = 1 - (R - P (P + 1) / 2) / (P N), see ``auc``.
+        AUC = 1 - (R - P (P + 1) / 2) / (P N), with R the sum of the mean positions of P clicks.
         """
-        mean_ranks = self._rank_index[self._tie_starts] + (self._tie_sizes + 1) / 2
-        rank_sums = np.add.reduceat(self._tie_clicks * mean_ranks, self._first_ties)
+        mean_positions = self._row_index[self._tie_starts] + (self._tie_sizes + 1) / 2
+        position_sums = np.add.reduceat(self._tie_clicks * mean_positions, self._first_ties)
         pairs = self.clicks * (self.sizes - self.clicks)
-        lost = rank_sums - self.clicks * (self.clicks + 1) / 2
+        lost = position_sums - self.clicks * (self.clicks + 1) / 2
         return np.divide(pairs - lost, pairs, where=pairs > 0, out=np.full(pairs.size, np.nan))
 
     def click_sums(self, weights: np.ndarray) -> np.ndarray:
-        """Returns each group's sum over its clicks of the weight of the click's rank, (G,).
+        """Returns each group's sum over its clicks of the weight of the click's position, (G,).
 
-        Each click of a tie counts the mean weight of the tie's ranks: this is the mean of the sum
-        over all orders of the tied rows.
+        Each click of a tie counts the mean weight of the tie's positions: this is the mean of the
+        sum over all orders of the tied rows.
 
         Args:
-            weights: weight of rank 1, 2, ..., as many as the largest group has rows.
+            weights: weight of position 1, 2, ..., as many as the largest group has rows.
         """
-        tie_sums = np.add.reduceat(weights[self._rank_index], self._tie_starts)
+        tie_sums = np.add.reduceat(weights[self._row_index], self._tie_starts)
         return np.add.reduceat(self._tie_clicks * (tie_sums / self._tie_sizes), self._first_ties)
 
 
@@ -97,10 +98,10 @@ def avg_auc(ranking: GroupRanking) -> float:
 
 
 def mrr(ranking: GroupRanking) -> float:
-    """Returns the mean over groups of MRR_g = (1 / P_g) sum over the P_g clicks of 1 / rank.
+    """Returns the mean over groups of MRR_g = (1 / P_g) sum over the P_g clicks of 1 / position.
 
-    It is the reciprocal rank of all clicks, not of the first one only, and a group without a click
-    counts as 0, both as in FuxiCTR. A tied row counts the mean of 1 / rank over the tie's ranks.
+    As in FuxiCTR it averages over all clicks, not the first one only, and a group without a click
+    counts as 0. A tied row counts the mean of 1 / position over the tie's positions.
 
     Raises:
         UndefinedMetricError: no group has a click.
@@ -113,7 +114,7 @@ def mrr(ranking: GroupRanking) -> float:
 def ndcg(ranking: GroupRanking, k: int) -> float:
     """Returns the mean over groups of NDCG_g@k = DCG_g@k / ideal DCG_g@k.
 
-    DCG@k = sum over ranks r <= k of (2^y_r - 1) / log2(r + 1), and the ideal has all clicks on top.
+    DCG@k = sum over positions r <= k of (2^y_r - 1) / log2(r + 1); the ideal has all clicks on top.
     A group without a click counts as 0, as in FuxiCTR. With ties DCG@k is its mean over all orders
     of the tied rows, as in scikit-learn.
 

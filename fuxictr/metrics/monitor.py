@@ -1,4 +1,4 @@
-"""The figure that early stopping follows, and the direction in which it is better."""
+"""The value that early stopping follows, and the direction in which it is better."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fuxictr.metrics.evaluate import Metric, find_metric
 
 
 class Monitor:
-    """The figure that early stopping follows: a metric, or a weighted sum of metrics.
+    """The value that early stopping follows: a metric, or a weighted sum of metrics.
 
     Args:
         monitor: a metric's name, or {name: weight}, as {AUC: 1, logloss: -1}.
-        mode: ``max`` or ``min``, which is checked against the metrics; None = as they say.
+        mode: ``max`` or ``min``, checked against the metrics; None = follows from them.
 
     Attributes:
         weights: name, as ``find_metric`` spells it, -> weight.
-        mode: the direction in which the figure is better.
+        mode: the direction in which the value is better.
 
     Raises:
-        ConfigError: an unknown metric, a weight that is zero or not finite, a sum in which metrics
-            work against each other, or a mode that would keep the worst value; names the keys.
+        ConfigError: an unknown metric, a weight that is zero or not finite, metrics that work
+            against each other, or a mode that would keep the worst value; names the keys.
     """
 
     def __init__(self, monitor: str | Mapping[str, float], mode: str | None = None) -> None:
@@ -44,15 +44,11 @@ class Monitor:
         self._check_modes(monitor, modes, mode)
 
     def get_metrics(self) -> list[str]:
-        """Returns the names of the metrics that are needed."""
+        """Returns the names of the monitored metrics."""
         return list(self.weights)
 
     def check_evaluated(self, metrics: Iterable[str]) -> None:
-        """Checks that the monitored metrics are among the given ones.
-
-        Raises:
-            ConfigError: one is not.
-        """
+        """Raises ConfigError if a monitored metric is not among the given ones."""
         names = list(metrics)
         for name in self.weights:
             if name not in names:

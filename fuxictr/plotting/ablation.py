@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from fuxictr.datasets import registry
 from fuxictr.errors import DataError
-from fuxictr.plotting.naming import figure_stem, seeds_text
+from fuxictr.plotting.naming import seeds_text
 from fuxictr.plotting.style import (
     COLOURS,
     COLUMN_WIDTH,
     GREY,
-    GRID,
     INK,
     MARKERS,
     SMALL,
+    draw_grid,
     figure_style,
     finish_figure,
     new_figure,
-    save_figure,
-    save_numbers,
+    write_figure,
 )
-
-if TYPE_CHECKING:
-    from fuxictr.experiment.tables.comparisons import ArmResult
 
 METRIC = "AUC"
 _TITLES = {
@@ -44,6 +38,7 @@ _TITLES = {
 _TINTS = {"dis": "#CFE5F3", "gen": "#FBE7BF", "arm": "#D3EDE4"}
 _HATCHES = {"dis": "", "gen": "", "arm": "///"}
 _ARM = "#009E73"
+_HOLLOW = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5, "linestyle": ""}
 
 
 @dataclass(frozen=True)
@@ -67,17 +62,14 @@ class Bar:
     published: float | None = None
 
 
-def ablation_figure(
-    bars: Sequence[Bar], xlabel: str = "Test AUC", title: str = "", caption: str = ""
-) -> Figure:
-    """Draws one bar an arm, from the mean of DIS, where the axis is cut, to the arm's own mean.
+def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> Figure:
+    """Draws one bar per arm, from the mean of DIS to the arm's own mean; the axis is cut.
 
-    The length of a bar is a difference to DIS. Dots are means, error bars the sample standard
-    deviations, hollow markers published values; vertical lines carry DIS and the full GEN across.
+    Dots are means, error bars sample standard deviations, hollow markers published values; vertical
+    lines mark DIS and the full GEN.
 
     Args:
         bars: the arms from top to bottom; one of them is DIS.
-        xlabel: what the values are.
         title: heading.
         caption: data, sample and seeds.
 
@@ -100,52 +92,9 @@ def ablation_figure(
         axes.set_ylim(len(bars) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
         _set_scale(axes, bars)
-        axes.set_xlabel(f"{xlabel} (axis cut; bars start at DIS)")
-        axes.set_axisbelow(True)
+        axes.set_xlabel(f"Test {METRIC} (axis cut; bars start at DIS)")
         finish_figure(figure, title, caption, _handles(bars))
     return figure
-
-
-def ablation_numbers(bars: Sequence[Bar]) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of what ``ablation_figure`` draws."""
-    rows: Iterator[list[object]] = (
-        [b.label, b.mean, b.std, b.num_seeds, b.published] for b in bars
-    )
-    return ["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows
-
-
-def load_ablation(
-    results: str | Path,
-    backbone: str,
-    dataset: str,
-    group: str,
-    seeds: Sequence[int] | None = None,
-) -> tuple[list[ArmResult], dict[str, float]]:
-    """Reads the arms of an ablation from the results, and what was published of them.
-
-    Args:
-        results: the results store.
-        backbone: e.g. DCNv2.
-        dataset: as --dataset.
-        group: source, encoder, target or activation.
-        seeds: the seeds that every arm must have; None = all that any of them has.
-
-    Returns:
-        The arms' results and expid -> published test AUC, for ``write_ablation``.
-
-    Raises:
-        ConfigError: the backbone has no such ablation on the dataset.
-        DataError: there are no results.
-    """
-    from fuxictr.experiment.ablation import find_arms
-    from fuxictr.experiment.results import read_results
-    from fuxictr.experiment.tables.comparisons import ablation_results
-    from fuxictr.experiment.tables.published import published_arms
-
-    arms = find_arms(backbone, dataset, group)
-    dataset_id = registry.dataset_id_of(dataset)
-    published = published_arms(dataset, backbone, arms)
-    return ablation_results(read_results(results), arms, dataset_id, seeds), published
 
 
 def write_ablation(
@@ -153,8 +102,9 @@ def write_ablation(
     dataset_id: str,
     backbone: str,
     group: str,
-    results: Sequence[ArmResult],
-    published: Mapping[str, float],
+    bars: Sequence[Bar],
+    seeds: Sequence[int],
+    num_rows: int | None = None,
 ) -> list[Path]:
     """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
 
@@ -163,26 +113,22 @@ def write_ablation(
         dataset_id: the dataset.
         backbone: the backbone.
         group: source, encoder, target or activation.
-        results: the arms, as ``ablation_results`` returned them.
-        published: expid -> published test AUC.
+        bars: the arms from top to bottom; one of them is DIS.
+        seeds: the seeds of every arm.
+        num_rows: rows of the test split, where they are known.
 
     Raises:
-        DataError: an arm misses a run of a seed; names the expid, the seeds and the command.
+        DataError: DIS is not among the bars.
     """
-    _check_complete(results, backbone, dataset_id, group)
-    bars = [_bar(result, published.get(result.arm.expid)) for result in results]
-    title = f"{backbone}: {_TITLES[group]}"
-    figure = ablation_figure(bars, f"Test {METRIC}", title, _caption(results, dataset_id, bars))
-    stem = figure_stem(root, dataset_id, f"{backbone}_ab_{group}")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *ablation_numbers(bars))]
-
-
-def _bar(result: ArmResult, published: float | None) -> Bar:
-    arm, side = result.arm, result.side
-    mean = side.mean(METRIC)
-    assert mean is not None, "incomplete arms are refused before"
-    variant = {"dis": "dis", "full": "gen"}.get(arm.word, "arm")
-    return Bar(arm.label, mean, side.std(METRIC), len(side.seeds), variant, published)
+    sample = f", {num_rows:,} rows of the test split" if num_rows else ", test split"
+    caption = f"{dataset_id}{sample}; trained with {seeds_text(seeds)}"
+    caption += "" if len(seeds) > 1 else ", so without error bars"
+    if any(bar.published is not None for bar in bars):
+        caption += "; hollow: published with the reference code"
+    figure = ablation_figure(bars, f"{backbone}: {_TITLES[group]}", caption)
+    rows = ([bar.label, bar.mean, bar.std, bar.num_seeds, bar.published] for bar in bars)
+    numbers = (["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows)
+    return write_figure(root, dataset_id, f"{backbone}_ab_{group}", figure, numbers)
 
 
 def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
@@ -205,9 +151,8 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
     error = {"xerr": bar.std, "capsize": 2.5, "elinewidth": 1, "ecolor": INK}
     axes.errorbar(bar.mean, row, fmt=marker, zorder=3, **dot, **error)
     if bar.published is not None:
-        hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5}
-        axes.plot(bar.published, row, marker=marker, linestyle="", zorder=4, **hollow)
-    # Beside the axes, where no bar can run through it.
+        axes.plot(bar.published, row, marker=marker, zorder=4, **_HOLLOW)
+    # Beside the axes, so that no bar crosses it.
     axes.annotate(
         f"{bar.mean:.5f}",
         (1, row),
@@ -222,7 +167,7 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
 
 
 def _set_scale(axes: Axes, bars: Sequence[Bar]) -> None:
-    """Shows all that is drawn, with ticks that are written in full."""
+    """Sets limits that show everything drawn, and tick labels without an offset."""
     drawn = [bar.mean + sign * (bar.std or 0.0) for bar in bars for sign in (-1, 1)]
     drawn += [bar.published for bar in bars if bar.published is not None]
     margin = 0.08 * (max(drawn) - min(drawn)) or 1e-5
@@ -231,7 +176,7 @@ def _set_scale(axes: Axes, bars: Sequence[Bar]) -> None:
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
     axes.xaxis.set_major_formatter(formatter)
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    draw_grid(axes, "x")
 
 
 def _handles(bars: Sequence[Bar]) -> list[Line2D]:
@@ -240,42 +185,5 @@ def _handles(bars: Sequence[Bar]) -> list[Line2D]:
     dot = {"color": _ARM, "markeredgecolor": INK, "markersize": 4, "markeredgewidth": 0.5}
     handles = [Line2D([], [], marker=MARKERS["arm"], linestyle="", label=name, **dot)]
     if any(bar.published is not None for bar in bars):
-        hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5}
-        marker = {"marker": MARKERS["arm"], "linestyle": "", "label": "published", **hollow}
-        handles.append(Line2D([], [], **marker))
+        handles.append(Line2D([], [], marker=MARKERS["arm"], label="published", **_HOLLOW))
     return handles
-
-
-def _check_complete(
-    results: Sequence[ArmResult], backbone: str, dataset_id: str, group: str
-) -> None:
-    missing = []
-    for result in results:
-        side = result.side
-        if not side.seeds:
-            missing.append(f"{side.expid} (not run)")
-        elif not side.is_complete:
-            reasons = "; ".join(f"seed {seed}: {why}" for seed, why in side.missing.items())
-            missing.append(f"{side.expid} ({reasons})")
-        elif side.mean(METRIC) is None:
-            missing.append(f"{side.expid} (no test {METRIC})")
-    if missing:
-        seeds = results[0].side.seeds
-        options = f"--ablation {group} --dataset {registry.alias_of(dataset_id)}"
-        options += f" --seeds {','.join(map(str, seeds))}" if len(seeds) > 1 else ""
-        raise DataError(
-            f"no figure of the {group} ablation of {backbone} on {dataset_id}: runs are missing: "
-            f"{', '.join(missing)}; to make them run: bash 2.reproduce.sh {options}"
-        )
-
-
-def _caption(results: Sequence[ArmResult], dataset_id: str, bars: Sequence[Bar]) -> str:
-    side = results[0].side
-    num_rows = (side.runs[side.seeds[0]].get("rows") or {}).get("test")
-    sample = f", {num_rows:,} rows of the test split" if num_rows else ", test split"
-    published = any(bar.published is not None for bar in bars)
-    return (
-        f"{dataset_id}{sample}; trained with {seeds_text(side.seeds)}"
-        + ("" if len(side.seeds) > 1 else ", so without error bars")
-        + ("; hollow: published with the reference code" if published else "")
-    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fuxictr.analysis.fields import FieldSummary, field_summary, shared_fields
-from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.analysis.records import Records
 from fuxictr.errors import DataError
-from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption, signed
+from fuxictr.plotting.naming import model_names, run_labels, sample_caption, signed
 from fuxictr.plotting.point_labels import name_points
 from fuxictr.plotting.style import (
     COLUMN_WIDTH,
-    GRID,
     PALE,
+    Numbers,
+    draw_grid,
     figure_style,
     finish_figure,
-    line_style,
+    line_styles,
     new_figure,
-    save_figure,
-    save_numbers,
     shorten,
+    write_figure,
 )
 
-# Label, variant and fields of a run.
-Run = tuple[str, str, Sequence[FieldSummary]]
+Run = tuple[str, str, Sequence[FieldSummary]]  # label, variant ``dis`` or ``gen``, fields
 _PANELS = {"rankme": "RankMe", "information_abundance": "Information abundance"}
 
 
@@ -40,12 +38,12 @@ def cardinality_figure(
 ) -> Figure:
     """Draws RankMe and information abundance of each field against its cardinality.
 
-    Fields without one, numeric or unknown, stand apart at the left. A thin line joins a field's
-    points; names stand where there is room.
+    Fields without a known cardinality stand apart at the left. A thin line joins a field's points;
+    names stand where there is room.
 
     Args:
         runs: the runs, all of the same fields.
-        embedding_dim: D, which both numbers are measured against.
+        embedding_dim: D, the largest value that both numbers can have.
         title: heading.
         caption: data, sample and seeds.
 
@@ -59,21 +57,25 @@ def cardinality_figure(
         )
     summaries = runs[0][2]
     x = _places([field.cardinality for field in summaries])
+    markers = _markers([variant for _, variant, _ in runs])
+    panels = [
+        (label, np.array([[getattr(field, key) for field in fields] for _, _, fields in runs]))
+        for key, label in _PANELS.items()
+    ]
     with figure_style():
         figure = new_figure(COLUMN_WIDTH, 4.4)
         grid = figure.subplots(2, 1, sharex=True)
-        for axes, (name, label) in zip(grid, _PANELS.items(), strict=True):
-            _draw_panel(axes, x, [(v, [getattr(f, name) for f in fs]) for _, v, fs in runs])
+        for axes, (label, heights) in zip(grid, panels, strict=True):
+            _draw_panel(axes, x, heights, markers)
             axes.set_ylabel(f"{label} (of {embedding_dim})")
         _set_ticks(grid[1], x, summaries)
         handles = [
             Line2D([], [], label=label, linestyle="", **marker)
-            for (label, _, _), marker in zip(runs, _markers(runs), strict=True)
+            for (label, _, _), marker in zip(runs, markers, strict=True)
         ]
         finish_figure(figure, title, caption, handles)
         names = shorten([field.field for field in summaries], 14)
-        for axes, key in zip(grid, _PANELS, strict=True):
-            heights = np.array([[getattr(f, key) for f in fields] for _, _, fields in runs])
+        for axes, (_, heights) in zip(grid, panels, strict=True):
             name_points(axes, x, heights[::-1], names)
     return figure
 
@@ -82,9 +84,6 @@ def write_cardinality(
     root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
 ) -> list[Path]:
     """Draws the fields' collapse against cardinality: ``<model>_cardinality.{pdf,png,csv}``.
-
-    Returns:
-        The paths written.
 
     Raises:
         CheckpointError: a recording lacks 'gen', or its width is not that of its fields.
@@ -98,16 +97,14 @@ def write_cardinality(
     ]
     caption = f"{sample_caption(metas)}; {cardinality_sentence(runs)}"
     title = f"{model_names(metas)}: dimensions in use by field"
-    figure = cardinality_figure(
-        runs, max((m.embedding_dim for m in metas), default=0), title, caption
-    )
-    stem = figure_stem(root, dataset_id, f"{model}_cardinality")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *cardinality_numbers(runs))]
+    figure = cardinality_figure(runs, max(meta.embedding_dim for meta in metas), title, caption)
+    numbers = cardinality_numbers(runs)
+    return write_figure(root, dataset_id, f"{model}_cardinality", figure, numbers)
 
 
-def cardinality_numbers(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of what ``cardinality_figure`` draws, one row a run and field."""
-    rows: Iterator[list[object]] = (
+def cardinality_numbers(runs: Sequence[Run]) -> Numbers:
+    """Returns what ``cardinality_figure`` draws, one row per run and field."""
+    rows = (
         [
             label,
             field.field,
@@ -125,7 +122,7 @@ def cardinality_numbers(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[o
 
 
 def cardinality_sentence(runs: Sequence[Run]) -> str:
-    """Returns how RankMe and cardinality rise together in each run, in a sentence."""
+    """Says how RankMe correlates with cardinality in each run."""
     parts = []
     for label, _, fields in runs:
         known = [field for field in fields if field.cardinality]
@@ -137,7 +134,7 @@ def cardinality_sentence(runs: Sequence[Run]) -> str:
 
 
 def _places(cardinalities: Sequence[int]) -> np.ndarray:
-    """Returns log10 of the cardinalities; those that are unknown lie side by side at the left."""
+    """Returns log10 of the cardinalities; places unknown ones side by side at the left."""
     known = [np.log10(count) for count in cardinalities if count]
     left = np.floor(min(known) * 2) / 2 - 0.6
     num_unknown = sum(not count for count in cardinalities)
@@ -145,29 +142,27 @@ def _places(cardinalities: Sequence[int]) -> np.ndarray:
     return np.array([np.log10(count) if count else next(spread) for count in cardinalities])
 
 
-def _draw_panel(axes: Axes, x: np.ndarray, runs: Sequence[tuple[str, Sequence[float]]]) -> None:
-    heights = np.array([values for _, values in runs])
+def _draw_panel(
+    axes: Axes, x: np.ndarray, heights: np.ndarray, markers: Sequence[dict[str, object]]
+) -> None:
     axes.vlines(x, heights.min(axis=0), heights.max(axis=0), colors=PALE, linewidth=0.5, zorder=1)
-    for (_, values), marker in zip(runs, _markers([("", v, ()) for v, _ in runs]), strict=True):
+    for values, marker in zip(heights, markers, strict=True):
         axes.plot(x, values, linestyle="", **marker)
     axes.margins(x=0.08, y=0.12)
-    if heights.min() < 0.5:  # both numbers are about 1 at least, or 0 for a field without variance
+    if heights.min() < 0.5:  # both numbers are at least about 1, or 0 for a field without variance
         axes.set_ylim(0, None)
-    axes.grid(axis="y", color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    draw_grid(axes)
 
 
-def _markers(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """Returns each run's marker: circles for DIS, squares for GEN, hollow from the second on."""
-    seen: Counter[str] = Counter()
+def _markers(variants: Sequence[str]) -> list[dict[str, object]]:
+    """Returns each run's marker: circles for DIS, squares for GEN, filled for the first of each."""
     markers = []
-    for _, variant, _ in runs:
-        style = line_style(variant, seen[variant])
-        face = style["color"] if not seen[variant] else "white"
+    for number, (variant, style) in enumerate(zip(variants, line_styles(variants), strict=True)):
+        colour, is_first = style["color"], variant not in variants[:number]
+        face = colour if is_first else "white"
         shape = "o" if variant == "dis" else "s"
-        colours = {"markeredgecolor": style["color"], "markerfacecolor": face}
+        colours = {"markeredgecolor": colour, "markerfacecolor": face}
         markers.append({"marker": shape, "markersize": 4, **colours})
-        seen[variant] += 1
     return markers
 
 

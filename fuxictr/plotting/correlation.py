@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fuxictr.analysis.records import Records, interacting_sides
+from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.errors import DataError
+from fuxictr.plotting.naming import sample_caption
 from fuxictr.plotting.style import (
     PAGE_WIDTH,
     SMALL,
+    Numbers,
     figure_style,
     finish_figure,
     new_figure,
     shorten,
+    write_figure,
 )
 
 COLOUR_MAP = "RdBu_r"  # diverging, white at zero, red and blue told apart by colour-blind readers
@@ -37,11 +44,10 @@ def correlation_figure(
         fields: the names of the F fields, in the order of the embeddings.
         embedding_dim: D.
         title: heading.
-        caption: what was sampled, below the figure.
+        caption: what was sampled.
 
     Raises:
-        DataError: the matrix holds no correlation other than zero or a value that is not finite, or
-            does not have F * D rows and columns.
+        DataError: the matrix is all zero, not finite, or not of F * D rows and columns.
     """
     _check_matrix(matrix, fields, embedding_dim)
     with figure_style():
@@ -70,18 +76,41 @@ def correlation_figure(
     return figure
 
 
-def correlation_numbers(
-    matrix: np.ndarray, fields: Sequence[str], embedding_dim: int
-) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of the matrix, both labelled ``<field>.<dimension>``."""
+def correlation_numbers(matrix: np.ndarray, fields: Sequence[str], embedding_dim: int) -> Numbers:
+    """Returns the matrix, its rows and columns labelled ``<field>.<dimension>``."""
     labels = [f"{field}.{dimension}" for field in fields for dimension in range(embedding_dim)]
     rows = ([label, *row.tolist()] for label, row in zip(labels, matrix, strict=True))
     return ["left/right", *labels], rows
 
 
+def write_correlation(
+    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
+) -> list[Path]:
+    """Draws a heat map for each run: ``<model>_<variant>_correlation.{pdf,png,csv}``.
+
+    Where a variant has several runs, the files are named ``<expid>_correlation``.
+
+    Raises:
+        CheckpointError: a recording lacks 'left' or 'right'.
+        DataError: a side does not vary, is not finite, or does not fit the fields.
+    """
+    paths: list[Path] = []
+    num_runs = Counter(run.meta.variant for run in records)
+    for run in records:
+        meta = run.meta
+        matrix = correlation_matrix(*interacting_sides(run))
+        title = f"{meta.model} {meta.variant.upper()}: correlation of the interacting sides"
+        layout = (meta.fields, meta.embedding_dim)
+        figure = correlation_figure(matrix, *layout, title, sample_caption([meta]))
+        name = meta.expid if num_runs[meta.variant] > 1 else f"{model}_{meta.variant}"
+        numbers = correlation_numbers(matrix, *layout)
+        paths += write_figure(root, dataset_id, f"{name}_correlation", figure, numbers)
+    return paths
+
+
 def _name_fields(axes: Axes, fields: Sequence[str], embedding_dim: int) -> None:
-    """Writes each field's name at the middle of its rows and columns; every n-th of very many."""
-    # A line of text must fit into a field; 5.2 inches is what names and colour bar leave.
+    """Writes each field's name at the middle of its rows and columns; every n-th if very many."""
+    # A line of text must fit into a field; names and colour bar leave 5.2 inches.
     points = 72 * 5.2 / len(fields)
     size = float(np.clip(0.7 * points, SMALL, 8))
     step = math.ceil(1.2 * size / points)

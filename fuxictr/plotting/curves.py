@@ -1,9 +1,8 @@
-"""Figures over the time of training: loss and validation AUC, and the collapse curve."""
+"""Figures over training time: loss and validation AUC, and the collapse curve."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from matplotlib.lines import Line2D
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import DataError
-from fuxictr.plotting.naming import figure_stem, seeds_text
+from fuxictr.plotting.naming import seeds_text
 from fuxictr.plotting.style import (
     COLUMN_WIDTH,
-    GRID,
+    Numbers,
+    draw_grid,
     figure_style,
     finish_figure,
     integer_ticks,
-    line_style,
+    line_styles,
     new_figure,
-    save_figure,
-    save_numbers,
+    write_figure,
 )
 
 Row = Mapping[str, Any]
@@ -36,11 +35,11 @@ class Curve:
     """One run's numbers over training.
 
     Attributes:
-        label: what the runs of one expid are called.
+        label: the name that the runs of one expid share.
         variant: ``dis`` or ``gen``.
         seed: the run's seed.
         epochs: passes over the training rows, where the numbers were taken.
-        numbers: name -> one number at each of them.
+        numbers: name -> one number per entry of ``epochs``.
     """
 
     label: str
@@ -53,10 +52,10 @@ class Curve:
 def curves_figure(
     curves: Sequence[Curve], names: Sequence[str], title: str = "", caption: str = ""
 ) -> Figure:
-    """Draws one panel a name: thin lines are seeds, a thick line their mean, a band +- one std.
+    """Draws one panel per name: thin lines are seeds, a thick line their mean, a band +- one std.
 
-    Mean and band (sample standard deviation) end where the first seed ends, so that they are always
-    over all seeds.
+    Mean and band (sample standard deviation) end where the shortest run ends, so that they are
+    always over all seeds.
 
     Args:
         curves: the runs; those of one label are seeds of one expid.
@@ -70,7 +69,8 @@ def curves_figure(
     names = [n for n in names if any(np.isfinite(curve.numbers[n]).any() for curve in curves)]
     if not names:
         raise DataError("no curves to draw: no runs were given, or none has a finite number")
-    styles = _styles(curves)
+    variants = {curve.label: curve.variant for curve in curves}
+    styles = dict(zip(variants, line_styles(variants.values()), strict=True))
     with figure_style():
         figure = new_figure(COLUMN_WIDTH, 0.4 + 1.7 * len(names))
         grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
@@ -78,8 +78,7 @@ def curves_figure(
             for label, style in styles.items():
                 _draw_runs(axes, [c for c in curves if c.label == label], name, style)
             axes.set_ylabel(name)
-            axes.grid(axis="y", color=GRID, linewidth=0.6)
-            axes.set_axisbelow(True)
+            draw_grid(axes)
         grid[-1].set_xlabel("Epoch (passes over the training rows)")
         grid[-1].xaxis.set_major_locator(integer_ticks())
         figure.align_ylabels(grid)
@@ -102,30 +101,25 @@ def write_training_curves(
     Returns:
         The paths written; [] where no row has a history.
     """
-    curves = [
-        _curve(
-            row,
-            row["history"],
-            {
-                "Validation AUC": [(e.get("metrics") or {}).get("AUC") for e in row["history"]],
-                "Training loss": [entry.get("train_loss") for entry in row["history"]],
-            },
-        )
-        for row in rows
-        if row.get("history")
-    ]
-    stem = figure_stem(root, dataset_id, f"{model}_training")
-    sample = _sample(rows, lambda num_rows: f"{num_rows:,} rows of the valid split")
-    return _write(curves, stem, f"{model}: training", dataset_id + sample)
+    curves = []
+    for row in rows:
+        if entries := row.get("history"):
+            auc = [(entry.get("metrics") or {}).get("AUC") for entry in entries]
+            loss = [entry.get("train_loss") for entry in entries]
+            curves.append(_curve(row, entries, {"Validation AUC": auc, "Training loss": loss}))
+    if not curves:
+        return []
+    caption = _caption(dataset_id, rows, curves)
+    figure = curves_figure(curves, list(curves[0].numbers), f"{model}: training", caption)
+    return write_figure(root, dataset_id, f"{model}_training", figure, curve_numbers(curves))
 
 
 def write_collapse_curve(
     root: str | Path, dataset_id: str, model: str, rows: Sequence[Row]
 ) -> list[Path]:
-    """Draws RankMe and information abundance over training, from the rows' collapse curves.
+    """Draws collapse over training: ``<model>_collapse_curve.{pdf,png,csv}``.
 
-    Files are ``<model>_collapse_curve.{pdf,png,csv}``; the csv also holds the number of effective
-    dimensions.
+    The figure shows RankMe and information abundance; the csv also the effective dimensions.
 
     Args:
         root: folder that holds figure/.
@@ -136,36 +130,28 @@ def write_collapse_curve(
     Returns:
         The paths written; [] where no row has a collapse curve.
     """
-    names = {
+    keys = {
         "RankMe": "rankme",
         "Information abundance": "information_abundance",
         "Effective dimensions": "effective_dimensions",
     }
-    curves = [
-        _curve(
-            row,
-            row["collapse"],
-            {name: [entry.get(key) for entry in row["collapse"]] for name, key in names.items()},
-        )
-        for row in rows
-        if row.get("collapse")
-    ]
-    stem = figure_stem(root, dataset_id, f"{model}_collapse_curve")
-    sampled = Sample()
-
-    def describe(num_rows: int) -> str:
-        count = f"{min(num_rows, sampled.num_rows):,}"
-        return f"{count} rows of the valid split (sample seed {sampled.seed})"
-
-    data = dataset_id + _sample(rows, describe)
-    drawn = ["RankMe", "Information abundance"]
-    return _write(curves, stem, f"{model}: collapse over training", data, drawn)
+    curves = []
+    for row in rows:
+        if entries := row.get("collapse"):
+            numbers = {name: [entry.get(key) for entry in entries] for name, key in keys.items()}
+            curves.append(_curve(row, entries, numbers))
+    if not curves:
+        return []
+    caption = _caption(dataset_id, rows, curves, Sample())
+    names = ["RankMe", "Information abundance"]
+    figure = curves_figure(curves, names, f"{model}: collapse over training", caption)
+    return write_figure(root, dataset_id, f"{model}_collapse_curve", figure, curve_numbers(curves))
 
 
-def curve_numbers(curves: Sequence[Curve]) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of the curves, one row a run and time."""
+def curve_numbers(curves: Sequence[Curve]) -> Numbers:
+    """Returns the numbers of the curves, one row per run and time."""
     names = list(curves[0].numbers)
-    rows: Iterator[list[object]] = (
+    rows = (
         [
             curve.label,
             curve.variant,
@@ -179,26 +165,19 @@ def curve_numbers(curves: Sequence[Curve]) -> tuple[list[str], Iterator[list[obj
     return ["run", "variant", "seed", "epoch", *names], rows
 
 
-def _write(
-    curves: Sequence[Curve],
-    stem: Path,
-    title: str,
-    data: str,
-    names: Sequence[str] | None = None,
-) -> list[Path]:
-    if not curves:
-        return []
+def _caption(
+    dataset_id: str, rows: Sequence[Row], curves: Sequence[Curve], sample: Sample | None = None
+) -> str:
+    """Returns data, validation rows (of the sample, where one was drawn) and seeds."""
+    sizes = {row["rows"]["valid"] for row in rows if (row.get("rows") or {}).get("valid")}
+    text = dataset_id
+    for size in sorted(sizes):
+        count = size if sample is None else min(size, sample.num_rows)
+        text += f", {count:,} rows of the valid split"
+        text += "" if sample is None else f" (sample seed {sample.seed})"
     seeds = {curve.seed for curve in curves}
     band = "; thin: single seeds, band: mean ± sample std" if len(seeds) > 1 else ""
-    caption = f"{data}; trained with {seeds_text(seeds)}{band}"
-    figure = curves_figure(curves, names or list(curves[0].numbers), title, caption)
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *curve_numbers(curves))]
-
-
-def _sample(rows: Sequence[Row], describe: Callable[[int], str]) -> str:
-    """Returns what was validated on, after a comma; empty where the rows do not say it."""
-    sizes = {row["rows"]["valid"] for row in rows if (row.get("rows") or {}).get("valid")}
-    return "".join(f", {describe(size)}" for size in sorted(sizes))
+    return f"{text}; trained with {seeds_text(seeds)}{band}"
 
 
 def _curve(row: Row, entries: Sequence[Row], numbers: Mapping[str, list]) -> Curve:
@@ -212,10 +191,10 @@ def _curve(row: Row, entries: Sequence[Row], numbers: Mapping[str, list]) -> Cur
 
 
 def _epochs(row: Row, entries: Sequence[Row]) -> list[float]:
-    """Returns how often the training rows had been gone through at each entry of a run.
+    """Returns the passes over the training rows at each entry of a run.
 
-    Entries of one epoch differ in their rows, or in their steps, of which the run's last evaluation
-    says how many rows they are.
+    Entries within an epoch differ in their rows or in their steps; the run's last evaluation gives
+    the rows of a step.
     """
     num_rows = (row.get("rows") or {}).get("train")
     last = (row.get("history") or [{}])[-1]
@@ -224,17 +203,6 @@ def _epochs(row: Row, entries: Sequence[Row]) -> list[float]:
     if num_rows and last.get("step") and all("step" in entry for entry in entries):
         return [entry["step"] * last["rows"] / last["step"] / num_rows for entry in entries]
     return [entry["epoch"] for entry in entries]
-
-
-def _styles(curves: Sequence[Curve]) -> dict[str, dict[str, object]]:
-    """Returns label -> colour, line style and marker."""
-    seen: Counter[str] = Counter()
-    styles: dict[str, dict[str, object]] = {}
-    for curve in curves:
-        if curve.label not in styles:
-            styles[curve.label] = line_style(curve.variant, seen[curve.variant])
-            seen[curve.variant] += 1
-    return styles
 
 
 def _draw_runs(axes: Axes, runs: Sequence[Curve], name: str, style: Mapping[str, object]) -> None:

@@ -1,8 +1,8 @@
-"""Figures field by field and layer by layer: which fields collapse, and in which layer."""
+"""Figure of the spectrum of each field: which fields collapse."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +12,27 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from fuxictr.analysis.fields import record_spectra, shared_fields
-from fuxictr.analysis.records import Records, interacting_layers
-from fuxictr.analysis.spectrum import normalized, singular_values
+from fuxictr.analysis.records import Records
+from fuxictr.analysis.spectrum import normalized
 from fuxictr.errors import DataError
-from fuxictr.plotting.naming import figure_stem, model_names, run_labels, sample_caption
-from fuxictr.plotting.spectrum import Curve, spectrum_figure, spectrum_numbers
+from fuxictr.plotting.naming import model_names, run_labels, sample_caption
 from fuxictr.plotting.style import (
     COLUMN_WIDTH,
     GRID,
     PAGE_WIDTH,
     SMALL,
+    Numbers,
     figure_style,
     finish_figure,
     integer_ticks,
     new_figure,
-    save_figure,
-    save_numbers,
     shorten,
     wrap_text,
+    write_figure,
 )
 
-COLOUR_MAP = "cividis"  # as grey as it is coloured: it rises in lightness throughout
-LOWEST = 1e-8  # of the largest; smaller values have one colour
+COLOUR_MAP = "cividis"  # its lightness rises throughout, so that it also works in grey print
+LOWEST = 1e-8  # of the largest; all smaller values have one colour
 _LINE, _BAR = 0.115, 0.08  # inches: height of a field and of the colour bar
 _MAX_COLUMNS = 4
 
@@ -44,7 +43,7 @@ def field_figure(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """Draws a heat map a run: a line of colours is the normalised spectrum of one field.
+    """Draws one heat map per run, in which each line is the normalised spectrum of one field.
 
     Args:
         panels: (label, singular values (F, D), falling along each line) of each run.
@@ -89,9 +88,6 @@ def write_field_spectra(
 ) -> list[Path]:
     """Draws the spectrum of each field's own embedding: ``<model>_fields.{pdf,png,csv}``.
 
-    Returns:
-        The paths written.
-
     Raises:
         CheckpointError: a recording lacks 'gen', or its width is not that of its fields.
         DataError: the recordings have different fields, or values that are not finite.
@@ -103,64 +99,19 @@ def write_field_spectra(
     ]
     title = f"{model_names(metas)}: spectrum of each field"
     figure = field_figure(panels, fields, title, sample_caption(metas))
-    stem = figure_stem(root, dataset_id, f"{model}_fields")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *field_numbers(panels, fields))]
+    numbers = field_numbers(panels, fields)
+    return write_figure(root, dataset_id, f"{model}_fields", figure, numbers)
 
 
-def field_numbers(
-    panels: Sequence[tuple[str, np.ndarray]], fields: Sequence[str]
-) -> tuple[list[str], Iterator[list[object]]]:
-    """Returns header and rows of what ``field_figure`` draws: the singular values of each field."""
-    num_ranks = max(values.shape[1] for _, values in panels)
-    rows: Iterator[list[object]] = (
+def field_numbers(panels: Sequence[tuple[str, np.ndarray]], fields: Sequence[str]) -> Numbers:
+    """Returns what ``field_figure`` draws: the singular values of each field."""
+    num_values = max(values.shape[1] for _, values in panels)
+    rows = (
         [label, field, *spectrum.tolist()]
         for label, values in panels
         for field, spectrum in zip(fields, values, strict=True)
     )
-    return ["run", "field", *(f"singular value {rank + 1}" for rank in range(num_ranks))], rows
-
-
-def write_layer_spectra(
-    root: str | Path, dataset_id: str, model: str, records: Sequence[Records]
-) -> list[Path]:
-    """Draws the spectrum of each layer's embeddings: ``<model>_layers.{pdf,png,csv}``.
-
-    Layers with the same embeddings, as those of DIS, share a curve.
-
-    Returns:
-        The paths written; [] where no run has several layers.
-
-    Raises:
-        CheckpointError: a recording lacks 'gen'.
-        DataError: embeddings do not vary, or are not finite.
-    """
-    metas = [run.meta for run in records]
-    curves: list[Curve] = []
-    has_layers = False
-    for label, run in zip(run_labels(metas), records, strict=True):
-        layers = list(interacting_layers(run.arrays, run.meta.expid).values())
-        has_layers |= len(layers) > 1
-        curves += _layer_curves(label.partition(",")[0], run.meta.variant, layers)
-    if not has_layers:
-        return []
-    title = f"{model_names(metas)}: spectrum of each layer"
-    figure = spectrum_figure(curves, title, sample_caption(metas))
-    stem = figure_stem(root, dataset_id, f"{model}_layers")
-    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *spectrum_numbers(curves))]
-
-
-def _layer_curves(label: str, variant: str, layers: Sequence[np.ndarray]) -> list[Curve]:
-    """Returns a curve for each run of equal layers in a row."""
-    starts = [
-        number
-        for number, layer in enumerate(layers)
-        if not number or not np.array_equal(layer, layers[number - 1])
-    ]
-    curves = []
-    for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True):
-        name = f"layer {start + 1}" if stop - start == 1 else f"layers {start + 1} to {stop}, equal"
-        curves.append((f"{label}, {name}", variant, singular_values(layers[start])))
-    return curves
+    return ["run", "field", *(f"singular value {i + 1}" for i in range(num_values))], rows
 
 
 def _draw_panel(
@@ -170,7 +121,7 @@ def _draw_panel(
     constant = values.max(axis=1) <= 0
     shares = np.ma.masked_array(np.maximum(shares, LOWEST / 10), mask=False)
     shares[constant] = np.ma.masked
-    num_ranks = values.shape[1]
+    num_values = values.shape[1]
     axes.set_facecolor(GRID)
     image = axes.imshow(
         shares,
@@ -178,11 +129,11 @@ def _draw_panel(
         norm=LogNorm(LOWEST, 1),
         interpolation="none",
         aspect="auto",
-        extent=(0.5, num_ranks + 0.5, len(values) - 0.5, -0.5),
+        extent=(0.5, num_values + 0.5, len(values) - 0.5, -0.5),
     )
     for row in np.flatnonzero(constant):
         style = {"ha": "center", "va": "center_baseline", "fontsize": SMALL}
-        axes.text((num_ranks + 1) / 2, row, "constant", **style)
+        axes.text((num_values + 1) / 2, row, "constant", **style)
     axes.set_title(label.partition(",")[0], fontsize=7.5)
     axes.set_xlabel("Rank" if is_lowest else "")
     axes.xaxis.set_major_locator(integer_ticks(4))

@@ -1,4 +1,4 @@
-"""How figures call runs, where they lie, and what their captions say."""
+"""Names of figures and runs, and what captions say."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _VARIANTS = {"dis": "DIS, raw embeddings", "gen": "GEN, generated embeddings"}
 
 
 def figure_stem(root: str | Path, dataset_id: str, name: str) -> Path:
-    """Returns ``<root>/figure/final/<dataset_id>/<name>``; a suffix makes it a file."""
+    """Returns ``<root>/figure/final/<dataset_id>/<name>``, a path without suffix."""
     return Path(root) / "figure" / "final" / dataset_id / name
 
 
 def run_labels(metas: Sequence[RecordMeta]) -> list[str]:
-    """Returns what the variants are, with the expid where a variant has several runs."""
+    """Returns the variant of each run, with its expid where a variant has several runs."""
     num_runs = Counter(meta.variant for meta in metas)
     return [
         f"{meta.variant.upper()} ({meta.expid})"
@@ -33,9 +33,9 @@ def model_names(metas: Iterable[RecordMeta]) -> str:
 
 
 def sample_caption(metas: Sequence[RecordMeta]) -> str:
-    """Returns data, sample and seeds of recordings; those with one sample share a sentence.
+    """Returns data, sample and training seeds of recordings, each once.
 
-    A seed stands for the runs that it is known of, and others are named.
+    Runs whose seed is unknown are named where other seeds are known.
     """
     samples = dict.fromkeys(
         f"{meta.dataset_id}, {meta.num_rows:,} rows of the {meta.split} split (sample seed "
@@ -52,7 +52,7 @@ def sample_caption(metas: Sequence[RecordMeta]) -> str:
 
 
 def seeds_text(seeds: Iterable[int]) -> str:
-    """Returns ``seed 7``, ``seeds 7, 9`` or, of three and more in a row, ``seeds 7 to 11``."""
+    """Returns ``seed 7``, ``seeds 7, 9`` or, for three or more in a row, ``seeds 7 to 11``."""
     numbers = sorted(set(seeds))
     if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
         return f"seeds {numbers[0]} to {numbers[-1]}"
@@ -60,5 +60,5 @@ def seeds_text(seeds: Iterable[int]) -> str:
 
 
 def signed(value: float) -> str:
-    """Returns a number in two decimals with its sign, a minus that is as wide as a plus."""
+    """Returns a number with its sign and two decimals, with a typographic minus."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")

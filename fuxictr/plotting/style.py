@@ -1,20 +1,25 @@
-"""What all figures share: fonts, colours, room for texts, and files that appear whole."""
+"""What all figures share: fonts, colours, room for texts, and files that are written whole."""
 
 from __future__ import annotations
 
 import csv
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fuxictr.files import write_atomically
+from fuxictr.plotting.naming import figure_stem
+
+Numbers = tuple[Sequence[str], Iterable[Sequence[object]]]  # header and rows of a csv file
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.5, 7.0  # inches: one column and the full page of a paper
 PNG_DPI = 300
@@ -57,7 +62,7 @@ _RC = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Context in which figures are made and saved; a user's own settings wait outside."""
+    """Context in which figures are made and saved, unaffected by the user's own settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
@@ -65,7 +70,7 @@ def figure_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure (inches) that makes room for its texts; needs no display."""
+    """Returns an empty figure (size in inches) that makes room for its texts; needs no display."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -86,24 +91,34 @@ def line_style(variant: str, index: int) -> dict[str, object]:
     }
 
 
+def line_styles(variants: Iterable[str]) -> list[dict[str, object]]:
+    """Returns the line style of each run, given the runs' variants."""
+    seen: Counter[str] = Counter()
+    styles = []
+    for variant in variants:
+        styles.append(line_style(variant, seen[variant]))
+        seen[variant] += 1
+    return styles
+
+
+def draw_grid(axes: Axes, axis: str = "y") -> None:
+    """Draws pale grid lines behind the data; ``axis`` is ``x``, ``y`` or ``both``."""
+    axes.grid(axis=axis, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
 def integer_ticks(num_ticks: int = 6) -> MaxNLocator:
-    """Returns a locator of at most so many whole, round numbers."""
+    """Returns a locator of at most ``num_ticks`` round integers."""
     return MaxNLocator(num_ticks, integer=True, steps=[1, 2, 5, 10])
 
 
 def finish_figure(
     figure: Figure, title: str = "", caption: str = "", handles: Sequence[Artist] = ()
 ) -> None:
-    """Adds the heading above, and below the axes a legend and small grey lines.
+    """Adds the title above the axes, and below them a legend of ``handles`` and a grey caption.
 
-    The figure grows by what the legend and the caption need, so that the axes keep their size.
-    Texts are wrapped at the figure's width.
-
-    Args:
-        figure: the figure, with its axes.
-        title: heading.
-        caption: data, sample and seeds.
-        handles: what the legend explains; none: no legend.
+    The figure grows by the height of legend and caption, so that the axes keep their size. Texts
+    are wrapped at the figure's width.
     """
     width, height = figure.get_size_inches()
     if title:
@@ -147,9 +162,9 @@ def text_size(artist: Artist) -> tuple[float, float]:
 
 
 def shorten(names: Sequence[str], limit: int = 22) -> list[str]:
-    """Returns names as figures write them: the middle of long ones left out, dollars no formulas.
+    """Returns the names as figures show them, with the middle of long ones left out.
 
-    Different names stay different.
+    Different names stay different, and a dollar sign does not start a formula.
     """
     tail = limit // 3
     short = [n if len(n) <= limit else f"{n[: limit - tail - 1]}…{n[-tail:]}" for n in names]
@@ -158,13 +173,9 @@ def shorten(names: Sequence[str], limit: int = 22) -> list[str]:
 
 
 def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
-    """Writes ``<stem>.pdf`` (vector, without a date) and ``<stem>.png`` (300 dpi), each whole.
-
-    Returns:
-        The two paths.
-    """
+    """Writes ``<stem>.pdf`` (vector, without a date) and ``<stem>.png`` (300 dpi)."""
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
-    # Made in memory: where a disk is full the pdf writer fails at its own cleaning up.
+    # Drawn in memory: on a full disk the pdf writer fails while it cleans up.
     pdf, png = io.BytesIO(), io.BytesIO()
     with figure_style():
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
@@ -175,7 +186,7 @@ def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
 
 
 def save_numbers(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Writes a csv file, whole, with numbers in ten significant digits; returns its path."""
+    """Writes a csv file with floats in ten significant digits; returns its path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -184,11 +195,19 @@ def save_numbers(path: str | Path, header: Sequence[str], rows: Iterable[Sequenc
     return Path(path)
 
 
+def write_figure(
+    root: str | Path, dataset_id: str, name: str, figure: Figure, numbers: Numbers
+) -> list[Path]:
+    """Writes ``<root>/figure/final/<dataset_id>/<name>.{pdf,png,csv}``; returns the paths."""
+    stem = figure_stem(root, dataset_id, name)
+    return [*save_figure(figure, stem), save_numbers(f"{stem}.csv", *numbers)]
+
+
 def _legend(figure: Figure, handles: Sequence[Artist], width: float) -> Artist:
     """Returns a legend with as many columns as fit into the width; long labels are wrapped."""
     style = {"labelspacing": 0.3, "columnspacing": 1.2, "handletextpad": 0.5, "borderpad": 0.1}
     has_lines = any(handle.get_linestyle() not in ("", "None") for handle in handles)
-    style["handlelength"] = 2.6 if has_lines else 1.4  # a whole period of every line style
+    style["handlelength"] = 2.6 if has_lines else 1.4  # shows a full period of every line style
     labels = [str(handle.get_label()) for handle in handles]
     for num_columns in range(min(4, len(handles)), 0, -1):
         legend = figure.legend(

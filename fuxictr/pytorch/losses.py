@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fuxictr.pytorch.distributed.ranks import ALONE, Ranks
 from fuxictr.pytorch.precision import at_least_float32
-from fuxictr.pytorch.ranks import ALONE, Ranks
 
 
 def cross_entropy(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fuxictr.errors import ConfigError, did_you_mean
-from fuxictr.pytorch.ranks import launched_ranks
+from fuxictr.pytorch.distributed.ranks import launched_ranks
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

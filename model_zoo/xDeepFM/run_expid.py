@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from fuxictr.experiment.run_expid import main
+from fuxictr.cli.run import main
 
 if __name__ == "__main__":
     main(Path(__file__).parent)

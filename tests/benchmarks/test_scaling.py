@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
-from fuxictr.pytorch.ranks import Ranks
-from fuxictr.pytorch.row_exchange import RowExchange
-from fuxictr.pytorch.row_shards import ShardGroup, ShardReader
-from fuxictr.pytorch.table_reader import RowFinder, TableReader
+from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader
+from fuxictr.pytorch.sharding.replicated import RowExchange
+from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 FIELDS = {"a": 5, "b": 40, "c": 300}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fuxictr.experiment.zoo import ZOO
+from fuxictr.experiment.zoo.models import ZOO
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fuxictr.config import idle_keys as module
 from fuxictr.config.column_keys import KEYS_OF_TYPES
 from fuxictr.config.dataset import ColumnConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import ZOO, list_expids, load_experiment, zoo_models
+from fuxictr.experiment.zoo.models import ZOO, list_expids, load_experiment, zoo_models
 
 TYPES = ("categorical", "numeric", "sequence", "embedding", "meta")
 # A value of each key that asks for something.

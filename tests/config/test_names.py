@@ -5,7 +5,7 @@ import pytest
 from fuxictr.config import list_expids, load_config, load_raw_config, parse_overrides
 from fuxictr.config.yaml_file import parse_yaml
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
 NAMES = ["2024", "001", "1_000", "0x10", "2024-01-01", "on", "null", "~", "1.50", "1e3", "true"]
 

@@ -15,8 +15,8 @@ import pytest
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.archive import unpack_csv
-from fuxictr.datasets.download import DiskFullError
 from fuxictr.errors import DownloadError
+from fuxictr.files import DiskFullError
 from tests.datasets.server import GOOD_ZIP, MD5, make_zip
 
 SMALL = {f"{split}.csv": f"{split}\n".encode() for split in registry.SPLITS}
@@ -134,8 +134,14 @@ def long_list(declared: int) -> bytes:
         (make_zip({"a/train.csv": b"", "b/train.csv": b""}), "expected one train.csv .* found 2"),
         (make_zip({"train.csv": b"", "train.csv/": b""}), "expected one train.csv .* found 2"),
         (make_zip({**SMALL, "train.csv": make_zip(SMALL)}), r"train.csv: md5"),
-        (deflated_zip(SMALL, zipfile.ZIP_LZMA), "compressed in way 14; allowed: stored, deflated"),
-        (deflated_zip(SMALL, zipfile.ZIP_BZIP2), "compressed in way 12; allowed: stored, deflated"),
+        (
+            deflated_zip(SMALL, zipfile.ZIP_LZMA),
+            "compression method is 14; allowed: stored, deflated",
+        ),
+        (
+            deflated_zip(SMALL, zipfile.ZIP_BZIP2),
+            "compression method is 12; allowed: stored, deflated",
+        ),
         (bomb_zip(20_000_000, 20_000_000), "declares .* times the bytes that it has; allowed: 100"),
         (bomb_zip(5_000_000, 3_999_999_999), "declares .* times the bytes that it has"),
         (

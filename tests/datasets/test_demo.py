@@ -10,9 +10,9 @@ import pytest
 
 from fuxictr.datasets import demo, planted_model
 from fuxictr.datasets.demo import generate, load_bayes_ceiling
-from fuxictr.datasets.download import DiskFullError
-from fuxictr.datasets.planted_model import PAIRS, RANK, TRIPLES, draw_values, plant_model
+from fuxictr.datasets.planted_model import NUM_FACTORS, PAIRS, TRIPLES, draw_values, plant_model
 from fuxictr.errors import ConfigError, DataError
+from fuxictr.files import DiskFullError
 from fuxictr.metrics import auc, logloss
 
 AVAZU_COLUMNS = (
@@ -84,10 +84,10 @@ def test_logit_is_the_documented_sum():
             expected += model.main[name][x[name]]
         for i, j in PAIRS:
             left, right = model.pairs[i, j]
-            expected += sum(left[x[i], r] * right[x[j], r] for r in range(RANK))
+            expected += sum(left[x[i], r] * right[x[j], r] for r in range(NUM_FACTORS))
         for i, j, k in TRIPLES:
             p, q, s = model.triples[i, j, k]
-            expected += sum(p[x[i], r] * q[x[j], r] * s[x[k], r] for r in range(RANK))
+            expected += sum(p[x[i], r] * q[x[j], r] * s[x[k], r] for r in range(NUM_FACTORS))
         assert found[row] == pytest.approx(expected, abs=1e-9)
 
 

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from fuxictr.datasets.download import DiskFullError, Retries, archive_url, download
+from fuxictr.datasets.download import Retries, archive_url, download
 from fuxictr.errors import DownloadError
+from fuxictr.files import DiskFullError
 from tests.datasets.server import GOOD_ZIP
 
 

@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from fuxictr.datasets import prepare, registry
-from fuxictr.datasets.download import DiskFullError
 from fuxictr.errors import ConfigError, DownloadError
+from fuxictr.files import DiskFullError
 from tests.datasets.server import CONTENT, DATASET, GOOD_ZIP, make_zip
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepared(root) -> dict[str, bytes]:
@@ -147,10 +150,10 @@ def test_names_and_their_ids():
 
 def run_command(*args: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "fuxictr.datasets.prepare", *args],
+        [sys.executable, "-m", "fuxictr.cli.prepare", *args],
         capture_output=True,
         text=True,
-        cwd=prepare.ROOT,
+        cwd=ROOT,
         env={**os.environ, **env},
         check=False,
     )
@@ -197,6 +200,6 @@ def test_more_errors_of_one_line(tmp_path, args, message):
 def test_help_loads_nothing_heavy():
     code = "import sys; import fuxictr.datasets.prepare; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=prepare.ROOT, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert not {"numpy", "polars", "pyarrow", "torch", "tqdm"} & set(done.stdout.split())

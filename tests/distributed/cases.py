@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fuxictr.config import TrainConfig
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import ColumnarData, from_arrays
 from fuxictr.pytorch.layers.encoders import SelfAttentionEncoder

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.pytorch.checkpoint import read_tensors
+from fuxictr.pytorch.checkpoint.weights import read_tensors
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
+from fuxictr.pytorch.distributed.ranks import current_ranks
+from fuxictr.pytorch.distributed.sync_batch_norm import share_batch_norm
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.rank_batch_norm import share_batch_norm
-from fuxictr.pytorch.ranks import current_ranks
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.distributed.cases import EVALUATIONS, TRAININGS, Training, make_rows
 from tests.distributed.launcher import Arrays
 

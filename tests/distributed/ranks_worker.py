@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from fuxictr.errors import DataError
-from fuxictr.pytorch.ranks import RankError, Ranks, Votes, current_ranks, joined, leave
+from fuxictr.pytorch.distributed.ranks import (
+    RankError,
+    Ranks,
+    StopFlags,
+    current_ranks,
+    exit_now,
+    joined,
+)
 
 
 def check_sums(ranks: Ranks) -> None:
@@ -46,25 +53,43 @@ def check_texts(ranks: Ranks) -> None:
     assert found == texts[: ranks.size]
 
 
-def check_votes(ranks: Ranks) -> None:
-    votes = Votes(ranks, 2)
+def check_flags(ranks: Ranks) -> None:
+    flags = StopFlags(ranks)
     is_last = ranks.rank == ranks.size - 1
-    assert votes.cast(is_last, False) == [False, False]
-    assert votes.cast(False, ranks.is_first) == [True, False]  # of the vote before
-    assert votes.cast(False, False) == [False, True]
-    assert votes.cast(False, False) == [False, False]
+    assert flags.reduce(is_last, False) == [False, False]
+    assert flags.reduce(False, ranks.is_first) == [True, False]  # of the call before
+    assert flags.reduce(False, False) == [False, True]
+    assert flags.reduce(False, False) == [False, False]
+
+
+def check_rank_zero(ranks: Ranks) -> None:
+    calls = []
+
+    def make() -> dict:
+        calls.append(ranks.rank)
+        return {"rank": ranks.rank, "ä": [1.5, None]}
+
+    assert ranks.from_rank_zero(make) == {"rank": 0, "ä": [1.5, None]}
+    assert calls == ([0] if ranks.is_first else [])
+    assert ranks.from_rank_zero(lambda: None) is None
+
+    def fail() -> None:
+        raise DataError("its own")
+
+    with pytest.raises(DataError if ranks.is_first else SystemExit):
+        ranks.from_rank_zero(fail)
 
 
 def check_errors(ranks: Ranks) -> None:
-    with ranks.together():
+    with ranks.raise_on_any_rank():
         pass
     expected = RankError if ranks.is_first else SystemExit
     with pytest.raises(expected, match="rank 1: DataError: row 7" if ranks.is_first else "1"):
-        with ranks.together():
+        with ranks.raise_on_any_rank():
             if ranks.rank > 0:
                 raise DataError(f"row {7 * ranks.rank}")
     with pytest.raises(DataError if ranks.is_first else SystemExit):
-        ranks.raise_together(DataError("its own") if ranks.is_first else None)
+        ranks.raise_if_any(DataError("its own") if ranks.is_first else None)
     ranks.barrier()
 
 
@@ -73,11 +98,18 @@ def main(folder: Path) -> None:
     assert current_ranks().size == 1
     with joined("cpu") as ranks:
         assert current_ranks() is ranks
-        for check in (check_sums, check_rows, check_texts, check_votes, check_errors):
+        for check in (
+            check_sums,
+            check_rows,
+            check_texts,
+            check_flags,
+            check_rank_zero,
+            check_errors,
+        ):
             check(ranks)
     assert current_ranks().size == 1 and not torch.distributed.is_initialized()
     (folder / f"ok.{ranks.rank}").touch()
-    leave(0)
+    exit_now(0)
 
 
 if __name__ == "__main__":

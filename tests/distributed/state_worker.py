@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.pytorch.callback import Callback
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
-from fuxictr.pytorch.rank_state import whole_weights
-from fuxictr.pytorch.ranks import current_ranks, joined, leave
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.pytorch.distributed.ranks import current_ranks, exit_now, joined
+from fuxictr.pytorch.sharding.state_dict import whole_weights
+from fuxictr.pytorch.training.callback import Callback
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.distributed.cases import Training, make_rows
 
 CUT_AT = 13  # in the second epoch, between two evaluations
@@ -109,7 +109,7 @@ def main(folder: Path, tasks: list[str]) -> None:
     with joined("cpu"):
         for task in tasks:
             do(task, folder)
-    leave(0)
+    exit_now(0)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from fuxictr.pytorch import ranks as ranks_module
-from fuxictr.pytorch.rank_batch_norm import RankBatchNorm, share_batch_norm
-from fuxictr.pytorch.ranks import Ranks
+from fuxictr.pytorch.distributed import ranks as ranks_module
+from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.distributed.sync_batch_norm import RankBatchNorm, share_batch_norm
 from tests.distributed.jobs import JOBS
 
 # What of torch.distributed asks or tells other processes begins so.

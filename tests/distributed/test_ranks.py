@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 from fuxictr.errors import DataError
+from fuxictr.pytorch.distributed.ranks import Ranks, StopFlags, joined, launched_ranks
 from fuxictr.pytorch.layers.embeddings.row_share import RowShare
-from fuxictr.pytorch.ranks import Ranks, Votes, joined, launched_ranks
 from tests.distributed.launcher import launch
 
 
@@ -30,9 +30,11 @@ def test_a_process_alone_tells_nothing(monkeypatch):
         assert ranks.sum(rows) is rows and ranks.broadcast(rows) is rows
         assert ranks.gather_rows(rows)[0] is rows and ranks.gather_texts("a") == ["a"]
         ranks.barrier()
-        assert Votes(ranks, 2).cast(True, False) == [True, False]
-        with pytest.raises(DataError), ranks.together():
+        assert StopFlags(ranks).reduce(True, False) == [True, False]
+        with pytest.raises(DataError), ranks.raise_on_any_rank():
             raise DataError("as ever")
+        value = object()
+        assert ranks.from_rank_zero(lambda: value) is value
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 17, 100, 65_536, 65_537, 65_552, 65_553, 131_080])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from fuxictr.pytorch.ranks import joined
+from fuxictr.pytorch.distributed.ranks import joined
 from tests.distributed.jobs import JOBS
 from tests.distributed.launcher import write_result
 

@@ -15,9 +15,11 @@ import polars as pl
 import pytest
 import yaml
 
-from fuxictr.experiment import predict, run, run_expid
+from fuxictr.cli import predict
+from fuxictr.cli import run as run_expid
+from fuxictr.experiment.run import run
 from fuxictr.experiment.scoring import score
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 
 PAGES = ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md")))
 # Kinds of blocks that hold no commands and no code.
@@ -64,7 +64,7 @@ class Run:
 
 SLOW = Run(slow=True)
 OF_RUN, OWN = Run(("demo", "demo_run")), Run(("own",))
-_SHOW = "python -m fuxictr.experiment.show"
+_SHOW = "python -m fuxictr show"
 _TRAIN = "python model_zoo/DeepFM/run_expid.py"
 RUN = {
     # test_pipeline.py runs these two as well, in every run of the tests.

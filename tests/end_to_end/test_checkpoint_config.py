@@ -8,9 +8,10 @@ import shutil
 import polars as pl
 import pytest
 
+from fuxictr.cli import predict
 from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.experiment import predict, run
-from fuxictr.experiment.scoring import open_scorer, score
+from fuxictr.experiment.results import checkpoint_config
+from fuxictr.experiment.scoring import Scorer, score
 
 from .conftest import from_python
 from .test_user_folder import fails
@@ -87,7 +88,7 @@ def test_a_checkpoint_alone_is_enough(trained, command, tmp_path, capsys):
     rows = pl.read_csv(data, infer_schema=False)
     assert score(rows, checkpoint=moved, gpu=-1)["y_pred"].equals(expected["y_pred"])
     with pytest.raises(CheckpointError, match="key 'gamma': was 2.0, is 1"):
-        open_scorer(None, None, checkpoint=moved, overrides=["gamma=1"], gpu=-1)
+        Scorer(checkpoint=moved, overrides=["gamma=1"], gpu=-1)
     for wrong in ({}, {"checkpoint": moved, "expid": "mine_gen"}, {"expid": "mine_gen"}):
         with pytest.raises(ConfigError, match="allowed: model and expid, or checkpoint"):
             score(rows, gpu=-1, **wrong)
@@ -126,7 +127,7 @@ def test_other_code_of_the_model_is_warned_of(trained, caplog, monkeypatch):
     rows = pl.DataFrame({"user": ["1"], "item": ["1"], "price": ["0"]})
     from_python(trained, rows)
     assert caplog.text.count("WARNING") == 0
-    monkeypatch.setattr(run, "model_hash", lambda model_class: "edited")
+    monkeypatch.setattr(checkpoint_config, "model_hash", lambda model_class: "edited")
     from_python(trained, rows)
     assert caplog.text.count("was trained by other code of the model than") == 1
 
@@ -139,5 +140,5 @@ def test_encoders_that_were_moved_are_named_by_the_command_line(trained, tmp_pat
     with pytest.raises(DataError, match="no such folder, .* --set data_root="):
         score(rows, checkpoint=checkpoint, gpu=-1)
     overrides = [f"data_root={tmp_path / 'moved'}"]
-    moved = open_scorer(None, None, checkpoint=checkpoint, overrides=overrides, gpu=-1)
+    moved = Scorer(checkpoint=checkpoint, overrides=overrides, gpu=-1)
     assert moved.score(rows).equals(before)

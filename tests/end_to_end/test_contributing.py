@@ -12,11 +12,11 @@ import torch
 from fuxictr.analysis.sampling import record_sample
 from fuxictr.config import check_config, load_raw_config
 from fuxictr.config.coercion import signature_annotations
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ROOT, load_model_class
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ROOT, load_model_class
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 
 
 def blocks(kind: str) -> list[str]:
@@ -97,8 +97,8 @@ def test_the_example_records_what_the_analyses_read(model_folder, expid):
 
 def test_the_package_and_help_start_without_torch():
     code = (
-        "import sys, fuxictr, fuxictr.experiment.run_expid, fuxictr.experiment.analyze\n"
-        "import fuxictr.experiment.predict\n"
+        "import sys, fuxictr, fuxictr.cli.run, fuxictr.cli.analyze\n"
+        "import fuxictr.cli.predict\n"
         "heavy = {'torch', 'polars', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -6,12 +6,13 @@ import re
 
 import pytest
 
-from fuxictr.experiment import run, trained
-from fuxictr.experiment.analyze import main
-from fuxictr.experiment.evaluating import evaluate_test
-from fuxictr.experiment.results import read_results
-from fuxictr.experiment.trained import find_checkpoint
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.cli.analyze import main
+from fuxictr.experiment.recordings import trained
+from fuxictr.experiment.recordings.evaluate import evaluate_test
+from fuxictr.experiment.recordings.trained import find_checkpoint
+from fuxictr.experiment.results.store import read_results
+from fuxictr.experiment.run import run
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.metrics import format_metrics
 
 

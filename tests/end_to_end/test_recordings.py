@@ -10,13 +10,15 @@ import pytest
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import CheckpointError, DataError
-from fuxictr.experiment import analyses, recordings, run, trained
-from fuxictr.experiment.recordings import is_recorded, load_numbers, record_run
-from fuxictr.experiment.report import figures
-from fuxictr.experiment.results import read_results
-from fuxictr.experiment.trained import find_checkpoint
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.pytorch.checkpoint import note_path
+from fuxictr.experiment.recordings import record as recordings
+from fuxictr.experiment.recordings import trained
+from fuxictr.experiment.recordings.record import is_recorded, load_numbers, record_run
+from fuxictr.experiment.recordings.trained import find_checkpoint
+from fuxictr.experiment.report import analyses, figures
+from fuxictr.experiment.results.store import read_results
+from fuxictr.experiment.run import run
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.pytorch.checkpoint.weights import note_path
 
 SAMPLE = Sample(num_rows=100)
 

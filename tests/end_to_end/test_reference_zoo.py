@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fuxictr.config import list_expids
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
 REFERENCE = Path(__file__).parent / "reference_zoo"
 MODELS = sorted(folder.name for folder in REFERENCE.iterdir() if folder.is_dir())

@@ -14,7 +14,7 @@ import h5py
 import pytest
 from PIL import Image
 
-from fuxictr.experiment.analyze import main_all
+from fuxictr.cli.analyze import main_all
 
 SECTIONS = [
     "What was run", "DIS and GEN", "Average lifts", "Beside published figures", "Spectra",
@@ -31,18 +31,19 @@ FIGURES = {
 TRAIN = """
 import torch
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones
-from fuxictr.experiment.run import RESULTS, run_experiment
+from fuxictr.experiment.run.run import RESULTS, RunOptions, run_experiment
 
 runs = plan_backbones(["FM", "DCNv2"], "demo", ["dis", "gen"], "5,6")
 arms = plan_ablations(["DCNv2"], "demo", ["activation"], "5,")
 for run in [*runs, *(arm for arm in arms if arm.expid.endswith("_tanh"))]:
-    run_experiment(run.config, run.model_class, torch.device("cpu"), None, RESULTS)
+    options = RunOptions(results_file=RESULTS)
+    run_experiment(run.config, run.model_class, torch.device("cpu"), options)
 """
 
 RECORD = """
 from fuxictr.analysis.sample import Sample
 from fuxictr.experiment.report.evidence import gather, record
-from fuxictr.experiment.results import read_results
+from fuxictr.experiment.results.store import read_results
 
 rows = read_results("results/results.jsonl")
 evidence = gather(rows, "demo", ["FM", "DCNv2"], None)

@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 
 from fuxictr.analysis.sample import Sample
+from fuxictr.cli import predict
 from fuxictr.errors import CheckpointError, ConfigError, DataError
-from fuxictr.experiment import predict
-from fuxictr.experiment.recordings import record_run
+from fuxictr.experiment.recordings.record import record_run
+from fuxictr.experiment.recordings.trained import TrainedRun
 from fuxictr.experiment.scoring import score
-from fuxictr.experiment.trained import TrainedRun
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.metrics import auc, logloss
-from fuxictr.preprocess import sources
+from fuxictr.preprocess.sources import frames as sources
 
 from .conftest import from_python
 from .test_user_folder import fails

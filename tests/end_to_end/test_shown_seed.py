@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fuxictr.experiment import analyses, run
-from fuxictr.experiment.results import read_results
+from fuxictr.experiment.report import analyses
+from fuxictr.experiment.results.store import read_results
+from fuxictr.experiment.run import run
 from fuxictr.experiment.tables.sides import Side
 
 from .conftest import UserFolder

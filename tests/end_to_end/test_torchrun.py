@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuxictr.pytorch.checkpoint import read_tensors
+from fuxictr.pytorch.checkpoint.weights import read_tensors
 from tests.end_to_end.jobs import OF_THE_LIFE, Job, assert_same, rows_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")

@@ -8,9 +8,9 @@ import yaml
 
 from fuxictr.analysis.records import load_records
 from fuxictr.analysis.sample import Sample
-from fuxictr.experiment.recordings import record_run
-from fuxictr.experiment.trained import TrainedRun
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.recordings.record import record_run
+from fuxictr.experiment.recordings.trained import TrainedRun
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
 from .conftest import SHARED
 
@@ -142,7 +142,7 @@ def test_checkpoint_that_does_not_fit(user, train, monkeypatch):
 
 
 def test_columns_of_different_widths_train_and_are_analysed(user, train, tmp_path, monkeypatch):
-    from fuxictr.experiment import trained
+    from fuxictr.experiment.recordings import trained
 
     user.dataset["feature_cols"][0]["embedding_dim"] = 6
     user.model["Base"]["model"] = "DCNv2"

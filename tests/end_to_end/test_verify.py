@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fuxictr.experiment import comparing, run, show, verify
+from fuxictr.cli import show
+from fuxictr.experiment.run import run
+from fuxictr.experiment.verify import compare as comparing
+from fuxictr.experiment.verify import repeat as verify
 from fuxictr.files import file_sha256
-from fuxictr.pytorch.checkpoint import read_tensors, write_tensors
-from fuxictr.pytorch.resume import StateSaver
+from fuxictr.pytorch.checkpoint.weights import read_tensors, write_tensors
+from fuxictr.pytorch.training.state_saver import StateSaver
 
 IDENTICAL = "Verdict: identical, bit for bit: metrics, history, parameters and weights."
 

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.identity import PresentData, run_key
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.results.identity import PresentData, run_key
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 
 SEEDS = (2019, 2020, 2021)
 DEMO = "demo_x1"

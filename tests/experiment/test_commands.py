@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fuxictr.errors import CheckpointError
-from fuxictr.experiment.recorded_config import analyze_command, config_record, train_command
-from fuxictr.experiment.recordings import record_arrays
-from fuxictr.experiment.trained import TrainedRun
-from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
-from fuxictr.plotting.paper import load_runs
+from fuxictr.experiment.recordings.record import record_arrays
+from fuxictr.experiment.recordings.trained import TrainedRun
+from fuxictr.experiment.report.inputs import load_runs
+from fuxictr.experiment.results.config_record import analyze_command, config_record, train_command
+from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 
 MODELS = "e 1: {model: FM, model_root: ./ckpt/, dataset_id: d}\n"
 DATASETS = "d: {feature_cols: [{name: a}], label_col: {name: y}}\n"

@@ -7,15 +7,15 @@ import pytest
 import scipy.stats
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.ablation import find_arms
-from fuxictr.experiment.identity import PresentData
-from fuxictr.experiment.recorded_config import config_record
+from fuxictr.experiment.results.config_record import config_record
+from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables.comparisons import (
     ablation_results,
     average,
     compare_backbones,
 )
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.zoo.ablations import find_arms
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from tests.experiment.result_rows import (
     DEMO,
     SEEDS,

@@ -3,9 +3,9 @@
 import pytest
 
 from fuxictr.errors import DataError
-from fuxictr.experiment import zoo
-from fuxictr.experiment.recorded_config import config_record, load_recorded
-from fuxictr.experiment.run import load_dataset
+from fuxictr.experiment.results.config_record import config_record, load_recorded
+from fuxictr.experiment.run.run import load_dataset
+from fuxictr.experiment.zoo import models as zoo
 
 MODELS = "Base: {model_root: ./checkpoints/}\ne: {model: FM, dataset_id: clicks}\n"
 DATASETS = """

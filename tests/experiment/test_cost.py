@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.cost import (
+from fuxictr.experiment.estimate.model_cost import (
     MachineRates,
     ModelCost,
     build_on_meta,
     count_cost,
     measure_rates,
 )
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, backbones, find_folder, load_experiment
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, backbones, find_folder, load_experiment
 from fuxictr.features import FeatureMap
 
 SIZES = {"a": 50, "b": 7, "c": 4}

@@ -16,15 +16,15 @@ import torch
 import yaml
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment import environment
-from fuxictr.experiment.recorded_config import (
+from fuxictr.experiment.results import environment
+from fuxictr.experiment.results.config_record import (
     changed_keys,
     config_record,
     load_recorded,
     plain,
     repeat_command,
 )
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
 ME = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "commit.gpgsign=false")
 

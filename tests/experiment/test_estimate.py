@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from fuxictr.datasets.demo import generate
-from fuxictr.experiment import data_facts, estimate
-from fuxictr.experiment.cost import MachineRates, count_cost
-from fuxictr.experiment.data_facts import describe_data
-from fuxictr.experiment.estimate import Estimate, estimate_runs, format_plan
-from fuxictr.experiment.zoo import find_folder, load_experiment
+from fuxictr.experiment.estimate import data_size as data_facts
+from fuxictr.experiment.estimate import estimate
+from fuxictr.experiment.estimate.data_size import describe_data
+from fuxictr.experiment.estimate.estimate import Estimate, estimate_runs, format_plan
+from fuxictr.experiment.estimate.model_cost import MachineRates, count_cost
+from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from fuxictr.preprocess import prepare_dataset
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")

@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from fuxictr.analysis.sampling import draw_sample, draw_shared_sample
-from fuxictr.errors import CheckpointError, ConfigError, DataError, FuxiCTRError, Interrupted
-from fuxictr.experiment import launching, resuming, run_report
-from fuxictr.experiment.recorded_config import gpu_option, repeat_command
-from fuxictr.experiment.signals import stop_requests
+from fuxictr.errors import CheckpointError, ConfigError, DataError, Interrupted
+from fuxictr.experiment.results.config_record import gpu_option, repeat_command
+from fuxictr.experiment.run import launch as launching
+from fuxictr.experiment.run import resume as resuming
+from fuxictr.experiment.run.signals import stop_requests
+from fuxictr.experiment.verify import describe as run_report
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import (
     BatchIterator,
     Share,
@@ -24,10 +27,9 @@ from fuxictr.pytorch.dataloaders import (
     from_arrays,
     open_parquet,
 )
-from fuxictr.pytorch.ranks import RankError, Ranks
-from fuxictr.pytorch.resume import StateFiles
+from fuxictr.pytorch.distributed.ranks import RankError, Ranks
 from fuxictr.pytorch.torch_utils import get_device
-from fuxictr.pytorch.training_state import TrainingState
+from fuxictr.pytorch.training.state_saver import StateFiles
 from fuxictr.utils import set_rank_logger
 from tests.pytorch.encoded_rows import write_encoded
 
@@ -44,7 +46,7 @@ def launched(monkeypatch, tmp_path):
             monkeypatch.setenv(name, str(value))
         return tmp_path / "error.json"
 
-    monkeypatch.setattr(launching, "_SECONDS_TO_SPEAK", 0)
+    monkeypatch.setattr(launching, "_SECONDS_TO_REPORT", 0)
     return launch
 
 
@@ -79,16 +81,16 @@ def test_one_process_under_torchrun_may_name_its_gpu(launched, monkeypatch):
 
 def test_the_command_that_goes_on_is_the_one_that_was_given(launched, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run_expid.py", "--set", "a=b c"])
-    assert launching.starter() == "python"
-    assert launching.going_on() == "python run_expid.py --set 'a=b c' --resume"
+    assert launching.start_command() == "python"
+    assert launching.resume_command() == "python run_expid.py --set 'a=b c' --resume"
     launched(rank=3, size=4, local_rank=3, num_local=4)
     wanted = "torchrun --standalone --nproc_per_node=4 run_expid.py --set 'a=b c' --resume"
-    assert launching.going_on() == wanted
+    assert launching.resume_command() == wanted
     monkeypatch.setattr(sys, "argv", ["run_expid.py", "--resume", "--set", "a=b c"])
-    assert launching.going_on().split().count("--resume") == 1
+    assert launching.resume_command().split().count("--resume") == 1
     launched(rank=3, size=8, local_rank=3, num_local=4, num_machines=2)
-    assert launching.starter() == "torchrun --nnodes=2 --nproc_per_node=4"
-    assert launching.going_on() == "the same torchrun commands with --resume"
+    assert launching.start_command() == "torchrun --nnodes=2 --nproc_per_node=4"
+    assert launching.resume_command() == "the same torchrun commands with --resume"
 
 
 def test_devices_of_several_processes_are_counted():
@@ -122,7 +124,7 @@ def test_where_a_run_is_repeated(device, option):
 
 
 def ends_with(error: BaseException) -> BaseException:
-    with pytest.raises(BaseException) as ended, launching.speaking():
+    with pytest.raises(BaseException) as ended, launching.report_errors_once():
         raise error
     return ended.value
 
@@ -150,7 +152,7 @@ def test_the_first_process_says_its_errors_and_others_name_themselves(launched):
 
 
 def test_what_ends_all_is_said_by_the_first(launched):
-    interrupted = Interrupted("go on with: x", signal.SIGTERM)
+    interrupted = Interrupted("resume with: x", signal.SIGTERM)
     launched(rank=0, size=2, local_rank=0, num_local=2)
     for error in (interrupted, SystemExit(1)):
         assert ends_with(error) is error
@@ -164,7 +166,7 @@ def test_errors_before_a_process_has_joined_are_said_once_a_machine(launched):
     error = ConfigError("no such GPU")
     for rank, local_rank, kind in ((0, 0, ConfigError), (1, 1, SystemExit), (2, 0, ConfigError)):
         launched(rank, size=4, local_rank=local_rank, num_local=2, num_machines=2)
-        with pytest.raises(kind), launching.saying_once():
+        with pytest.raises(kind), launching.report_errors_once_per_machine():
             raise error
 
 
@@ -196,23 +198,17 @@ class Texts(Ranks):
     def __init__(self, *others: dict) -> None:
         super().__init__(size=1 + len(others))
         self.others = [json.dumps(what) for what in others]
-        self.raised: FuxiCTRError | None = None
 
     def gather_texts(self, text: str) -> list[str]:
         return [text, *self.others]
 
-    def raise_together(self, error: FuxiCTRError | None) -> None:
-        self.raised = error
-
 
 def test_a_process_that_does_something_else_is_named():
     what = {"data_hash": "a", "seed": 1}
-    ranks = Texts(what, what)
-    launching.check_same(ranks, what)
-    assert ranks.raised is None
+    launching.check_same(Texts(what, what), what)
     ranks = Texts(what, {"data_hash": "b", "seed": 1}, {"data_hash": "c", "seed": 2})
-    launching.check_same(ranks, what)
-    assert str(ranks.raised).startswith("rank 2: data_hash b instead of a, which the first")
+    with pytest.raises(RankError, match="^rank 2: data_hash b instead of a, which the first"):
+        launching.check_same(ranks, what)
 
 
 class Second(Ranks):
@@ -222,7 +218,7 @@ class Second(Ranks):
         super().__init__(rank=1, size=2)
         self.said = json.dumps(said)
 
-    def together(self):
+    def raise_on_any_rank(self):
         return nullcontext()
 
     def gather_texts(self, text: str) -> list[str]:
@@ -238,15 +234,15 @@ def test_a_process_that_cannot_read_the_state_says_so(tmp_path, monkeypatch):
     def find(steps: int) -> TrainingState | None:
         said = {"run_id": "r", "step": steps, "lives": 0}
         monkeypatch.setattr(resuming, "current_ranks", lambda: Second(said))
-        life = resuming.RunLife({}, "2 x cpu", 0.0)
-        assert life.made_on["processes"] == 2
-        return life.find_state(files, anew_otherwise=True)
+        session = resuming.RunSession({}, "2 x cpu", 0.0)
+        assert session.made_on["processes"] == 2
+        return session.find_state(files, restart_on_error=True)
 
     assert find(7).progress == progress
     with pytest.raises(CheckpointError, match="e.state: is another state than .*'model_root'"):
         find(6)
     files.path.unlink()
-    with pytest.raises(CheckpointError, match="e.state: is not there; to go on, all machines"):
+    with pytest.raises(CheckpointError, match="e.state: is not there; to resume, all machines"):
         find(7)
 
 
@@ -268,9 +264,9 @@ def test_other_processes_log_warnings_alone(capfd):
         set_rank_logger(3)
         logging.getLogger("a").info("a bar")
         logging.getLogger("a").warning("a hole")
-        with launching.silent_unless(is_first=False):
+        with launching.mute_warnings_unless(is_first=False):
             logging.getLogger("a").warning("the same as the first one's")
-        with launching.silent_unless(is_first=True):
+        with launching.mute_warnings_unless(is_first=True):
             logging.getLogger("a").warning("another")
     finally:
         for handler in [h for h in root.handlers if h not in handlers]:
@@ -285,7 +281,7 @@ class Threads:
     def __init__(self, rank: int, slots: list, barrier: threading.Barrier) -> None:
         self.rank, self.slots, self.barrier = rank, slots, barrier
 
-    def together(self):
+    def raise_on_any_rank(self):
         return nullcontext()
 
     def gather_rows(self, rows: torch.Tensor) -> list[torch.Tensor]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fuxictr.experiment.memory import PeakMemory
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.run.memory import PeakMemory
+from fuxictr.experiment.zoo.models import ROOT
 
 MEGABYTE = 1 << 20
 

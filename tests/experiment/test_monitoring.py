@@ -12,9 +12,9 @@ import torch
 from fuxictr.analysis.sampling import draw_sample, record_sample
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.monitoring import collapse_points, make_callbacks
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.run.monitors import collapse_points, make_callbacks
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import (
     BatchIterator,
@@ -23,7 +23,7 @@ from fuxictr.pytorch.dataloaders import (
     open_parquet,
 )
 from fuxictr.pytorch.torch_utils import seed_everything
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.encoded_rows import write_encoded
 
 NUM_ROWS = 640

@@ -18,7 +18,7 @@ from fuxictr.experiment.tables.published import (
     published_value,
     read_published,
 )
-from fuxictr.experiment.zoo import backbones
+from fuxictr.experiment.zoo.models import backbones
 from tests.experiment.result_rows import make_pair
 
 AVAZU, CRITEO = "avazu_x4_3bbbc4c9", "criteo_x1_7b681156"

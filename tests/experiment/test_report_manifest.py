@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fuxictr.experiment.ablation import GROUPS, ablated_backbones
 from fuxictr.experiment.report import manifest
 from fuxictr.experiment.report.evidence import gather
 from fuxictr.experiment.report.manifest import describe, train_commands
-from fuxictr.experiment.zoo import ROOT, backbones
+from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones
+from fuxictr.experiment.zoo.models import ROOT, backbones
 from tests.experiment.result_rows import make_pair, make_row, present_hashes
 
 
@@ -34,7 +34,7 @@ def test_the_commands_have_the_seeds_of_each_table():
     assert train_commands("demo", unlike, []) == [
         "bash 2.reproduce.sh --model FM --dataset demo --seeds 2019,2021",
         "bash 2.reproduce.sh --model PNN --dataset demo --seeds 1",
-        "python -m fuxictr.experiment.tables --dataset demo --model FM,PNN",
+        "python -m fuxictr tables --dataset demo --model FM,PNN",
     ]
 
 

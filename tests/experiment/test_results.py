@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.experiment.options import parse_models, parse_seeds, parse_variants
-from fuxictr.experiment.results import append_result, check_appendable, read_results
+from fuxictr.experiment.results.store import append_result, check_appendable, read_results
+from fuxictr.experiment.zoo.selection import parse_models, parse_seeds, parse_variants
 from fuxictr.files import DiskFullError, WriteError
 
 RUN = {"expid": "FM_x", "dataset_id": "x", "seed": 1}

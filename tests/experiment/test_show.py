@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from fuxictr.cli import show
 from fuxictr.errors import ConfigError
-from fuxictr.experiment import show
-from fuxictr.experiment.environment import environment_record
-from fuxictr.experiment.recorded_config import config_record
-from fuxictr.experiment.run_report import describe_run, list_runs
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.results.config_record import config_record
+from fuxictr.experiment.results.environment import environment_record
+from fuxictr.experiment.verify.describe import describe_run, list_runs
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.files import file_sha256
 
 from .result_rows import make_failed, make_row

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms, parse_groups
-from fuxictr.experiment.identity import PresentData, find_finished, runs_of
-from fuxictr.experiment.reproduction import _slots, _slots_of
-from fuxictr.experiment.results import last_failures
-from fuxictr.experiment.run import code_hash, identity
+from fuxictr.experiment.results.code_hash import code_hash
+from fuxictr.experiment.results.identity import PresentData, find_finished, runs_of
+from fuxictr.experiment.results.store import last_failures
+from fuxictr.experiment.run.run import identity
 from fuxictr.experiment.sweep import reasons, runner
 from fuxictr.experiment.sweep.plan import plan_ablations, plan_backbones, unique_runs
 from fuxictr.experiment.sweep.progress import expected_seconds
-from fuxictr.experiment.zoo import ROOT, backbones
+from fuxictr.experiment.sweep.reproduce import _slots, _slots_of
+from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones, find_arms, parse_groups
+from fuxictr.experiment.zoo.models import ROOT, backbones
 
 
 def test_the_first_seed_of_all_backbones_comes_before_the_second_of_any():
@@ -257,7 +258,7 @@ TORCHRUN = (
     "Traceback (most recent call last):\n  File x\n"
     "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n=====\nx FAILED\n"
 )
-GONE = "RankError: rank 0: another process of the job is gone, what it said tells why (gloo)\n"
+GONE = "RankError: rank 0: another process of the job is gone, its own message says why (gloo)\n"
 
 
 def test_reasons_of_one_of_several_processes():
@@ -290,13 +291,18 @@ def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):
         return [code_hash(run.model_class) for run in (fm, other)]
 
     for name in (
+        "fuxictr/cli",
         "fuxictr/plotting",
         "fuxictr/analysis",
         "fuxictr/experiment/tables",
         "fuxictr/experiment/sweep",
     ):
         assert after_a_change_of(name) == before, name
-    for name in ("fuxictr/pytorch/trainer.py", "fuxictr/experiment/run.py", "fuxictr/metrics"):
+    for name in (
+        "fuxictr/pytorch/training/trainer.py",
+        "fuxictr/experiment/run/run.py",
+        "fuxictr/metrics",
+    ):
         assert set(after_a_change_of(name)).isdisjoint(before), name
     changed = after_a_change_of("model_zoo/FM/src/FM.py")
     assert changed[0] != before[0] and changed[1] == before[1]

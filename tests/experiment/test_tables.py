@@ -12,8 +12,7 @@ import pytest
 
 from fuxictr.datasets import demo, registry
 from fuxictr.experiment import tables
-from fuxictr.experiment.ablation import GROUPS, ablated_backbones, find_arms
-from fuxictr.experiment.results import append_result
+from fuxictr.experiment.results.store import append_result
 from fuxictr.experiment.tables import (
     COLUMNS,
     ablation_markdown,
@@ -27,7 +26,8 @@ from fuxictr.experiment.tables import (
 from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
 from fuxictr.experiment.tables.published import read_published
 from fuxictr.experiment.tables.text import SCREEN, TextTable, escape_latex, format_p
-from fuxictr.experiment.zoo import ROOT, backbones, load_experiment
+from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones, find_arms
+from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment
 from fuxictr.preprocess import prepare_dataset
 from tests.experiment.result_rows import (
     DEMO,

@@ -14,7 +14,7 @@ import pytest
 from fuxictr.array_files import h5_probe, memory, open_arrays, read_whole
 from fuxictr.errors import DataError
 from fuxictr.features import FeatureMap
-from fuxictr.preprocess import array_sources
+from fuxictr.preprocess.sources import typed_files as array_sources
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.fuzz.h5_worker import COLUMNS
 from tests.fuzz.mutations import no_hang

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fuxictr.errors import CheckpointError
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from tests.fuzz.mutations import case_counts, cases, mutated, no_hang
 from tests.pytorch.tiny import make, tiny_map
 

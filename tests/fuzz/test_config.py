@@ -36,7 +36,7 @@ from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
 from fuxictr.config.yaml_file import NAMES, parse_yaml
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import ZOO, load_model_class, zoo_models
+from fuxictr.experiment.zoo.models import ZOO, load_model_class, zoo_models
 from tests.fuzz.mutations import case_counts, cases, mutated, no_hang
 
 SECTIONS = (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig)

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuxictr.errors import ConfigError, FuxiCTRError
-from fuxictr.preprocess import csv_source, prepare_dataset, sources
+from fuxictr.preprocess import prepare_dataset
+from fuxictr.preprocess.sources import csv_files as csv_source
+from fuxictr.preprocess.sources import frames as sources
 from tests.fuzz.mutations import case_counts, cases, mutated, no_hang
 from tests.fuzz.plain_encoder import COLUMNS, TABLE, Refused, encode, read_rows
 from tests.preprocess.tables import SAMPLES, categorical, config, read

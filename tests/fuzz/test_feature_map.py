@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.experiment.zoo import load_model_class
+from fuxictr.experiment.zoo.models import load_model_class
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess import prepare_dataset
 from fuxictr.pytorch.dataloaders import from_arrays

@@ -14,9 +14,10 @@ import pytest
 from fuxictr.array_files import parquet
 from fuxictr.errors import FuxiCTRError
 from fuxictr.features import FeatureMap
-from fuxictr.preprocess import array_sources, sources
-from fuxictr.preprocess.pretrained import read_pretrained
-from fuxictr.preprocess.splitting import rows_of as rows_of_split
+from fuxictr.preprocess.columns.pretrained import read_pretrained
+from fuxictr.preprocess.sources import frames as sources
+from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources.splitting import rows_of as rows_of_split
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.fuzz.mutations import no_hang
 from tests.fuzz.test_parquet import (

@@ -11,9 +11,12 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from fuxictr.errors import DataError
-from fuxictr.experiment.ablation import GROUPS, LABELS, find_arms
+from fuxictr.experiment.report.figures import draw_ablation
+from fuxictr.experiment.report.inputs import load_ablation
 from fuxictr.experiment.tables.published import published_value
-from fuxictr.plotting.ablation import Bar, ablation_figure, load_ablation, write_ablation
+from fuxictr.experiment.zoo.ablations import GROUPS, LABELS, find_arms
+from fuxictr.plotting import style
+from fuxictr.plotting.ablation import Bar, ablation_figure
 from tests.experiment.result_rows import present_hashes
 from tests.plotting.layout import assert_readable, drawn_texts, shown_text
 
@@ -77,7 +80,7 @@ def make_bars(group, spread, with_std=True):
 def test_every_group_is_readable(group, spread, with_std):
     bars = make_bars(group, spread, with_std)
     caption = "avazu_x4_3bbbc4c9, 4,042,898 rows of the test split; trained with seeds 2019 to 2023"
-    figure = ablation_figure(bars, "Test AUC", f"DCNv2: {group}", caption)
+    figure = ablation_figure(bars, f"DCNv2: {group}", caption)
     assert_readable(figure)
     assert figure.get_figwidth() == 3.5
 
@@ -88,7 +91,7 @@ def test_long_names_and_twenty_arms_are_readable():
         Bar(f"an arm with a rather long name, number {i}", 0.7 + 0.001 * i, 0.01, 3, "arm")
         for i in range(20)
     ]
-    assert_readable(ablation_figure(bars, "Test AUC", "title", "caption"))
+    assert_readable(ablation_figure(bars, "title", "caption"))
 
 
 def test_bars_start_at_dis_and_end_at_the_means():
@@ -158,7 +161,7 @@ def test_numbers_come_from_results_and_published_figures(tmp_path, group):
     store = tmp_path / "results.jsonl"
     arms, dataset_id = make_results(store, "avazu", group)
     results, published = load_ablation(store, "DCNv2", "avazu", group)
-    paths = write_ablation(tmp_path, dataset_id, "DCNv2", group, results, published)
+    paths = draw_ablation(tmp_path, dataset_id, "DCNv2", group, results, published)
     folder = tmp_path / "figure/final" / dataset_id
     assert [path.name for path in paths] == [f"DCNv2_ab_{group}.{s}" for s in ("pdf", "png", "csv")]
     assert set(folder.iterdir()) == set(paths)
@@ -185,7 +188,7 @@ def test_one_seed_has_no_deviation(tmp_path):
     store = tmp_path / "results.jsonl"
     _, dataset_id = make_results(store, "demo", "source", seeds=(5,))
     results = load_ablation(store, "DCNv2", "demo", "source")
-    paths = write_ablation(tmp_path, dataset_id, "DCNv2", "source", *results)
+    paths = draw_ablation(tmp_path, dataset_id, "DCNv2", "source", *results)
     rows = list(csv.DictReader(paths[2].read_text().splitlines()))
     assert {r["sample std"] for r in rows} == {""} and {r["seeds"] for r in rows} == {"1"}
 
@@ -237,7 +240,7 @@ def test_a_failed_run_is_named_with_its_reason(tmp_path):
     store.write_text("\n".join([*lines, json.dumps(broken)]) + "\n")
     results = load_ablation(store, "DCNv2", "demo", "source")
     with pytest.raises(DataError, match=rf"{expid} \(seed 1: failed: NaN loss\).*--dataset demo$"):
-        write_ablation(tmp_path, dataset_id, "DCNv2", "source", *results)
+        draw_ablation(tmp_path, dataset_id, "DCNv2", "source", *results)
     assert not (tmp_path / "figure").exists()
 
 
@@ -247,14 +250,12 @@ def test_no_results_at_all_name_the_command(tmp_path):
 
 
 def test_captions_name_data_sample_and_seeds(tmp_path, monkeypatch):
-    from fuxictr.plotting import ablation
-
     store = tmp_path / "results.jsonl"
     _, dataset_id = make_results(store, "avazu", "source")
     figures = []
-    monkeypatch.setattr(ablation, "save_figure", lambda figure, stem: figures.append(figure) or [])
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: figures.append(figure) or [])
     runs = load_ablation(store, "DCNv2", "avazu", "source")
-    write_ablation(tmp_path, dataset_id, "DCNv2", "source", *runs)
+    draw_ablation(tmp_path, dataset_id, "DCNv2", "source", *runs)
     shown = shown_text(figures[0])
     assert f"{dataset_id}, 1,234 rows of the test split; trained with seeds 2019 to 2021" in shown
     assert "hollow: published with the reference code" in shown

@@ -12,9 +12,10 @@ import pytest
 from fuxictr.analysis.records import interacting_embeddings, records_path, save_records
 from fuxictr.analysis.spectrum import singular_values
 from fuxictr.errors import CheckpointError
-from fuxictr.experiment.ablation import find_arms
-from fuxictr.plotting import activation
-from fuxictr.plotting.activation import load_activation_runs, write_activation_spectra
+from fuxictr.experiment.report.inputs import load_activation_runs
+from fuxictr.experiment.zoo.ablations import find_arms
+from fuxictr.plotting import style
+from fuxictr.plotting.spectrum import write_activation_spectra
 from tests.plotting.layout import assert_readable, shown_text
 from tests.plotting.runs import make_records
 
@@ -34,13 +35,13 @@ def recorded(tmp_path):
 
 def test_every_activation_has_its_curve(tmp_path, recorded, monkeypatch):
     drawn = []
-    monkeypatch.setattr(activation, "save_figure", lambda figure, stem: drawn.append(figure) or [])
-    records = load_activation_runs(tmp_path, "DCNv2", "demo")
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: drawn.append(figure) or [])
+    records, labels = load_activation_runs(tmp_path, "DCNv2", "demo")
     assert [run.meta for run in records] == [run.meta for run in recorded]
-    (path,) = write_activation_spectra(tmp_path, "demo_x1", "DCNv2", records)
+    (path,) = write_activation_spectra(tmp_path, "demo_x1", "DCNv2", records, labels)
     assert path.name == "DCNv2_activation.csv"
     header, *rows = csv.reader(path.read_text().splitlines())
-    labels = [arm.label for arm in find_arms("DCNv2", "demo", "activation")]
+    assert labels == [arm.label for arm in find_arms("DCNv2", "demo", "activation")]
     assert header[1::2] == [f"{label} singular value" for label in labels]
     for column, run in enumerate(recorded):
         found = [float(row[1 + 2 * column]) for row in rows]
@@ -62,7 +63,7 @@ def test_recordings_that_are_missing_are_named(tmp_path, recorded):
     assert "bash 3.analyze.sh --ablation activation --dataset demo" in text
 
 
-def test_recordings_of_other_weights_or_of_unlike_samples_are_not_drawn(tmp_path, recorded):
+def test_recordings_of_other_weights_or_of_different_samples_are_not_drawn(tmp_path, recorded):
     store = tmp_path / "results" / "results.jsonl"
     store.parent.mkdir()
     row = {"expid": "DCNv2_demo_gen", "dataset_id": "demo_x1", "seed": 1, "checkpoint_sha256": "g"}
@@ -70,9 +71,10 @@ def test_recordings_of_other_weights_or_of_unlike_samples_are_not_drawn(tmp_path
     with pytest.raises(CheckpointError, match="analyze.py --model DCNv2 --expid DCNv2_demo_gen "):
         load_activation_runs(tmp_path, "DCNv2", "demo")
     for change in ({"num_rows": 50}, {"seed": 1}):
+        labels = [run.meta.expid for run in recorded]
         unlike = [*recorded[:-1], make_records("DCNv2_demo_gen", "gen", **change)]
-        with pytest.raises(CheckpointError, match=r"unlike samples .*: DCNv2_demo_gen\)"):
-            write_activation_spectra(tmp_path, "demo_x1", "DCNv2", unlike)
+        with pytest.raises(CheckpointError, match=r"different samples .*: DCNv2_demo_gen\)"):
+            write_activation_spectra(tmp_path, "demo_x1", "DCNv2", unlike, labels)
 
 
 def test_the_script_draws_and_fails_in_one_line(tmp_path, recorded):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fuxictr.cli.figures import ablation_arguments, figure_arguments
 from fuxictr.errors import ConfigError
-from fuxictr.plotting.cli import ablation_arguments, figure_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.name for path in ROOT.glob("plot_paper_*.py"))

@@ -9,9 +9,10 @@ from matplotlib.text import Annotation
 from fuxictr.analysis.fields import field_summary
 from fuxictr.analysis.records import Records
 from fuxictr.errors import DataError
-from fuxictr.plotting import cardinality, fields
+from fuxictr.plotting import style
 from fuxictr.plotting.cardinality import cardinality_figure, write_cardinality
-from fuxictr.plotting.fields import field_figure, write_field_spectra, write_layer_spectra
+from fuxictr.plotting.fields import field_figure, write_field_spectra
+from fuxictr.plotting.spectrum import write_layer_spectra
 from tests.plotting.layout import assert_readable, drawn_texts, shown_text
 from tests.plotting.runs import FIELDS, make_pair, make_records
 
@@ -80,7 +81,7 @@ def test_field_spectra_are_those_of_each_field_alone(tmp_path):
 def test_layers_have_a_curve_each_and_equal_ones_share_it(tmp_path, monkeypatch):
     records = make_pair(num_layers=3)
     drawn = []
-    monkeypatch.setattr(fields, "save_figure", lambda figure, stem: drawn.append(figure) or [])
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: drawn.append(figure) or [])
     (path,) = write_layer_spectra(tmp_path, "d", "DCNv2", records)
     rows = read_csv(path)
     labels = [f"GEN, layer {i}" for i in (1, 2, 3)]
@@ -143,7 +144,7 @@ def test_points_stand_at_log10_of_the_cardinality():
 
 def test_cardinality_numbers_lie_beside_the_figure(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(cardinality, "save_figure", lambda figure, stem: drawn.append(figure) or [])
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: drawn.append(figure) or [])
     records = make_pair(num_numeric=1)
     (path,) = write_cardinality(tmp_path, "d", "DCNv2", records)
     assert path.name == "DCNv2_cardinality.csv"

@@ -13,9 +13,13 @@ import pytest
 from fuxictr.analysis.records import RecordMeta, records_path, save_records
 from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.analysis.spectrum import singular_values
+from fuxictr.analysis.summary import analysis_summary
 from fuxictr.errors import CheckpointError
-from fuxictr.plotting.paper import load_runs, write_collapse, write_correlation, write_summary
-from fuxictr.plotting.tables import markdown_table
+from fuxictr.experiment.report.inputs import load_runs
+from fuxictr.experiment.report.recorded import summary_table
+from fuxictr.plotting.correlation import write_correlation
+from fuxictr.plotting.spectrum import write_collapse
+from fuxictr.plotting.summary import write_summary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIELDS = ("hour", "site_id", "app_id")
@@ -45,7 +49,8 @@ def test_every_figure_has_its_numbers_beside_it(tmp_path, sides):
     records = load_runs(tmp_path, "demo_x1", EXPIDS, "DeepFM")
     paths = write_collapse(tmp_path, "demo_x1", "DeepFM", records)
     paths += write_correlation(tmp_path, "demo_x1", "DeepFM", records)
-    table, summary = write_summary(tmp_path, "demo_x1", "DeepFM", records)
+    summaries = analysis_summary(records)
+    summary = write_summary(tmp_path, "demo_x1", "DeepFM", summaries)
     folder = tmp_path / "figure/final/demo_x1"
     stems = ["DeepFM_collapse", "DeepFM_dis_correlation", "DeepFM_gen_correlation"]
     expected = {folder / f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png", "csv")}
@@ -69,7 +74,7 @@ def test_every_figure_has_its_numbers_beside_it(tmp_path, sides):
         matrix = np.array([row[1:] for row in rows], dtype=float)
         np.testing.assert_allclose(matrix, correlation_matrix(left, right), rtol=1e-9)
 
-    lines = table.splitlines()
+    lines = summary_table(summaries).to_markdown().splitlines()[2:]
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     assert lines[2].split("|")[2].strip() == "DIS" and lines[3].split("|")[2].strip() == "GEN"
     assert "6 of 6" in lines[2]
@@ -174,14 +179,8 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_markdown_table_is_aligned():
-    assert markdown_table(["Model", "AUC"], [["FM", "0.5"], ["xDeepFM", "0.7512"]]) == (
-        "| Model   |    AUC |\n| ------- | -----: |\n| FM      |    0.5 |\n| xDeepFM | 0.7512 |"
-    )
-
-
-def test_spectra_of_unlike_samples_are_not_drawn_together(tmp_path, sides):
+def test_spectra_of_different_samples_are_not_drawn_together(tmp_path, sides):
     one, other = load_runs(tmp_path, "demo_x1", EXPIDS, "DeepFM")
     unlike = dataclasses.replace(other, meta=dataclasses.replace(other.meta, seed=3))
-    with pytest.raises(CheckpointError, match="unlike samples cannot be compared"):
+    with pytest.raises(CheckpointError, match="different samples cannot be compared"):
         write_collapse(tmp_path, "demo_x1", "DeepFM", [one, unlike])

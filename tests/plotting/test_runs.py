@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fuxictr.errors import DataError
-from fuxictr.plotting import curves, runs
+from fuxictr.plotting import style
 from fuxictr.plotting.curves import write_collapse_curve, write_training_curves
-from fuxictr.plotting.runs import RunPoint, redundancy_figure, write_redundancy
+from fuxictr.plotting.redundancy import RunPoint, redundancy_figure, write_redundancy
 from tests.plotting.layout import assert_readable, shown_text
 from tests.plotting.runs import make_row
 
@@ -33,10 +33,7 @@ def make_points(backbones=BACKBONES, seeds=(2019, 2020), spread=0.01):
 def drawn(monkeypatch):
     """The figures that would be saved."""
     figures = []
-    for module in (curves, runs):
-        monkeypatch.setattr(
-            module, "save_figure", lambda figure, stem: figures.append(figure) or []
-        )
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: figures.append(figure) or [])
     return figures
 
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.preprocess import FeatureProcessor, prepare_dataset, sources
+from fuxictr.preprocess import FeatureProcessor, prepare_dataset
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import categorical, config, numeric, write_csv
 
 COLUMNS = [categorical("c"), numeric("x"), categorical("k", dtype="int")]

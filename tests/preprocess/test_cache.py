@@ -11,7 +11,8 @@ import time
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import build, load_encoders, prepare_dataset
+from fuxictr.preprocess import load_encoders, prepare_dataset
+from fuxictr.preprocess.dataset import build
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 COLUMNS = [categorical("c"), categorical("d")]
@@ -151,7 +152,8 @@ SCRIPT = textwrap.dedent(
     """
     import logging, os, sys
     from pathlib import Path
-    from fuxictr.preprocess import build, prepare_dataset
+    from fuxictr.preprocess import prepare_dataset
+    from fuxictr.preprocess.dataset import build
     from tests.preprocess.tables import config
     from tests.preprocess.test_cache import COLUMNS
 

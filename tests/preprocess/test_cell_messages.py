@@ -11,8 +11,8 @@ import pytest
 from fuxictr.errors import DataError
 from fuxictr.experiment.scoring import _to_table
 from fuxictr.preprocess import FeatureProcessor
-from fuxictr.preprocess.tally import Tally
-from fuxictr.preprocess.unseen import lost_columns
+from fuxictr.preprocess.columns.tally import Tally
+from fuxictr.preprocess.columns.unseen import lost_columns
 from tests.preprocess.tables import categorical
 
 

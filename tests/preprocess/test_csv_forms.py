@@ -12,8 +12,10 @@ import yaml
 
 from fuxictr.config import DatasetConfig
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import FeatureProcessor, csv_source, prepare_dataset, sources
-from fuxictr.preprocess.csv_rows import CsvDialect
+from fuxictr.preprocess import FeatureProcessor, prepare_dataset
+from fuxictr.preprocess.sources import csv_files as csv_source
+from fuxictr.preprocess.sources import frames as sources
+from fuxictr.preprocess.sources.csv_rows import CsvDialect
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 
 COLUMNS = [numeric("I1"), categorical("C1"), categorical("C2")]

@@ -13,7 +13,7 @@ import pytest
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.preprocess import prepare_dataset
-from fuxictr.preprocess.finished import check_unchanged
+from fuxictr.preprocess.dataset.finished import check_unchanged
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.preprocess.tables import categorical, config, write_csv
 

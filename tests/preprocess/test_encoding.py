@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import FeatureProcessor, build_dataset, prepare_dataset, sources
+from fuxictr.preprocess import FeatureProcessor, build_dataset, prepare_dataset
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import (
     SAMPLES,
     categorical,

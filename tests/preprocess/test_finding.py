@@ -12,7 +12,7 @@ import pytest
 from fuxictr.array_files import find_encoded, natural_order, span
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
-from fuxictr.preprocess.raw_files import find_files, search_files
+from fuxictr.preprocess.sources.files import find_files, search_files
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 

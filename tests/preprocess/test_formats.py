@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import prepare_dataset, sources
+from fuxictr.preprocess import prepare_dataset
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 
 COLUMNS = [

@@ -16,7 +16,8 @@ import pytest
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.preprocess import load_encoders, prepare_dataset, sources
+from fuxictr.preprocess import load_encoders, prepare_dataset
+from fuxictr.preprocess.sources import frames as sources
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import preprocessing
 
 from fuxictr.errors import ConfigError
-from fuxictr.preprocess.normalizers import NORMALIZERS, normalizer_from_json
+from fuxictr.preprocess.columns.normalizers import NORMALIZERS, normalizer_from_json
 
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60)
 

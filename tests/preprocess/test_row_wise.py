@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import FeatureProcessor, prepare_dataset, sources
+from fuxictr.preprocess import FeatureProcessor, prepare_dataset
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import categorical, config, write_csv
 
 X, N = pl.col("x"), pl.col("n")

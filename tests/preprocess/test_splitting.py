@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import prepare_dataset, sources, writing
+from fuxictr.preprocess import prepare_dataset
+from fuxictr.preprocess.dataset import writing
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 
 COLUMNS = [categorical("c"), numeric("x", normalizer="StandardScaler")]

@@ -12,10 +12,11 @@ import polars as pl
 import pytest
 
 from fuxictr.errors import DataError
-from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset, sources
-from fuxictr.preprocess.spellings import known_spellings
-from fuxictr.preprocess.tally import Counts, Tally
-from fuxictr.preprocess.unseen import lost_columns
+from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
+from fuxictr.preprocess.columns.spellings import known_spellings
+from fuxictr.preprocess.columns.tally import Counts, Tally
+from fuxictr.preprocess.columns.unseen import lost_columns
+from fuxictr.preprocess.sources import frames as sources
 from tests.preprocess.tables import categorical, config, numeric, read
 
 DAYS = [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuxictr.preprocess import vocabulary as module
-from fuxictr.preprocess.vocabulary import TokenCounter, Vocabulary, split_tokens
+from fuxictr.preprocess.columns import vocabulary as module
+from fuxictr.preprocess.columns.vocabulary import TokenCounter, Vocabulary, split_tokens
 from tests.preprocess.tables import plain_encode, plain_vocabulary
 
 TOKENS = st.one_of(st.sampled_from(["a", "b", "é", "10", "9", "__OOV__", "__PAD__"]), st.text())

@@ -16,9 +16,15 @@ from hypothesis import strategies as st
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, prepare_dataset
-from fuxictr.preprocess.normalizers import MinMaxScaler, StandardScaler
-from fuxictr.preprocess.precision import merged_in_float32
-from fuxictr.preprocess.values import WrongCell, label_words, read_ids, read_labels, read_values
+from fuxictr.preprocess.columns.normalizers import MinMaxScaler, StandardScaler
+from fuxictr.preprocess.columns.precision import merged_in_float32
+from fuxictr.preprocess.columns.values import (
+    WrongCell,
+    label_words,
+    read_ids,
+    read_labels,
+    read_values,
+)
 from fuxictr.pytorch.dataloaders.columnar import check_groups_present
 from tests.preprocess.tables import categorical, config, numeric, read, write_csv
 

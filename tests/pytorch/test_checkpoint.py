@@ -6,7 +6,7 @@ from torch import nn
 
 from fuxictr.errors import CheckpointError
 from fuxictr.files import file_sha256
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 
 
 def test_round_trip_and_nothing_else_is_left(tmp_path):

@@ -8,20 +8,20 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
-from fuxictr.pytorch import training_step
 from fuxictr.pytorch.batch import Batch
-from fuxictr.pytorch.compiled import (
+from fuxictr.pytorch.dataloaders import BatchIterator
+from fuxictr.pytorch.layers import CompressedInteractionNet, build_generators
+from fuxictr.pytorch.layers.generation import generator_config
+from fuxictr.pytorch.torch_utils import get_optimizer
+from fuxictr.pytorch.training import step as training_step
+from fuxictr.pytorch.training.compiled import (
     CompiledLoss,
     CudaGraphs,
     GraphedStep,
     make_graphed_step,
     why_no_graph,
 )
-from fuxictr.pytorch.dataloaders import BatchIterator
-from fuxictr.pytorch.layers import CompressedInteractionNet, build_generators
-from fuxictr.pytorch.layers.generation import generator_config
-from fuxictr.pytorch.torch_utils import get_optimizer
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import make, tiny_data, tiny_map
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

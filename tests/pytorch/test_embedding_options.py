@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import load_model_class
+from fuxictr.experiment.zoo.models import load_model_class
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import from_arrays
 from fuxictr.pytorch.layers import FeatureEmbedding, MixedEmbedding, make_embedding

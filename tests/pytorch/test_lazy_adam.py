@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import FeatureEmbedding
-from fuxictr.pytorch.lazy_adam import LazyAdam
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.torch_utils import seed_everything
 from tests.pytorch.lazy_layers import LR, assert_same, inputs, loss_of, make_layer
 

@@ -6,15 +6,15 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from fuxictr.config import TrainConfig
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch import lazy_adam
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.lazy_adam import LazyAdam, flush, large_blocks, make_optimizer, touched
 from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
+from fuxictr.pytorch.optim import lazy_adam
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam, flush, large_blocks, make_optimizer, touched
 from fuxictr.pytorch.torch_utils import seed_everything
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 
 
 def make_model(name: str, *overrides: str):

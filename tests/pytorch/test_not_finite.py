@@ -15,15 +15,15 @@ from torch import nn
 
 from fuxictr.config import TrainConfig
 from fuxictr.pytorch.dataloaders import BatchIterator
-from fuxictr.pytorch.forward_walk import measure
+from fuxictr.pytorch.debug.forward_walk import measure
+from fuxictr.pytorch.debug.not_finite import explain_not_finite, find_not_finite
 from fuxictr.pytorch.layers import FeatureEmbedding
-from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.not_finite import explain_not_finite, find_not_finite
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.precision import autocast
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_step import NotFiniteError
+from fuxictr.pytorch.training.step import NotFiniteError
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import make, tiny_data, tiny_map
 from tests.zoo.cases import Case, build
 
@@ -443,7 +443,7 @@ def test_measure_counts_what_numpy_counts(tree):
 
 
 def test_measure_takes_large_tensors_in_parts(monkeypatch):
-    monkeypatch.setattr("fuxictr.pytorch.forward_walk._VALUES_AT_ONCE", 7)
+    monkeypatch.setattr("fuxictr.pytorch.debug.forward_walk._VALUES_AT_ONCE", 7)
     values = torch.arange(100.0).view(10, 10).t()
     values[3, 4] = values[9, 9] = torch.nan
     assert measure([values, torch.arange(5)]) == (100, 2, 98.0)

@@ -10,7 +10,7 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.precision import at_least_float32, autocast_dtype, matmul_precision
-from fuxictr.pytorch.trainer import Callback, Trainer
+from fuxictr.pytorch.training.trainer import Callback, Trainer
 from tests.pytorch.tiny import TinyModel, make, tiny_data, tiny_map
 
 

@@ -6,7 +6,7 @@ import torch
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, LogisticRegression
 from fuxictr.pytorch.models import BaseModel
 

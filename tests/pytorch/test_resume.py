@@ -9,17 +9,17 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import CheckpointError
-from fuxictr.pytorch import lazy_adam
-from fuxictr.pytorch.callback import Callback
-from fuxictr.pytorch.checkpoint import note_path
+from fuxictr.pytorch.checkpoint.training_state import TrainingState, load_raw_weights, raw_weights
+from fuxictr.pytorch.checkpoint.weights import note_path
 from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_parquet
-from fuxictr.pytorch.lazy_adam import LazyAdam
-from fuxictr.pytorch.lazy_table import LazyTable
 from fuxictr.pytorch.losses import LossMean
-from fuxictr.pytorch.resume import StateFiles, StateSaver
-from fuxictr.pytorch.trainer import NotFiniteError, Trainer
-from fuxictr.pytorch.training_state import TrainingState, load_raw_weights, raw_weights
-from fuxictr.pytorch.whole_table import WholeTable
+from fuxictr.pytorch.optim import lazy_adam
+from fuxictr.pytorch.optim.dense_table import WholeTable
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
+from fuxictr.pytorch.optim.lazy_table import LazyTable
+from fuxictr.pytorch.training.callback import Callback
+from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
+from fuxictr.pytorch.training.trainer import NotFiniteError, Trainer
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
 from tests.pytorch.tiny import make, tiny_data, tiny_map
@@ -354,7 +354,9 @@ def test_saved_after_evaluations_and_every_n_steps_between(tmp_path, monkeypatch
 
 def test_saved_every_n_minutes(tmp_path, monkeypatch):
     minutes = iter(range(1000))
-    monkeypatch.setattr("fuxictr.pytorch.resume.time.monotonic", lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(
+        "fuxictr.pytorch.training.state_saver.time.monotonic", lambda: 60.0 * next(minutes)
+    )
     model, config, train, _ = tiny(tmp_path)
     config = TrainConfig(**{**vars(config), "eval_steps": None, "epochs": 1})
     trainer = Trainer(model, config, checkpoint=tmp_path / "mine.model", verbose=0)

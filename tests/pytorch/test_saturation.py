@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fuxictr.config import TrainConfig
-from fuxictr.experiment.zoo import load_model_class
+from fuxictr.experiment.zoo.models import load_model_class
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.saturation import explain_saturation
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.saturation import explain_saturation
+from fuxictr.pytorch.training.trainer import Trainer
 
 MODELS = {"FM": {}, "DeepFM": {"hidden_units": [8]}, "PNN": {"hidden_units": [8]}, "DCNv2": {}}
 

@@ -61,7 +61,7 @@ def test_ranks_share_the_batches_in_memory(
     for number in range(2):
         assert_shared(epochs[number], [epoch(iterator) for iterator in own])
     for iterator in own:
-        iterator.go_on(2, passed_over)
+        iterator.resume_at(2, passed_over)
     assert_shared(epochs[1][passed_over:], [epoch(iterator) for iterator in own])
     assert_shared(epochs[2], [epoch(iterator) for iterator in own])
     evaluated = [
@@ -111,7 +111,7 @@ def test_ranks_share_the_batches_of_streamed_rows(
             assert_shared(batches, [epoch(iterator) for iterator in own])
         for iterator in own:
             assert iterator.num_own_batches == len(iterator) == len(whole)
-            iterator.go_on(1, passed_over)
+            iterator.resume_at(1, passed_over)
         assert_shared(epochs[0][passed_over:], [epoch(iterator) for iterator in own])
         evaluated = [
             StreamingIterator(
@@ -163,7 +163,7 @@ def test_order_follows_from_seed_and_epoch_alone(tmp_path):
         iterators = [kind(source, 16, True, seed, share=share) for share in shares(num_ranks)]
         for iterator in iterators[1:]:
             list(iterator)  # one rank more than another: only the counted epoch matters
-            iterator.go_on(1, 0)
+            iterator.resume_at(1, 0)
         return [
             [sorted(sum(own, [])) for own in zip(*map(epoch, iterators), strict=True)]
             for _ in range(2)

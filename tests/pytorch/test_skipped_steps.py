@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fuxictr.pytorch import skipped_steps
-from fuxictr.pytorch.skipped_steps import SkippedSteps
+from fuxictr.pytorch.optim import catch_up as skipped_steps
+from fuxictr.pytorch.optim.catch_up import SkippedSteps
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

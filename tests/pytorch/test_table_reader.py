@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.losses import add_penalty_gradients
-from fuxictr.pytorch.table_reader import RowFinder
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
+from fuxictr.pytorch.optim.sparse_lookup import RowFinder
 from tests.pytorch.lazy_layers import LR, assert_same, loss_of, make_layer
 
 

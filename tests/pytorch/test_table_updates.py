@@ -6,10 +6,10 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.checkpoint import load_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.lazy_adam import LazyAdam
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import make
 
 VOCABULARY = 3000

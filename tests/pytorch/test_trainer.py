@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch import trainer as trainer_module
-from fuxictr.pytorch.checkpoint import save_weights
+from fuxictr.pytorch.checkpoint.weights import save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
+from fuxictr.pytorch.training import trainer as trainer_module
+from fuxictr.pytorch.training.trainer import Callback, EarlyStopping, NotFiniteError, Trainer
 from tests.pytorch.tiny import NUM_ROWS, TinyModel, make, tiny_data, tiny_map
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from fuxictr.experiment.run import load_dataset, run_experiment
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.preprocess import build
+from fuxictr.experiment.run.run import RunOptions, load_dataset, run_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.preprocess.dataset import build
 
 
 def obey(order: dict[str, Any], folder: Path, results: Path) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def obey(order: dict[str, Any], folder: Path, results: Path) -> dict[str, Any]:
     if "build" in order or "hang" in order:
         return {"data_hash": load_dataset(config, rebuild=True).data_hash}
     csv_file, skip = folder / "lines.csv", order.get("skip_finished", False)
-    return run_experiment(config, kind, torch.device("cpu"), csv_file, results, skip_finished=skip)
+    options = RunOptions(csv_file=csv_file, results_file=results, skip_finished=skip)
+    return run_experiment(config, kind, torch.device("cpu"), options)
 
 
 def hang(*args: Any) -> None:

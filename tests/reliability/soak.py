@@ -22,10 +22,10 @@ import polars as pl
 import torch
 
 from fuxictr.errors import ConfigError, DataError, FuxiCTRError
-from fuxictr.experiment.run import run_experiment
+from fuxictr.experiment.run.run import RunOptions, run_experiment
 from fuxictr.experiment.scoring import score
-from fuxictr.experiment.zoo import ZOO, load_experiment
-from fuxictr.pytorch.training_step import NotFiniteError
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
+from fuxictr.pytorch.training.step import NotFiniteError
 from tests.end_to_end.conftest import UserFolder
 
 MODELS = ("FM", "DCNv2", "DeepFM")
@@ -66,7 +66,8 @@ def run_once(folder: Path, number: int) -> None:
 
     def run() -> None:
         config, kind = load_experiment(f"{model}_{variant}", ZOO / model, folder, overrides)
-        run_experiment(config, kind, torch.device("cpu"), None, folder / "results.jsonl")
+        options = RunOptions(results_file=folder / "results.jsonl")
+        run_experiment(config, kind, torch.device("cpu"), options)
 
     if error is None:
         run()

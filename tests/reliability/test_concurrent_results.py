@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fuxictr.experiment.results import append_line, append_result, read_results
+from fuxictr.experiment.results.store import append_line, append_result, read_results
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -121,7 +121,7 @@ def test_a_line_that_is_being_written_is_waited_for(tmp_path, monkeypatch, caplo
         assert go_on.wait(30)
         file.write(data[50:])
 
-    monkeypatch.setattr("fuxictr.experiment.results._write", write_in_two)
+    monkeypatch.setattr("fuxictr.experiment.results.store._write", write_in_two)
     writer = threading.Thread(target=append_result, args=(path, second))
     writer.start()
     assert is_half.wait(30)
@@ -156,7 +156,7 @@ def test_a_refused_append_leaves_no_trace(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fuxictr.experiment.results._write", write_half)
+        patch.setattr("fuxictr.experiment.results.store._write", write_half)
         with pytest.raises(Exception, match="results.csv: the disk is full"):
             append_line(path, "second")
     append_line(path, "third")

@@ -14,8 +14,8 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import DataError
 from fuxictr.experiment.scoring import score
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
-from fuxictr.pytorch.trainer import Trainer
-from fuxictr.pytorch.training_step import NotFiniteError
+from fuxictr.pytorch.training.step import NotFiniteError
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.end_to_end import conftest as folders
 from tests.end_to_end.test_user_folder import fails
 from tests.pytorch.tiny import TinyModel, make, tiny_data, tiny_map

@@ -16,17 +16,23 @@ import pytest
 
 from fuxictr.analysis import records
 from fuxictr.analysis.records import RecordMeta, load_records, save_records
-from fuxictr.datasets import archive, demo, prepare
+from fuxictr.cli import analyze, predict
+from fuxictr.cli import run as run_expid
+from fuxictr.cli.command import run_cli
+from fuxictr.cli.prepare import main as prepare_main
+from fuxictr.cli.tables import main as tables_main
+from fuxictr.datasets import archive, demo
 from fuxictr.datasets.archive import unpack_csv
-from fuxictr.errors import run_cli
-from fuxictr.experiment import analyze, predict, run, run_expid, trained
-from fuxictr.experiment.results import append_result, read_results
-from fuxictr.experiment.tables.__main__ import main as tables_main
-from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
+from fuxictr.experiment.recordings import trained
+from fuxictr.experiment.report.inputs import load_runs
+from fuxictr.experiment.results.store import append_result, read_results
+from fuxictr.experiment.run import run
+from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 from fuxictr.files import DiskFullError, write_atomically
-from fuxictr.plotting.paper import load_runs, write_collapse, write_correlation
+from fuxictr.plotting.correlation import write_correlation
+from fuxictr.plotting.spectrum import write_collapse
 from fuxictr.preprocess import find_current
-from fuxictr.pytorch.checkpoint import read_tensors
+from fuxictr.pytorch.checkpoint.weights import read_tensors
 from fuxictr.utils import set_logger
 from tests.datasets.server import GOOD_ZIP, MD5
 from tests.end_to_end.conftest import UserFolder
@@ -341,7 +347,7 @@ def test_figures_and_tables(after_training):
 def test_generating_and_unpacking(disk, capsys, monkeypatch):
     argv = ["demo", "--rows", "2000", "--root", str(disk.path)]
     with pytest.raises(SystemExit) as ended:
-        prepare.main(argv)
+        prepare_main(argv)
     assert ended.value.code == 0
     (truth,) = disk.path.rglob("ground_truth.json")
     before = {path: path.read_bytes() for path in truth.parent.iterdir()}
@@ -350,7 +356,7 @@ def test_generating_and_unpacking(disk, capsys, monkeypatch):
     capsys.readouterr()
     disk.fill(100_000)
     with pytest.raises(SystemExit) as ended:
-        prepare.main(["demo", "--rows", "20000", "--root", str(disk.path)])
+        prepare_main(["demo", "--rows", "20000", "--root", str(disk.path)])
     assert ended.value.code == 1
     check_one_line(capsys.readouterr().err, disk)
     assert {path: path.read_bytes() for path in truth.parent.iterdir()} == before

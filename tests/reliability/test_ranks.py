@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from tests.end_to_end.conftest import UserFolder
 from tests.end_to_end.jobs import Job, assert_same, rows_of
 from tests.reliability.test_resume import SCRIPT, LongRun
@@ -52,7 +52,7 @@ def undisturbed(finished) -> dict:
 
 
 def test_a_run_is_repeated_by_as_many_processes_or_within_the_tolerance(finished):
-    command = ["-m", "fuxictr.experiment.show", "last", "--verify"]
+    command = ["-m", "fuxictr.cli.show", "last", "--verify"]
     command += ["--results", str(finished.path / "results.jsonl")]
     job = Job([*TWO, *command], ROOT, finished.path / "verify.txt")
     assert job.wait() == 0, job.said()[-3000:]
@@ -89,7 +89,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, undisturbed, is_terminal
     assert job.wait(60) != 0
     said = job.said()
     assert said.count(f"{name}: finishing the step and saving the state\n") == 1
-    (found,) = re.findall(r"(.*): the state is in (.*); go on with: (.*)", said)
+    (found,) = re.findall(r"(.*): the state is in (.*); resume with: (.*)", said)
     assert found[:2] == (name, f"{folder.stem}.state")
     assert "RankError" not in said and "Interrupted." not in said
     starter, *command = shlex.split(found[2])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.metrics import format_metrics
 from tests.end_to_end.conftest import UserFolder
 
@@ -149,7 +149,7 @@ def test_signals_save_and_say_how_to_go_on(tmp_path, undisturbed, number):
     assert process.returncode == 128 + number
     assert "Traceback" not in said
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    found = said.strip().splitlines()[-1].partition(" go on with: python ")
+    found = said.strip().splitlines()[-1].partition(" resume with: python ")
     assert found[0] == f"{name}: the state is in {folder.stem}.state;"
     assert not (folder.path / "results.jsonl").exists()
     command = [sys.executable, *shlex.split(found[2])]

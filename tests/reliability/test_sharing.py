@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from fuxictr.errors import DataError
-from fuxictr.experiment import run
-from fuxictr.experiment.run import load_dataset, run_experiment
-from fuxictr.experiment.zoo import ROOT, ZOO, load_experiment
+from fuxictr.experiment.run import run
+from fuxictr.experiment.run.run import load_dataset, run_experiment
+from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 from tests.end_to_end.conftest import UserFolder
 
 SEEDS = range(4)

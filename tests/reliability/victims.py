@@ -30,10 +30,10 @@ from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path, write_atomically
 from fuxictr.plotting.style import save_figure, save_numbers
 from fuxictr.preprocess import EncodedDataset, prepare_dataset
-from fuxictr.preprocess.cache import find_splits, make_key, read_key, stale_reason
-from fuxictr.preprocess.finished import read_finished
-from fuxictr.preprocess.processor import FeatureProcessor
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.preprocess.dataset.cache import find_splits, make_key, read_key, stale_reason
+from fuxictr.preprocess.dataset.finished import read_finished
+from fuxictr.preprocess.dataset.processor import FeatureProcessor
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from tests.preprocess.tables import categorical, config, numeric, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,9 +19,9 @@ from fuxictr.config.coercion import dataclass_annotations
 from fuxictr.config.old_keys import REFERENCE_KEYS, RENAMED_MODEL_KEYS
 from fuxictr.config.sections import IGNORED_KEYS, RENAMED_KEYS
 from fuxictr.datasets import registry
-from fuxictr.experiment.ablation import GROUPS
 from fuxictr.experiment.tables.published import read_published
-from fuxictr.experiment.zoo import backbones, find_folder
+from fuxictr.experiment.zoo.ablations import GROUPS
+from fuxictr.experiment.zoo.models import backbones, find_folder
 from scripts import build_page, measured, write_config_reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +298,11 @@ def test_inline_html_escapes_and_links() -> None:
     )
 
 
+def rendered(folder: Path) -> str:
+    parts = build_page.TEMPLATES.get_template("page_parts.html").module
+    return str(parts.results(build_page.read_dataset(folder)))
+
+
 def test_tables_of_the_page_tolerate_absent_columns(tmp_path: Path) -> None:
     folder = tmp_path / "some_x1"
     folder.mkdir()
@@ -307,9 +312,9 @@ def test_tables_of_the_page_tolerate_absent_columns(tmp_path: Path) -> None:
         "C,C_gen,1 2,,0.25,\n"
         "average of all,,,0.5,0.75,50\n"
     )
-    part = build_page.results_part(folder)
+    part = rendered(folder)
     cells = [html.unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", part)]
     auc = cells[: cells.index("average of all")]
     assert auc[5:] == ["A<B", "0.500000", "0.750000", "+50.000", "", "C", "", "0.250000", "", ""]
     assert "parameters" not in part and "On A&lt;B GEN has the higher test AUC" in part
-    assert "No table" in build_page.results_part(tmp_path / "none")
+    assert "No table" in rendered(tmp_path / "none")

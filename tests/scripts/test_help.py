@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from fuxictr.cli.main import COMMANDS as NAMES
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "numpy", "polars", "pyarrow", "pandas", "matplotlib", "sklearn", "scipy", "h5py"}
 # Root scripts, the shim of every model, and what the shell scripts run.
 COMMANDS = [
     *([path.name] for path in sorted(ROOT.glob("*.py"))),
     *([str(path.relative_to(ROOT))] for path in sorted(ROOT.glob("model_zoo/*/run_expid.py"))),
-    *(["-m", f"fuxictr.{name}"] for name in ("datasets.prepare", "experiment.reproduce")),
-    *(["-m", f"fuxictr.experiment.{name}"] for name in ("analyze", "show")),
+    *(["-m", f"fuxictr.cli.{name}"] for name in ("prepare", "reproduce", "analyze")),
+    *(["-m", "fuxictr", name] for name in NAMES),
+    ["-m", "fuxictr.experiment.show"],
 ]
 
 

@@ -135,13 +135,11 @@ def test_shell_scripts_parse(path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_every_module_has_a_floor() -> None:
+@pytest.mark.parametrize("package", ["", ".experiment", ".preprocess", ".pytorch"])
+def test_every_room_has_a_floor(package: str) -> None:
     contracts = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = [*(ROOT / "fuxictr").glob("[!_]*"), *(ROOT / "fuxictr" / "pytorch").glob("[!_]*")]
-    modules = [path.relative_to(ROOT).with_suffix("").parts for path in found]
-    names = {".".join(parts) for parts in modules} - {"fuxictr.py", "fuxictr.pytorch"}
-    missing = sorted(name for name in names if f"({name})" not in contracts)
-    assert not missing, f"pyproject.toml, [tool.importlinter]: no layer names {missing}"
+    # With it import-linter, which the suite runs, refuses a room that no layer names.
+    assert f'type = "layers"\ncontainers = ["fuxictr{package}"]\nexhaustive = true\n' in contracts
 
 
 def modules_after(statement: str) -> set[str]:
@@ -196,4 +194,4 @@ def test_every_requirement_has_one_exact_pin_within_its_range(python: str) -> No
 def test_it_is_said_how_pins_are_raised() -> None:
     text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
     part = text.partition("## Dependencies")[2]
-    assert "To raise one: change its pin" in part and "-c constraints.txt" in part
+    assert "To upgrade one, change its pin" in part and "-c constraints.txt" in part

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fuxictr.config import ExperimentConfig, list_expids
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment, zoo_models
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, load_experiment, zoo_models
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import ColumnarData, from_arrays

@@ -9,7 +9,7 @@ import torch
 from fuxictr.config import TrainConfig
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.layers.interactions import compressed_interaction
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.zoo.cases import CASES, Case, build
 from tests.zoo.test_field_types import DEMO, mixed_data, mixed_map
 from tests.zoo.test_field_types import build as build_mixed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuxictr.experiment.zoo import ZOO, backbones, find_folder, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, backbones, find_folder, load_experiment
 
 # BARS, commit 5b5e61f, ranking/ctr/<folder>/<expid>: as its pages have them.
 DNN = [400, 400, 400]

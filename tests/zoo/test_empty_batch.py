@@ -9,9 +9,9 @@ from torch import nn
 
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, MaskedAveragePooling, MaskedSumPooling
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
-from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.losses import add_penalty_gradients
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from tests.zoo.cases import CASES, build
 from tests.zoo.test_field_types import CASES as MIXED_CASES
 from tests.zoo.test_field_types import DEMO, MIXED, mixed_data, mixed_map

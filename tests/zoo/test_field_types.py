@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.run import build_model
+from fuxictr.experiment.run.run import build_model
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from fuxictr.pytorch.dataloaders import from_arrays
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from tests.zoo.cases import EXPIDS, NUM_ROWS, Case, load

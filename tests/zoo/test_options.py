@@ -8,8 +8,8 @@ import torch
 
 from fuxictr.analysis.recorder import Recorder
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.pytorch.layers.interactions import compressed_interaction
 from tests.zoo.cases import EXPIDS, Case, build, expected_logits, load, small_data
 

@@ -9,14 +9,14 @@ from torch import nn
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.layers import FeatureEmbedding
-from fuxictr.pytorch.lazy_adam import LazyAdam
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.optim.lazy_adam import LazyAdam
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import make
 from tests.zoo.cases import EXPIDS, Case, build
 from tests.zoo.test_field_types import mixed_map

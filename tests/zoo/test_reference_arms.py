@@ -11,9 +11,9 @@ from torch import nn
 
 from fuxictr.config import GeneratorConfig
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.ablation import find_arms
-from fuxictr.experiment.run import build_model
-from fuxictr.experiment.zoo import ZOO, load_experiment
+from fuxictr.experiment.run.run import build_model
+from fuxictr.experiment.zoo.ablations import find_arms
+from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import GEN
 from fuxictr.pytorch.torch_utils import seed_everything

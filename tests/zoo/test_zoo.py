@@ -13,11 +13,11 @@ from torch.func import functional_call
 
 from fuxictr.analysis.recorder import Recorder
 from fuxictr.config import GeneratorConfig, TrainConfig
-from fuxictr.experiment.zoo import ZOO, load_experiment, zoo_models
-from fuxictr.pytorch.checkpoint import load_weights, save_weights
+from fuxictr.experiment.zoo.models import ZOO, load_experiment, zoo_models
+from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.layers.encoders import AllFieldsEncoder
-from fuxictr.pytorch.trainer import Trainer
+from fuxictr.pytorch.training.trainer import Trainer
 from tests.zoo.cases import CASES, EXPIDS, NUM_ROWS, SHIPPED, Case, build, expected_logits
 from tests.zoo.references import REFERENCES
 

@@ -14,7 +14,7 @@ from fuxictr.experiment.report.manifest import describe
 from fuxictr.experiment.report.page import Page, to_html, to_markdown
 from fuxictr.experiment.report.sections import all_sections
 from fuxictr.experiment.tables import find_ceiling
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.files import write_atomically
 
 
@@ -28,7 +28,7 @@ def make_report(
     again: bool,
     command: str,
 ) -> list[Path]:
-    """Writes ``results/<dataset_id>/report.html``, ``.md`` and ``.json``, each whole or not at all.
+    """Writes ``results/<dataset_id>/report.{html,md,json}``; returns their paths.
 
     report.json says what the report was made from and which files it drew.
 
@@ -36,14 +36,11 @@ def make_report(
         rows: the results store.
         dataset: as --dataset.
         models: backbones, or ``all`` that have runs.
-        seeds: as --seeds; null = all that there are.
+        seeds: as --seeds; None = all that there are.
         gpu: where recordings are made, as --gpu.
         sample: which rows are recorded.
-        again: make recordings that are up to date again.
+        again: whether recordings that are up to date are made again.
         command: what the user typed.
-
-    Returns:
-        The three paths.
 
     Raises:
         DataError: there is no run to report.
@@ -73,13 +70,13 @@ def make_report(
 
 
 def _write_summaries(evidence: Evidence) -> list[Path]:
-    """Writes the numbers of all recorded seeds of DIS and GEN, one csv a backbone."""
-    from fuxictr.plotting.paper import save_summaries
+    """Writes the numbers of all recorded seeds of DIS and GEN, one csv per backbone."""
+    from fuxictr.plotting.summary import write_summary
 
     paths = []
     for c in evidence.comparisons:
         keys = [(side.expid, seed) for side in (c.dis, c.gen) for seed in side.seeds]
         found = [evidence.numbers[key] for key in keys if key in evidence.numbers]
         if found:
-            paths.append(save_summaries(ROOT, evidence.dataset_id, c.backbone, found))
+            paths.append(write_summary(ROOT, evidence.dataset_id, c.backbone, found))
     return paths

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
-from fuxictr.experiment.ablation import GROUPS, find_arms
-from fuxictr.experiment.recordings import load_numbers, make_recordings
-from fuxictr.experiment.results import is_finished
+from fuxictr.experiment.recordings.record import load_numbers, make_recordings
+from fuxictr.experiment.recordings.trained import TrainedRun, find_trained
+from fuxictr.experiment.results.store import is_finished
 from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.tables.comparisons import (
     ArmResult,
@@ -21,8 +21,8 @@ from fuxictr.experiment.tables.comparisons import (
     compare_backbones,
 )
 from fuxictr.experiment.tables.sides import Side
-from fuxictr.experiment.trained import TrainedRun, find_trained
-from fuxictr.experiment.zoo import backbones, find_folder
+from fuxictr.experiment.zoo.ablations import GROUPS, find_arms
+from fuxictr.experiment.zoo.models import backbones, find_folder
 from fuxictr.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuxictr.errors import FuxiCTRError
+from fuxictr.datasets import registry
+from fuxictr.errors import DataError, FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence
-from fuxictr.experiment.tables.comparisons import Comparison
+from fuxictr.experiment.tables.comparisons import ArmResult, Comparison
 from fuxictr.experiment.tables.published import published_arms
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.progress import progress_bar
 
 if TYPE_CHECKING:
     from fuxictr.analysis.records import Records
-    from fuxictr.plotting.runs import RunPoint
+    from fuxictr.plotting.redundancy import RunPoint
 
 Draw = Callable[[], list[Path]]
 
@@ -52,7 +54,7 @@ def draw_recorded(dataset_id: str, backbone: str, records: Sequence[Records]) ->
 
 def run_points(evidence: Evidence) -> list[RunPoint]:
     """Returns test AUC and redundancy of each recorded run of DIS and GEN."""
-    from fuxictr.plotting.runs import RunPoint
+    from fuxictr.plotting.redundancy import RunPoint
 
     points = []
     for comparison in evidence.comparisons:
@@ -67,7 +69,7 @@ def run_points(evidence: Evidence) -> list[RunPoint]:
 
 def _jobs(evidence: Evidence) -> Iterator[tuple[str, Draw]]:
     """Yields what is drawn, for messages, and the call that draws it."""
-    from fuxictr.plotting.runs import write_redundancy
+    from fuxictr.plotting.redundancy import write_redundancy
 
     for comparison in evidence.comparisons:
         backbone = comparison.backbone
@@ -91,13 +93,13 @@ def _jobs(evidence: Evidence) -> Iterator[tuple[str, Draw]]:
 def _recorded_jobs(
     dataset_id: str, backbone: str, records: Sequence[Records]
 ) -> Iterator[tuple[str, Draw]]:
-    from fuxictr.plotting import cardinality, fields, paper
+    from fuxictr.plotting import cardinality, correlation, fields, spectrum
 
     writers = [
-        ("spectra", paper.write_collapse),
-        ("correlations", paper.write_correlation),
+        ("spectra", spectrum.write_collapse),
+        ("correlations", correlation.write_correlation),
         ("fields", fields.write_field_spectra),
-        ("layers", fields.write_layer_spectra),
+        ("layers", spectrum.write_layer_spectra),
     ]
     if any(any(run.meta.cardinalities) for run in records):
         writers.append(("cardinality", cardinality.write_cardinality))
@@ -106,34 +108,88 @@ def _recorded_jobs(
 
 
 def _curve_jobs(dataset_id: str, comparison: Comparison) -> Iterator[tuple[str, Draw]]:
-    from fuxictr.plotting import runs
+    from fuxictr.plotting import curves
 
     rows = [*comparison.dis.runs.values(), *comparison.gen.runs.values()]
     for what, write in (
-        ("training curves", runs.write_training_curves),
-        ("collapse while training", runs.write_collapse_curve),
+        ("training curves", curves.write_training_curves),
+        ("collapse while training", curves.write_collapse_curve),
     ):
         draw = partial(write, ROOT, dataset_id, comparison.backbone, rows)
         yield f"{comparison.backbone}, {what}", draw
 
 
 def _draw_ablation(evidence: Evidence, ablation: Ablation) -> list[Path]:
-    from fuxictr.plotting.ablation import write_ablation
-
     arms = [result.arm for result in ablation.results]
     published = published_arms(evidence.dataset, ablation.backbone, arms)
     names = (evidence.dataset_id, ablation.backbone, ablation.group)
-    return write_ablation(ROOT, *names, ablation.results, published)
+    return draw_ablation(ROOT, *names, ablation.results, published)
+
+
+def draw_ablation(
+    root: str | Path,
+    dataset_id: str,
+    backbone: str,
+    group: str,
+    results: Sequence[ArmResult],
+    published: Mapping[str, float],
+) -> list[Path]:
+    """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
+
+    Args:
+        root: folder that holds figure/.
+        dataset_id: the dataset.
+        backbone: the backbone.
+        group: source, encoder, target or activation.
+        results: the arms, as ``ablation_results`` returned them.
+        published: expid -> published test AUC.
+
+    Raises:
+        DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.
+    """
+    from fuxictr.plotting.ablation import METRIC, Bar, write_ablation
+
+    bars, missing = [], []
+    for result in results:
+        arm, side = result.arm, result.side
+        mean = side.mean(METRIC)
+        if mean is None:
+            missing.append(f"{side.expid} ({_reason(side)})")
+            continue
+        variant = {"dis": "dis", "full": "gen"}.get(arm.word, "arm")
+        value = published.get(arm.expid)
+        bars.append(Bar(arm.label, mean, side.std(METRIC), len(side.seeds), variant, value))
+    first = results[0].side
+    if missing:
+        options = f"--ablation {group} --dataset {registry.alias_of(dataset_id)}"
+        options += f" --seeds {','.join(map(str, first.seeds))}" if len(first.seeds) > 1 else ""
+        raise DataError(
+            f"no figure of the {group} ablation of {backbone} on {dataset_id}: runs are missing: "
+            f"{', '.join(missing)}; to make them run: bash 2.reproduce.sh {options}"
+        )
+    num_rows = (first.runs[first.seeds[0]].get("rows") or {}).get("test")
+    return write_ablation(root, dataset_id, backbone, group, bars, first.seeds, num_rows)
+
+
+def _reason(side: Side) -> str:
+    """Returns why a side has no mean."""
+    if not side.seeds:
+        return "not run"
+    if side.missing:
+        return "; ".join(f"seed {seed}: {why}" for seed, why in side.missing.items())
+    return "no test AUC"
 
 
 def _draw_activation(evidence: Evidence, ablation: Ablation) -> list[Path]:
-    from fuxictr.plotting.activation import write_activation_spectra
+    from fuxictr.plotting.spectrum import write_activation_spectra
 
-    expids = [result.arm.expid for result in ablation.results]
-    records = _open(evidence, ablation.backbone, expids)
-    if not records:
+    arms = [r.arm for r in ablation.results if evidence.shown_run(r.arm.expid) is not None]
+    if not arms:
         return []
-    return write_activation_spectra(ROOT, evidence.dataset_id, ablation.backbone, records)
+    records = _open(evidence, ablation.backbone, [arm.expid for arm in arms])
+    labels = [arm.label for arm in arms]
+    names = (evidence.dataset_id, ablation.backbone)
+    return write_activation_spectra(ROOT, *names, records, labels)
 
 
 def _open(evidence: Evidence, backbone: str, expids: Sequence[str]) -> list[Records]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import TrainConfig, list_expids
-from fuxictr.experiment.ablation import GROUPS, ablated_backbones
-from fuxictr.experiment.options import parse_seeds
 from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.tables.sides import Side
-from fuxictr.experiment.zoo import ROOT, backbones, select_expids
+from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones
+from fuxictr.experiment.zoo.models import ROOT, backbones, select_expids
+from fuxictr.experiment.zoo.selection import parse_seeds
 
-TABLES = "python -m fuxictr.experiment.tables"
+TABLES = "python -m fuxictr tables"
 
 
 def describe(

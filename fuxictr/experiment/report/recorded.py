@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuxictr.analysis.ranks import spearman
+from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence
@@ -18,7 +18,8 @@ from fuxictr.experiment.tables.statistics import mean, paired_t_test, sample_std
 from fuxictr.experiment.tables.text import TextTable
 
 if TYPE_CHECKING:
-    from fuxictr.plotting.runs import RunPoint
+    from fuxictr.analysis.summary import RunSummary
+    from fuxictr.plotting.redundancy import RunPoint
 
 _ATTRIBUTES = {"RankMe": "rankme", "mean absolute correlation": "mean_absolute_correlation"}
 
@@ -135,43 +136,60 @@ def _compare(evidence: Evidence, what: str, digits: int, higher_is_better: bool)
 
 def _collapse_table(evidence: Evidence) -> list[TextTable]:
     """Returns the numbers of the recordings, over the seeds that both sides have."""
-    rows = []
-    for c in evidence.comparisons:
-        for variant, runs in zip(("DIS", "GEN"), evidence.paired_numbers(c), strict=True):
-            if runs:
-                effective = mean([run.effective_dimensions for run in runs])
-                rows.append(
-                    [
-                        c.backbone,
-                        variant,
-                        str(len(runs)),
-                        _with_deviation([run.rankme for run in runs], 2),
-                        _with_deviation([run.information_abundance for run in runs], 2),
-                        f"{effective:.0f} of {runs[0].num_dimensions}",
-                        f"{mean([run.rank_bound for run in runs]):.0f}",
-                        _with_deviation([run.mean_absolute_correlation for run in runs], 4),
-                        f"{mean([run.dimensions_of_98_percent for run in runs]):.0f}",
-                        _spread([run.condition_number for run in runs]),
-                        _with_deviation([run.uniformity for run in runs], 4),
-                    ]
-                )
-    head = ["backbone", "variant", "seeds", "RankMe", "information abundance"]
-    head += ["dimensions > 1e-6", "at most", "mean |correlation|"]
-    head += ["dimensions for 98 %", "condition number", "uniformity"]
+    rows = [
+        [c.backbone, variant, str(len(runs)), *(text(runs) for text in _COLUMNS.values())]
+        for c in evidence.comparisons
+        for variant, runs in zip(("DIS", "GEN"), evidence.paired_numbers(c), strict=True)
+        if runs
+    ]
+    head = ["backbone", "variant", "seeds", *_COLUMNS]
     title = "Collapse and redundancy, mean ± sample standard deviation over the seeds of both"
     return [TextTable(title, head, rows, 2)] if rows else []
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Returns the least and the largest; a mean of numbers of unlike magnitude is the largest."""
-    ends = dict.fromkeys(map(describe_condition, (min(values), max(values))))
-    return " to ".join(ends)
+def summary_table(summaries: Sequence[RunSummary]) -> TextTable:
+    """Returns collapse and redundancy of each run."""
+    rows = [
+        [run.model, run.variant.upper(), run.expid, *(text([run]) for text in _COLUMNS.values())]
+        for run in summaries
+    ]
+    head = ["model", "variant", "expid", *_COLUMNS]
+    return TextTable("Collapse and redundancy", head, rows, num_left=3)
 
 
-def _with_deviation(values: Sequence[float], digits: int) -> str:
-    deviation = sample_std(values)
-    text = f"{mean(values):.{digits}f}"
-    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+def _mean(name: str, digits: int) -> Callable[[Sequence[RunSummary]], str]:
+    """Returns a function that writes the mean of a number and its deviation over some runs."""
+
+    def text(runs: Sequence[RunSummary]) -> str:
+        values = [getattr(run, name) for run in runs]
+        deviation = sample_std(values) if digits else None
+        shown = f"{mean(values):.{digits}f}"
+        return shown if deviation is None else f"{shown} ± {deviation:.{digits}f}"
+
+    return text
+
+
+def _effective(runs: Sequence[RunSummary]) -> str:
+    return f"{_mean('effective_dimensions', 0)(runs)} of {runs[0].num_dimensions}"
+
+
+def _condition(runs: Sequence[RunSummary]) -> str:
+    """Returns the least and the largest; a mean over several magnitudes is just the largest."""
+    values = [run.condition_number for run in runs]
+    return " to ".join(dict.fromkeys(map(describe_condition, (min(values), max(values)))))
+
+
+# Head of a column -> the text of its number over some recordings.
+_COLUMNS: dict[str, Callable[[Sequence[RunSummary]], str]] = {
+    "RankMe": _mean("rankme", 2),
+    "information abundance": _mean("information_abundance", 2),
+    "dimensions > 1e-6": _effective,
+    "at most": _mean("rank_bound", 0),
+    "mean |correlation|": _mean("mean_absolute_correlation", 4),
+    "dimensions for 98 %": _mean("dimensions_of_98_percent", 0),
+    "condition number": _condition,
+    "uniformity": _mean("uniformity", 4),
+}
 
 
 def _shown_seeds(evidence: Evidence) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuxictr.config import ExperimentConfig
-from fuxictr.experiment.ablation import ablated_backbones, find_arms
-from fuxictr.experiment.options import parse_seeds
-from fuxictr.experiment.zoo import backbones, load_experiment, select_expids
+from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms
+from fuxictr.experiment.zoo.models import backbones, load_experiment, select_expids
+from fuxictr.experiment.zoo.selection import parse_seeds
 
 
 @dataclass(frozen=True)

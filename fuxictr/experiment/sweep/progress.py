@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from fuxictr.experiment.results import is_finished
+from fuxictr.experiment.results.store import is_finished
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.metrics import format_metrics
 

@@ -1,4 +1,4 @@
-"""Runs many experiments, each in a process of its own, and goes on where an earlier sweep ended."""
+"""Runs many experiments, each in its own process, and continues where an earlier sweep ended."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from types import FrameType
 from typing import IO, Any
 
 from fuxictr.errors import FuxiCTRError
-from fuxictr.experiment.identity import PresentData, find_finished
-from fuxictr.experiment.launching import launcher
-from fuxictr.experiment.results import append_result, is_finished, read_results
+from fuxictr.experiment.results.identity import PresentData, find_finished
+from fuxictr.experiment.results.store import append_result, is_finished, read_results
+from fuxictr.experiment.run.launch import torchrun_command
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.sweep.reasons import find_reason
-from fuxictr.experiment.zoo import ROOT
+from fuxictr.experiment.zoo.models import ROOT
 
 _TAIL_BYTES = 20_000
 
 
 class Sweep:
-    """The runs, where they run, and what became of them.
+    """The runs, where they run, and their outcome.
 
     A run whose row is in the results store, with the same config, data and code, is not run again.
     A run that fails leaves a row with its reason, and the sweep continues. The processes end with
     this one, also when it is killed.
 
     Args:
-        runs: what is run, in this order.
-        gpus: one entry for each run at a time: the ``--gpu`` of its process, as ``-1`` or ``0``;
-            where it has several processes, those of all, as ``0,1`` or ``-1,-1``.
+        runs: the runs, in this order.
+        gpus: one entry per concurrent run: the ``--gpu`` of its process, as ``-1`` or ``0``; of a
+            run with several processes those of all, as ``0,1`` or ``-1,-1``.
         results_file: the results store.
         rerun: run also what is finished.
-        verbose: show what the runs print; else one line a run and a bar over the sweep.
+        verbose: show the output of the runs, not one line per run and a bar over the sweep.
 
     Attributes:
         failures: the runs that failed, with the reason.
@@ -102,9 +102,9 @@ class Sweep:
     def _environment(self) -> dict[str, str]:
         """Returns the environment of the runs.
 
-        Runs beside each other keep their number of threads, so that no number depends on --jobs;
-        their threads must not spin while they wait, for others need the cores. The processes of
-        a run share the cores, as torchrun would have them do with one thread each.
+        Concurrent runs keep their number of threads, so that no result depends on --jobs. Their
+        threads must not spin while they wait, because others need the cores. The processes of one
+        run share the cores; torchrun's default would be one thread each.
         """
         changes = {"COLUMNS": str(shutil.get_terminal_size().columns)}
         num_processes = len(",".join(self.gpus).split(","))
@@ -153,7 +153,7 @@ class Sweep:
         return row
 
     def _find_row(self, run: PlannedRun, run_id: str) -> dict[str, Any] | None:
-        """Returns the row that a run left, or that it found to be there already."""
+        """Returns the row that a run wrote, or that it found in the results store."""
         rows = self._rows()
         own = [row for row in rows if row.get("run_id") == run_id]
         any_data = run_identity(run) | {"code_hash": None}
@@ -161,24 +161,19 @@ class Sweep:
 
 
 def run_command(run: PlannedRun, gpu: str) -> list[str]:
-    """Returns the command of a run, which also works by hand.
-
-    Args:
-        run: the run.
-        gpu: as --gpu, or the GPUs of its processes, as ``0,1``.
-    """
+    """Returns the command of a run, which also works by hand; ``gpu`` is as in Sweep."""
     script = (run.folder / "run_expid.py").relative_to(ROOT)
     start, gpus = [sys.executable], gpu.split(",")
     if len(gpus) > 1:
         is_cpu = gpus[0] == "-1"
-        start, gpu = launcher(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
+        start, gpu = torchrun_command(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
     command = [*start, str(script), "--expid", run.expid, "--gpu", gpu]
     return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
 
 
 def run_identity(run: PlannedRun) -> dict[str, Any]:
-    """Returns how the row of a run begins; what its data are is left open."""
-    from fuxictr.experiment.run import identity
+    """Returns the beginning of the row of a run, without its data."""
+    from fuxictr.experiment.run.run import identity
 
     return identity(run.config, run.model_class)
 
@@ -186,7 +181,7 @@ def run_identity(run: PlannedRun) -> dict[str, Any]:
 def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[PlannedRun]:
     """Returns the runs that have no row of the same config, data and code.
 
-    Where the data would be encoded anew, all of their runs: each looks again once they are.
+    If their data must be encoded first, all are returned. Each looks again after the encoding.
     """
     known = {(row["expid"], row["seed"]) for row in rows if is_finished(row)}
     data = PresentData()
@@ -202,15 +197,12 @@ def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[P
 
 
 def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:
-    """Encodes the datasets of the runs where that is due, so that no run waits or pays for it.
+    """Encodes the datasets of the runs that need it, with ``rebuild`` all of them.
 
-    What cannot be encoded is left to the runs, which fail with the reason.
-
-    Args:
-        runs: what will be run.
-        rebuild: encode also what is up to date.
+    So no run waits for it, or counts it in its time. A dataset that cannot be encoded is left to
+    its runs, which fail with the reason.
     """
-    from fuxictr.experiment.run import load_dataset
+    from fuxictr.experiment.run.run import load_dataset
 
     first = {f"{run.config.data_dir} {run.config.dataset}": run for run in reversed(runs)}
     for run in reversed(list(first.values())):
@@ -221,7 +213,7 @@ def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:
 
 
 def _drain(stream: IO[bytes], echo: bool) -> str:
-    """Reads to the end, shows what comes where wanted, and returns the last of it."""
+    """Reads a stream to its end, prints it if ``echo``, and returns the last of it."""
     tail = b""
     while chunk := stream.read1(65536):  # type: ignore[attr-defined]
         tail = (tail + chunk)[-_TAIL_BYTES:]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fuxictr.datasets import registry
-from fuxictr.experiment.ablation import ablated_backbones, find_arms
-from fuxictr.experiment.options import parse_seeds
-from fuxictr.experiment.zoo import load_experiment, select_expids
+from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms
+from fuxictr.experiment.zoo.models import load_experiment, select_expids
+from fuxictr.experiment.zoo.selection import parse_seeds
 
 Rows = Sequence[Mapping[str, Any]]
 

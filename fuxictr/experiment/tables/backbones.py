@@ -8,7 +8,7 @@ from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.datasets.demo import load_bayes_ceiling
-from fuxictr.experiment.identity import PresentData
+from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
 from fuxictr.experiment.tables.sides import METRICS, Side
@@ -22,7 +22,7 @@ from fuxictr.experiment.tables.text import (
     to_csv,
     wrap,
 )
-from fuxictr.experiment.zoo import ROOT, backbones, load_experiment, select_expids
+from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment, select_expids
 from fuxictr.files import write_atomically
 
 CEILING = "Bayes ceiling"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuxictr.datasets import registry
-from fuxictr.experiment.ablation import Arm
-from fuxictr.experiment.identity import PresentData
+from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
-from fuxictr.experiment.zoo import select_expids
+from fuxictr.experiment.zoo.ablations import Arm
+from fuxictr.experiment.zoo.models import select_expids
 
 # What GEN may need more of.
 COSTS = ("parameters", "train_seconds", "seconds_per_row", "peak_memory")

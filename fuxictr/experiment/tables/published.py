@@ -12,11 +12,11 @@ from typing import Any
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
-from fuxictr.experiment.ablation import Arm
 from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
 from fuxictr.experiment.tables.sides import METRICS, Side
 from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
-from fuxictr.experiment.zoo import ROOT, backbones
+from fuxictr.experiment.zoo.ablations import Arm
+from fuxictr.experiment.zoo.models import ROOT, backbones
 from fuxictr.files import write_atomically
 
 PUBLISHED = ROOT / "docs" / "reference" / "published_results.csv"

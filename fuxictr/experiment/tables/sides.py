@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuxictr.experiment.identity import PresentData, has_config, outdated, present_key, runs_of
-from fuxictr.experiment.results import is_finished, last_failures
+from fuxictr.experiment.results.identity import (
+    PresentData,
+    has_config,
+    outdated,
+    present_key,
+    runs_of,
+)
+from fuxictr.experiment.results.store import is_finished, last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
-from fuxictr.experiment.zoo import load_experiment
+from fuxictr.experiment.zoo.models import load_experiment
 
 METRICS = ("AUC", "logloss")
 _REASON = 160  # characters of a failure's reason; the results store has it whole

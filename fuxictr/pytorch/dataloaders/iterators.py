@@ -101,12 +101,12 @@ class EpochIterator(ABC):
         """Number of batches that every rank yields in an epoch."""
         return self.division.num_own_batches(self.num_rows)
 
-    def go_on(self, epoch: int, num_batches: int) -> None:
-        """Makes the next pass go on in the middle of an epoch.
+    def resume_at(self, epoch: int, num_batches: int) -> None:
+        """Makes the next pass start in the middle of an epoch.
 
         Args:
-            epoch: which one, as attribute ``epoch`` counted it when it had begun.
-            num_batches: batches of it that are passed over, of those that every rank yields.
+            epoch: its number, as attribute ``epoch`` counts it after its start.
+            num_batches: batches of it to skip, of those that every rank yields.
         """
         self.epoch = max(epoch - 1, 0)
         self._num_passed_over = num_batches
@@ -116,7 +116,7 @@ class EpochIterator(ABC):
 
         Returns:
             The source of its order, seeded with seed * 1000003 + epoch, and how many of its first
-            batches are not wanted: 0 unless ``go_on`` was called.
+            batches to skip: 0 unless ``resume_at`` was called.
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1

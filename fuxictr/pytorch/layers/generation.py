@@ -14,6 +14,7 @@ from torch import nn
 from fuxictr.config import GeneratorConfig
 from fuxictr.errors import ConfigError
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.distributed.ranks import current_ranks
 from fuxictr.pytorch.layers.encoders import (
     AllFieldsEncoder,
     FieldSharedEncoder,
@@ -22,7 +23,6 @@ from fuxictr.pytorch.layers.encoders import (
     StackedEncoder,
     full_map_std,
 )
-from fuxictr.pytorch.ranks import current_ranks
 from fuxictr.pytorch.torch_utils import get_activation
 
 

@@ -1,0 +1,1 @@
+"""What runs will cost in time and memory, before one of them starts."""

@@ -1,0 +1,322 @@
+"""What a model costs, counted from the model itself on the meta device: no data, no weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from fuxictr.config import ExperimentConfig
+from fuxictr.experiment.run.run import build_model
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.batch import Batch
+from fuxictr.pytorch.dataloaders import make_layout
+from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.layers.embeddings.lookup import look_up
+from fuxictr.pytorch.losses import cross_entropy
+from fuxictr.pytorch.models import BaseModel
+
+# The backward pass multiplies twice as much as the forward pass: by the inputs, and by the weights.
+TRAINING_FACTOR = 3
+# Numbers a weight that an optimiser keeps, as torch's defaults have it.
+_OPTIMIZER_STATES = {"adam": 2, "adamw": 2, "sgd": 0, "adagrad": 1, "rmsprop": 1}
+_BYTES = 4  # float32
+_META = torch.device("meta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """What a model costs, at one batch size.
+
+    Attributes:
+        table_parameters: trainable weights of embedding tables, one row a token.
+        dense_parameters: all other trainable weights.
+        frozen_parameters: weights that are not trained.
+        forward_flops: operations of the matrix products of a row's forward pass; a multiplication
+            and an addition are two.
+        num_lookups: table rows that a row reads.
+        lookup_bytes: their bytes.
+        forward_bytes: bytes that the operations of a row's forward pass read and write, lookups and
+            matrix products included.
+        step_bytes: bytes of gradients and weights that a step moves, however few rows it has: every
+            table is updated whole.
+        activation_bytes: bytes that a batch keeps for its backward pass.
+        state_bytes: bytes of weights, gradients and the optimiser's numbers.
+        num_operations: tensor operations of a forward pass and its loss.
+        batch_size: rows of a batch.
+    """
+
+    table_parameters: int
+    dense_parameters: int
+    frozen_parameters: int
+    forward_flops: float
+    num_lookups: float
+    lookup_bytes: float
+    forward_bytes: float
+    step_bytes: int
+    activation_bytes: int
+    state_bytes: int
+    num_operations: int
+    batch_size: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable weights."""
+        return self.table_parameters + self.dense_parameters
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Bytes of all weights on disk."""
+        return _BYTES * (self.parameters + self.frozen_parameters)
+
+    @property
+    def training_flops(self) -> float:
+        """Operations of the matrix products of a row's forward and backward pass."""
+        return TRAINING_FACTOR * self.forward_flops
+
+    @property
+    def training_bytes(self) -> float:
+        """Bytes that a row of a full batch moves in training, its share of the step included."""
+        return TRAINING_FACTOR * self.forward_bytes + self.step_bytes / self.batch_size
+
+    def forward_seconds(self, rates: MachineRates, num_rows: int) -> float:
+        """Returns how long the forward pass of so many rows takes at these rates."""
+        num_steps = -(-num_rows // self.batch_size)
+        seconds = num_rows * self.forward_flops / rates.flops
+        seconds += num_rows * self.forward_bytes / rates.bytes
+        return seconds + num_steps * self.num_operations / rates.operations
+
+    def training_seconds(self, rates: MachineRates, num_rows: int) -> float:
+        """Returns how long training steps over so many rows take at these rates."""
+        num_steps = -(-num_rows // self.batch_size)
+        seconds = TRAINING_FACTOR * self.forward_seconds(rates, num_rows)
+        seconds += num_rows * self.num_lookups / rates.lookups
+        return seconds + num_steps * self.step_bytes / rates.bytes
+
+
+@dataclass(frozen=True)
+class MachineRates:
+    """What a device does in a second.
+
+    Attributes:
+        flops: operations of large float32 matrix products.
+        bytes: bytes that a copy of a large tensor reads and writes.
+        lookups: table rows that are read, and whose gradients are added up.
+        operations: small tensor operations, those of a backward pass counted, too.
+    """
+
+    flops: float
+    bytes: float
+    lookups: float
+    operations: float
+
+
+def count_cost(config: ExperimentConfig, model_class: type, feature_map: FeatureMap) -> ModelCost:
+    """Returns the cost of a config's model; nothing but the feature map is read.
+
+    Raises:
+        ConfigError: the config does not fit the model.
+        RuntimeError: the model needs numbers to build itself or to compute, not only shapes.
+    """
+    model = build_on_meta(config, model_class, feature_map)
+    return model_cost(model, config.train.batch_size, config.train.optimizer)
+
+
+def build_on_meta(
+    config: ExperimentConfig, model_class: type, feature_map: FeatureMap
+) -> BaseModel:
+    """Returns the model of a config without memory for its weights."""
+    blank = feature_map.select()
+    blank.pretrained = {
+        name: np.broadcast_to(np.float32(0), (spec["vocab_size"], spec["pretrain_dim"]))
+        for name, spec in blank.fields.items()
+        if spec.get("pretrained_emb")
+    }
+    with _META:
+        return build_model(config, model_class, blank).to(_META)
+
+
+def model_cost(model: BaseModel, batch_size: int, optimizer: str = "adam") -> ModelCost:
+    """Returns the cost of a model on the meta device.
+
+    Args:
+        model: the model.
+        batch_size: rows of a batch.
+        optimizer: its optimiser, as key 'optimizer'.
+    """
+    layers = [module for module in model.modules() if isinstance(module, FieldBlocks)]
+    tables = {id(table) for layer in layers for table in layer.tables()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    num_table = sum(p.numel() for p in trained if id(p) in tables)
+    num_trained = sum(p.numel() for p in trained)
+    num_all = sum(p.numel() for p in model.parameters())
+    num_states = _OPTIMIZER_STATES[optimizer]
+    traffic, products, kept = _Traffic(), FlopCounterMode(display=False), _Kept(model)
+    batch = blank_batch(model.feature_map, batch_size)
+    with _META, products, traffic, torch.autograd.graph.saved_tensors_hooks(kept, _unused):
+        cross_entropy(model.train()(batch), model.get_labels(batch))
+    return ModelCost(
+        table_parameters=num_table,
+        dense_parameters=num_trained - num_table,
+        frozen_parameters=num_all - num_trained,
+        forward_flops=products.get_total_flops() / batch_size,
+        num_lookups=traffic.num_lookups / batch_size,
+        lookup_bytes=traffic.lookup_bytes / batch_size,
+        forward_bytes=traffic.bytes / batch_size,
+        step_bytes=_step_bytes(model, num_trained, num_states),
+        activation_bytes=kept.bytes,
+        state_bytes=_BYTES * (num_all + (1 + num_states) * num_trained),
+        num_operations=traffic.num_operations,
+        batch_size=batch_size,
+    )
+
+
+def blank_batch(feature_map: FeatureMap, batch_size: int) -> Batch:
+    """Returns a batch on the meta device."""
+    layout = make_layout(feature_map)
+    ids = torch.empty(batch_size, layout.num_ids, dtype=torch.int32, device=_META)
+    return Batch(layout, ids, torch.empty(batch_size, layout.num_values, device=_META))
+
+
+def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
+    """Measures a device by a matrix product, a copy, lookups and small operations.
+
+    Args:
+        device: the device.
+        seconds: how long each of the four is repeated; the best time counts.
+    """
+    # On a CPU they are short, so that a busy machine interrupts few of the repetitions.
+    is_gpu = device.type == "cuda"
+    size, num_numbers, num_ids = (4096, 1 << 28, 1 << 20) if is_gpu else (512, 1 << 24, 1 << 15)
+    matrix = torch.ones(size, size, device=device)
+    out = torch.empty_like(matrix)
+    source = torch.ones(num_numbers, device=device)
+    target = torch.empty_like(source)
+    table = torch.zeros(num_ids // 2, 16, device=device, requires_grad=True)
+    ids = torch.arange(num_ids, device=device) * 40_503 % len(table)
+    gradient = torch.ones(num_ids, 16, device=device)
+    weight = torch.ones(8, device=device, requires_grad=True)
+    chain = 20
+
+    def read_rows() -> None:
+        torch.autograd.grad(look_up(table, ids), table, gradient)
+
+    def small_operations() -> None:
+        value = weight
+        for _ in range(chain):
+            value = value * weight
+        torch.autograd.grad(value.sum(), weight)
+
+    def best(function: Callable[[], Any]) -> float:
+        return _best_time(function, device, seconds)
+
+    return MachineRates(
+        flops=2 * size**3 / best(lambda: torch.mm(matrix, matrix, out=out)),
+        bytes=2 * _BYTES * num_numbers / best(lambda: target.copy_(source)),
+        lookups=len(ids) / best(read_rows),
+        operations=TRAINING_FACTOR * chain / best(small_operations),
+    )
+
+
+def _best_time(function: Callable[[], Any], device: torch.device, seconds: float) -> float:
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    function()
+    synchronize()
+    times: list[float] = []
+    while sum(times) < seconds:
+        start = time.perf_counter()
+        function()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _step_bytes(model: BaseModel, num_trained: int, num_states: int) -> int:
+    """Returns the bytes of a step's passes over all weights.
+
+    The gradient is filled with zeros (1), its norm is taken (1), it is scaled (2); the update reads
+    gradient, weight and states and writes the last two (3 + 2 a state); a penalty reads weight and
+    gradient and writes the latter (3).
+    """
+    num_penalized = sum(weight.numel() for weight, _, _ in model.penalized_parameters())
+    return _BYTES * ((7 + 2 * num_states) * num_trained + 3 * num_penalized)
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes that operations read and write; views move none."""
+
+    _LOOKUPS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only")
+    _GATHERS = ("index_select", "index", "gather")
+    _RELABELS = ("_unsafe_view", "lift_fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self.num_lookups = 0
+        self.lookup_bytes = 0
+        self.num_operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        if func.is_view or name in self._RELABELS:
+            return result
+        self.num_operations += 1
+        read, written = list(_tensors((args, tuple(kwargs.values())))), list(_tensors(result))
+        if name in self._LOOKUPS:
+            table, ids = read[:2]
+            found = ids.numel() * table.shape[1] * table.element_size()
+            self.num_lookups += ids.numel()
+            self.lookup_bytes += found
+            self.bytes += found
+            read = read[1:]
+        elif name in self._GATHERS:
+            self.bytes += sum(map(_num_bytes, written))
+            read = read[1:]
+        self.bytes += sum(map(_num_bytes, [*read, *written]))
+        return result
+
+
+class _Kept:
+    """Hook that adds up the tensors that autograd keeps, each storage once, weights left out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.bytes = 0
+        # The storages are held: an id would else be given to another one.
+        self._seen = {id(s): s for s in (p.untyped_storage() for p in model.parameters())}
+
+    def __call__(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if id(storage) not in self._seen:
+            self._seen[id(storage)] = storage
+            self.bytes += storage.nbytes()
+
+
+def _unused(kept: Any) -> torch.Tensor:
+    raise AssertionError("there is no backward pass")
+
+
+def _tensors(value: Any) -> Iterable[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _num_bytes(tensor: torch.Tensor) -> int:
+    """Returns the bytes of a tensor; one that was expanded has those of its source."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())

@@ -1,0 +1,309 @@
+"""Recordings of trained runs, kept while checkpoint, sample and code stay the same.
+
+The arrays of one run of an expid lie in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. Of its
+other seeds only the numbers are kept, ``seed<S>.json`` beside it: arrays are hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuxictr import analysis
+from fuxictr.analysis.sample import Sample
+from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
+from fuxictr.experiment.recordings.trained import TrainedRun
+from fuxictr.experiment.results.config_record import config_folder, train_command
+from fuxictr.files import file_sha256, write_atomically
+from fuxictr.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+# What a recording is kept by, beside the checkpoint and the sample.
+_HASHES = ("code_hash", "data_hash", "config_hash")
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from fuxictr.analysis.records import RecordMeta
+    from fuxictr.analysis.summary import RunSummary
+    from fuxictr.config import ExperimentConfig
+    from fuxictr.features import FeatureMap
+    from fuxictr.preprocess import EncodedDataset
+    from fuxictr.pytorch.models import BaseModel
+
+
+def make_recordings(
+    runs: Sequence[TrainedRun], gpu: int | str, sample: Sample, again: bool = False
+) -> dict[TrainedRun, str]:
+    """Records the runs whose recording is absent or of another checkpoint, sample or code.
+
+    Args:
+        runs: what is wanted.
+        gpu: where to run, as --gpu.
+        sample: which rows.
+        again: record all of them.
+
+    Returns:
+        Run -> reason, for the runs that cannot be recorded.
+    """
+    due = [run for run in runs if again or not is_recorded(run, sample)]
+    current = len(runs) - len(due)
+    hint = " (--rerecord makes them again)" if current else ""
+    print(f"Recordings: {current} are up to date{hint}, {len(due)} to make.", flush=True)
+    problems = {}
+    with progress_bar(len(due), "Recording", unit="run") as advance:
+        for run in due:
+            try:
+                record_run(run, gpu, sample)
+            except FuxiCTRError as error:
+                problems[run] = str(error)
+            advance(1)
+    return problems
+
+
+def is_recorded(run: TrainedRun, sample: Sample) -> bool:
+    """Returns whether a recording of this checkpoint and sample, by this code, is there."""
+    path = run.path
+    found = _read_origin(path) if path.is_file() else None
+    if found is None or run.num_valid_rows is None:
+        return False
+    num_rows = min(sample.num_rows, run.num_valid_rows)
+    return found == (num_rows, sample.seed, run.checkpoint_sha256, *_hashes(run))
+
+
+def _hashes(run: TrainedRun) -> tuple[str | None, ...]:
+    """Returns the hashes of code, data and config that a recording of a run is of."""
+    return recording_hash(run.model_class), run.data_hash, run.config.config_hash()
+
+
+@functools.cache
+def recording_hash(model_class: type) -> str:
+    """Returns 12 hex digits over the sources that a recording and its numbers are computed by.
+
+    They are those that a run of the model is computed by, fuxictr/analysis and this file.
+    """
+    from fuxictr.experiment.results.code_hash import code_hash
+
+    digest = hashlib.sha256(code_hash(model_class).encode())
+    for file in (*sorted(Path(analysis.__file__).parent.glob("*.py")), Path(__file__)):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
+    """Records a run; returns the file of its arrays, or of its numbers where only they are kept.
+
+    Raises:
+        FuxiCTRError: as ``record_arrays``.
+    """
+    from fuxictr.analysis.records import Records, save_records
+    from fuxictr.analysis.summary import analysis_summary
+
+    if run.has_other_code:
+        logger.warning(
+            "%s: was trained by other code than there is now (code_hash %s); what that records is "
+            "named %s",
+            run.config.checkpoint_path,
+            run.code_hash,
+            run.name,
+        )
+    arrays, meta = record_arrays(run, gpu, sample)
+    if run.keeps_arrays:
+        save_records(run.path, arrays, meta)
+    else:
+        summary = analysis_summary([Records(arrays, meta)])[0]
+        origin = {name: getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)}
+        content = {**origin, "summary": asdict(summary)}
+        write_atomically(run.path, json.dumps(content, indent=2) + "\n")
+    return run.path
+
+
+def load_numbers(run: TrainedRun) -> RunSummary:
+    """Returns the numbers of a run that was recorded.
+
+    Raises:
+        CheckpointError: it was not, or its recording is damaged.
+    """
+    from fuxictr.analysis.records import load_records
+    from fuxictr.analysis.summary import RunSummary, analysis_summary
+
+    if run.keeps_arrays:
+        return analysis_summary([load_records(run.path, run.backbone)])[0]
+    try:
+        content = json.loads(run.path.read_text(encoding="utf-8"))
+        return RunSummary(**content["summary"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(
+            f"{run.path}: not the numbers of a recording ({error}); run: bash 3.analyze.sh --report"
+        ) from error
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """The trained model of a run, on a device, and the encoded data that it was trained on."""
+
+    model: BaseModel
+    device: torch.device
+    encoded: EncodedDataset
+    feature_map: FeatureMap
+
+
+def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
+    """Returns a run's model with the weights that it left, and its data.
+
+    Raises:
+        CheckpointError: the expid is not trained yet, or its checkpoint does not fit.
+        DataError: its rows are not those that it was trained with.
+    """
+    config = run.config
+    if not config.checkpoint_path.is_file():
+        raise CheckpointError(
+            f"{config.checkpoint_path}: no such checkpoint; train first: "
+            f"{train_command(config, run.model_class, gpu)}"
+        )
+
+    from fuxictr.experiment.run.run import build_model, load_dataset, select_features
+    from fuxictr.preprocess import find_built
+    from fuxictr.preprocess.dataset.finished import check_unchanged
+    from fuxictr.pytorch.checkpoint.weights import load_weights
+    from fuxictr.pytorch.torch_utils import get_device
+
+    device = get_device(gpu)
+    # The rows that it was trained on, never built anew.
+    encoded = (
+        load_dataset(config)
+        if config.dataset.is_encoded
+        else find_built(config.dataset, config.data_dir)[1]
+    )
+    if not config.dataset.is_encoded:
+        check_unchanged(config.dataset, config.data_dir)
+        _check_sources(config)
+    if run.data_hash not in (None, encoded.data_hash):
+        raise DataError(
+            f"{config.checkpoint_path}: was trained on other rows than dataset "
+            f"'{config.dataset.dataset_id}' has now (data_hash {run.data_hash}, now "
+            f"{encoded.data_hash}); train again: {train_command(config, run.model_class, gpu)}"
+        )
+    feature_map = select_features(config, encoded)
+    model = build_model(config, run.model_class, feature_map)
+    load_weights(model, config.checkpoint_path, encoded.encoders_hash)
+    return OpenedRun(model.to(device), device, encoded, feature_map)
+
+
+def _check_sources(config: ExperimentConfig) -> None:
+    """Warns where the raw files are not those that were encoded, whose rows are read.
+
+    Raises:
+        DataError: the command line names other files.
+    """
+    from fuxictr.preprocess.dataset.build import find_stale_reason
+
+    reason = find_stale_reason(config.dataset, config.data_dir)
+    if reason is None:
+        return
+    text = f"dataset '{config.dataset.dataset_id}': {reason} since they were encoded"
+    given = [
+        k for k, v in config.origins.items() if k.endswith("_data") and v.startswith("command")
+    ]
+    if given:
+        raise DataError(
+            f"{text}, and no others are read: key '{given[0]}': found "
+            f"{getattr(config.dataset, given[0])} ({config.origins[given[0]]}); leave it out"
+        )
+    logger.warning("%s; the rows encoded before are read", text)
+
+
+def record_arrays(
+    run: TrainedRun, gpu: int | str, sample: Sample
+) -> tuple[dict[str, np.ndarray], RecordMeta]:
+    """Returns what a trained model records of one shuffled sample of validation rows, in eval mode.
+
+    Raises:
+        CheckpointError: the expid is not trained yet, its checkpoint does not fit, or its model
+            records nothing.
+        DataError: there are no validation rows, or they are not those that it was trained with.
+    """
+    from fuxictr.analysis.records import RecordMeta
+    from fuxictr.analysis.sampling import draw_sample, record_sample
+    from fuxictr.pytorch.dataloaders import read_encoded
+
+    config, opened = run.config, open_run(run, gpu)
+    encoded, feature_map = opened.encoded, opened.feature_map
+    if "valid" not in encoded.paths:
+        raise DataError(f"dataset '{config.dataset.dataset_id}' has no validation split to analyse")
+    rows = read_encoded(encoded.paths["valid"], feature_map)
+    batch = draw_sample(rows, sample.num_rows, sample.seed)
+    arrays = record_sample(opened.model, batch, opened.device)
+    fields, width = _recorded_fields(arrays, feature_map, config.expid)
+    code_hash, _, config_hash = _hashes(run)
+    meta = RecordMeta(
+        model=run.backbone,
+        expid=run.name,
+        variant=config.variant,
+        dataset_id=config.dataset.dataset_id,
+        split="valid",
+        num_rows=batch.num_rows,
+        seed=sample.seed,
+        fields=fields,
+        embedding_dim=width,
+        checkpoint_sha256=file_sha256(config.checkpoint_path),
+        cardinalities=_cardinalities(feature_map, fields),
+        train_seed=run.train_seed,
+        code_hash=code_hash,
+        data_hash=run.data_hash,
+        config_hash=config_hash,
+        folder=str(config_folder(config)),
+    )
+    return arrays, meta
+
+
+def _recorded_fields(
+    arrays: dict[str, Any], feature_map: FeatureMap, expid: str
+) -> tuple[tuple[str, ...], int]:
+    """Returns the fields and the width of each, as the first record gen or feature_emb has them.
+
+    Fields of different widths were recorded as one long vector: one field of that width.
+    """
+    fields = tuple(feature_map.fields)
+    for key, array in arrays.items():
+        if key.rpartition("/")[2] in ("gen", "feature_emb"):
+            size = int(array[0].size)
+            is_even = array.ndim == 2 or array.shape[1] == len(fields)
+            return (fields, size // len(fields)) if is_even else (("all fields",), size)
+    raise CheckpointError(
+        f"expid '{expid}': its model records neither 'gen' nor 'feature_emb', but "
+        f"{', '.join(arrays) or 'nothing'}; see the record contract in README.md"
+    )
+
+
+def _cardinalities(feature_map: FeatureMap, fields: Sequence[str]) -> tuple[int, ...]:
+    """Returns the vocabulary size of each field, 0 for one that has no vocabulary."""
+    specs = feature_map.fields
+    return tuple(specs[name].get("vocab_size", 0) if name in specs else 0 for name in fields)
+
+
+def _read_origin(path: Path) -> tuple[int | str | None, ...] | None:
+    """Returns rows, sample seed, checkpoint hash and ``_hashes`` of a recording, None if no use."""
+    from fuxictr.analysis.records import load_records
+    from fuxictr.analysis.summary import RunSummary
+
+    try:
+        if path.suffix == ".json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            made = RunSummary(**content["summary"])  # what other versions kept does not fit
+            hashes = [content[name] for name in ("checkpoint_sha256", *_HASHES)]
+            return (made.num_rows, made.seed, *hashes)
+        meta = load_records(path).meta
+    except (CheckpointError, OSError, ValueError, LookupError, TypeError):
+        return None
+    hashes = [getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)]
+    return (meta.num_rows, meta.seed, *hashes)

@@ -1,0 +1,1 @@
+"""A run described, repeated and compared."""

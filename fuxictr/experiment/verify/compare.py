@@ -1,0 +1,158 @@
+"""Compares two rows of results: what they were computed by, what came out, and the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fuxictr.errors import CheckpointError
+from fuxictr.experiment.results.environment import VARIABLES
+from fuxictr.files import file_sha256
+from fuxictr.pytorch.checkpoint.weights import read_tensors
+
+# What a run gave, but for its times and its memory.
+_RESULTS = ("valid", "test", "epochs", "parameters", "rows", "history")
+# Differences of these are said, and excuse no difference of a number.
+HARMLESS = (
+    "git.",
+    "code_version",
+    "platform.kernel",
+    "platform.memory_bytes",
+    "platform.cores",
+    "platform.usable_cores",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that the repeat has otherwise.
+
+    Attributes:
+        name: which, as ``test.AUC``.
+        before: of the run.
+        now: of the repeat.
+        size: the absolute difference, None where there is none to take.
+    """
+
+    name: str
+    before: Any
+    now: Any
+    size: float | None = None
+
+
+def environment_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """Returns what of code, packages, machine, device, threads, flags and git is another.
+
+    Args:
+        row: of the results store; what it does not hold is not compared.
+        now: the same keys, of this process.
+    """
+    before, after = _environment(row), _environment(now)
+    names = [name for name in before if before[name] != after.get(name)]
+    return [Difference(name, before[name], after.get(name)) for name in names]
+
+
+def differences(row: Mapping[str, Any], repeat: Mapping[str, Any]) -> list[Difference]:
+    """Returns every metric, count and value of the history in which two rows are not equal.
+
+    Args:
+        row: of the results store; a key that it does not hold, as an older one, is not compared.
+        repeat: of the repeat.
+    """
+    keys = [key for key in _RESULTS if key in row]
+    before, now = (flatten({key: r.get(key) for key in keys}) for r in (row, repeat))
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if not _equal(old, new):
+            found.append(Difference(name, old, new, _distance(old, new)))
+    return found
+
+
+def compare_weights(
+    row: Mapping[str, Any], path: Path, is_exact: bool
+) -> tuple[list[Difference], str | None]:
+    """Compares a repeat's checkpoint with what the run left.
+
+    Args:
+        row: of the results store.
+        path: the repeat's checkpoint.
+        is_exact: whether equal weights make equal files: not those of an older row, or of another
+            torch or device.
+
+    Returns:
+        The weights that differ, and why they could not be compared, None where they could.
+    """
+    wanted, found = row.get("checkpoint_sha256"), file_sha256(path)
+    if wanted == found:
+        return [], None
+    left = Path(row.get("checkpoint") or "")
+    if wanted is None or not left.is_file() or file_sha256(left) != wanted:
+        if is_exact:
+            return [Difference("checkpoint_sha256", wanted, found)], None
+        return [], f"{left} is gone or is not what the run left"
+    try:
+        before, now = read_tensors(left), read_tensors(path)
+    except CheckpointError as error:
+        return [], str(error)
+    names = [n for n in dict.fromkeys([*before, *now]) if not _same_bits(before.get(n), now.get(n))]
+    return [_weight_difference(name, before.get(name), now.get(name)) for name in names], None
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Returns the leaves of dicts and lists by path, as ``history.0.metrics.AUC``."""
+    if not isinstance(value, (dict, list)):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= flatten(item, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _environment(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns name -> value of what a run was computed by, as far as its row says it."""
+    known = {name: row.get(name) for name in ("code_hash", "code_version", "device", "threads")}
+    known["processes"] = row.get("processes", 1)  # of an older row: it was one
+    record = row.get("environment")
+    if record is None:  # an older version
+        versions = row.get("versions") or {}
+        return {**known, **flatten(versions, "packages")}
+    parts = {key: record.get(key) for key in ("packages", "platform", "numerics", "git")}
+    parts["device"] = record.get("device") or {}
+    parts["inter_op_threads"] = record["threads"].get("inter_op")
+    parts["variables"] = {name: record["variables"].get(name) for name in VARIABLES}
+    return {**known, **flatten(parts)}
+
+
+def _equal(before: Any, now: Any) -> bool:
+    both_nan = all(isinstance(value, float) and math.isnan(value) for value in (before, now))
+    return both_nan or (before == now and isinstance(before, bool) == isinstance(now, bool))
+
+
+def _distance(before: Any, now: Any) -> float | None:
+    if all(isinstance(v, (int, float)) and math.isfinite(v) for v in (before, now)):
+        return abs(before - now)
+    return None
+
+
+def _same_bits(before: torch.Tensor | None, now: torch.Tensor | None) -> bool:
+    if before is None or now is None or (before.dtype, before.shape) != (now.dtype, now.shape):
+        return False
+    raw = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (before, now))
+    return torch.equal(*raw)
+
+
+def _weight_difference(
+    name: str, before: torch.Tensor | None, now: torch.Tensor | None
+) -> Difference:
+    old, new = (None if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (before, now))
+    size = None
+    if before is not None and now is not None and before.shape == now.shape and before.numel():
+        size = float((before.double() - now.double()).abs().max())
+    return Difference(f"weight {name}", old, new, size)

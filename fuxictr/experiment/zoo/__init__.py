@@ -1,0 +1,1 @@
+"""Which experiments there are: models, their expids, ablations, and what an option selects."""

@@ -1,0 +1,180 @@
+"""How many cells of a column say nothing to a model: counted while they are encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from fuxictr.preprocess.columns.spellings import known_spellings, shapes
+from fuxictr.preprocess.sources.splitting import next_codes
+
+# Tokens of each side that a warning shows.
+NUM_EXAMPLES = 2
+# Unseen tokens of a frame whose other spellings are looked up; the others count in proportion.
+_MOST_SPELLED = 1_000
+# Tokens of a frame whose shape is noted, and the shapes from which on they tell nothing.
+_MOST_SHAPED, MOST_SHAPES = 200, 32
+
+
+@dataclass
+class Counts:
+    """The cells of a column in one split, or the elements of a sequence.
+
+    Attributes:
+        cells: all of them; an empty sequence counts as one.
+        missing: those that hold nothing, or what fill_na names as nothing.
+        unseen: those whose token has no id: unseen in training, or too rare there.
+        lasting: in training, those whose token would have an id without them as well.
+        examples: the first tokens that have no id.
+        written: those unseen whose token is a known one written otherwise.
+        twins: the first such tokens, and the known ones.
+        shapes: shape -> cells of a sample of the tokens; MOST_SHAPES = there may be more.
+    """
+
+    cells: int = 0
+    missing: int = 0
+    unseen: int = 0
+    lasting: int = 0
+    examples: list[str] = field(default_factory=list)
+    written: int = 0
+    twins: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> float:
+        """Share of the cells that hold what has an id; 1 where there is no cell."""
+        return 1 - (self.missing + self.unseen) / self.cells if self.cells else 1.0
+
+    def share(self, name: str) -> float:
+        """Returns the share of cells that are missing, unseen, lasting or written."""
+        return float(getattr(self, name)) / self.cells if self.cells else 0.0
+
+    def add_shapes(self, tokens: pl.Series, cells: np.ndarray) -> None:
+        """Counts the shapes of some tokens by their cells, (tokens,)."""
+        for shape, number in zip(shapes(tokens), cells.tolist(), strict=True):
+            if shape in self.shapes or len(self.shapes) < MOST_SHAPES:
+                self.shapes[shape] = self.shapes.get(shape, 0) + number
+
+    def add_spellings(
+        self,
+        tokens: pl.Series,
+        cells: np.ndarray,
+        unseen: int,
+        knows: Callable[[pl.Series], np.ndarray],
+    ) -> None:
+        """Counts the unseen cells of a frame that are known tokens written otherwise.
+
+        Args:
+            tokens: some unseen tokens.
+            cells: the cells of each, (tokens,).
+            unseen: the unseen cells that these stand for.
+            knows: returns which tokens are known.
+        """
+        spellings = known_spellings(tokens, knows)
+        has_twin = spellings.is_not_null()
+        self.written += round(unseen * float(cells[has_twin.to_numpy()].sum() / cells.sum()))
+        pairs = zip(tokens.filter(has_twin), spellings.filter(has_twin), strict=True)
+        for token, twin in pairs if len(self.twins) < NUM_EXAMPLES else ():
+            if len(self.twins) < NUM_EXAMPLES:
+                self.twins[token] = twin
+
+
+class Tally:
+    """Counts the cells of one column, frame by frame in the order of the rows.
+
+    Args:
+        splits: the splits that the rows belong to.
+        codes: which of them each row belongs to, (all rows,); None = there is one split only.
+
+    Attributes:
+        counts: split -> what was counted.
+    """
+
+    def __init__(self, splits: Sequence[str], codes: np.ndarray | None = None) -> None:
+        self.counts = {split: Counts() for split in splits}
+        self._codes = codes
+        self._start = 0
+
+    def add_numbers(self, is_missing: pl.Series) -> None:
+        """Counts the cells of a frame that is no matter of tokens.
+
+        Args:
+            is_missing: which cells are, (rows,).
+        """
+        index = is_missing.cast(pl.Int64).to_numpy()
+        rows = self._next(len(index))
+        self._add(index, rows, pl.Series([""]), np.zeros(1, bool), np.zeros(1, bool))
+
+    def add_tokens(
+        self,
+        tokens: pl.Series,
+        index: np.ndarray,
+        has_no_id: np.ndarray,
+        is_missing: np.ndarray,
+        lengths: np.ndarray | None = None,
+        is_sampled: np.ndarray | None = None,
+        knows: Callable[[pl.Series], np.ndarray] | None = None,
+    ) -> None:
+        """Counts the cells of a frame by the distinct tokens in it.
+
+        Args:
+            tokens: these, (tokens,).
+            index: the token of each cell, or past the last one where it is missing, (cells,).
+            has_no_id: the tokens without one, (tokens,).
+            is_missing: the tokens that stand for missing, (tokens,).
+            lengths: the cells of each row, (rows,); None = one each.
+            is_sampled: the tokens of which it is known whether they have an id; the others count
+                in their proportion. None = all.
+            knows: returns which tokens are known, where one may be written in several ways.
+        """
+        rows = self._next(len(index) if lengths is None else len(lengths))
+        if lengths is not None:
+            empty = lengths == 0
+            index = np.append(index, np.full(int(empty.sum()), len(tokens), index.dtype))
+            if rows is not None:
+                rows = np.append(np.repeat(rows, lengths), rows[empty])
+        self._add(index, rows, tokens, has_no_id & ~is_missing, is_missing, is_sampled, knows)
+
+    def _next(self, num_rows: int) -> np.ndarray | None:
+        if self._codes is None:
+            return None
+        self._start += num_rows
+        return next_codes(self._codes, self._start - num_rows, num_rows)
+
+    def _add(
+        self,
+        index: np.ndarray,
+        rows: np.ndarray | None,
+        tokens: pl.Series,
+        is_unseen: np.ndarray,
+        is_missing: np.ndarray,
+        is_sampled: np.ndarray | None = None,
+        knows: Callable[[pl.Series], np.ndarray] | None = None,
+    ) -> None:
+        width, num_splits = len(tokens) + 1, len(self.counts)
+        if rows is not None:
+            index = rows.astype(np.int64) * width + index
+        table = np.bincount(index, minlength=num_splits * width).reshape(num_splits, width)
+        for counts, by_token in zip(self.counts.values(), table, strict=True):
+            counts.cells += int(by_token.sum())
+            missing = int(by_token[-1] + by_token[:-1][is_missing].sum())
+            counts.missing += missing
+            found = np.flatnonzero(is_unseen & (by_token[:-1] > 0))
+            unseen = int(by_token[found].sum())
+            if is_sampled is not None and unseen:
+                sampled = int(by_token[:-1][is_sampled].sum())
+                unseen = round(unseen / sampled * (int(by_token.sum()) - missing))
+            counts.unseen += unseen
+            if knows is not None:
+                present = np.flatnonzero(~is_missing & (by_token[:-1] > 0))
+                some = present[:: max(1, -(-len(present) // _MOST_SHAPED))]
+                counts.add_shapes(tokens.gather(some), by_token[some])
+            if knows is not None and len(found):
+                some = found[:: -(-len(found) // _MOST_SPELLED)]
+                counts.add_spellings(tokens.gather(some), by_token[some], unseen, knows)
+            for token in tokens.gather(found[:NUM_EXAMPLES]):
+                if len(counts.examples) < NUM_EXAMPLES and token not in counts.examples:
+                    counts.examples.append(token)

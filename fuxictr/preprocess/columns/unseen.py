@@ -1,0 +1,163 @@
+"""Which columns are unseen or missing in most cells of some rows, and were not in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fuxictr.preprocess.columns.column import Column
+from fuxictr.preprocess.columns.spellings import is_number
+from fuxictr.preprocess.columns.tally import MOST_SHAPES, NUM_EXAMPLES, Counts
+from fuxictr.preprocess.columns.token_columns import TokenColumn
+
+# From so many cells on, tokens that are all but too rare tell how many unseen ones to expect.
+_MANY_CELLS = 100
+# A handful of rows to score may honestly be all unseen: one new user, say.
+_FEW_CELLS, _MANY_MISSING = 20, 1_000
+_MOST_SHOWN = 10
+_PART, _CHANCE = 0.1, 0.01
+_SAID = "many cells are not known from training"
+
+
+def lost_columns(
+    columns: Sequence[Column],
+    trained: Mapping[str, Counts],
+    found: Mapping[str, Counts],
+    is_scoring: bool = False,
+) -> str | None:
+    """Returns one sentence on the columns that training knew and these rows do not, or None.
+
+    A column is lost where at least half of its cells in training had an id, and fewer than half as
+    many have one here. Of a training split of 100 cells or more, only those count whose token would
+    have an id without them too, as others promise as many new tokens here, and chance must not
+    explain so few. A column is lost as well where a tenth of it are known tokens written otherwise
+    than in training, be they numbers, days, truth values, or of another case or other blanks,
+    or where none of 20 cells or more is known and all look otherwise than training's.
+    Of rows to score there must be 20 cells and two different unseen
+    tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
+    otherwise.
+
+    Args:
+        columns: the fitted columns.
+        trained: column -> counts of the training split.
+        found: column -> counts of the rows.
+        is_scoring: they are rows to score, not a split.
+    """
+    parts: list[str] = []
+    spelled: list[tuple[str, str]] = []
+    has_unseen = False
+    for column in columns:
+        known, here = trained.get(column.name), found.get(column.name)
+        if known is None or here is None:
+            continue
+        if not any(judge(known, here) for judge in (_is_lost, _is_written_otherwise, _looks_new)):
+            continue
+        if is_scoring and not _is_written_otherwise(known, here) and not _is_enough(here):
+            continue
+        parts.append(_describe(column, known, here))
+        spelled += here.twins.items()
+        has_unseen = has_unseen or here.unseen > 0
+    if not parts:
+        return None
+    more = len(parts) - _MOST_SHOWN
+    listed = "; ".join(parts[:_MOST_SHOWN]) + (f"; and {more} more columns" if more > 0 else "")
+    if not has_unseen:
+        return f"{_SAID}: {listed}; is the column filled in these files?"
+    if not spelled:
+        return f"{_SAID}: {listed}; are these values new, or written otherwise than in training?"
+    token, twin = spelled[0]
+    number = " (dtype: int takes both)" if is_number(token) and is_number(twin) else ""
+    return f"{_SAID}: {listed}; '{token}' is '{twin}' in training: write them alike{number}"
+
+
+def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[str]:
+    """Returns a sentence for each column of which training itself knows no token."""
+    texts = []
+    for column in columns:
+        counts = trained.get(column.name, Counts())
+        if not isinstance(column, TokenColumn) or not counts.unseen or counts.known:
+            continue
+        text = f"column '{column.name}': all {counts.cells:,} cells of the training split are OOV"
+        if column.most_frequent is not None:
+            token, count = column.most_frequent
+            text += (
+                f": key 'min_categr_count': found {column.min_count}, but no token is there more "
+                f"than {count} times ('{token}'); lower it, or leave the column out"
+            )
+        texts.append(text)
+    return texts
+
+
+def oov_table(columns: Sequence[Column], splits: Mapping[str, Mapping[str, Counts]]) -> str:
+    """Returns lines ``column  1.25 %  3.10 %``: the cells of each split that are ``__OOV__``."""
+    names = [column.name for column in columns if isinstance(column, TokenColumn)]
+    width = max(map(len, names), default=0)
+    lines = [f"Share of __OOV__ cells (rare, unseen or missing) in {', '.join(splits)}:"]
+    for name in names:
+        shares = "".join(f"{100 * (1 - found[name].known):9.2f} %" for found in splits.values())
+        lines.append(f"  {name:{width}}{shares}")
+    return "\n".join(lines) if names else ""
+
+
+def _is_lost(trained: Counts, found: Counts) -> bool:
+    if not trained.cells or not found.cells or trained.known < 0.5:
+        return False
+    if trained.cells < _MANY_CELLS:
+        return not found.known or found.known < trained.known / 2
+    expected = min(trained.known, trained.share("lasting"))
+    return found.known < expected / 2 and _is_no_chance(found.known, expected, found.cells)
+
+
+def _is_no_chance(found: float, expected: float, cells: int) -> bool:
+    """Returns whether so small a share is next to impossible, by Chernoff's bound.
+
+    P(share <= q) <= exp(-n KL(q | p)) where each of n cells is known with chance p > q.
+    """
+    p = min(expected, 1 - 1e-9)
+    divergence = (1 - found) * math.log((1 - found) / (1 - p))
+    if found:
+        divergence += found * math.log(found / p)
+    return cells * divergence > -math.log(_CHANCE)
+
+
+def _is_written_otherwise(trained: Counts, found: Counts) -> bool:
+    # Training's own share: rare tokens may be frequent ones written otherwise, as in free text.
+    share = found.written / max(found.cells - found.missing, 1)
+    return share >= max(_PART, 2 * trained.share("written"))
+
+
+def _looks_new(trained: Counts, found: Counts) -> bool:
+    # Tokens that come once, as moments do: new ones are to be expected, but not of a new shape.
+    if trained.cells < _MANY_CELLS or not trained.known or found.known:
+        return False
+    is_enough = found.unseen >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES
+    is_clear = 0 < len(trained.shapes) < MOST_SHAPES and 0 < len(found.shapes) < MOST_SHAPES
+    return is_enough and is_clear and not trained.shapes.keys() & found.shapes.keys()
+
+
+def _is_enough(found: Counts) -> bool:
+    if found.unseen > found.missing:
+        return found.cells >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES
+    return found.cells >= _MANY_MISSING
+
+
+def _describe(column: Column, trained: Counts, found: Counts) -> str:
+    texts = []
+    if found.unseen:
+        unseen = list(dict.fromkeys([*found.twins, *found.examples]))[:NUM_EXAMPLES]
+        text = f"{_percent(found.share('unseen'))} of {found.cells:,} cells unseen"
+        text += f", as {_quoted(unseen)} (training: {_percent(trained.share('unseen'))}"
+        examples = list(dict.fromkeys([*found.twins.values(), *column.examples()]))[:NUM_EXAMPLES]
+        texts.append(f"{text}, as {_quoted(examples)})" if examples else f"{text})")
+    if found.missing:
+        text = f"{_percent(found.share('missing'))} of {found.cells:,} cells missing"
+        texts.append(f"{text} (training: {_percent(trained.share('missing'))})")
+    return f"column '{column.name}': {' and '.join(texts)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _quoted(tokens: Sequence[str]) -> str:
+    return " and ".join(repr(token) if len(token) < 60 else repr(token[:60]) for token in tokens)

@@ -1,0 +1,1 @@
+"""Encoded datasets: built, cached, published and read again."""

@@ -1,0 +1,108 @@
+"""What the log says of the files that a split's rows come from."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuxictr.array_files import SUFFIXES, find_encoded, search, span
+from fuxictr.errors import DataError
+from fuxictr.preprocess.dataset.cache import Split
+from fuxictr.preprocess.sources.splitting import SPLITS
+from fuxictr.preprocess.sources.typed_files import count_rows
+
+logger = logging.getLogger(__name__)
+
+_MOST_SHOWN = 5
+
+
+def origins_of(
+    splits: Sequence[Split], codes: np.ndarray | None, file_rows: Sequence[int]
+) -> dict[str, str]:
+    """Returns split -> number of its files, the first and the last one.
+
+    Args:
+        splits: the raw splits.
+        codes: the split of every row of train_data, where it is divided, see split_codes.
+        file_rows: rows of each of its files, where it is divided.
+    """
+    found = {split.name: span(split.files) for split in splits}
+    if codes is not None:
+        files, ends = splits[0].files, np.cumsum(file_rows)
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)[[0, -1]]
+            first, last = np.searchsorted(ends, rows, side="right")
+            found[SPLITS[code]] = span(files[first : last + 1])
+    return found
+
+
+def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Returns a warning where a file of the training split is one of another split too.
+
+    Args:
+        files: split -> its files. Valid and test may share theirs.
+    """
+    trained = {path.resolve() for path in files.get("train", ())}
+    found = []
+    for name in SPLITS[1:]:
+        both = [path for path in files.get(name, ()) if path.resolve() in trained]
+        if both:
+            found.append(f"{name}_data ({name_some(both)})")
+    if not found:
+        return []
+    return [
+        f"files of train_data are in {' and in '.join(found)} too: rows that were trained on are "
+        "judged; name other files, or set valid_size or test_size"
+    ]
+
+
+def say_passed_over(key: str, given: str, passed_over: Sequence[Path]) -> None:
+    """Logs what was seen beside the files of a split and is not read, if there is anything.
+
+    Args:
+        key: the config key that named the files.
+        given: its value.
+        passed_over: the files and folders.
+    """
+    if passed_over:
+        logger.info("%s %s: passed over %s", key, given, name_some(passed_over))
+
+
+def name_some(paths: Sequence[Path]) -> str:
+    """Returns the names of the first paths, and how many there are beside them."""
+    names = [f"{path.name}{'/' * path.is_dir()}" for path in paths[:_MOST_SHOWN]]
+    more = len(paths) - _MOST_SHOWN
+    return f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
+
+
+def say_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
+    """Logs the rows of each split, and the first and the last of the files that they come from."""
+    for name, count in rows.items():
+        logger.info("%s: %s rows of %s", name, f"{count:,}", origins.get(name, "an earlier build"))
+
+
+def say_encoded(paths: Mapping[str, Path], column: str) -> None:
+    """Logs the same of rows that are encoded already; what is wrong with them their reader says.
+
+    Args:
+        paths: split -> what find_encoded takes.
+        column: one that they have.
+    """
+    rows: dict[str, Any] = {}
+    origins, read = {}, {}
+    for name, path in paths.items():
+        with contextlib.suppress(DataError):
+            files = find_encoded(path)
+            kind = files[0].suffix.removeprefix(".")
+            rows[name] = sum(count_rows(file, kind, column) for file in files)
+            origins[name] = span(files)
+            say_passed_over(f"{name}:", str(path), search(path, SUFFIXES).passed_over)
+            read[name] = files
+    say_splits(rows, origins)
+    for text in files_in_both(read):
+        logger.warning("%s", text)

@@ -1,0 +1,338 @@
+"""FeatureProcessor: fitted on the training split, it encodes rows of any split."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from fuxictr.config import DatasetConfig
+from fuxictr.errors import ConfigError, DataError, as_names
+from fuxictr.features import FeatureMap
+from fuxictr.files import atomic_path
+from fuxictr.preprocess.columns import pretrained
+from fuxictr.preprocess.columns.column import Column, LabelColumn
+from fuxictr.preprocess.columns.make_columns import (
+    make_column,
+    note_spellings,
+    share_vocabularies,
+    sharing_groups,
+)
+from fuxictr.preprocess.columns.parallel import each_column
+from fuxictr.preprocess.columns.tally import Tally
+from fuxictr.preprocess.columns.token_columns import TokenColumn
+from fuxictr.preprocess.dataset.encoder_files import restore_encoders, save_encoders
+from fuxictr.preprocess.functions.expressions import Expressions
+from fuxictr.preprocess.sources.files import find_files, format_of_config
+from fuxictr.preprocess.sources.frames import Frame, estimate_rows, read_frames, table_frames
+from fuxictr.preprocess.sources.raw_types import RawTypes
+from fuxictr.progress import progress_bar
+
+Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
+
+
+class FeatureProcessor:
+    """Turns raw rows into ids and numbers.
+
+    A subclass may define methods ``(self, col_name) -> pl.Expr`` that columns name as their
+    ``preprocess``; otherwise the functions of fuxictr.datasets.column_functions are meant.
+
+    Args:
+        feature_cols: entries of the feature columns.
+        label_col: entry of the label column.
+        dataset_id: name of the dataset.
+        data_root: folder under which its encoded files lie.
+        min_categr_count: values seen less often become ``__OOV__``.
+        **kwargs: the other keys of a dataset config; keys of other sections are ignored, so that
+            FuxiCTR's ``FeatureProcessor(**params)`` works.
+
+    Attributes:
+        config: the checked dataset config.
+        feature_map: the fitted feature map, or None.
+        base_dir: folder that the paths of pretrained embeddings resolve against.
+
+    Raises:
+        ConfigError: a key does not fit.
+    """
+
+    def __init__(
+        self,
+        feature_cols: Sequence[Mapping[str, Any]] = (),
+        label_col: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        dataset_id: str | None = None,
+        data_root: str | Path = "../data/",
+        min_categr_count: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        params = {
+            **kwargs,
+            "feature_cols": list(feature_cols),
+            "label_col": label_col or {},
+            "data_root": str(data_root),
+            "min_categr_count": min_categr_count,
+        }
+        if dataset_id is not None:
+            params["dataset_id"] = dataset_id
+        self.base_dir = Path.cwd()
+        self.configure(params)
+
+    def configure(self, params: Mapping[str, Any]) -> None:
+        """Starts anew with the dataset config in ``params``, unfitted.
+
+        Raises:
+            ConfigError: a key does not fit.
+        """
+        self.config = DatasetConfig.from_params(dict(params), "FeatureProcessor")
+        label, min_count = self.config.label(), self.config.min_categr_count
+        self.columns = [make_column(c, min_count) for c in self.config.columns()]
+        if label.name in [column.name for column in self.columns]:
+            raise ConfigError(f"column '{label.name}': found as label and as feature; drop one")
+        self.all_columns: list[Column] = [*self.columns, LabelColumn(label)]
+        sharing_groups(self.columns)
+        configs = [column.config for column in self.all_columns]
+        self.expressions = Expressions(self.config, configs, _own_methods(self))
+        self.feature_map: FeatureMap | None = None
+        self._given: dict[str, tuple[pl.Series, int]] = {}
+        self._types = RawTypes(self.text_columns())
+        self.source_format = format_of_config(self.config, self.raw_columns())
+
+    @classmethod
+    def from_config(cls, config: DatasetConfig) -> FeatureProcessor:
+        """Returns the processor of a dataset config."""
+        return cls(**asdict(config))
+
+    def fit(self, source: Source, verbose: int = 0) -> FeatureProcessor:
+        """Learns vocabularies and normalizers in one pass over the training split.
+
+        Args:
+            source: files of the config's data_format (a file, folder or glob, or a list of files),
+                or a table.
+            verbose: 0 shows no progress bar.
+
+        Raises:
+            DataError: a file, column or cell that cannot be used; names it.
+        """
+        self.configure(asdict(self.config))
+        self._check_pretrained()
+        frames = self.frames(source, "Fit", verbose)
+        columns = self.all_columns
+        cells = self._cells(frames, columns)
+        for _ in each_column(cells, columns, lambda column, values: column.observe(values)):
+            pass
+        self._match_pretrained()
+        for column in columns:
+            try:
+                column.finish()
+            except DataError as error:
+                raise DataError(f"{_shown(source)}{error}") from None
+        self._add_pretrained_tokens()
+        share_vocabularies(self.columns)
+        note_spellings(self.columns)
+        self.feature_map = self._make_feature_map()
+        return self
+
+    def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
+        """Returns all encoded rows of a split: features in order, then the label.
+
+        Raises:
+            DataError: as fit does, or the processor is not fitted.
+        """
+        tables = list(self.encode(source, "Encode", verbose))
+        return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+
+    def encode(
+        self,
+        source: Source,
+        description: str,
+        verbose: int = 0,
+        fields: Sequence[str] | None = None,
+        tallies: Mapping[str, Tally] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Yields the encoded rows of a split by frames of up to FRAME_ROWS rows, in order.
+
+        Args:
+            source: as in fit, or frames.
+            description: what the progress bar says.
+            verbose: 0 shows no progress bar.
+            fields: the columns to encode; null = all, the label among them.
+            tallies: column -> what counts its cells meanwhile; null = none.
+
+        Raises:
+            DataError: as fit does, or the processor is not fitted.
+        """
+        if self.feature_map is None:
+            raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
+        columns = self._chosen(fields)
+        frames = self.frames(source, description, verbose, fields)
+        cells = self._cells(frames, columns)
+        tallies = tallies or {}
+
+        def encode(column: Column, values: pa.ChunkedArray) -> pa.Array:
+            return column.encode(values, tallies.get(column.name))
+
+        for arrays in each_column(cells, columns, encode):
+            yield pa.table(arrays, names=[column.name for column in columns])
+
+    def frames(
+        self,
+        source: Source,
+        description: str,
+        verbose: int = 0,
+        fields: Sequence[str] | None = None,
+    ) -> Iterator[Frame]:
+        """Yields the raw columns of a source by frames, under a progress bar."""
+        names, source_format = self.raw_columns(fields), self.source_format
+        if isinstance(source, pl.DataFrame):
+            table = source.to_arrow(compat_level=pl.CompatLevel.oldest())
+            frames = table_frames(table, names)
+            total = table.num_rows
+        elif isinstance(source, Iterator):
+            yield from source
+            return
+        else:
+            files = source
+            if isinstance(files, (str, Path)):
+                files = find_files(str(files), "source", Path.cwd(), source_format.name)
+            frames = read_frames(files, source_format, names)
+            total = estimate_rows(files, source_format, names[0])
+        with progress_bar(total, description, verbose > 0) as advance:
+            for frame in frames:
+                yield frame
+                advance(frame.table.num_rows)
+
+    def raw_columns(self, fields: Sequence[str] | None = None) -> list[str]:
+        """Returns the names of the raw columns that are read to encode ``fields``, null = all."""
+        columns = self._chosen(fields)
+        names = [c.name for c in columns if not c.config.preprocess]
+        inputs = self.expressions.inputs([column.name for column in columns])
+        return list(dict.fromkeys([*names, *inputs]))
+
+    def text_columns(self) -> list[str]:
+        """Returns the raw columns whose values are read as text, whatever their type."""
+        names = [
+            column.name
+            for column in self.columns
+            if column.dtype == "str" and column.reads_text and not column.config.preprocess
+        ]
+        inputs = self.expressions.inputs([column.name for column in self.all_columns])
+        return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
+
+    def save(self, folder: Path) -> None:
+        """Writes the feature map, the vocabularies, what else was learnt, and pretrained vectors.
+
+        Raises:
+            DataError: the processor is not fitted.
+        """
+        if self.feature_map is None:
+            raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
+        save_encoders(folder, self.feature_map, self.columns, self._types)
+        self.expressions.save_sample(folder)
+        for column in self._with_pretrained():
+            keys, vectors = self._read_pretrained(column)
+            known = column.vocabulary
+            placed = pretrained.place_by_id(known.tokens, known.ids, keys, vectors, known.size)
+            with atomic_path(folder / pretrained.file_name(column.name)) as path:
+                np.save(path, placed)
+
+    def load(self, folder: Path) -> FeatureProcessor:
+        """Reads what save wrote.
+
+        Raises:
+            DataError: a file is absent or does not fit the config, or a preprocess function makes
+                another value of a row than it did then.
+        """
+        changed = self.expressions.changed_value(folder)
+        if changed is not None:
+            raise DataError(f"{folder}: {changed}; train the expid again")
+        dataset_id = self.config.dataset_id
+        self.feature_map = restore_encoders(folder, dataset_id, self.columns, self._types)
+        return self
+
+    def pretrained_path(self, column: Column) -> Path:
+        """Returns the file of a column's pretrained vectors."""
+        given = Path(str(column.config.pretrained_emb)).expanduser()
+        return (self.base_dir / given).resolve()
+
+    def _with_pretrained(self) -> list[TokenColumn]:
+        return [
+            column
+            for column in self.columns
+            if isinstance(column, TokenColumn)
+            and column.config.pretrained_emb
+            and not column.config.share_embedding
+        ]
+
+    def _read_pretrained(self, column: TokenColumn) -> tuple[pl.Series, np.ndarray]:
+        """Returns the tokens of a column that have vectors, and these."""
+        path = self.pretrained_path(column)
+        keys, vectors = pretrained.read_pretrained(path, column.name, column.config.pretrain_dim)
+        return pretrained.tokens_of(column, keys, path), vectors
+
+    def _check_pretrained(self) -> None:
+        # Before the long pass over the rows. The vectors may be large and are not kept.
+        for column in self._with_pretrained():
+            tokens, vectors = self._read_pretrained(column)
+            self._given[column.name] = (tokens, vectors.shape[1])
+
+    def _match_pretrained(self) -> None:
+        # Before the tokens that are too rare for an id of their own are forgotten.
+        groups = sharing_groups(self.columns)
+        for column in self._with_pretrained():
+            seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
+            keys, path = self._given[column.name][0], self.pretrained_path(column)
+            note = pretrained.check_matches(column, keys, pl.concat(seen), path)
+            column.notes += [] if note is None else [note]
+
+    def _add_pretrained_tokens(self) -> None:
+        """Gives tokens that have a vector an id, also those that are not among the rows."""
+        for column in self._with_pretrained():
+            column.add_tokens(self._given[column.name][0])
+
+    def _make_feature_map(self) -> FeatureMap:
+        feature_map = FeatureMap(self.config.dataset_id)
+        feature_map.features = {column.name: column.spec() for column in self.columns}
+        for name, (_, width) in self._given.items():
+            spec, config = feature_map.features[name], self._by_name(name).config
+            spec["pretrained_emb"] = pretrained.file_name(name)
+            spec["pretrain_dim"] = width
+            spec["pretrain_usage"], spec["freeze_emb"] = config.pretrain_usage, config.freeze_emb
+        feature_map.labels = [self.all_columns[-1].name]
+        return feature_map
+
+    def _chosen(self, fields: Sequence[str] | None) -> list[Column]:
+        names = None if fields is None else as_names(fields, "fields")
+        return [c for c in self.all_columns if names is None or c.name in names]
+
+    def _by_name(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    def _cells(
+        self, frames: Iterable[Frame], columns: Sequence[Column]
+    ) -> Iterator[tuple[Frame, dict[str, pa.ChunkedArray]]]:
+        """Yields each frame with the cells of the columns, those that preprocess makes included."""
+        for frame in frames:
+            self._types.check(frame)
+            made = self.expressions.apply(frame, [column.name for column in columns])
+            plain = [c.name for c in columns if c.name not in made]
+            yield frame, {**made, **{name: frame.table.column(name) for name in plain}}
+
+
+def _shown(source: Source) -> str:
+    # The files of a source as the beginning of a message.
+    files = [source] if isinstance(source, (str, Path)) else source
+    if not isinstance(files, (list, tuple)):
+        return ""
+    return f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: "
+
+
+def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
+    # What a user's subclass adds; fit or transform are no column functions.
+    kind = type(processor)
+    added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
+    return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}

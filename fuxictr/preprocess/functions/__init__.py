@@ -1,0 +1,1 @@
+"""Columns that a user's functions make from raw columns."""

@@ -1,0 +1,1 @@
+"""Raw files as frames of rows, each cell with its origin."""

@@ -1,0 +1,48 @@
+"""The kinds of raw values that columns read as text were fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fuxictr.errors import DataError
+from fuxictr.preprocess.sources.arrow_types import kind_of, texts_agree
+from fuxictr.preprocess.sources.frames import Frame
+
+
+class RawTypes:
+    """Sees to it that columns read as text keep the kind of their values.
+
+    The same number is another text as an integer (7) and as a float (7.0), which pandas makes of
+    integers where one is missing: rows of another kind would silently be all ``__OOV__``.
+
+    Args:
+        columns: the raw columns that are read as text.
+
+    Attributes:
+        known: column -> text, int, float, ..., or null where only missing values were seen.
+    """
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        self.known = dict.fromkeys(columns, "null")
+
+    def check(self, frame: Frame) -> None:
+        """Notes the kinds of a frame's columns, or compares them with those known.
+
+        Raises:
+            DataError: a column is of another kind than before; names the rows.
+        """
+        for name in self.known.keys() & set(frame.table.column_names):
+            known, found = self.known[name], kind_of(frame.table.schema.field(name).type)
+            if known == "null":
+                self.known[name] = found
+            elif not texts_agree(known, found):
+                raise DataError(
+                    f"{frame.locate(0)} and after, column '{name}': found {found} values, but the "
+                    f"column was fitted to {known} values, whose texts differ; {_advice(known)}"
+                )
+
+
+def _advice(known: str) -> str:
+    if known in ("int", "float", "float32"):
+        return "cast it, or set its dtype to int or float and fit again"
+    return f"cast it to {known} values, or fit again"

@@ -1,0 +1,83 @@
+"""Which rows of one source become train, valid and test (valid_size, test_size, split_type)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from fuxictr.array_files import require_memory
+from fuxictr.config import DatasetConfig
+from fuxictr.errors import DataError
+from fuxictr.preprocess.sources.frames import Frame
+
+SPLITS = ("train", "valid", "test")
+
+
+def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
+    """Returns the split of every row, as an index into SPLITS, uint8 (rows,).
+
+    ``sequential``: the last rows are test, those before them valid. ``random``: test and valid are
+    drawn without replacement by ``split_seed``; the rows keep their order within a split.
+
+    Args:
+        config: valid_size and test_size are shares of the rows (below 1), rounded down, or
+            numbers of rows.
+        num_rows: rows of the source.
+
+    Raises:
+        DataError: no row is left for training, or a split that is asked for gets none.
+    """
+    num_test = _count(config, "test_size", num_rows)
+    num_valid = _count(config, "valid_size", num_rows)
+    if num_test + num_valid >= num_rows:
+        raise DataError(
+            f"dataset '{config.dataset_id}': keys 'valid_size', 'test_size': {num_valid} and "
+            f"{num_test} of {num_rows} rows leave none for training"
+        )
+    require_memory(9 * num_rows, f"dataset '{config.dataset_id}': {num_rows:,} rows to divide")
+    codes = np.zeros(num_rows, dtype=np.uint8)
+    order = np.arange(num_rows)[::-1]
+    if config.split_type == "random":
+        order = np.random.Generator(np.random.PCG64(config.split_seed)).permutation(num_rows)
+    codes[order[:num_test]] = SPLITS.index("test")
+    codes[order[num_test : num_test + num_valid]] = SPLITS.index("valid")
+    return codes
+
+
+def rows_of(frames: Iterable[Frame], codes: np.ndarray, split: str) -> Iterator[Frame]:
+    """Yields the frames of the source with only the rows of one split.
+
+    Raises:
+        DataError: there are more rows than were counted.
+    """
+    start = 0
+    for frame in frames:
+        mask = next_codes(codes, start, frame.table.num_rows) == SPLITS.index(split)
+        if mask.any():
+            yield frame.select(mask)
+        start += frame.table.num_rows
+
+
+def next_codes(codes: np.ndarray, start: int, num_rows: int) -> np.ndarray:
+    """Returns the splits of ``num_rows`` rows from row ``start`` on.
+
+    Raises:
+        DataError: there are more rows than were counted.
+    """
+    if start + num_rows > len(codes):
+        raise DataError(
+            f"the raw files changed while they were read: found more than {len(codes):,} rows, "
+            "which were counted before; start again"
+        )
+    return codes[start : start + num_rows]
+
+
+def _count(config: DatasetConfig, key: str, num_rows: int) -> int:
+    size = getattr(config, key)
+    count = int(size if size >= 1 else size * num_rows + 1e-6)  # 0.29 * 100 is 28.999...
+    if size and not count:
+        raise DataError(
+            f"dataset '{config.dataset_id}': key '{key}': {size} of {num_rows} rows is no row"
+        )
+    return count

@@ -1,0 +1,1 @@
+"""Weights and the state of a training on disk, and back."""

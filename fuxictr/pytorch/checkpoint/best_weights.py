@@ -1,0 +1,73 @@
+"""The weights of the best evaluation: kept in a file, or in memory, and restored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, write_weights
+from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.sharding.state_dict import own_weights, spread_weights, whole_weights
+
+logger = logging.getLogger(__name__)
+
+
+class BestWeights:
+    """Keeps a model's weights as they were at its best.
+
+    On several processes the first one writes and reads the file, which holds whole tables; in
+    memory each rank keeps its own part. All methods are collective.
+
+    Args:
+        model: the model.
+        path: the file; null keeps them in memory.
+        note: what is known of the weights, kept beside the file; None = nothing.
+        ranks: the processes.
+    """
+
+    def __init__(
+        self, model: BaseModel, path: Path | None, note: Mapping[str, Any] | None, ranks: Ranks
+    ) -> None:
+        self.model, self.path, self.ranks, self.note = model, path, ranks, note
+        self._held: dict[str, torch.Tensor] | None = None
+
+    def keep(self) -> None:
+        """Keeps the present weights."""
+        weights = self.model.state_dict()
+        path = self.path
+        if path is None:
+            self._held = {name: tensor.clone() for name, tensor in weights.items()}
+            return
+        whole = whole_weights(weights, self.model, self.ranks)
+        self.ranks.from_rank_zero(lambda: write_weights(whole, path, self.note))
+
+    def restore(self) -> None:
+        """Gives the model the weights that were kept; does nothing where none were.
+
+        Raises:
+            CheckpointError: the file is gone, damaged, or of another model.
+        """
+        if self.path is None:
+            if self._held is not None:
+                self.model.load_state_dict(self._held)
+            return
+        logger.info("Load best model: %s", self.path)
+        if self.ranks.size == 1:
+            load_weights(self.model, self.path)
+            return
+        with self.ranks.raise_on_any_rank():
+            whole = read_tensors(self.path) if self.ranks.is_first else {}
+        spread_weights(whole, self.model, self.ranks)
+
+    def state(self) -> dict[str, torch.Tensor] | None:
+        """Returns what is kept in memory, with the rows of all ranks; null where nothing is."""
+        return None if self._held is None else whole_weights(self._held, self.model, self.ranks)
+
+    def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Takes over what ``state`` returned on the first rank."""
+        self._held = None if weights is None else own_weights(weights, self.model)

@@ -1,0 +1,1 @@
+"""Which value became NaN or infinite first."""

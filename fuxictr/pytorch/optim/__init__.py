@@ -1,0 +1,1 @@
+"""Adam by row: with the numbers of the dense Adam, only the rows of a batch are touched."""

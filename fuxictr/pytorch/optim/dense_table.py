@@ -1,0 +1,64 @@
+"""A table that is updated whole, whose gradient is written once a step, into the same memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader
+
+
+class WholeTable(TableReader):
+    """Makes the gradient of a table, with penalties (lambda / p) ||w||_p^p, in one pass.
+
+    It has the bits of autograd's gradient to which the penalty's is added, lambda w or
+    lambda sign(w). What is saved is memory that is fresh in every step, hence slow, its filling
+    with zeros, and one of two passes.
+
+    Args:
+        table: weights (N, D).
+        finder: what finds the rows of a batch.
+        penalties: p and lambda of each penalty; empty = none.
+    """
+
+    def __init__(
+        self, table: nn.Parameter, finder: RowFinder, penalties: list[tuple[int, float]]
+    ) -> None:
+        super().__init__(table, finder)
+        self._penalties = penalties
+        self._gradient = torch.zeros_like(table, requires_grad=False)
+        self._written: torch.Tensor | None = None  # the rows that are not zero
+
+    @torch.no_grad()
+    def write_gradient(self) -> None:
+        """Sets ``table.grad``, penalties included, if a lookup has a gradient."""
+        if self.touched() is None:
+            return
+        (leaf,) = self._leaves
+        self._leaves = []
+        gradient = leaf.weights.grad
+        assert gradient is not None, "only rows with a gradient are kept"
+        if self._penalties:
+            _penalize(gradient, self.table.index_select(0, leaf.numbers), self._penalties)
+            self._write_penalties()
+        elif self._written is not None:
+            self._gradient.index_fill_(0, self._written, 0)
+        self._gradient.index_copy_(0, leaf.numbers, gradient)
+        self._written = leaf.numbers
+        if self.table.grad is not None:  # of something other than a lookup
+            self._gradient.add_(self.table.grad)
+            self._written = torch.arange(len(self.table), device=self.table.device)
+        self.table.grad = self._gradient
+
+    def _write_penalties(self) -> None:
+        (p, factor), *others = self._penalties
+        first = self.table if p == 2 else torch.sign(self.table, out=self._gradient)
+        torch.mul(first, factor, out=self._gradient)
+        _penalize(self._gradient, self.table, others)
+
+
+def _penalize(
+    gradient: torch.Tensor, weights: torch.Tensor, penalties: list[tuple[int, float]]
+) -> None:
+    for p, factor in penalties:
+        gradient.add_(weights if p == 2 else weights.sign(), alpha=factor)

@@ -1,0 +1,168 @@
+"""A table of which a step of Adam reads and writes only the rows that a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim.adam import adam
+
+from fuxictr.pytorch.optim.catch_up import SkippedSteps
+from fuxictr.pytorch.optim.sparse_lookup import Leaf, RowFinder, TableReader
+
+_ROWS_AT_ONCE = 16_384  # of a flush: what is worked on stays in the processor's cache
+
+
+class _Moments(NamedTuple):
+    exp_avg: torch.Tensor  # (U, D)
+    exp_avg_sq: torch.Tensor  # (U, D)
+    step: int  # at which they, and the weights, are up to date
+
+
+class LazyTable(TableReader):
+    """The weights of a table and their state of Adam, where most rows lie behind.
+
+    A lookup takes the rows of its batch and brings them up to date (SkippedSteps); ``step`` updates
+    and writes back those only. So the numbers are those of Adam on the whole table, but for
+    rounding, at a cost that does not grow with it. What is read without gradients is brought up to
+    date on the way, without being written.
+
+    Args:
+        table: weights (N, D), of which no gradient is wanted but through this.
+        finder: what finds the rows of a batch.
+        betas: Adam's decays.
+        eps: Adam's eps.
+    """
+
+    def __init__(
+        self, table: nn.Parameter, finder: RowFinder, betas: tuple[float, float], eps: float
+    ) -> None:
+        super().__init__(table, finder)
+        self._constants = (betas, eps)
+        self._exp_avg = torch.zeros_like(table, requires_grad=False)
+        self._exp_avg_sq = torch.zeros_like(table, requires_grad=False)
+        self._step = torch.zeros((), dtype=torch.float32, device=table.device)
+        self._last = torch.zeros(len(table), dtype=torch.int32, device=table.device)
+        self._start(0)
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps done."""
+        return self._skipped.step
+
+    @property
+    def is_behind(self) -> bool:  # type: ignore[override]
+        """Whether some rows are not up to date."""
+        return self.num_steps > self._flushed
+
+    @torch.no_grad()
+    def step(self, lr: float) -> bool:
+        """Does a step of Adam; returns false, and does nothing, where there is no gradient.
+
+        Raises:
+            RuntimeError: the table has a gradient of its own.
+        """
+        if self.table.grad is not None:
+            raise RuntimeError(
+                "a table that is updated lazily has a gradient of its own: something other than a "
+                "lookup has read it"
+            )
+        weights = self.touched()
+        if weights is None:
+            return False
+        numbers, _, (exp_avg, exp_avg_sq, _) = self._leaves.pop()
+        (beta1, beta2), eps = self._constants
+        adam(
+            [weights],
+            [weights.grad],
+            [exp_avg],
+            [exp_avg_sq],
+            [],
+            [self._step],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            weight_decay=0.0,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            lr=lr,
+        )
+        self._skipped.advance(lr)
+        self._write(numbers, weights, exp_avg, exp_avg_sq)
+        return True
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Brings all rows up to date."""
+        if not self.is_behind:
+            return
+        # Rows without a step have zero moments: nothing moves them.
+        behind = ((self._last > 0) & (self._last < self.num_steps)).nonzero().view(-1)
+        for numbers in behind.split(_ROWS_AT_ONCE):
+            _, weights, (exp_avg, exp_avg_sq, _) = self._read(numbers)
+            self._write(numbers, weights, exp_avg, exp_avg_sq)
+        self._start(self.num_steps)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns the state under the names of torch.optim.Adam, for rows that are up to date."""
+        return {"step": self._step, "exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over a state of torch.optim.Adam; an empty one is that before the first step."""
+        self.flush()  # the weights; the moments are replaced
+        self.forget_gradients()
+        for name, held in self.state().items():
+            held.copy_(state[name]) if state else held.zero_()
+        self._start(int(self._step.item()))
+        self._last.fill_(self.num_steps)
+
+    def raw_state(self) -> dict[str, Any]:
+        """Returns the state as it is, with the step up to which each row is up to date.
+
+        Nothing is brought up to date for it, which would round; the weights are not part of it.
+        """
+        behind = {"last": self._last, "flushed": self._flushed, "skipped": self._skipped.state()}
+        return {**self.state(), **behind}
+
+    @torch.no_grad()
+    def load_raw_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``raw_state`` returned; the weights of that moment are in the table."""
+        self.forget_gradients()
+        for name, held in {**self.state(), "last": self._last}.items():
+            held.copy_(state[name])
+        self._start(int(state["flushed"]))
+        self._skipped.load_state(state["skipped"])
+
+    def _start(self, step: int) -> None:
+        """Counts from a step at which all rows are up to date."""
+        self._flushed = step
+        self._skipped = SkippedSteps(step, *self._constants, like=self.table.detach())
+
+    @torch.no_grad()
+    def _read(self, numbers: torch.Tensor) -> Leaf:
+        weights = self.table.index_select(0, numbers)
+        exp_avg = self._exp_avg.index_select(0, numbers)
+        exp_avg_sq = self._exp_avg_sq.index_select(0, numbers)
+        last = self._last.index_select(0, numbers)
+        self._skipped.catch_up(weights, exp_avg, exp_avg_sq, last)
+        return Leaf(numbers, weights, _Moments(exp_avg, exp_avg_sq, self.num_steps))
+
+    def _is_fresh(self, leaf: Leaf) -> bool:
+        return leaf.state.step == self.num_steps
+
+    def _write(
+        self,
+        numbers: torch.Tensor,
+        weights: torch.Tensor,
+        exp_avg: torch.Tensor,
+        exp_avg_sq: torch.Tensor,
+    ) -> None:
+        self.table.index_copy_(0, numbers, weights)
+        self._exp_avg.index_copy_(0, numbers, exp_avg)
+        self._exp_avg_sq.index_copy_(0, numbers, exp_avg_sq)
+        self._last.index_fill_(0, numbers, self.num_steps)

@@ -1,0 +1,72 @@
+"""Gradients of tables that every process holds whole: only the rows of the batch are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.optim.sparse_lookup import TableReader
+
+
+class RowExchange:
+    """Makes the gradient of a table the mean over ranks, from the rows that their batches hold.
+
+    Every rank gets the numbers (4 bytes each) and the gradients of the rows (U_r, D) of every other
+    one and adds them up in the order of the ranks, so that all have the same bits: a step receives
+    4 (P - 1) U (D + 1) bytes, where an all-reduce of the table receives 8 N D (P - 1) / P.
+
+    Args:
+        tables: layers and what reads their tables; layers of the same fields share an exchange.
+        ranks: the processes.
+    """
+
+    def __init__(self, tables: Iterable[tuple[FieldBlocks, TableReader]], ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._groups = group_by_rows(tables)
+
+    def exchange(self) -> None:
+        """Exchanges the gradients of all lookups since the last exchange."""
+        for readers in self._groups:
+            numbers, gradients = side_by_side([reader.take_gradients() for reader in readers])
+            found = torch.cat(self._ranks.gather_rows(numbers.int()))
+            sums = torch.cat(self._ranks.gather_rows(gradients)).div_(self._ranks.size)
+            for reader, part in zip(readers, cut_columns(sums, readers), strict=True):
+                reader.put_gradients(found, part)
+
+
+def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[list[TableReader]]:
+    """Returns the readers in groups of tables whose layers read the same rows of a batch."""
+    groups: dict[tuple, list[TableReader]] = {}
+    for block, reader in tables:
+        fields = (block.categorical, block.sequences, tuple(block.offsets.tolist()))
+        groups.setdefault((*fields, block.num_table_rows), []).append(reader)
+    return list(groups.values())
+
+
+def side_by_side(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns rows (U,) and the gradients (U, D_1 + D_2 ..) of several tables, zero where none.
+
+    Args:
+        parts: of each table, rows (U_i,), each once, and their gradients (U_i, D_i).
+    """
+    first = parts[0][0]
+    if all(numbers is first or torch.equal(numbers, first) for numbers, _ in parts):
+        return first, torch.cat([gradients for _, gradients in parts], dim=1)
+    union, places = torch.unique(torch.cat([numbers for numbers, _ in parts]), return_inverse=True)
+    columns = []
+    for (_, gradients), at in zip(parts, places.split([len(n) for n, _ in parts]), strict=True):
+        column = gradients.new_zeros(len(union), gradients.shape[1])
+        columns.append(column.index_copy_(0, at, gradients))
+    return union, torch.cat(columns, dim=1)
+
+
+def cut_columns(
+    gradients: torch.Tensor, readers: Sequence[TableReader]
+) -> tuple[torch.Tensor, ...]:
+    """Returns each table's columns of what ``side_by_side`` put together."""
+    return gradients.split([reader.table.shape[1] for reader in readers], dim=1)

@@ -1,0 +1,1 @@
+"""Epochs, steps and evaluation: how a model is trained."""

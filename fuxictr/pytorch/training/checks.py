@@ -1,0 +1,73 @@
+"""What is known to go wrong with a training before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+
+import torch
+from torch import nn
+
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.metrics import check_defined, check_groups
+from fuxictr.pytorch.dataloaders import EpochIterator
+from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.models import BaseModel
+
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # SyncBatchNorm is one, too
+
+
+def check_splits(
+    model: BaseModel,
+    metrics: Sequence[str],
+    train: EpochIterator,
+    valid: EpochIterator | None,
+    ranks: Ranks,
+) -> None:
+    """Checks that a model can train on one split and be judged on the other.
+
+    Of the validation split as many batches are read as it takes to see that all metrics are
+    defined: most often one. Where several processes share it, all are.
+
+    Args:
+        model: the model.
+        metrics: what is evaluated.
+        train: training batches.
+        valid: validation batches; null = none.
+        ranks: the processes, all of which raise what one of them finds.
+
+    Raises:
+        ConfigError: a metric needs groups and the validation batches have no group ids, or batch
+            normalisation is to train on a batch of one row.
+        DataError: a split has no rows or no labels.
+        UndefinedMetricError: a metric is not defined for the validation labels, as AUC for labels
+            of one class.
+    """
+    for name, split in (("training", train), ("validation", valid)):
+        if split is not None and split.num_rows == 0:
+            raise DataError(f"the {name} split has no rows")
+    if valid is not None:
+        ranks.from_rank_zero(lambda: check_groups(metrics, valid.group_ids))
+        with closing(_labels(model, valid)) as own:
+            labels = own if valid.share.num_ranks == 1 else _gathered(own, ranks)
+            ranks.from_rank_zero(
+                lambda: check_defined(metrics, labels, valid.group_ids, "the validation split")
+            )
+    norms = [name for name, layer in model.named_modules() if isinstance(layer, _BATCH_NORMS)]
+    if norms and any(stop - start == 1 for start, stop in train.bounds()):
+        raise ConfigError(
+            f"batch normalisation (layer '{norms[0]}') needs batches of two rows or more: found "
+            f"batch_size {train.batch_size} and {train.num_rows:,} training rows"
+        )
+
+
+def _gathered(labels: Iterator[torch.Tensor], ranks: Ranks) -> Iterator[torch.Tensor]:
+    """Returns the labels of all ranks, in the order of the rows, on the first one."""
+    with ranks.raise_on_any_rank():
+        own = torch.cat([part.cpu() for part in labels])
+    return iter(ranks.gather_to_first(own))
+
+
+def _labels(model: BaseModel, batches: EpochIterator) -> Generator[torch.Tensor, None, None]:
+    for batch in batches:
+        yield model.get_labels(batch)

@@ -1,0 +1,180 @@
+"""Scores a split and measures the scores, on one process or on several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fuxictr.config import TrainConfig
+from fuxictr.errors import DataError
+from fuxictr.metrics import check_groups, evaluate_defined, evaluate_metrics, format_metrics
+from fuxictr.progress import progress_bar
+from fuxictr.pytorch.batch import Batch
+from fuxictr.pytorch.dataloaders import EpochIterator
+from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.precision import autocast, matmul_precision
+from fuxictr.pytorch.sharding.tables import table_shares
+from fuxictr.pytorch.training.callback import Callback
+from fuxictr.pytorch.training.saturation import explain_saturation
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator:
+    """Computes a model's scores and metrics of a split.
+
+    On several processes each scores whole batches of its own; the first one puts the scores
+    together and computes the metrics of the whole split, so that they are those of one process.
+
+    Args:
+        model: the model.
+        config: the metrics, and how to compute.
+        device: where the model is.
+        ranks: the processes.
+        show_bar: whether to show progress bars.
+        callbacks: what is called after each batch.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        config: TrainConfig,
+        device: torch.device,
+        ranks: Ranks,
+        show_bar: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.model, self.config, self.device, self.ranks = model, config, device, ranks
+        self.show_bar, self.callbacks = show_bar, callbacks
+        self._batch: Batch | None = None  # the last one that was scored
+        self._has_warned = False
+
+    def evaluate(
+        self, batches: EpochIterator, description: str, skip_undefined: bool
+    ) -> dict[str, float]:
+        """Returns the config's metrics over all rows, on all ranks, and logs them.
+
+        Args:
+            batches: the rows.
+            description: what messages call them.
+            skip_undefined: leave a metric out, with a warning, that is not defined for these labels
+                or groups.
+
+        Raises:
+            ConfigError: a metric needs groups and the batches have no group ids.
+            DataError: a metric is not defined for these labels or groups.
+        """
+        self.ranks.from_rank_zero(lambda: check_groups(self.config.metrics, batches.group_ids))
+        y_pred, y_true = self._scores(batches, description, with_labels=True)
+        results = self.ranks.from_rank_zero(
+            lambda: self._measure(y_true, y_pred, batches, description, skip_undefined)
+        )
+        logger.info("[Metrics] %s", format_metrics(results))
+        return results
+
+    def predict(self, batches: EpochIterator, description: str) -> np.ndarray:
+        """Returns the click probability of every row, float32 (rows,), in the rows' order.
+
+        On several processes the first one has all rows, the others none.
+        """
+        return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def look_at(self, batch: Batch, description: str) -> None:
+        """Says what is wrong with the scores of one batch, where no split is evaluated.
+
+        On several processes the rows of a batch are parted and tables may be; nothing is said then.
+        """
+        if self.ranks.size > 1 or not batch.num_rows:
+            return
+        self.model.eval()
+        self._batch = batch
+        with (
+            matmul_precision(self.config.matmul_precision),
+            autocast(self.config.amp, self.device),
+        ):
+            y_pred = self.model(batch)["y_pred"].reshape(-1).float()
+        y_true = self.model.get_labels(batch).reshape(-1).float()
+        self._warn_of_saturation(y_true, y_pred, None, description)
+
+    def _measure(
+        self,
+        y_true: torch.Tensor,
+        y_pred: torch.Tensor,
+        batches: EpochIterator,
+        description: str,
+        skip_undefined: bool,
+    ) -> dict[str, float]:
+        rows = (y_true, y_pred, self.config.metrics, batches.group_ids)
+        undefined: dict[str, str] = {}
+        try:
+            if skip_undefined:
+                results, undefined = evaluate_defined(*rows)
+            else:
+                results = evaluate_metrics(*rows)
+        except DataError as error:
+            raise type(error)(f"{description}: {error}") from error
+        for reason in undefined.values():
+            logger.warning("%s: %s; the results go without it", description, reason)
+        self._warn_of_saturation(y_true, y_pred, results.get("logloss"), description)
+        return results
+
+    def _warn_of_saturation(
+        self, y_true: torch.Tensor, y_pred: torch.Tensor, loss: float | None, description: str
+    ) -> None:
+        """Says once that scores have left the range in which the model learns, and why."""
+        if self._batch is None or self._has_warned:
+            return
+        found = explain_saturation(
+            y_true, y_pred, loss, self.model, self._batch, self.config.learning_rate
+        )
+        if found is not None:
+            self._has_warned = True
+            logger.warning("%s: %s", description, found)
+
+    def _scores(
+        self, batches: EpochIterator, description: str, with_labels: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns probabilities and labels, float32 (rows,), where the model is.
+
+        On several processes the first one has them, the others none.
+        """
+        y_pred, y_true = self._own_scores(batches, description, with_labels)
+        if batches.share.num_ranks == 1:
+            return (y_pred, y_true) if self.ranks.is_first else (y_pred[:0], y_true[:0])
+        found = [self.ranks.gather_to_first(values.cpu()) for values in (y_pred, y_true)]
+        whole = [torch.cat(parts) if parts else torch.empty(0) for parts in found]
+        return whole[0].to(self.device), whole[1].to(self.device)
+
+    @torch.inference_mode()
+    def _own_scores(
+        self, batches: EpochIterator, description: str, with_labels: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.model.eval()
+        first, stop = batches.own_rows
+        y_pred = torch.empty(stop - first, dtype=torch.float32, device=self.device)
+        y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
+        is_collective = bool(table_shares(self.model))  # then all ranks call the model as often
+        start = 0
+        with (
+            matmul_precision(self.config.matmul_precision),
+            autocast(self.config.amp, self.device),
+            progress_bar(batches.num_rows, description, self.show_bar) as advance,
+        ):
+            for batch in batches:
+                stop = start + batch.num_rows
+                if batch.num_rows:
+                    self._batch = batch
+                if batch.num_rows or is_collective:
+                    y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
+                if with_labels:
+                    y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
+                start = stop
+                advance(min(batch.num_rows * batches.share.num_ranks, batches.num_rows))
+                for callback in self.callbacks:
+                    callback.after_batch()
+        return y_pred, y_true
