@@ -16,6 +16,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import os
 import random
 import runpy
@@ -57,7 +58,8 @@ def end(status):
     os._exit(status)
 
 args = sys.argv[1:]
-is_plain = args and (args[0] in ("-m", "-c") or not args[0].startswith("-"))
+first = args[args[:1] == ["-u"]:][:1]
+is_plain = first and (first[0] in ("-m", "-c") or not first[0].startswith("-"))
 if not is_plain or starts(os.environ) != {environment}:
     os.execv({python!r}, [{python!r}, *args])
 ignored = [n for n in {signals} if signal.getsignal(n) == signal.SIG_IGN]
@@ -146,6 +148,11 @@ class Request:
     def run(self) -> None:
         """Runs the command as Python would."""
         first, *rest = self.args
+        if first == "-u":  # as torchrun starts its processes
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                file = io.FileIO(number, "w", closefd=False)
+                setattr(sys, name, io.TextIOWrapper(file, write_through=True))
+            first, *rest = rest
         if first == "-m":
             name, *rest = rest
             sys.argv[:], folder = [name, *rest], self.folder
