@@ -110,7 +110,7 @@ def test_the_hash_of_the_code_covers_analyses_and_model(mine, tmp_path, monkeypa
     compute = recordings.recording_hash.__wrapped__
     before = compute(model_class)
     assert before == compute(model_class)
-    monkeypatch.setattr(code_hash, "code_hash", lambda model_class: "another model")
+    monkeypatch.setattr(recordings, "code_hash", lambda model_class: "another model")
     assert compute(model_class) != before
     monkeypatch.undo()
     (tmp_path / "__init__.py").touch()
