@@ -2,7 +2,7 @@
 
     python benchmarks/build_throughput.py --rows 1000000 --peer PEER_ENVIRONMENT/bin/python
 
-Each build is a process of its own with its own empty folder; they take turns, ours, theirs, ours,
+Each build has its own process and its own empty folder; they take turns, ours, theirs, ours,
 theirs. A build of START_ROWS rows precedes each: FuxiCTR starts a Ray cluster, which costs seconds
 whatever the rows, and a ratio over few rows shows little else. Its workers are daemons, so compare
 the memory with descendants. Both read the same files with the same config: 22 categorical fields,

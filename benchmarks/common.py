@@ -27,7 +27,7 @@ _SAMPLE_SECONDS = 0.5
 
 
 class ChildError(RuntimeError):
-    """A child process failed; the message ends in what it wrote."""
+    """A child process failed; the message ends with its output."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Child:
         wall_seconds: from its start to its end, interpreter and imports included.
         peak_mb: largest resident set in MB (10^6 bytes) of it, or of a process that it waited for.
         tree_peak_mb: largest sum over it and all its descendants, sampled every half second with
-            shared pages counted once; null where it was not asked for, or the system is not Linux.
+            shared pages counted once; None if not asked for, or not on Linux.
     """
 
     output: dict[str, Any]
@@ -122,7 +122,7 @@ def _proportional_bytes(pid: int) -> int:
 
 
 def run_self(step: str, **params: Any) -> Child:
-    """Runs one step of the calling script as a process of its own, see run_step."""
+    """Runs one step of the calling script in its own process, see run_step."""
     return run_child([sys.executable, Path(sys.argv[0]).resolve(), "--step", step, _text(params)])
 
 
@@ -198,7 +198,7 @@ def warn_if_busy(found: dict[str, Any]) -> None:
 
 
 def peak_rates(costs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Returns the machine's operations and bytes a second, the best of those measured.
+    """Returns the machine's operations and bytes per second, the best of those measured.
 
     Other work on the machine only slows a measurement down.
     """
@@ -210,7 +210,7 @@ def shares_of_peak(costs: list[dict[str, Any]]) -> list[tuple[float, float]]:
     """Returns which share of the machine's peaks, products and memory, each training reached.
 
     Args:
-        costs: what a row costs, at how many rows a second, on a machine of which rates.
+        costs: what a row costs, at how many rows per second, on a machine of which rates.
     """
     flops, size = peak_rates(costs) if costs else (1.0, 1.0)
     return [
@@ -257,7 +257,7 @@ def keep_newest(results: Path, kept: Path) -> None:
 
 
 def _shortened(argument: str) -> str:
-    # Where things lie on this machine tells others nothing.
+    # Paths of this machine tell others nothing.
     path = Path(argument)
     return f".../{path.name}" if path.is_absolute() else argument
 

@@ -3,7 +3,7 @@
     python benchmarks/large_run.py --rows 10000000 --work DIR
 
 At rows/10, rows/3 and rows: the csv files are generated, encoded, and trained on for one epoch,
-once streamed from disk and once from memory, each step a process of its own. All sizes have the
+once streamed from disk and once from memory, each step in its own process. All sizes have the
 vocabularies of the smallest, so that what grows is the rows; --full-vocab gives Avazu_x4's instead,
 as far as the rows can hold them. Everything is written below DIR, and generated files are used
 again.
@@ -127,7 +127,7 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace, work: Path, sizes: list[int]) -> list[dict[str, Any]]:
-    """Runs all steps at all sizes; returns one record a step and size."""
+    """Runs all steps at all sizes; returns one record per step and size."""
     expid = args.expid or f"{args.model}_avazu"
     common.run_self("write_config", work=work, model=args.model, expid=expid, sizes=sizes)
     records = []
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--expid", help="whose keys to use (default <model>_avazu)")
     parser.add_argument("--modes", default=",".join(MODES), help="stream, memory, or both")
     parser.add_argument("--full-vocab", action="store_true", help="Avazu_x4's vocabularies")
-    parser.add_argument("--note", help="what else is to be known of the run, stored with it")
+    parser.add_argument("--note", help="a remark on the run, stored with it")
     parser.add_argument("--work", required=True, help="folder for data and results of runs")
     args = parser.parse_args()
     unknown = sorted(set(args.modes.split(",")) - set(MODES))

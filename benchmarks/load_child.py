@@ -21,7 +21,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident_mb(line):
-    """Returns VmRSS (now) or VmHWM (largest since it was reset), null where there is no Linux."""
+    """Returns VmRSS (now) or VmHWM (largest since it was reset), None off Linux."""
     if not _STATUS.is_file():
         return None
     found = [text for text in _STATUS.read_text().splitlines() if text.startswith(f"{line}:")]

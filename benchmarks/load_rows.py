@@ -1,4 +1,4 @@
-"""Loads and trains on few, more and many encoded rows: time and memory a row.
+"""Loads and trains on few, more and many encoded rows: time and memory per row.
 
     python benchmarks/load_rows.py --work DIR --peer PEER_ENVIRONMENT/bin/python
 
@@ -28,7 +28,7 @@ CELL_BYTES = 4
 
 
 def load(python: str, side: str, work: Path, rows: int) -> dict[str, Any]:
-    """Loads all splits of a size as a process of its own.
+    """Loads all splits of a size in its own process.
 
     Returns:
         rows/s from the files to the last batch of the first pass, those of the load and of the
@@ -55,7 +55,7 @@ def load(python: str, side: str, work: Path, rows: int) -> dict[str, Any]:
 
 
 def train(work: Path, rows: int) -> dict[str, Any]:
-    """Trains from memory as a process of its own; returns rows/s of training and the peak."""
+    """Trains from memory in its own process; returns rows/s of training and the peak."""
     child = common.run_self("train", work=work, model=MODEL, rows=rows, mode="memory")
     return {
         "rows_per_second": round(child.output["rows_per_second"]),
@@ -77,7 +77,7 @@ def prepare(work: Path, sizes: list[int]) -> int:
 
 
 def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the median of each figure, null where one is not known, and rows/s of each repeat."""
+    """Returns the median of each figure, None where one is not known, and rows/s of each repeat."""
     found: dict[str, Any] = {}
     for key in runs[0]:
         values = [run[key] for run in runs]
@@ -88,7 +88,7 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace, work: Path, sizes: list[int]) -> dict[str, Any]:
-    """Runs all steps at all sizes in turn; returns the columns, and one record a step and size."""
+    """Runs all steps at all sizes in turn; returns columns and one record per step and size."""
     num_columns = prepare(work, sizes)
     steps = {"load": lambda rows: load(sys.executable, "ours", work, rows)}
     if args.peer:
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace, work: Path, sizes: list[int]) -> dict[str,
     for step in steps:
         for rows in sizes:
             record = {"step": step, "rows": rows, **medians(runs[step, rows])}
-            # The peer's rows are in other processes: what it grew by itself says nothing of them.
+            # The peer's rows are in other processes: what it grew says nothing of them.
             if step == "load" and record["grown_mb"] is not None:
                 cells = CELL_BYTES * num_columns * rows / 1e6
                 record["grown_ratio"] = round(record["grown_mb"] / cells, 3)
@@ -153,7 +153,7 @@ def report(result: dict[str, Any]) -> None:
     for record in result["runs"]:
         micro = 1e6 / record["rows_per_second"]
         line = f"{record['step']:9} {record['rows']:>11,} rows: {record['rows_per_second']:>10,.0f}"
-        line += f" rows/s, {micro:.3f} us a row"
+        line += f" rows/s, {micro:.3f} us per row"
         if record["step"] != "train":
             line += f"; load alone {record['load_rows_per_second']:,.0f} rows/s"
             line += f", second pass {record['pass_rows_per_second']:,.0f} rows/s"
@@ -163,7 +163,7 @@ def report(result: dict[str, Any]) -> None:
         print(line)
     for step, values in result["bytes_per_added_row"].items():
         print(f"{step:9} bytes of memory an added row: {', '.join(map(str, values))}")
-    print(f"{'cells':9} bytes a row: {CELL_BYTES * result['columns']}")
+    print(f"{'cells':9} bytes per row: {CELL_BYTES * result['columns']}")
     for ratio in result["ratios"]:
         print(
             f"ratio (ours / peer) at {ratio['rows']:,} rows: load and first pass {ratio['ratio']}, "

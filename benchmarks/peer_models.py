@@ -1,9 +1,9 @@
 """The backbones on FuxiCTR's own layers, for comparisons: its wheel has no model_zoo with them.
 
-Each class is written as FuxiCTR's documentation shows a model of one's own: layers in ``__init__``,
+Each class is written as FuxiCTR's documentation shows a new model: layers in ``__init__``,
 then compile, reset_parameters and model_to_device; ``forward`` returns {"y_pred": ...}. The layers
 are those of the package wherever it has one. It has none for FmFM, whose pairs are formed and
-mapped one matrix a pair, as its formula reads. Runs only in an environment with FuxiCTR 2.3.10.
+mapped one matrix per pair, as its formula reads. Runs only in an environment with FuxiCTR 2.3.10.
 """
 
 import torch

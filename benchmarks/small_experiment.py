@@ -6,7 +6,7 @@ csv -> encoded -> FM until early stop -> metrics of valid and test, as a user ru
 ``run_expid.py`` with a config folder, the peer's a script of its documented calls. Each runs twice
 a repeat, the second time with the data encoded already, because FuxiCTR's build starts a Ray
 cluster, which costs more seconds than the rest of ours. Both get the same files and the same keys,
-and a repeat has a seed of its own.
+and a repeat has its own seed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run_peer(
 def run_repeat(
     python: str | None, work: Path, columns: list[str], training: dict[str, Any]
 ) -> dict[str, common.Child]:
-    """Runs both cases of one side in an empty folder; python is the peer's, null for ours."""
+    """Runs both cases of one side in an empty folder; python is the peer's, None for ours."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     dataset = dataset_params(work.parent / "csv", work / "data", columns)
@@ -195,7 +195,7 @@ def main() -> None:
     args = parser.parse_args()
     machine = common.machine()
     common.warn_if_busy(machine)
-    # Compiled modules are kept, as they are where nobody says otherwise.
+    # Compiled modules are kept, as they are by default.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     record = {"rows": args.rows, "batch_size": args.batch_size, "machine": machine}
     record["versions"] = common.versions()

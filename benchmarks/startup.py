@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py --peer PEER_ENVIRONMENT/bin/python
 
-Each is a process of its own, timed from its start to its end, the interpreter included; all take
+Each is its own process, timed from its start to its end, the interpreter included; all take
 turns. One round before them is not counted: it brings the files into memory and compiles them. The
 shell scripts get the Python that runs this file, so they find an environment at once.
 """
@@ -68,7 +68,7 @@ def measure(commands: dict[tuple[str, str], list[str]], repeats: int) -> list[di
 
     Returns:
         One record a command: whose, name, median seconds, those of each round, and whether the
-        limit holds, null where there is none.
+        limit holds, None if there is none.
     """
     each: dict[tuple[str, str], list[float]] = {key: [] for key in commands}
     for number in range(repeats + 1):
@@ -116,7 +116,7 @@ def main() -> None:
     machine = common.machine()
     common.warn_if_busy(machine)
     os.environ["PYTHON"] = sys.executable
-    # Compiled modules are kept, as they are where nobody says otherwise.
+    # Compiled modules are kept, as they are by default.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     commands = {("ours", name): command for name, command in own_commands().items()}
     if args.peer:

@@ -1,8 +1,8 @@
-"""Rows a second of training and evaluation, beside FuxiCTR on the same data, and what bounds them.
+"""Rows per second of training and evaluation, beside FuxiCTR on the same data, with bounds.
 
     python benchmarks/train_throughput.py --models all --rows 1000000 --device cpu --peer PYTHON
 
-Every measurement is a process of its own; in each repeat all sides of a backbone run one after the
+Every measurement is its own process; in each repeat all sides of a backbone run one after the
 other, with one seed a repeat. Both sides train the same rows for the same epochs with the same
 widths, and their test AUC is given beside the speed, so that a faster but different computation
 cannot hide. The widths are those of fuxictr-contract.md's table (3 x 400, three cross layers, CIN
@@ -28,7 +28,7 @@ PEER_MODELS = ("FM", "FmFM", "PNN", "DCNv2", "DeepFM", "xDeepFM")
 SEED = 2019
 UNITS = [400, 400, 400]
 GEN = {"concat_emb": True, "emb_activation": "relu", "gamma": 1}
-# side -> keys that it adds to a config; the peer has none of its own.
+# side -> keys that it adds to a config; the peer has none.
 SIDES: dict[str, dict[str, Any]] = {
     "dis": {},
     "dis_bf16": {"amp": "bf16"},
@@ -58,7 +58,7 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "DCNv2": {"parallel_dnn_hidden_units": UNITS, "num_cross_layers": 3, "head": "linear"},
     "xDeepFM": {"dnn_hidden_units": UNITS, "cin_hidden_units": [32]},
 }
-# tree_peak_mb counts all processes: the peer reads rows in workers of its own.
+# tree_peak_mb counts all processes: the peer reads rows in its own workers.
 FIGURES = ("train_rows_per_second", "evaluate_rows_per_second", "tree_peak_mb")
 PAPER_UNITS = {"PNN": [1000] * 3, "DeepFM": [2000] * 4, "DCNv2": [2000] * 4, "xDeepFM": [500] * 3}
 
@@ -107,7 +107,7 @@ def cost(folder: str, model: str, keys: dict[str, Any], device: str) -> dict[str
 
 
 def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Runs all sides of all backbones, repeat by repeat; returns one record a run."""
+    """Runs all sides of all backbones, repeat by repeat; returns one record per run."""
     common.run_self("generate", folder=work, rows=args.rows, full_vocab=args.full_vocab)
     records = []
     for model in args.models:
@@ -129,7 +129,7 @@ def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
 def run_side(
     args: argparse.Namespace, work: Path, model: str, side: str, seed: int
 ) -> dict[str, Any]:
-    """Trains one backbone on one side in a process of its own."""
+    """Trains one backbone on one side in its own process."""
     keys = {**COMMON, **widths(model, args.paper), **SIDES[side]}
     keys |= {"model_id": model, "seed": seed, "epochs": args.epochs, "batch_size": args.batch_size}
     is_peer = side == "peer"
@@ -163,7 +163,7 @@ def run_side(
 
 
 def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns one record a backbone and side: medians, and ratios to the peer in each repeat."""
+    """Returns one record per backbone and side: medians, and ratios to the peer in each repeat."""
     found = []
     for model, side in dict.fromkeys((r["model"], r["side"]) for r in records):
         runs = {r["seed"]: r for r in records if (r["model"], r["side"]) == (model, side)}
@@ -185,7 +185,7 @@ def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def measure_costs(
     args: argparse.Namespace, work: Path, rows: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Returns one record a backbone and side of ours: operations, bytes, and the device's rates."""
+    """Returns one record per backbone and side of ours: operations, bytes, device rates."""
     found = []
     for row in rows:
         if row["side"] == "peer" or "bf16" in row["side"]:
@@ -220,7 +220,7 @@ def report(rows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
     for line, (of_products, of_memory) in zip(costs, common.shares_of_peak(costs), strict=True):
         print(
             f"{line['model']:9}{line['side']:10} {line['training_flops'] / 1e6:8.2f} MFLOP and "
-            f"{line['training_bytes'] / 1e3:8.1f} KB a row in training; reached "
+            f"{line['training_bytes'] / 1e3:8.1f} KB per row in training; reached "
             f"{of_products:6.1%} of the products' peak, {of_memory:6.1%} of the memory's"
         )
 

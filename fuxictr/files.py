@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all, and one clear line where a disk does not take them."""
+"""Files that appear completely or not at all, and one clear line if a disk refuses them.
+
+Locks are fcntl.flock, not filelock, which cannot share a lock, follow a symbolic link, or lock
+another user's file in a folder like /tmp.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +24,27 @@ from pathlib import Path
 from fuxictr.errors import FuxiCTRError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What says that a disk takes no more, whatever is written to it.
-_TAKES_NO_MORE = (*_FULL, errno.EROFS, errno.EFBIG)
-# What else a user can mend: rights, a folder in a file's place, a name that is too long.
-_USERS = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+# The disk refuses every write.
+_REFUSED = (*_FULL, errno.EROFS, errno.EFBIG)
+# Other errors that a user can fix: rights, a folder in a file's place, a name that is too long.
+_FIXABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
 _PROBE_BYTES = 1 << 20
 _ATTEMPTS = 30  # to mark a folder, 10 ms apart
-_NAME_BYTES = 200  # of the 255 that a name may have; the rest is for what temporary names add
+_NAME_BYTES = 200  # of the 255 of a name; temporary names add some
 
 
 class WriteError(FuxiCTRError, RuntimeError):
-    """A file that cannot be written; what was there before is as it was."""
+    """A file that cannot be written; its earlier content is unchanged."""
 
 
 class DiskFullError(WriteError):
-    """The disk of a file or folder takes no more.
+    """The disk of a file or folder is full.
 
     Args:
-        path: what was to be written.
-        needed: bytes, where that is known.
-        is_quota: whether it is the user's quota that is used up.
+        path: the file or folder that could not be written.
+        needed: bytes, if known.
+        is_quota: whether the user's quota is used up.
     """
 
     def __init__(self, path: str | Path, needed: int | None = None, is_quota: bool = False) -> None:
@@ -60,12 +64,12 @@ class DiskFullError(WriteError):
 def explain(
     error: OSError, path: str | Path | None = None, kind: type[FuxiCTRError] = WriteError
 ) -> FuxiCTRError:
-    """Returns what an error of the disk says to a user, in one line.
+    """Returns an error of the disk as one line for a user.
 
     Args:
-        error: what was raised.
-        path: what was written; null = what the error names.
-        kind: the class where the disk is not full.
+        error: the error of the operating system.
+        path: the written file; None = the one that the error names.
+        kind: the class of the result unless the disk is full.
     """
     named = error.filename2 or error.filename
     if named is None or _is_temporary(named):
@@ -78,17 +82,17 @@ def explain(
 
 
 def is_explained(error: OSError) -> bool:
-    """Returns whether an error is one of the disk or of rights, which a user can mend."""
-    return error.errno in _TAKES_NO_MORE or error.errno in _USERS
+    """Returns whether an error is of the disk or of rights, so that a user can fix it."""
+    return error.errno in _REFUSED or error.errno in _FIXABLE
 
 
 @contextlib.contextmanager
 def write_errors(path: str | Path, kind: type[FuxiCTRError] = WriteError) -> Iterator[None]:
-    """Turns every error of the operating system into one line; for bodies that only write ``path``.
+    """Turns every OSError into one line; for bodies that only write ``path``.
 
     Raises:
-        DiskFullError: no space, or no quota, is left.
-        FuxiCTRError: of the given kind, for anything else, as a folder that cannot be written.
+        DiskFullError: no space or no quota is left.
+        FuxiCTRError: of the given kind, for any other error.
     """
     try:
         yield
@@ -102,12 +106,12 @@ def write_errors(path: str | Path, kind: type[FuxiCTRError] = WriteError) -> Ite
 
 @contextlib.contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Turns into one line what libraries raise where the disk takes no more of ``path``.
+    """Turns errors of libraries into one line if the disk of ``path`` refuses to write.
 
-    Some of them drop the reason (torch, numpy, polars): then the disk is asked.
+    Some libraries drop the reason (torch, numpy, polars); then a test file is written to find it.
 
     Raises:
-        DiskFullError: no space, or no quota, is left.
+        DiskFullError: no space or no quota is left.
         WriteError: the disk is read-only, or the file too long for it.
     """
     try:
@@ -116,9 +120,9 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
         if isinstance(error, FuxiCTRError):
             raise
         number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, OSError) and number in _TAKES_NO_MORE:
+        if isinstance(error, OSError) and number in _REFUSED:
             raise explain(OSError(number, error.strerror), path) from error
-        refusal = _ask_disk(_nearest_folder(Path(path))) if number is None else None
+        refusal = _probe_disk(_nearest_folder(Path(path))) if number is None else None
         if refusal is None:
             raise
         raise explain(refusal, path) from error
@@ -128,11 +132,11 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; on success it is synced and renamed to ``path``.
 
-    When the body raises, the temporary file is removed and ``path`` stays as it was. What killed
-    processes left of the same file is removed first.
+    If the body raises, the temporary file is removed and ``path`` stays as it was. Temporary files
+    of the same path that killed processes left are removed first.
 
     Raises:
-        DiskFullError: the disk takes no more.
+        DiskFullError: the disk is full.
         WriteError: a file cannot be written there.
     """
     path = Path(path)
@@ -156,7 +160,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(path: str | Path) -> None:
     """Removes temporary files of ``atomic_path(path)`` that killed processes left.
 
-    Where a live process writes a file in the same folder they stay, for they may be its own.
+    They stay while any process writes a file in the same folder, since they may be its own.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -173,7 +177,7 @@ def remove_leftovers(path: str | Path) -> None:
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Writes text (UTF-8) or bytes to ``path``, whole or not at all."""
+    """Writes text (UTF-8) or bytes to ``path``, completely or not at all."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -186,21 +190,21 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Waits until the disk has the names in a folder, as those that ``os.replace`` gave."""
+    """Waits until the disk has the names in a folder, for example after ``os.replace``."""
     with _opened(folder) as opened:
         _sync(opened)
 
 
 @contextlib.contextmanager
 def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Holds the lock file ``path``; the lock ends with the process that holds it, however it ends.
+    """Holds the lock file ``path``; the lock ends with its process, however that ends.
 
     Args:
         path: the lock file, which stays.
-        on_wait: called once where another process holds the lock, before it is waited for.
+        on_wait: called once before waiting for another process.
 
     Raises:
-        WriteError: the lock file cannot be made.
+        WriteError: the lock file cannot be created.
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
@@ -226,12 +230,12 @@ def file_sha256(path: str | Path) -> str:
 
 
 class LogFile(logging.FileHandler):
-    """A log file. Where the disk does not take a line, that is said once and work goes on."""
+    """A log file. If the disk refuses a line, one message says so, and work continues."""
 
     _has_failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Says that lines are lost; other errors are the logging call's, and shown as usual."""
+        """Reports once that lines are lost; errors of the logging call are shown as usual."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -242,7 +246,7 @@ class LogFile(logging.FileHandler):
             )
 
     def close(self) -> None:
-        """Closes the file; lines that it still does not take are lost, as was said."""
+        """Closes the file; buffered lines that the disk refuses are lost."""
         try:
             super().close()
         except OSError:
@@ -252,11 +256,11 @@ class LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def _live_folder(path: Path) -> Iterator[int]:
-    """Holds the folder of ``path`` open and marked as one in which a live process writes.
+    """Opens the folder of ``path`` and marks that a live process writes in it.
 
-    The mark is a shared lock of the folder itself: it ends with the process, leaves no file, and
-    does not conflict with the locks that HDF5 puts on the files. Where something else holds the
-    folder, as ``flock FOLDER COMMAND`` does, nobody can remove anything, and no mark is needed.
+    The mark is a shared lock of the folder itself. It ends with the process, leaves no file, and
+    does not conflict with HDF5's locks on files. If another program holds the folder, such as
+    ``flock FOLDER COMMAND``, no process can remove files there, and no mark is needed.
     """
     with contextlib.ExitStack() as stack:
         with write_errors(path):
@@ -264,7 +268,7 @@ def _live_folder(path: Path) -> Iterator[int]:
         for _ in range(_ATTEMPTS):
             if _lock(folder, fcntl.LOCK_SH) is not False:
                 break
-            time.sleep(0.01)  # one that removes leftovers is quick
+            time.sleep(0.01)  # removing leftovers is quick
         yield folder
 
 
@@ -278,7 +282,7 @@ def _opened(folder: str | Path) -> Iterator[int]:
 
 
 def _lock(folder: int, operation: int) -> bool | None:
-    """Locks an open folder; returns False where another holds it, None where it has no locks."""
+    """Locks an open folder; returns False if another process holds it, None if it has no locks."""
     try:
         fcntl.flock(folder, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -292,19 +296,19 @@ def _sync(folder: int) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:  # of a file system that syncs names by itself
+        if error.errno not in _UNSUPPORTED:  # the file system syncs names by itself
             raise
 
 
 def _create_beside(path: Path) -> Path:
-    """Makes an empty file with the rights of a new one; returns its path."""
+    """Creates an empty temporary file with the default rights; returns its path."""
     temporary = path.with_name(_temporary_name(path, secrets.token_hex(8)))
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return temporary
 
 
 def _temporary_name(path: Path, random: str) -> str:
-    """Returns a hidden name that no other file has; libraries tell the format by the suffix."""
+    """Returns a hidden, unique name with the suffix, which tells libraries the format."""
     stem = os.fsencode(path.name)[:_NAME_BYTES].decode("utf-8", "ignore")
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= 20 else ""
     return f".{stem}.{random}.tmp{suffix}"
@@ -314,8 +318,8 @@ def _is_temporary(name: object) -> bool:
     return bool(re.search(r"/\.[^/]*\.[0-9a-f]{16}\.tmp[^/]*$", str(name)))
 
 
-def _ask_disk(folder: Path) -> OSError | None:
-    """Returns what the disk says to one more megabyte: its error, or None where it takes it."""
+def _probe_disk(folder: Path) -> OSError | None:
+    """Writes a megabyte to a test file; returns the disk's error, or None."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBE_BYTES))
@@ -327,5 +331,5 @@ def _ask_disk(folder: Path) -> OSError | None:
 
 
 def _nearest_folder(path: Path) -> Path:
-    """Returns the folder, or the nearest one above it that exists."""
+    """Returns the path itself or the nearest parent that is a folder."""
     return next(found for found in (path, *path.absolute().parents) if found.is_dir())

@@ -1,4 +1,4 @@
-"""Progress bars with throughput and remaining time, that log lines do not tear."""
+"""Progress bars with throughput and remaining time, which log lines do not break."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """Yields ``advance(n)``, which moves a tqdm bar by n units; it begins at ``initial``.
 
-    tqdm is only needed where bars are shown, so that a model trains where it is absent.
+    Only a shown bar needs tqdm, so a model trains without it.
     """
     if not enabled:
         yield lambda count: None

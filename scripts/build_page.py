@@ -166,7 +166,7 @@ def cost_tables(rows: list[dict[str, str]], caption: str) -> list[Table]:
     costs = {
         "parameters": "parameters",
         "train_seconds": "training time",
-        "seconds_per_row": "time a row",
+        "seconds_per_row": "time per row",
         "peak_memory": "peak memory",
     }
     known = [

@@ -1,4 +1,4 @@
-"""What docs/results/ holds: tables and figures, read by name for README.md and the project page."""
+"""The tables and figures of docs/results/, read by name for README.md and the project page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KINDS = (
     Kind(
         r"redundancy",
         "AUC against redundancy",
-        "One point a run: test AUC against the mean absolute correlation of its interacting sides.",
+        "Test AUC against the mean absolute correlation of the two sides, one point per run.",
         "Test AUC of every run against the mean absolute correlation of its interacting sides.",
     ),
     Kind(
@@ -92,13 +92,13 @@ KINDS = (
     Kind(
         r"(?P<model>\w+)_training",
         "Training curves",
-        "Validation AUC and training loss of every evaluation, a line a run.",
+        "Validation AUC and training loss of every evaluation, one line per run.",
         "Validation AUC and training loss of {model}'s runs, DIS and GEN.",
     ),
     Kind(
         r"(?P<model>\w+)_collapse_curve",
-        "Collapse while training",
-        "RankMe of the interacting embeddings over the training, a line a run.",
+        "Collapse during training",
+        "RankMe of the interacting embeddings over the training, one line per run.",
         "RankMe of {model}'s interacting embeddings over the training, DIS and GEN.",
         is_detail=True,
     ),
@@ -107,7 +107,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of docs/results/: its file and kind, a caption and what one sees of it unseen."""
+    """A figure of docs/results/: its file, kind, caption and alternative text."""
 
     path: Path
     kind: Kind
@@ -158,18 +158,18 @@ def backbone_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def number(row: dict[str, str], column: str) -> float | None:
-    """Returns a number of a row, None where column or cell are absent."""
+    """Returns a number of a row, None if its column or cell is missing."""
     text = row.get(column) or ""
     return float(text) if text else None
 
 
 def seeds_of(row: dict[str, str]) -> list[int]:
-    """Returns the seeds that a row is over, ascending."""
+    """Returns the seeds of a row, ascending."""
     return sorted(int(seed) for seed in (row.get("seeds") or "").split())
 
 
 def describe_seeds(rows: list[dict[str, str]]) -> str:
-    """Returns ``1, 2``, or ``1, 2 (FM) and 1 (PNN)`` where the rows are over unlike seeds."""
+    """Returns ``1, 2``, or ``1, 2 (FM) and 1 (PNN)`` if the rows have different seeds."""
     by_seeds: dict[str, list[str]] = {}
     for row in rows:
         by_seeds.setdefault(", ".join(map(str, seeds_of(row))), []).append(row["backbone"])

@@ -43,11 +43,11 @@ from scripts.measured import (  # noqa: E402
 
 COMMAND = "python scripts/update_results.py"
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
-# What README.md shows, as far as it is there.
+# Figures that README.md shows, if they exist.
 SHOWN = ("DCNv2_collapse", "DCNv2_gen_correlation", "redundancy", "DCNv2_ab_source")
-# Models whose figures in detail are kept as well.
+# Models whose detailed figures are kept as well.
 KEPT_MODELS = ("DCNv2", "DeepFM")
-WIDTH = 1000  # pixels of a figure in docs/; the full size is what 3.analyze.sh writes
+WIDTH = 1000  # pixels of a figure in docs/; 3.analyze.sh writes the full size
 COLOURS = 128
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def update(root: Path, dataset: str) -> None:
-    """Does what the script is for, in a repository.
+    """Updates the results of a repository.
 
     Raises:
         DataError: results or figures are missing; names the command that makes them.
@@ -89,7 +89,7 @@ def update(root: Path, dataset: str) -> None:
 
 
 def read_report(root: Path, dataset: str) -> dict[str, Any]:
-    """Returns what 3.analyze.sh --report wrote of itself.
+    """Returns the record of itself that 3.analyze.sh --report wrote.
 
     Raises:
         DataError: there is no report of the dataset, or none that shows a figure.
@@ -102,7 +102,7 @@ def read_report(root: Path, dataset: str) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error}); run: {command}") from error
     lost = [name for name in report["figures"] if not (root / name).is_file()]
     if lost or not report["figures"]:
-        what = f"names figures that are gone, as {lost[0]}" if lost else "names no figures"
+        what = f"names missing figures, such as {lost[0]}" if lost else "names no figures"
         raise DataError(f"{path} {what}; run: {command}")
     return report
 
@@ -126,7 +126,7 @@ def check_tables(root: Path, report: dict[str, Any]) -> list[str]:
             found = {row["backbone"]: seeds_of(row) for row in read_table(path)}
             unlike = [e["backbone"] for e in shown if found.get(e["backbone"]) != e["seeds"]]
             wrong = (
-                f"has not the seeds of {', '.join(unlike)} that the report shows" if unlike else ""
+                f"lacks the seeds of {', '.join(unlike)} that the report shows" if unlike else ""
             )
         if wrong:
             raise DataError(f"{path} {wrong}; run: {' && '.join(report['train_commands'])}")
@@ -148,19 +148,19 @@ def commands_of(report: dict[str, Any]) -> list[str]:
     """Returns the commands that make the results.
 
     Raises:
-        DataError: the runs are of data of unlike sizes.
+        DataError: the runs have data of different sizes.
     """
     commands = [*report["train_commands"], report["command"]]
     sizes = [sum(size.values()) for size in report["sizes"]]
     if len(set(sizes)) > 1:
-        raise DataError(f"the runs of the report are of data of unlike sizes, {sizes} rows")
+        raise DataError(f"the runs of the report have data of different sizes, {sizes} rows")
     if registry.alias_of(report["dataset_id"]) == "demo" and sizes and sizes[0] != DEFAULT_ROWS:
         commands.insert(0, f"bash 1.prepare.sh demo --rows {sizes[0]}")
     return commands
 
 
 def run_of(report: dict[str, Any]) -> str:
-    """Returns what was run where, in words."""
+    """Returns the devices and versions of the runs, in words."""
     torches = dict.fromkeys(version["torch"] for version in report["versions"])
     is_demo = registry.alias_of(report["dataset_id"]) == "demo"
     warning = " Synthetic data: a small log that ranks no models." if is_demo else ""
@@ -173,7 +173,7 @@ def is_kept(figure: Figure) -> bool:
 
 
 def shrink(source: Path, target: Path) -> None:
-    """Writes a figure at WIDTH pixels or fewer, in few colours, with how it was made."""
+    """Writes a figure with at most WIDTH pixels, in few colours, with its provenance."""
     about = PngInfo()
     about.add_text("Creator", COMMAND)
     with Image.open(source) as image:
@@ -199,7 +199,7 @@ def readme_of(folder: Path, about: list[str]) -> list[str]:
 
 
 def seeds_in(folder: Path) -> str:
-    """Returns which seeds each table of the folder is over, in words."""
+    """Returns the seeds of each table of the folder, in words."""
     parts = [f"main table {describe_seeds(backbone_rows(read_table(folder / 'table.csv')))}"]
     by_seeds: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*_ablation_*.csv")):
@@ -211,7 +211,7 @@ def seeds_in(folder: Path) -> str:
 
 
 def section(folder: Path, about: list[str]) -> list[str]:
-    """Returns the parts of README.md's section: the main table, a few figures, where the rest is.
+    """Returns the parts of README.md's section: the main table, a few figures, links.
 
     Raises:
         DataError: table.md holds no table.

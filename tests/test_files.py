@@ -193,7 +193,7 @@ def test_where_a_library_drops_the_reason_the_disk_is_asked(tmp_path, monkeypatc
         raise error
     assert raised.value is error, "the disk takes more: it was not the disk"
     full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr("fuxictr.files._ask_disk", lambda folder: full)
+    monkeypatch.setattr("fuxictr.files._probe_disk", lambda folder: full)
     with (
         pytest.raises(DiskFullError, match="a: the disk is full"),
         naming_full_disk(tmp_path / "a"),

@@ -103,7 +103,7 @@ def sizes_of(model: Any) -> Sizes:
     seen: set[int] = set()
     for block in trained_blocks(model):
         assert block.table is not None
-        key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
+        key = block.row_key
         widths = found[key].widths if key in found else ()
         if id(block.table) not in seen:
             widths += (block.table.shape[1],)
@@ -159,7 +159,7 @@ def memory(sizes: Sizes, mode: str, num_ranks: int, is_lazy: bool) -> float:
 
     Dense: four numbers a weight, and with several ranks a fifth, the buckets that are reduced.
     Tables: the same under all-reduce; four otherwise, of N / P rows where they are cut. A table
-    that is updated lazily has no gradient but of the batch's rows, and a step number a row.
+    that is updated lazily has no gradient but of the batch's rows, and one step number per row.
 
     Args:
         sizes: of the model.
@@ -208,7 +208,7 @@ def _seen(values: np.ndarray, size: int, num_rows: int) -> np.ndarray:
 
 
 def avazu_fields(scale: float = 1.0) -> dict[str, int]:
-    """Returns field -> values of Avazu_x4; of large fields so many times as many."""
+    """Returns field -> values of Avazu_x4; of large fields multiplied by scale."""
     import avazu_shaped
 
     named = {"hour": 24, "weekday": 7, "is_weekend": 2}

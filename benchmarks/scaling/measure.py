@@ -1,9 +1,9 @@
-"""Rows a second, memory and bytes a step of every backbone on one process and on several.
+"""Rows per second, memory and bytes per step of every backbone on one process and on several.
 
     python benchmarks/scaling/measure.py
 
 Encoded rows in the shape of Avazu_x4 with all 3,750,999 ids are trained on by the Trainer, each run
-in processes of its own. In a round all runs of a backbone follow each other: one process of one
+in its own processes. In a round all runs of a backbone follow each other: one process of one
 thread (one), one with as many threads as the others have together (threads), and several of one
 thread, with whole tables (none) and with tables cut by rows (row). Every step is timed and its
 bytes are counted from the interface of a private network; the first steps do not count. Beside
@@ -60,7 +60,7 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import RankDataLoader, Share
     from fuxictr.pytorch.distributed.ranks import joined
-    from fuxictr.pytorch.sharding.tables import cutting_tables
+    from fuxictr.pytorch.sharding.tables import may_shard
     from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
     from fuxictr.pytorch.training.callback import Callback
     from fuxictr.pytorch.training.trainer import Trainer
@@ -93,8 +93,8 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
             share=Share(ranks.rank, ranks.size),
         )
         batches, _ = loader.make_iterator()
-        with cutting_tables(feature_map, keys["embedding_dim"], config, ranks):
-            network = load_model_class(keys["model"])(feature_map, **keys)
+        feature_map.defer_tables = may_shard(config, ranks)
+        network = load_model_class(keys["model"])(feature_map, **keys)
         clock = Clock()
         trainer = Trainer(network, config, "cpu", verbose=0, callbacks=[clock])
         processes.forget_peak()
@@ -129,10 +129,8 @@ def _distinct_rows(network: Any, batches: Any) -> list[float]:
     for batch in batches:
         groups = {}
         for block in trained_blocks(network):
-            names = (*block.categorical, *block.sequences)
-            rows = stack_columns(batch, names, integer=True) + block.offsets
-            key = (block.categorical, block.sequences, block.num_table_rows, len(block.offsets))
-            groups[key] = len(rows.unique())
+            rows = stack_columns(batch, block.layout.ids, integer=True) + block.offsets
+            groups[block.row_key] = len(rows.unique())
         for key, count in groups.items():
             found.setdefault(key, []).append(count)
     return [statistics.mean(counts) for counts in found.values()]
@@ -146,7 +144,7 @@ def generate(folder: str, rows: int) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
-    """Does all runs, round by round, while there is time; returns one record a run."""
+    """Does all runs, round by round, while there is time; returns one record per run."""
     records: list[dict[str, Any]] = []
     end = time.monotonic() + 60 * args.minutes
     for backbone in args.models:
@@ -214,10 +212,10 @@ def _show(record: dict[str, Any]) -> None:
 
 
 def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns one record a backbone, variant and run: medians over the rounds, and efficiency.
+    """Returns one record per backbone, variant and run: medians over the rounds, and efficiency.
 
     Efficiency is rows/s over as many times those of one process of one thread; ``of_threads`` is
-    rows/s over those of one process that has all threads. Both are taken within a round, null
+    rows/s over those of one process that has all threads. Both are taken within a round, None
     where there is no such run.
     """
     found = []

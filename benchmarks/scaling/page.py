@@ -123,7 +123,7 @@ def traffic_table(found: dict[str, Any]) -> str:
 
 
 def speed_table(found: dict[str, Any]) -> str:
-    """Returns rows a second and efficiency of measure.py."""
+    """Returns rows per second and efficiency of measure.py."""
     lines = {(line["model"], line["variant"], line["run"]): line for line in found["summary"]}
     rows = []
     for model, variant in dict.fromkeys(name[:2] for name in lines):

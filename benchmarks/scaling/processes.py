@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.05
 
 @cache
 def private_network() -> tuple[str, ...] | None:
-    """Returns the words before a command that give it a network of its own; null: not allowed."""
+    """Returns the words before a command that give it its own network; None: not allowed."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         return None
     for words in (("unshare", "--net"), ("unshare", "--map-root-user", "--net")):
@@ -92,7 +92,7 @@ def run_step(steps: dict[str, Any]) -> bool:
 
 
 def bytes_sent() -> int | None:
-    """Returns the bytes that all ranks have sent so far, headers included; null: not counted."""
+    """Returns the bytes that all ranks have sent so far, headers included; None: not counted."""
     if os.environ.get(PRIVATE) != "1":
         return None
     import psutil
@@ -102,7 +102,7 @@ def bytes_sent() -> int | None:
 
 
 def peak_mb() -> float | None:
-    """Returns the largest resident set of this process so far in MB; null off Linux."""
+    """Returns the largest resident set of this process so far in MB; None off Linux."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return None

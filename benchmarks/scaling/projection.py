@@ -16,7 +16,7 @@ GPUS_A_NODE = 8
 # An H100 (SXM): shares of 67 TFLOP/s of float32 and 3.35 TB/s; the rest is a guess.
 FLOPS, MEMORY_BYTES = 33e12, 2.3e12
 LOOKUPS, OPERATIONS = 1e9, 1.5e5
-# Bytes a second: NVLink's 450 GB/s a direction; 400 Gb/s of network a node, which its GPUs share.
+# Bytes per second: NVLink's 450 GB/s per direction; per node 400 Gb/s, which its GPUs share.
 LINK, NODE_NETWORK = 0.8 * 450e9, 0.8 * 50e9
 # Seconds that a collective takes beside its bytes, within a node and among nodes.
 LATENCY = (30e-6, 60e-6)

@@ -142,7 +142,7 @@ def _checksum(rows: Any, gradients: Any) -> Any:
 
 
 def summarize(ways: list[str], ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns medians over the rounds of what the first rank saw, one record a way."""
+    """Returns medians over the rounds of what the first rank saw, one record per way."""
     found, num_ranks = ranks[0], len(ranks)
     lines = []
     for way in ways:

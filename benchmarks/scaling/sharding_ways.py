@@ -11,13 +11,13 @@ from torch import nn
 
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader, look_up_groups
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows, look_up_groups
 from fuxictr.pytorch.sharding.replicated import RowExchange
 from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
 
 class DTensorWay:
-    """nn.Embedding whose rows torch's tensor parallelism cuts into a run a rank.
+    """nn.Embedding whose rows torch's tensor parallelism shards into one block per rank.
 
     The ids of all ranks go to all; each looks up those of its run, and the sums of these, mostly
     zeros, go back (reduce-scatter). The gradient goes the other way; torch 2.13 makes it whole, (N,
@@ -48,7 +48,7 @@ class DTensorWay:
 
 
 class TorchrecWay:
-    """torchrec's EmbeddingCollection: a run of rows a rank, ids out and vectors back.
+    """torchrec's EmbeddingCollection: a block of rows per rank, ids out and vectors back.
 
     Its kernel for the CPU that keeps gradients (dense) sums where there is nothing to sum, so the
     fused one is taken, which does a step of SGD at once.
@@ -67,7 +67,7 @@ class TorchrecWay:
         from torchrec.distributed.sharding_plan import construct_module_sharding_plan, row_wise
         from torchrec.distributed.types import ShardingEnv
 
-        self.size, self.finder = ranks.size, RowFinder() if is_distinct else None
+        self.size, self.finder = ranks.size, UniqueRows() if is_distinct else None
         config = torchrec.EmbeddingConfig(
             num_embeddings=len(table),
             embedding_dim=table.shape[1],
@@ -125,7 +125,7 @@ class RowsWay:
 
     def __init__(self, table: torch.Tensor, ranks: Ranks) -> None:
         own = nn.Parameter(table[ranks.rank :: ranks.size].contiguous())
-        self.own, self.ranks = TableReader(own, RowFinder()), ranks
+        self.own, self.ranks = TableReader(own, UniqueRows()), ranks
         self.group = ShardGroup([self.own], ranks)
         self.layer = ShardReader(self.group, 0)
 
@@ -136,7 +136,7 @@ class RowsWay:
 
     def gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See Way; the rows that some rank asked this one for."""
-        self.group.return_gradients()
+        self.group.send_gradients()
         rows, means = self.own.take_gradients()
         return rows * self.ranks.size + self.ranks.rank, means * self.ranks.size
 
@@ -145,7 +145,7 @@ class TouchedWay:
     """This project's exchange of the rows of the batch (RowExchange)."""
 
     def __init__(self, table: torch.Tensor, ranks: Ranks) -> None:
-        self.reader, self.ranks = TableReader(nn.Parameter(table), RowFinder()), ranks
+        self.reader, self.ranks = TableReader(nn.Parameter(table), UniqueRows()), ranks
         offsets = torch.zeros(1, dtype=torch.int32)
         layer: Any = SimpleNamespace(
             categorical=(), sequences=(), offsets=offsets, num_table_rows=len(table)

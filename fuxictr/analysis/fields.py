@@ -1,4 +1,4 @@
-"""The spectrum of each field's own embedding, and the numbers that it comes down to."""
+"""The spectrum of each field's embedding, and the numbers computed from it."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def shared_fields(metas: Sequence[RecordMeta]) -> tuple[str, ...]:
 
 
 def record_spectra(records: Records) -> np.ndarray:
-    """Returns the singular values of each field of a recording on its own, (F, D).
+    """Returns the singular values of each field's interacting embedding, (F, D).
 
-    The embeddings are the interacting ones, all layers stacked along the rows.
+    The layers are stacked along the rows.
 
     Raises:
         CheckpointError: the recording lacks 'gen', or its width is not F * D.

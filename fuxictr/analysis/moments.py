@@ -23,7 +23,7 @@ def column_means(embeddings: np.ndarray) -> np.ndarray:
             f"embeddings of shape {embeddings.shape}: a matrix (rows, dimensions) that is not "
             f"empty is needed"
         )
-    # Sums of differences to the first row leave no rounding error where a column is constant.
+    # Summing differences to the first row makes the mean of a constant column exact.
     first_row = embeddings[0].astype(np.float64)
     total = np.zeros(embeddings.shape[1])
     with np.errstate(invalid="ignore"):
@@ -62,7 +62,7 @@ def centred_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def centred_squares(embeddings: np.ndarray) -> np.ndarray:
-    """Returns sum over rows of (x - mean)^2 for each column (D,), float64; raises as above."""
+    """Returns sum over rows of (x - mean)^2 for each column (D,); raises as ``column_means``."""
     means = column_means(embeddings)
     return sum(np.square(chunk).sum(axis=0) for chunk in _chunks(embeddings, means))
 

@@ -1,4 +1,4 @@
-"""Recorder: switches a model's recording on, and hands over what its forward passes recorded."""
+"""Recorder: switches a model's recording on, and collects what its forward passes record."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROOT_NAME = "model"
 class Recorder:
     """Context in which the modules of a model record their tensors.
 
-    Any module takes part that follows the record contract: ``init_record`` (optional) creates lists
+    A module records if it follows the record contract: ``init_record`` (optional) creates lists
     named ``record_<name>``, and forward appends tensors (rows first) while ``self.analyzing`` is
-    true. On enter, old lists are emptied, ``init_record`` is called and ``analyzing`` is set; on
-    exit, ``analyzing`` is false again and the lists are empty, so that recording costs nothing.
+    true. Entering the context empties old lists, calls ``init_record`` and sets ``analyzing``;
+    leaving it resets ``analyzing`` and empties the lists.
 
     Example::
 
@@ -55,11 +55,11 @@ class Recorder:
         clear_records(self.model)
 
     def collect(self) -> dict[str, np.ndarray]:
-        """Takes what has been recorded since the last call, and empties the lists.
+        """Returns what has been recorded since the last call, and empties the lists.
 
         Returns:
             ``{"<module path>/<name>": array}``, float32, the batches concatenated along rows; the
-            path of the model itself is ``model``. Lists that stayed empty have no entry.
+            path of the model itself is ``model``. Empty lists have no entry.
 
         Raises:
             CheckpointError: a record is no list of tensors with equal trailing shapes, or two
@@ -70,7 +70,7 @@ class Recorder:
             _check_list(path, name, records)
             if not records:
                 continue
-            key = f"{path or ROOT_NAME}/{name}"
+            key = f"{path}/{name}"
             if key in arrays:
                 raise CheckpointError(
                     f"record '{key}' exists twice: the model itself is called '{ROOT_NAME}', and "
@@ -99,20 +99,20 @@ def _records(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
     for path, module in model.named_modules():
         for attribute, value in list(vars(module).items()):
             if attribute.startswith(PREFIX):
-                yield path, attribute.removeprefix(PREFIX), value
+                yield path or ROOT_NAME, attribute.removeprefix(PREFIX), value
 
 
 def _check_list(path: str, name: str, records: object) -> None:
     if not isinstance(records, list):
         raise CheckpointError(
-            f"module '{path or ROOT_NAME}': {PREFIX}{name} is a {type(records).__name__}; "
+            f"module '{path}': {PREFIX}{name} is a {type(records).__name__}; "
             f"attributes named {PREFIX}* must be lists to which forward appends tensors"
         )
 
 
 def _concatenate(path: str, name: str, records: list) -> np.ndarray:
     """Returns the batches as one float32 array (rows, ...)."""
-    where = f"module '{path or ROOT_NAME}': {PREFIX}{name}"
+    where = f"module '{path}': {PREFIX}{name}"
     for record in records:
         if not isinstance(record, torch.Tensor) or record.ndim == 0:
             found = "a scalar" if isinstance(record, torch.Tensor) else f"a {type(record).__name__}"

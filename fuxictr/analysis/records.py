@@ -29,9 +29,9 @@ from fuxictr.files import atomic_path
 
 T = TypeVar("T")
 _AS_JSON = ("fields", "cardinalities")
-# What an array, a module or an attribute takes at most in the file, beside its values.
-_BYTES_A_NAME = 2048
-# What recordings of older versions lack.
+# An upper bound of what an array, a module or an attribute takes in the file beside its values.
+_BYTES_PER_NAME = 2048
+# Recordings of older versions lack these.
 _OPTIONAL = ("cardinalities", "train_seed", "code_hash", "data_hash", "config_hash", "folder")
 
 
@@ -39,12 +39,18 @@ _OPTIONAL = ("cardinalities", "train_seed", "code_hash", "data_hash", "config_ha
 class RecordMeta:
     """What was recorded: the run, its checkpoint and the sample of rows.
 
-    ``seed`` is the seed of the sample, ``embedding_dim`` the width D of one field,
-    ``sample_mode`` the model's mode while recording (``eval``: no dropout), ``cardinalities`` the
-    vocabulary size of each field (0: a numeric field, or unknown; empty in older files),
-    ``train_seed`` the seed that the run was trained with (None in older files, and where it is not
-    known), ``code_hash`` the code that recorded, ``data_hash`` the data and ``config_hash`` the
-    config that it was trained with, ``folder`` where that config lies (None in older files).
+    Attributes:
+        seed: of the sample.
+        embedding_dim: the width D of one field.
+        sample_mode: the model's mode while recording (``eval``: no dropout).
+        cardinalities: vocabulary size of each field, 0 for a numeric or unknown one.
+        train_seed: the seed that the run was trained with.
+        code_hash: the code that recorded.
+        data_hash: the data that the run was trained on.
+        config_hash: the config that it was trained with.
+        folder: where that config lies.
+
+    The last six are empty or None in older files, and where they are not known.
     """
 
     model: str
@@ -116,23 +122,17 @@ def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Recor
 
 
 def _most_bytes(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> int:
-    """Returns how long a recording is at most."""
+    """Returns an upper bound of the size of a recording's file."""
     num_values = sum(np.asarray(array).size for array in arrays.values())
     num_names = len(attributes) + sum(1 + key.count("/") for key in arrays)
-    return 4 * num_values + len(json.dumps(attributes)) + _BYTES_A_NAME * (num_names + 8)
+    return 4 * num_values + len(json.dumps(attributes)) + _BYTES_PER_NAME * (num_names + 8)
 
 
 class _ReservedFile(io.FileIO):
-    """A new file for which all room is taken before HDF5 sees it, as an empty file.
+    """A new file of at most ``num_bytes`` whose space is reserved before HDF5 writes to it.
 
-    HDF5 ends the whole process, or leaves it broken, where a disk is full at one of its writes.
-
-    Args:
-        path: the file.
-        num_bytes: how long it may become.
-
-    Raises:
-        OSError: the disk has too little space.
+    HDF5 aborts the process, or leaves it broken, if the disk is full at one of its writes; here a
+    full disk is an OSError on creation.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
@@ -141,12 +141,12 @@ class _ReservedFile(io.FileIO):
         try:
             os.posix_fallocate(self.fileno(), 0, num_bytes)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # where nothing can be reserved
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # reserving is not supported
                 self.close()
                 raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Moves to a place; the end is that of what was written."""
+        """Moves to a position; the end is the end of what was written, not of what is reserved."""
         if whence == os.SEEK_END:
             return super().seek(self._end + offset)
         return super().seek(offset, whence)
@@ -160,18 +160,18 @@ class _ReservedFile(io.FileIO):
         return memoryview(data).nbytes
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Gives back what was reserved behind the end."""
+        """Releases what is reserved behind the end."""
         self._end = super().truncate(size)
         return self._end
 
 
 def load_records(path: str | Path, model: str = "<Model>", command: str | None = None) -> Records:
-    """Opens the recording of a run; each array is read from disk when it is asked for.
+    """Opens the recording of a run; each array is read from disk on access.
 
     Args:
         path: a file of ``save_records``.
-        model: the model's name, for the command in the error message.
-        command: that command, where it is known better.
+        model: the model's name, for the command in error messages.
+        command: that command, if it is not the default one.
 
     Raises:
         CheckpointError: the file is missing, truncated or no recording; says what to run.
@@ -219,7 +219,7 @@ def stack_generated(arrays: Mapping[str, np.ndarray], expid: str) -> np.ndarray:
 
 
 def interacting_layers(arrays: Mapping[str, np.ndarray], expid: str) -> dict[str, np.ndarray]:
-    """Returns each array named ``gen`` on its own: key -> (rows, F * D), the layers in order.
+    """Returns the arrays named ``gen``, key -> (rows, F * D), the layers in order.
 
     Raises:
         CheckpointError: there is no such array.
@@ -235,17 +235,17 @@ def interacting_sides(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """
     arrays, expid = records.arrays, records.meta.expid
     keys = [_keys_named(arrays, expid, name)[0] for name in ("left", "right")]
-    left, right = (_flatten(records.arrays[key]) for key in keys)
+    left, right = (_flatten(arrays[key]) for key in keys)
     if len(left) != len(right):
         raise CheckpointError(
-            f"{records.meta.expid}: the interacting sides {keys[0]} and {keys[1]} have "
+            f"{expid}: the interacting sides {keys[0]} and {keys[1]} have "
             f"{len(left)} and {len(right)} rows; both must come from the same rows"
         )
     return left, right
 
 
 class _ArraysOnDisk(Mapping):
-    """The datasets of an HDF5 file by key; a recording may be larger than what a figure needs."""
+    """The datasets of an HDF5 file by key, each read on access."""
 
     def __init__(self, path: Path, command: str) -> None:
         self._path, self._command = path, command

@@ -11,9 +11,9 @@ from fuxictr.errors import DataError
 def correlation_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns the Pearson correlations of the columns of two matrices with equal rows.
 
-    A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the sides with every
-    dimension z-scored. The standard deviations divide by rows - 1 too, so that the correlation of a
-    dimension with itself is exactly 1. A dimension that is constant correlates with nothing: 0.
+    A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the z-scored sides. The
+    standard deviations divide by rows - 1 too, so that the correlation of a dimension with itself
+    is exactly 1. A constant dimension has correlation 0 with all others.
 
     Args:
         left: (rows, D_left).

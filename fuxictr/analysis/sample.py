@@ -1,4 +1,4 @@
-"""Which rows are recorded: of every analysis. Imports nothing heavy."""
+"""Which rows an analysis records; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fuxictr.errors import DataError
 
 @dataclass(frozen=True)
 class Sample:
-    """Which validation rows are recorded: ``num_rows`` of them, or all there are, shuffled."""
+    """Which validation rows are recorded: a shuffled sample of at most ``num_rows``."""
 
     num_rows: int = 50_000
     seed: int = 2019

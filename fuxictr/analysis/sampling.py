@@ -22,22 +22,17 @@ from fuxictr.pytorch.dataloaders.columnar import allocate
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
 
-# Rows of one forward pass: the sample is recorded in pieces, to bound the activations in memory.
+# Rows of one forward pass, which bound the activations in memory.
 PASS_ROWS = 10_000
 
 
 def draw_sample(
     rows: ColumnarData | ParquetRows, num_rows: int = Sample.num_rows, seed: int = Sample.seed
 ) -> Batch:
-    """Returns ``num_rows`` rows of a split in a drawn order, or all there are, in host memory.
+    """Returns at most ``num_rows`` random rows of a split, in host memory.
 
-    Which rows and in which order follows from seed and size of the split alone. Rows on disk stay
-    there but for the sample.
-
-    Args:
-        rows: the split.
-        num_rows: rows of the sample.
-        seed: seed of the sample.
+    Rows and their order depend only on ``seed`` and the size of the split. Of rows on disk, only
+    the sample stays in memory.
 
     Raises:
         DataError: rows on disk that cannot be read.
@@ -48,11 +43,11 @@ def draw_sample(
 def draw_shared_sample(
     split: EpochIterator, ranks: Ranks, num_rows: int = Sample.num_rows, seed: int = Sample.seed
 ) -> Batch:
-    """Returns the rows that ``draw_sample`` draws of a whole split, of which each process has some.
+    """Returns the rows that ``draw_sample`` draws from a split that is shared among processes.
 
     Args:
-        split: the split, unshuffled; split by batch, where there are several processes.
-        ranks: the processes; all of them get the whole sample.
+        split: the split, unshuffled; split by batch if there are several processes.
+        ranks: the processes, each of which gets the whole sample.
         num_rows: rows of the sample.
         seed: seed of the sample.
 
@@ -81,14 +76,14 @@ def record_sample(
 ) -> dict[str, np.ndarray]:
     """Returns what a model records of the sample, {"<module path>/<name>": (rows, ...)}.
 
-    The model runs in eval mode without gradients, and is left as it was: weights, mode, and the
-    random number generators.
+    The model runs in eval mode without gradients. Its mode and the random number generators are
+    restored.
 
     Args:
         model: the model, on ``device``.
         sample: the rows.
         device: where it runs.
-        names: the records that are kept; null = all.
+        names: the records that are kept; None = all.
         pass_rows: rows of one forward pass.
 
     Raises:
@@ -126,9 +121,9 @@ def _take(
     """Returns rows of a split, in host memory.
 
     Args:
-        rows: the split, or the cut of it that this process has.
-        order: which rows, counted in the cut.
-        own: which rows of the split the cut is; null = all.
+        rows: the split, or this process's part of it.
+        order: which rows, counted within ``rows``.
+        own: which rows of the split the part holds; None = all.
     """
     if isinstance(rows, ColumnarData):
         return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))

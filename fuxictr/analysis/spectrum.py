@@ -1,8 +1,8 @@
 """The spectrum of embeddings: which of their dimensions carry variance (dimensional collapse).
 
-Embeddings whose rows do not differ at all have no spectrum to speak of: their singular values are
-all zero, their logarithms are -inf, and RankMe, information abundance and the numbers of effective
-and of holding dimensions are 0 by definition; the condition number is inf.
+Embeddings whose rows are all equal have singular values of zero, with logarithms -inf. Their
+RankMe, information abundance and numbers of dimensions are 0 by definition; their condition number
+is inf.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fuxictr.errors import DataError
 RANKME_EPSILON = 1e-7
 EFFECTIVE_THRESHOLD = 1e-6
 HELD_SHARE = 0.98
-MOST_CONDITION = 1e14
+MAX_CONDITION = 1e14
 
 
 def covariance(embeddings: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def log_spectrum(values: np.ndarray) -> np.ndarray:
 
 
 def rankme(values: np.ndarray) -> float:
-    """Returns RankMe, exp(-sum p log p) with p = S / sum(S) + 1e-7: a smooth rank in [0, D].
+    """Returns RankMe, an effective rank in [0, D]: exp(-sum p log p) with p = S / sum(S) + 1e-7.
 
     Source: Garrido et al., RankMe, ICML 2023.
     """
@@ -81,7 +81,7 @@ def effective_dimensions(values: np.ndarray, threshold: float = EFFECTIVE_THRESH
 def condition_number(values: np.ndarray) -> float:
     """Returns the largest singular value over the smallest, at least 1; inf where that is 0.
 
-    Above MOST_CONDITION the smallest is rounding noise: some direction carries no variance.
+    Above MAX_CONDITION the smallest is rounding noise: some direction carries no variance.
     """
     values = np.asarray(values, dtype=np.float64)
     largest, smallest = float(values.max()), float(values.min())
@@ -90,24 +90,24 @@ def condition_number(values: np.ndarray) -> float:
 
 def describe_condition(value: float) -> str:
     """Returns a condition number for a table, ``1.2e+05``, or ``> 1e14`` where it is noise."""
-    return f"{value:.1e}" if value <= MOST_CONDITION else "> 1e14"
+    return f"{value:.1e}" if value <= MAX_CONDITION else "> 1e14"
 
 
 def dimensions_holding(values: np.ndarray, share: float = HELD_SHARE) -> int:
-    """Returns how many of the largest singular values add up to ``share`` of the sum of all."""
+    """Returns how many of the largest singular values hold ``share`` of the sum of all."""
     held = np.cumsum(np.sort(normalized(values))[::-1])
     if held[-1] <= 0:
         return 0
-    enough = share * held[-1] * (1 - 1e-12)  # a sum that is short by its rounding is enough
+    enough = share * held[-1] * (1 - 1e-12)  # allows for rounding
     return int(np.searchsorted(held, enough)) + 1
 
 
 def rank_bound(embeddings: np.ndarray, width: int) -> int:
-    """Returns how many dimensions the embeddings can span at most: sum_i min(D, c_i - 1).
+    """Returns an upper bound of the matrix rank of centred embeddings: sum_i min(D, c_i - 1).
 
-    c_i is the number of different vectors of field i in the sample; centred, they span at most
-    c_i - 1 dimensions, and 1 where all are multiples of one vector, as those of a numeric field. A
-    raw field of few values is bounded by it, whatever training does.
+    c_i is the number of different vectors of field i in the sample. Centred, they span at most
+    c_i - 1 dimensions, and 1 if all are multiples of one vector, as those of a numeric field. No
+    training can lift a raw field of few values above it.
 
     Args:
         embeddings: (rows, F * D), finite.
@@ -127,7 +127,7 @@ def rank_bound(embeddings: np.ndarray, width: int) -> int:
 
 
 def _is_line(field: np.ndarray) -> bool:
-    """Returns whether all rows of (rows, D) are multiples of one vector, but for rounding."""
+    """Returns whether all rows of (rows, D) are multiples of one vector, up to rounding."""
     norms = np.linalg.norm(field, axis=1)
     if not norms.any():
         return True
@@ -137,7 +137,7 @@ def _is_line(field: np.ndarray) -> bool:
 
 
 def _count_vectors(field: np.ndarray, enough: int) -> int:
-    """Returns the number of different rows of (rows, D); stops early where ``enough`` are there."""
+    """Returns the number of different rows of (rows, D); stops early once ``enough`` are found."""
     for part in (field[:1000], field):
         whole = np.ascontiguousarray(part).view(np.dtype((np.void, part.itemsize * part.shape[1])))
         count = len(np.unique(whole))

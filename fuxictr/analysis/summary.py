@@ -1,4 +1,4 @@
-"""The numbers that one recording comes down to."""
+"""The numbers computed from one recording."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from fuxictr.analysis.uniformity import uniformity
 class RunSummary:
     """Collapse and redundancy of one run.
 
-    ``effective_dimensions`` of ``num_dimensions`` singular values lie above 1e-6 of the largest; no
-    training could give more than ``rank_bound`` of them, which the values in the sample allow.
-    ``seed`` is the sample's, ``train_seed`` the run's, where the recording holds it. The largest
-    ``dimensions_of_98_percent`` singular values hold 98 % of the sum of all.
+    Of ``num_dimensions`` singular values, ``effective_dimensions`` lie above 1e-6 of the largest;
+    the values in the sample allow at most ``rank_bound``. The largest ``dimensions_of_98_percent``
+    singular values hold 98 % of the sum of all. ``seed`` is the sample's, ``train_seed`` the run's.
     """
 
     model: str

@@ -16,16 +16,16 @@ _CHUNK_ROWS = 1000
 def uniformity(embeddings: np.ndarray, max_rows: int = MAX_ROWS) -> float:
     """Returns log of the mean of exp(-2 ||x - y||^2) over all pairs of rows, x and y of length 1.
 
-    0 where all rows have one direction, lower the more evenly they are spread, never below -8. Rows
-    of zeros have no direction and are left out; 0 where fewer than two others are there. Computed
-    in float64.
+    0 if all rows have one direction, lower the more evenly they are spread, never below -8. Rows of
+    zeros have no direction and are left out; the result is 0 if fewer than two others remain.
+    Computed in float64.
 
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, ICML 2020, with its t of 2.
 
     Args:
         embeddings: (rows, D).
-        max_rows: of more rows so many are taken, evenly spaced; the pairs grow with their square.
+        max_rows: of more rows, this many evenly spaced ones are used.
 
     Raises:
         DataError: ``embeddings`` is empty, no matrix, or not finite.
@@ -43,5 +43,5 @@ def uniformity(embeddings: np.ndarray, max_rows: int = MAX_ROWS) -> float:
         cosines = rows[start : start + _CHUNK_ROWS] @ rows.T
         squared = np.maximum(2 - 2 * cosines, 0)  # ||x - y||^2 of rows of length 1
         total += float(np.exp(-TEMPERATURE * squared).sum())
-    # Each row meets itself once at distance 0, which is no pair, and each other row twice.
+    # Each row meets itself once, at distance 0, which is not a pair, and each other row twice.
     return math.log(max(total - num_rows, 0.0) / (num_rows * (num_rows - 1)))

@@ -96,24 +96,15 @@ def draw_activation_spectra(description: str | None) -> None:
     _print_paths(write_activation_spectra(args.root, args.dataset_id, args.model, *runs))
 
 
-def draw_collapse(description: str | None) -> None:
-    """Draws the spectra of a model's runs, and prints the paths."""
+def draw_recorded(description: str | None, figure: str) -> None:
+    """Draws ``collapse`` or ``correlation`` of a model's recorded runs, and prints the paths."""
     args = figure_arguments(description)
     from fuxictr.experiment.report.inputs import load_runs
-    from fuxictr.plotting.spectrum import write_collapse
+    from fuxictr.plotting import correlation, spectrum
 
+    writers = {"collapse": spectrum.write_collapse, "correlation": correlation.write_correlation}
     records = load_runs(args.root, args.dataset_id, args.expids, args.model)
-    _print_paths(write_collapse(args.root, args.dataset_id, args.model, records))
-
-
-def draw_correlation(description: str | None) -> None:
-    """Draws a heat map of correlations for each of a model's runs, and prints the paths."""
-    args = figure_arguments(description)
-    from fuxictr.experiment.report.inputs import load_runs
-    from fuxictr.plotting.correlation import write_correlation
-
-    records = load_runs(args.root, args.dataset_id, args.expids, args.model)
-    _print_paths(write_correlation(args.root, args.dataset_id, args.model, records))
+    _print_paths(writers[figure](args.root, args.dataset_id, args.model, records))
 
 
 def _print_paths(paths: Sequence[Path]) -> None:

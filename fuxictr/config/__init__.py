@@ -1,6 +1,6 @@
 """YAML -> a typed, validated experiment config.
 
-The sections need no YAML reader, so a model can be built and trained where PyYAML is absent.
+The sections need no PyYAML, so a model can be built and trained without it.
 """
 
 from __future__ import annotations

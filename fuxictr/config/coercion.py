@@ -1,7 +1,7 @@
-"""Checks a YAML value against a type annotation and converts what YAML reads differently.
+"""Checks a YAML value against a type annotation and converts it.
 
 PyYAML reads ``1e-3`` as a string and ``1`` as an int: a key that is annotated ``float`` takes both.
-The same rule serves the config sections and the signatures of models.
+The config sections and the signatures of models share this rule.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from fuxictr.errors import did_you_mean
 
 
 class WrongValue(ValueError):
-    """A value that does not fit its key: the text says what is allowed."""
+    """A value that does not fit its key; the text says what is allowed."""
 
 
 def coerce(value: Any, annotation: Any) -> Any:
     """Returns ``value`` as the annotated type.
 
     Args:
-        value: what YAML or the command line gave.
+        value: a value of YAML or of the command line.
         annotation: bool, int, float, str, None, Any, Literal, list[X], dict[str, X], or a union.
 
     Raises:
@@ -52,7 +52,7 @@ def coerce(value: Any, annotation: Any) -> Any:
 
 
 def describe(annotation: Any) -> str:
-    """Returns the annotation in a user's words: ``float | null``, ``one of [relu, tanh]``."""
+    """Returns the annotation in YAML's words: ``float | null``, ``one of [relu, tanh]``."""
     origin = typing.get_origin(annotation)
     args = typing.get_args(annotation)
     if origin in (Union, types.UnionType):
@@ -79,25 +79,24 @@ def dataclass_annotations(section: type) -> dict[str, Any]:
 def signature_annotations(function: Any) -> dict[str, Any]:
     """Returns the named parameters of a function, or of a class's ``__init__``, with annotations.
 
-    ``self`` and ``feature_map``, which no config gives, are left out. An annotation that cannot be
-    resolved takes any value. A parameter without one whose default is a number takes numbers, also
-    those that YAML left as strings; any other takes any value.
+    ``self`` and ``feature_map`` are left out, since no config gives them. A parameter without an
+    annotation takes numbers if its default is a number, also those that YAML reads as strings.
+    Otherwise it takes any value, as does an annotation that cannot be resolved.
     """
     try:
         signature = inspect.signature(function, eval_str=True)
-    except NameError:  # a name that is imported for type checkers only
+    except NameError:  # of a name that is only imported for type checkers
         signature = inspect.signature(function)
     found = {}
     for name, parameter in signature.parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not is_named or name in ("self", "feature_map"):
             continue
-        if name in ("self", "feature_map"):
-            continue
-        default = parameter.default
-        is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
-        is_open = parameter.annotation is inspect.Parameter.empty
-        number = int | float | list | None if is_number else Any
-        found[name] = number if is_open else parameter.annotation
+        found[name] = parameter.annotation
+        if parameter.annotation is inspect.Parameter.empty:
+            is_number = isinstance(parameter.default, (int, float))
+            is_bool = isinstance(parameter.default, bool)
+            found[name] = int | float | list | None if is_number and not is_bool else Any
     return found
 
 
@@ -143,9 +142,9 @@ def _coerce_key(value: Any, annotation: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value of a key that takes any, if it can be written down, compared and hashed.
+    """Returns the value of a key that takes any value which JSON can hold, or a date.
 
-    YAML's sets and bytes cannot be, nor mappings with keys that are no text.
+    YAML's sets and bytes are refused, and so are mappings with keys that are not texts.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongValue("allowed: finite numbers")
@@ -160,9 +159,9 @@ def _plain(value: Any) -> Any:
 
 
 def _to_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise WrongValue("allowed: true, false")
+    if not isinstance(value, bool):
+        raise WrongValue("allowed: true, false")
+    return value
 
 
 def _to_int(value: Any) -> int:
@@ -171,7 +170,7 @@ def _to_int(value: Any) -> int:
         raise WrongValue("allowed: int")
     try:
         exact = int(value)
-    except ValueError:  # a text as 1e3
+    except ValueError:  # a text like 1e3
         exact = int(number)
     if not -(2**63) <= exact < 2**63:
         raise WrongValue("allowed: int of 64 bits")

@@ -1,6 +1,6 @@
-"""Which keys of a column mean something, by its type and beside its other keys.
+"""Which keys of a column have an effect, by its type and its other keys.
 
-A key that would do nothing is an error, as a misspelt one is.
+A key without an effect is an error, like a misspelt one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 _EMBEDDED = ("categorical", "sequence", "numeric", "embedding")
 _OF_IDS = ("categorical", "sequence")
-# Keys of columns -> the types that they mean something for.
+# Keys of columns -> the types for which they have an effect.
 KEYS_OF_TYPES = {
     "share_embedding": _OF_IDS,
     "pretrained_emb": _OF_IDS,
@@ -31,8 +31,8 @@ KEYS_OF_TYPES = {
     "embedding_dim": _EMBEDDED,
     "emb_output_dim": _EMBEDDED,
 }
-# Values that ask for nothing, whatever the type: that is how it is.
-_ASKING_NOTHING: dict[str, tuple[Any, ...]] = {
+# Values without an effect for any type, since they are what happens anyway.
+_NO_EFFECT: dict[str, tuple[Any, ...]] = {
     "remap": (True,),
     "freeze_emb": (False,),
     "max_len": (0,),
@@ -45,14 +45,14 @@ _BESIDE_BUCKETS = ("min_categr_count", "remap", "vocab_size", "pretrained_emb", 
 
 
 def idle_column_keys(column: Mapping[str, Any], is_encoded: bool) -> list[str]:
-    """Returns what is wrong with the keys of a column that would do nothing.
+    """Returns the problems of a column's keys without an effect.
 
     Args:
-        column: the keys that were given, checked.
-        is_encoded: whether the rows are ids already.
+        column: the given keys, checked.
+        is_encoded: whether the rows are already ids.
     """
     kind = column.get("type", "categorical")
-    given = {name for name in column if _asks(name, column[name])}
+    given = {name for name in column if _has_effect(name, column[name])}
     found = {
         name: f"its type is {kind}, allowed: {', '.join(types)}"
         for name, types in KEYS_OF_TYPES.items()
@@ -74,14 +74,13 @@ def idle_column_keys(column: Mapping[str, Any], is_encoded: bool) -> list[str]:
 
 
 def idle_label_keys(column: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the keys of a label column that would do nothing."""
-    idle = [name for name in KEYS_OF_TYPES if name in column and _asks(name, column[name])]
+    """Returns the problems of a label column's keys without an effect."""
+    idle = [name for name in KEYS_OF_TYPES if name in column and _has_effect(name, column[name])]
     return [f"key '{name}': a label is 0 or 1 as it is, no feature" for name in idle]
 
 
-def _asks(name: str, value: Any) -> bool:
-    """Returns whether the value of a key asks for something."""
+def _has_effect(name: str, value: Any) -> bool:
     if value is None:
         return False
-    nothing = _ASKING_NOTHING.get(name, ())
+    nothing = _NO_EFFECT.get(name, ())
     return not any(type(value) is type(known) and value == known for known in nothing)

@@ -23,12 +23,10 @@ from fuxictr.config.section import (
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import POOLINGS, parse_pooling
 
-# The longest sequence: the lists of a frame of rows are then indexed by 32 bits.
+# The longest sequence, so that 32 bits can index the lists of a frame of rows.
 MAX_LEN = 10_000
-
-
-# The plain word for a key, and the one of older configs.
-_OTHER_WORDS = {"pooling": "feature_encoder", "na_value": "fill_na"}
+# Other names of keys: the plain word for one, and an older name.
+_ALIASES = {"pooling": "feature_encoder", "na_value": "fill_na"}
 
 
 def _check_pooling(text: str | None) -> str | None:
@@ -54,9 +52,9 @@ def _check_splitter(text: str | None) -> str | None:
 
 
 def _unescape(text: str | None) -> str | None:
-    r"""Returns the character that ``\t``, ``\x01``, ``\u0001`` or ``\001`` stand for, or the text.
+    r"""Returns the character of ``\t``, ``\x01``, ``\u0001`` or ``\001``; any other text as it is.
 
-    YAML itself reads them between double quotes only.
+    YAML itself reads them only between double quotes.
     """
     if text == r"\t":
         return "\t"
@@ -96,7 +94,7 @@ class ColumnConfig(Section):
     )
     source: str = key("", "a free tag, such as user or item")
     fill_na: str | int | float | None = key(
-        None, "value of a missing cell; null = 0 (numeric), or no value of its own: __OOV__"
+        None, "value of a missing cell; null = 0 (numeric), or __OOV__"
     )
     preprocess: str | None = key(None, "name of a column function applied to the raw value")
     normalizer: Literal["StandardScaler", "MinMaxScaler"] | None = key(
@@ -107,7 +105,7 @@ class ColumnConfig(Section):
     )
     embedding_dim: int | None = key(None, "its own width; null = the model's embedding_dim", ge=1)
     emb_output_dim: int | None = key(
-        None, "width that a linear map brings its embedding to; null = as it is", ge=1
+        None, "width after a linear map of its embedding; null = no map", ge=1
     )
     remap: bool = key(True, "false: the cells are ids already (categorical), or kept (meta)")
     vocab_size: int | None = key(
@@ -134,13 +132,15 @@ class ColumnConfig(Section):
         "average", "pooling of a sequence: average, sum, or null for none", check=_check_pooling
     )
     pretrained_emb: str | None = key(
-        None, "npz, h5 or parquet file with the columns key and value: a vector a token", check_path
+        None,
+        "npz, h5 or parquet file with the columns key and value: one vector per token",
+        check_path,
     )
     pretrain_dim: int | None = key(None, "width of these vectors; null = as in the file", ge=1)
     pretrain_usage: Literal["init", "sum", "concat"] = key(
-        "init", "the vector is the embedding, or is added, or joined, to one that is learnt"
+        "init", "the vector is the embedding, or is added, or joined, to a learned one"
     )
-    freeze_emb: bool = key(True, "whether the given vectors stay as they are")
+    freeze_emb: bool = key(True, "whether the pretrained vectors stay as they are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +184,12 @@ class DatasetConfig(Section):
     label_col: dict | list[dict] = key({}, "the label column")
     processor: str | None = key(
         None,
-        "file.py or file.py:Class of a FeatureProcessor with column functions of its own",
+        "file.py or file.py:Class of a FeatureProcessor with your own column functions",
         check_path,
     )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")
     data_block_size: int = key(
-        0, "rows of an encoded part file; 0 = one file a split", ge=0, lt=2**62
+        0, "rows of an encoded part file; 0 = one file per split", ge=0, lt=2**62
     )
     source_hash: Literal["sample", "full"] = key(
         "sample", "how raw files are compared: size, time and a sample, or every byte as well"
@@ -197,14 +197,14 @@ class DatasetConfig(Section):
 
     @property
     def is_encoded(self) -> bool:
-        """Whether the rows are ids already, which need no columns to be read.
+        """Whether the rows are already ids, so that ``feature_cols`` may be missing.
 
-        So they are with ``rebuild_dataset: false``, and in a form other than csv without columns.
+        True with ``rebuild_dataset: false``, and in a format other than csv without columns.
         """
         return not self.rebuild_dataset or (self.data_format != "csv" and not self.feature_cols)
 
     def columns(self) -> list[ColumnConfig]:
-        """Returns the active feature columns, one entry a name.
+        """Returns the active feature columns, one entry per name.
 
         Raises:
             ConfigError: unknown keys, wrong values, a repeated name, no column at all; lists all.
@@ -239,11 +239,7 @@ class DatasetConfig(Section):
         return columns[0]
 
     def check_splits(self) -> None:
-        """Checks that a split has one source.
-
-        Raises:
-            ConfigError: a split is given as data and as a share of train_data.
-        """
+        """Raises ConfigError if a split is given both as data and as a share of train_data."""
         for split in ("valid", "test"):
             if getattr(self, f"{split}_size") and getattr(self, f"{split}_data") is not None:
                 raise ConfigError(
@@ -253,7 +249,7 @@ class DatasetConfig(Section):
 
 
 def _idle_beside_shared(columns: list[ColumnConfig]) -> list[str]:
-    """Returns what is wrong with keys about vectors of columns that use another one's table."""
+    """Returns the problems of keys about vectors in columns that use another column's table."""
     by_name = {column.name: column for column in columns}
     found = []
     for column in columns:
@@ -263,7 +259,7 @@ def _idle_beside_shared(columns: list[ColumnConfig]) -> list[str]:
         for name in ("pretrain_dim", "pretrain_usage", "freeze_emb"):
             value, others = getattr(column, name), getattr(owner, name)
             if value is False and not owner.pretrained_emb:
-                continue  # nothing is frozen
+                continue  # there are no vectors to freeze
             if value not in (getattr(ColumnConfig, name), others):
                 found.append(
                     f"column '{column.name}': key '{name}': found {value!r}, but it uses the table "
@@ -275,8 +271,8 @@ def _idle_beside_shared(columns: list[ColumnConfig]) -> list[str]:
 def _expand_column(
     entry: dict[str, Any], problems: list[str], idle: Callable[[dict[str, Any]], list[str]]
 ) -> list[ColumnConfig]:
-    """Returns a column for each name of an entry; ``idle`` says which of its keys do nothing."""
-    for other, name in _OTHER_WORDS.items():
+    """Returns one column per name of an entry; ``idle`` finds the keys without an effect."""
+    for other, name in _ALIASES.items():
         if other in entry:
             if entry.get(name, entry[other]) != entry[other]:
                 problems.append(f"column '{entry.get('name')}': keys '{name}' and '{other}' differ")

@@ -1,4 +1,4 @@
-"""A checked experiment config: what is run, where its files go, and its hash."""
+"""A checked experiment config: its sections, the paths of its files, its hash."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from fuxictr.config.dataset import DatasetConfig
 from fuxictr.config.generator import GeneratorConfig
 from fuxictr.config.sections import RunConfig, TrainConfig
 
-# Keys that say where and how loudly a run works, not what it computes.
-_NOT_HASHED = {"seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"}
-_NOT_HASHED |= {"analyze_every", "tensorboard", "save_state", "save_steps", "save_minutes"}
-_NOT_HASHED |= {"data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"}
-_NOT_HASHED |= {"embedding_sharding"}
+# Keys that do not change what is computed, and the seed.
+_NOT_HASHED = {
+    *("seed", "model_id", "model_root", "num_workers", "verbose", "debug_mode"),
+    *("analyze_every", "tensorboard", "save_state", "save_steps", "save_minutes"),
+    *("data_root", "train_data", "valid_data", "test_data", "rebuild_dataset"),
+    "embedding_sharding",
+}
 
 
 @dataclass
 class RawConfig:
-    """Merged but unchecked keys, the origin of each, and the folders that paths resolve against."""
+    """Merged, unchecked keys, the origin of each, and the folders that paths resolve against."""
 
     params: dict[str, Any]
     origins: dict[str, str]
@@ -31,7 +33,7 @@ class RawConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """A checked experiment: what is run, how it is trained, on which data, with which model.
+    """A checked experiment.
 
     Attributes:
         expid: block of the model config.
@@ -80,7 +82,7 @@ class ExperimentConfig:
         return {**flat, **self.model_params}
 
     def hashed_params(self) -> dict[str, Any]:
-        """Returns the keys that change what is computed, but for the seed."""
+        """Returns the keys that change what is computed, without the seed."""
         return {k: v for k, v in self.params().items() if k not in _NOT_HASHED}
 
     def config_hash(self) -> str:

@@ -15,8 +15,8 @@ Activation = Literal["relu", "tanh", "sigmoid", "silu", "elu", "prelu", "linear"
 class GeneratorConfig(Section):
     """The encoder of Supervised Feature Generation; its defaults are DIS (identity).
 
-    ``concat_emb`` and ``source``, ``small_transformation`` and ``source: own``, and the aliases at
-    the end say the same; after construction the words ``source``, ``encoder`` and ``target`` hold.
+    ``concat_emb`` and ``small_transformation`` are other forms of ``source``, and the last keys are
+    aliases. After construction ``source``, ``encoder`` and ``target`` hold the values.
     """
 
     concat_emb: bool = key(False, "encode every field from all fields (GEN)")

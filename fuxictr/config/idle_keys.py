@@ -1,7 +1,7 @@
-"""Keys of an expid that are accepted and do nothing, which one warning names.
+"""Keys of an expid that are accepted but have no effect; one warning names them.
 
-They are no errors: a key may come from ``Base``, which serves other expids too, or from a config of
-FuxiCTR or of the paper's code, which ignores it. Those of columns are errors, see column_keys.py.
+They are not errors: a key may come from ``Base``, which serves other expids too, or from a config
+of FuxiCTR or of the paper's code. Those of columns are errors, see column_keys.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_idle_keys(config: ExperimentConfig, of_model: Mapping[str, str]) -> None:
-    """Names, in one warning an expid, the keys that were given and do nothing.
+    """Names the given keys without an effect, in one warning per expid.
 
     Args:
         config: the checked config.
-        of_model: keys of the model's own that do nothing -> why, whether given or not.
+        of_model: the model's own keys without an effect -> reason, whether given or not.
     """
     params, reasons = config.params(), {}
     for rule in _RULES:
@@ -51,7 +51,7 @@ def _is_encoded(params: Mapping[str, Any]) -> bool:
 _OF_RAW_ROWS = ("valid_size", "test_size", "min_categr_count", "processor")
 _OF_CSV = ("separator", "quote_char", "header")
 _RULES = (
-    *(_Rule(key, _is_encoded, "the rows are encoded already") for key in (*_OF_RAW_ROWS, *_OF_CSV)),
+    *(_Rule(key, _is_encoded, "the rows are already encoded") for key in (*_OF_RAW_ROWS, *_OF_CSV)),
     *(_Rule(key, lambda p: p["data_format"] != "csv", "the files are no csv") for key in _OF_CSV),
     _Rule("encoder_init", lambda p: p["source"] is None, "nothing is generated"),
     _Rule("shuffle_window", lambda p: not p["streaming"], "streaming is false"),

@@ -33,7 +33,7 @@ def load_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
         experiment_id: the expid.
 
     Raises:
-        ConfigError: a file is missing or is no YAML, or the expid or its dataset is unknown.
+        ConfigError: a file is missing or not YAML, or the expid or its dataset is unknown.
     """
     return load_raw_config(Path(config_dir), experiment_id).params
 
@@ -45,15 +45,15 @@ def load_raw_config(
     zoo_dir: Path | None = None,
     dataset_id: str | None = None,
 ) -> RawConfig:
-    """Merges the blocks of one expid and remembers where each key comes from.
+    """Merges the blocks of one expid and records the origin of each key.
 
     Args:
         config_dir: folder of the configs.
         expid: the experiment.
-        run_dir: folder that relative paths resolve against; the config folder unless given.
-        zoo_dir: folder of run_expid.py. Where config_dir does not hold the dataset, the
-            dataset_config.yaml one floor above zoo_dir is read; its paths resolve against zoo_dir.
-        dataset_id: the dataset whose block is merged; that of the expid unless given.
+        run_dir: folder that relative paths resolve against; None = config_dir.
+        zoo_dir: folder of run_expid.py. If config_dir has no such dataset, dataset_config.yaml is
+            read from the folder above zoo_dir, and its paths resolve against zoo_dir.
+        dataset_id: the dataset whose block is merged; None = that of the expid.
 
     Raises:
         ConfigError: see load_config.
@@ -87,7 +87,7 @@ def load_raw_config(
 
 
 def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
-    """Returns expid -> its keys (Base merged in), in the order of the files of a config folder."""
+    """Returns expid -> its keys, Base included, in the order of the files of a config folder."""
     found: dict[str, dict[str, Any]] = {}
     files: dict[str, Path] = {}
     for file in _config_files(Path(config_dir), "model_config"):
@@ -102,10 +102,10 @@ def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Returns key -> value of ``key=value`` texts; a value is read as YAML reads it.
+    """Returns key -> value of ``key=value`` texts; a value is YAML.
 
     Raises:
-        ConfigError: an assignment without ``=`` or a value that is no YAML.
+        ConfigError: an assignment without ``=``, or a value that is not YAML.
     """
     found = {}
     for assignment in assignments:
@@ -117,11 +117,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
-    """Applies ``key=value`` of the command line.
-
-    Raises:
-        ConfigError: as ``parse_overrides``.
-    """
+    """Applies ``key=value`` of the command line, see ``parse_overrides``."""
     for name, value in parse_overrides(assignments).items():
         raw.params[name] = value
         raw.origins[name] = COMMAND_LINE
@@ -178,7 +174,7 @@ def check_config(
 
 
 def _make_sections(checked: list[dict[str, Any]], problems: list[str]) -> list[Any]:
-    """Returns the sections of values that fit; appends what does not fit together."""
+    """Returns the sections of checked values; appends contradictions to ``problems``."""
     sections = []
     for section, values in zip(SECTIONS, checked, strict=True):
         try:
@@ -200,8 +196,8 @@ def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
     kind = columns[str(train.group_id)] if grouped and columns is not None else "meta"
     if kind == "numeric":
         logger.warning(
-            "key 'group_id': '%s' is numeric: its values are float32, scaled where it has a "
-            "normalizer, so that near ones are one group; a meta column keeps them apart",
+            "key 'group_id': '%s' is numeric: its values are float32, and scaled if it has a "
+            "normalizer, so near ones become one group; a meta column keeps them apart",
             train.group_id,
         )
     elif kind != "meta":
@@ -216,7 +212,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping of mappings.
 
     Raises:
-        ConfigError: the file is missing, is no YAML (with its line), or is no mapping.
+        ConfigError: the file is missing, not YAML (names the line), or not such a mapping.
     """
     content = read_yaml_file(path)
     if not isinstance(content, dict):
@@ -241,10 +237,10 @@ def _config_files(config_dir: Path, stem: str, required: bool = True) -> list[Pa
 def _find_block(
     files: list[Path], name: str, what: str, shared: Path | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Returns the file that has a block, and its blocks; ``shared`` where no other file has it.
+    """Returns the file that has a block, and its blocks; looks into ``shared`` last.
 
     Raises:
-        ConfigError: no file has it, or two of the files have.
+        ConfigError: no file has it, or two of ``files`` have.
     """
     known: list[str] = []
     found: list[tuple[Path, dict[str, Any]]] = []
@@ -272,11 +268,8 @@ def _unknown_keys(
     params: Mapping[str, Any], origins: Mapping[str, str], known: set[str]
 ) -> list[str]:
     problems: list[str] = []
-    for name in params:
-        if name in known:
-            continue
-        problem = unknown_key(name, known, problems)
-        problems.append(f"{problem} ({origins.get(name, '')})")
+    for name in (name for name in params if name not in known):
+        problems.append(f"{unknown_key(name, known, problems)} ({origins.get(name, '')})")
     return problems
 
 

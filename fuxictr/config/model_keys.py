@@ -1,4 +1,4 @@
-"""Bounds of the keys of models' own, which are known by the names that FuxiCTR gives them."""
+"""Bounds of the models' own keys, by the names that FuxiCTR gives them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from typing import Any
 
 from fuxictr.config.coercion import WrongValue
 
-_BOUNDS: list[tuple[re.Pattern[str], Callable[[float], bool], str]] = [
-    (
-        re.compile(r"embedding_dim|(.*_)?hidden_units"),
-        lambda x: 1 <= x <= 1_000_000,
-        "1 to 1000000",
-    ),
-    (re.compile(r".*dropout.*|.*_drop"), lambda x: 0 <= x < 1, ">= 0 and < 1"),
-    (re.compile(r"num_(.*_)?layers"), lambda x: 0 <= x <= 10_000, "0 to 10000"),
-]
+# Pattern of a key -> what holds for its values, and in words.
+_BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
+    r"embedding_dim|(.*_)?hidden_units": (lambda x: 1 <= x <= 1_000_000, "1 to 1000000"),
+    r".*dropout.*|.*_drop": (lambda x: 0 <= x < 1, ">= 0 and < 1"),
+    r"num_(.*_)?layers": (lambda x: 0 <= x <= 10_000, "0 to 10000"),
+}
 
 
 def check_model_value(name: str, value: Any) -> Any:
-    """Returns the value of a key of a model's own; a list holds one value a layer.
+    """Returns the value of a model's own key; a list holds one value per layer.
 
     Raises:
-        WrongValue: a width, rate or count is none, so that no model could be built of it.
+        WrongValue: it is no possible width, rate or count.
     """
-    for pattern, is_allowed, words in _BOUNDS:
-        if not pattern.fullmatch(name):
+    for pattern, (is_allowed, words) in _BOUNDS.items():
+        if not re.fullmatch(pattern, name):
             continue
         for number in value if isinstance(value, list) else [value]:
             is_number = isinstance(number, (int, float)) and not isinstance(number, bool)

@@ -1,7 +1,7 @@
-"""Keys of other configs, of older FuxiCTR and of the paper's code: mapped, ignored or refused.
+"""Keys of older FuxiCTR and of the paper's code: renamed, ignored or refused.
 
-A key that a model has as a parameter of its own is left to it. What is mapped or ignored is said in
-one warning, with the value of each key, what counts instead, and where it stands.
+A key that is a parameter of the model stays as it is. One warning lists the renamed and ignored
+keys, with their values, what counts instead, and where they are.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fuxictr.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 COMMAND_LINE = "command line (--set)"
-# An old name -> today's, where the model has the latter and not the former.
+# Old name -> today's; renamed if the model has only today's.
 RENAMED_MODEL_KEYS = {
     "hidden_activations": "dnn_activations",
     "cin_layer_units": "cin_hidden_units",
     "crossing_layers": "num_cross_layers",
 }
-# Switches of the paper's code, by what they are about. Their names are all that is known of them.
+# Switches of the paper's code, of which only the names are known.
 GENERATES = ("use_gen", "use_fs")
 LINEAR = ("linear_gen", "linear_fs")
 REFERENCE_KEYS = (*GENERATES, *LINEAR, "use_x0", "use_high_cardinality_predict")
@@ -35,7 +35,7 @@ REFERENCE_KEYS = (*GENERATES, *LINEAR, "use_x0", "use_high_cardinality_predict")
 
 @dataclass
 class _Keys:
-    """Keys under way: ``params`` are changed, ``notes`` say how, ``own`` are the model's."""
+    """The keys during translation: ``notes`` holds the changes; ``own`` are the model's keys."""
 
     raw: RawConfig
     own: Collection[str]
@@ -50,23 +50,23 @@ class _Keys:
         self.notes.setdefault(self.origin(name), []).append(text)
 
     def holds(self, name: str) -> bool:
-        """Whether a key is there that is none of the model's own."""
+        """Whether a key is given and not the model's own."""
         return name in self.params and name not in self.own
 
     def ignore(self, name: str, reason: str = "") -> None:
-        """Drops a key; a null says nothing and is dropped without a note."""
+        """Drops a key, with a note unless it is null."""
         value = self.params.pop(name)
         if value is not None:
             self.note(name, f"{name}: {_shown(value)} (ignored{': ' if reason else ''}{reason})")
 
     def read_as(self, name: str, new: str, value: Any) -> None:
-        """Replaces a switch by the key and value that it stands for."""
+        """Replaces a switch by the key and value with the same meaning."""
         self.params.pop(name)
         self.params[new], self.raw.origins[new] = value, self.origin(name)
         self.note(name, f"{name}: true (read as {new}: {_shown(value)})")
 
     def rename(self, old: str, new: str) -> None:
-        """Gives a key today's name; a key of that name counts where both are there.
+        """Gives a key today's name; if both are given, today's name counts.
 
         Raises:
             ConfigError: the command line gives the old name another value.
@@ -87,10 +87,10 @@ class _Keys:
         self.note(old, f"{old} (now {new})")
 
     def flag(self, name: str) -> bool | None:
-        """Returns the value of a switch; None where it is not there, null, or the model's own.
+        """Returns the value of a switch; None if it is missing, null or the model's own.
 
         Raises:
-            ConfigError: it is no truth value.
+            ConfigError: it is not true or false.
         """
         if not self.holds(name) or self.params[name] is None:
             return None
@@ -103,12 +103,12 @@ class _Keys:
 
 
 def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict[str, Any]:
-    """Returns the merged keys under today's names; warns once of all that changed or were dropped.
+    """Returns the merged keys under today's names; one warning lists the changes.
 
     Args:
         raw: the merged keys; the origins of renamed ones are added.
         own: the parameters of the model's ``__init__``.
-        expid: the experiment, whose name says DIS or GEN where its keys contradict each other.
+        expid: the experiment; its name decides between DIS and GEN if its keys contradict.
 
     Raises:
         ConfigError: a key would change the model and cannot be mapped.
@@ -141,7 +141,7 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
 
 
 def _translate_encoder(keys: _Keys) -> None:
-    """Takes an activation in capitals or null; drops a group of fields, which DIS does not read."""
+    """Accepts an activation in capitals or null; drops exp_group_idx, which DIS does not use."""
     if "emb_activation" in keys.params:
         word = keys.params["emb_activation"]
         word = "linear" if word is None else word
@@ -153,10 +153,10 @@ def _translate_encoder(keys: _Keys) -> None:
 
 
 def _translate_switches(keys: _Keys) -> None:
-    """Takes use_gen, or its older name use_fs, which agrees with the encoder's keys or is one.
+    """Translates use_gen, or its older name use_fs, or drops it if the encoder's keys agree.
 
-    Against them it is refused, unless the name of the expid, with _gen or _fs in it or without,
-    says that they are what is meant.
+    A contradiction is refused, unless the name of the expid (with or without _gen or _fs) confirms
+    the encoder's keys.
     """
     given = [name for name in GENERATES if keys.flag(name) is not None]
     if not given:
@@ -205,7 +205,7 @@ def _translate_high_cardinality(keys: _Keys) -> None:
 
 
 def _ignore_unread(keys: _Keys) -> None:
-    """Drops what no model here reads, and says what it reads instead where it is switched on."""
+    """Drops switches that no model here uses; the note of one that is on says what counts."""
     activation = keys.params.get("emb_activation", "linear")
     reasons = {
         **dict.fromkeys(LINEAR, f"emb_activation: {_shown(activation)} counts"),
@@ -218,15 +218,15 @@ def _ignore_unread(keys: _Keys) -> None:
         keys.ignore("use_gen_rst")
     for name in REFERENCE_KEYS:
         if keys.holds(name):
-            keys.ignore(name)  # a null
+            keys.ignore(name)  # it is null
 
 
 def _translate_block_size(keys: _Keys) -> None:
-    """Takes data_block_size: -1, by which older configs say that a split is one file."""
+    """Translates data_block_size: -1, which means one file per split in older configs."""
     size = keys.params.get("data_block_size")
     try:
         is_whole = size is not None and coerce(size, int) < 0
-    except WrongValue:  # it is refused with the other values
+    except WrongValue:  # reported with all wrong values
         return
     if is_whole:
         keys.params["data_block_size"] = 0
@@ -234,13 +234,9 @@ def _translate_block_size(keys: _Keys) -> None:
 
 
 def _has_encoder(params: dict[str, Any]) -> bool:
-    """Whether some key says which encoder there is, or that there is none."""
-    return (
-        params.get("concat_emb") is not None
-        or bool(params.get("small_transformation"))
-        or params.get("source") is not None
-        or _is_grouped(params)
-    )
+    """Whether a key decides about the encoder, also that there is none."""
+    is_given = params.get("concat_emb") is not None or params.get("source") is not None
+    return is_given or bool(params.get("small_transformation")) or _is_grouped(params)
 
 
 def _is_grouped(params: dict[str, Any]) -> bool:
@@ -248,10 +244,10 @@ def _is_grouped(params: dict[str, Any]) -> bool:
 
 
 def _generator(params: dict[str, Any]) -> GeneratorConfig | None:
-    """Returns what the generator's keys say, None where they are wrong."""
+    """Returns the generator's section, None if its keys are wrong."""
     try:
         return GeneratorConfig.from_params(params)
-    except ConfigError:  # which is said where all values are checked
+    except ConfigError:  # reported with all wrong values
         return None
 
 

@@ -1,8 +1,10 @@
-"""What the sections of a config share: keys with a type, bounds and a meaning, checked together."""
+"""The base of the config's sections: keys with a type, bounds and a meaning, checked together."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import operator
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -15,10 +17,8 @@ from fuxictr.errors import ConfigError, did_you_mean
 
 Regularizer = float | str | None
 
-# Problems that an error lists.
-MAX_PROBLEMS = 20
-# Bytes of a name that files get, to which suffixes are added; a file system takes 255.
-MAX_NAME = 200
+MAX_PROBLEMS = 20  # that an error lists
+MAX_NAME = 200  # bytes of a file's name without suffixes; a file system takes 255
 
 _REGULARIZER = re.compile(r"(l1|l2)\(([^,()]+)\)|(l1_l2)\(([^,()]+),([^,()]+)\)")
 
@@ -27,9 +27,9 @@ def key(default: Any, doc: str, check: Callable[[Any], Any] | None = None, **bou
     """Declares a key.
 
     Args:
-        default: its value where the config has none.
+        default: its value if the config has none.
         doc: its meaning.
-        check: takes a value of the key's type and returns it as it is kept; raises WrongValue.
+        check: takes a value of the key's type and returns the value to keep; raises WrongValue.
         **bounds: ``ge``, ``gt``, ``le``, ``lt``.
     """
     metadata = {"doc": doc, "bounds": bounds, "check": check}
@@ -39,7 +39,7 @@ def key(default: Any, doc: str, check: Callable[[Any], Any] | None = None, **bou
 
 
 class Section:
-    """Base of all sections: built from a mapping, with all errors reported at once."""
+    """Base of all sections; reports all errors at once."""
 
     @classmethod
     def keys(cls) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class Section:
 
 
 def check_values(section: type, params: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Returns the section's keys found in ``params``, converted; appends what does not fit."""
+    """Returns the section's keys found in ``params``, converted; appends errors to ``problems``."""
     annotations = dataclass_annotations(section)
     checked = {}
     for spec in dataclasses.fields(section):
@@ -80,23 +80,23 @@ def check_values(section: type, params: dict[str, Any], problems: list[str]) -> 
 
 
 def listed(problems: list[str]) -> str:
-    """Returns the first problems in one text, with the number of those left out."""
+    """Returns the first problems in one text, with the number of the others."""
     shown = "; ".join(problems[:MAX_PROBLEMS])
     left = len(problems) - MAX_PROBLEMS
     return f"{shown}; and {left} more" if left > 0 else shown
 
 
 def unknown_key(name: Any, known: Iterable[str], problems: list[str]) -> str:
-    """Returns what is wrong with a key that is none of ``known``.
+    """Returns the error of a key that is not in ``known``, with the nearest one.
 
-    The nearest one is looked for where the error is shown: where ``problems`` are few.
+    The search takes time, so it is left out for errors that ``listed`` does not show.
     """
     hint = did_you_mean(str(name), known) if len(problems) < MAX_PROBLEMS else ""
     return f"unknown key '{name}'{hint}"
 
 
 def check_name(text: str) -> str:
-    """Returns the text if it can name a file or a folder."""
+    """Returns the text; raises WrongValue if no file or folder can have this name."""
     if text in ("", ".", "..") or any(char in text for char in "/\\\0"):
         raise WrongValue("allowed: a name that can be a folder's or a file's, without / and \\")
     if len(text.encode()) > MAX_NAME:
@@ -105,7 +105,7 @@ def check_name(text: str) -> str:
 
 
 def check_path(text: str | None) -> str | None:
-    """Returns the text if it can be a path, a glob included, or is None."""
+    """Returns the text; raises WrongValue unless it is a possible path or glob, or None."""
     if text is None:
         return None
     if not text.strip() or "\0" in text:
@@ -125,7 +125,7 @@ def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
     A number is an L2 weight; ``l1(x)``, ``l2(x)`` and ``l1_l2(x, y)`` name the norms.
 
     Raises:
-        WrongValue: the text is none of these forms or a weight is negative.
+        WrongValue: another text, or a negative weight.
     """
     if value is None:
         return []
@@ -144,12 +144,10 @@ def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
 
 
 def check_regularizer(value: Regularizer) -> Regularizer:
-    """Returns the value, a number where YAML left one as a string, once it is seen to parse."""
+    """Returns a valid regularizer; a number that YAML reads as a string becomes a number."""
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(WrongValue):
             value = coerce(value, float)
-        except WrongValue:
-            pass
     parse_regularizer(value)
     return value
 
@@ -158,18 +156,12 @@ def _is_required(spec: dataclasses.Field) -> bool:
     return spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
 
 
-_BOUNDS = {
-    "ge": (lambda value, bound: value >= bound, ">="),
-    "gt": (lambda value, bound: value > bound, ">"),
-    "le": (lambda value, bound: value <= bound, "<="),
-    "lt": (lambda value, bound: value < bound, "<"),
-}
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def _check_bounds(value: Any, spec: dataclasses.Field) -> Any:
     if isinstance(value, (int, float)):
         for name, bound in spec.metadata["bounds"].items():
-            holds, sign = _BOUNDS[name]
-            if not holds(value, bound):
-                raise WrongValue(f"allowed: {sign} {bound}")
+            if not getattr(operator, name)(value, bound):
+                raise WrongValue(f"allowed: {_SIGNS[name]} {bound}")
     return value

@@ -1,7 +1,7 @@
 """The keys of a run and of its training.
 
-With generator.py and dataset.py this is the closed vocabulary of a config; a model adds the keys of
-its own ``__init__``. Names and defaults follow FuxiCTR, so that its configs work.
+Together with generator.py and dataset.py these are all keys of a config, except those of a model's
+own ``__init__``. Names and defaults follow FuxiCTR, so that its configs work.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _check_class_name(text: str) -> str:
 
 
 def parse_interval(value: int | str | None) -> tuple[int, str] | None:
-    """Returns (N, "epochs") or (N, "steps") of ``N``, ``N epochs`` or ``N steps``; None of None.
+    """Returns (N, "epochs") or (N, "steps") for ``N``, ``N epochs`` or ``N steps``; None for None.
 
     Raises:
         WrongValue: another text, or N < 1.
@@ -70,7 +70,7 @@ def _check_interval(value: int | str | None) -> int | str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Section):
-    """What is run and where its files go."""
+    """Which model is run, and where its files go."""
 
     model: str = key("", "name of the model class, a folder of model_zoo/", _check_class_name)
     model_id: str = key("", "name of the run's files; the expid unless set", check_name)
@@ -87,14 +87,14 @@ class RunConfig(Section):
     )
     analyze_every: int | str | None = key(
         None,
-        "epochs, 'N epochs' or 'N steps' between looks at the embeddings' spectrum; null = none",
+        "epochs, 'N epochs' or 'N steps' between spectra of the embeddings; null = none",
         check=_check_interval,
     )
     tensorboard: bool = key(False, "write TensorBoard event files; needs the package tensorboard")
     save_state: bool = key(
-        True, "keep a state that --resume goes on from, saved after each evaluation"
+        True, "keep a state that --resume continues from, saved after each evaluation"
     )
-    save_steps: int | None = key(None, "steps between two states; null = no such count", ge=1)
+    save_steps: int | None = key(None, "steps between two states; null = off", ge=1)
     save_minutes: float | None = key(
         15.0, "minutes between two states; null = at evaluations and save_steps only", gt=0
     )
@@ -102,13 +102,13 @@ class RunConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Section):
-    """How a model is trained and judged."""
+    """How a model is trained and evaluated."""
 
     task: Literal["binary_classification"] = key("binary_classification", "what y_pred means")
     loss: Literal["binary_crossentropy"] = key("binary_crossentropy", "the training loss")
     metrics: list[str] = key(
         ["AUC", "logloss"],
-        "what is evaluated: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
+        "metrics to evaluate: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
         check=_check_metrics,
     )
     group_id: str | None = key(None, "column whose equal values make the groups of group metrics")
@@ -120,11 +120,13 @@ class TrainConfig(Section):
     streaming: bool = key(False, "read the rows from disk in every epoch, not once into memory")
     shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
-    monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, that is followed")
-    monitor_mode: Literal["max", "min"] | None = key(
-        None, "in which direction it is better; null = as its metrics say, which decide in any case"
+    monitor: str | dict[str, float] = key(
+        "AUC", "metric, or {metric: weight}, that early stopping follows"
     )
-    eval_steps: int | None = key(None, "steps between evaluations; null = once an epoch", ge=1)
+    monitor_mode: Literal["max", "min"] | None = key(
+        None, "direction in which it is better, which must be that of its metrics; null = theirs"
+    )
+    eval_steps: int | None = key(None, "steps between evaluations; null = once per epoch", ge=1)
     early_stop_patience: int = key(2, "evaluations without improvement before stopping", ge=1)
     save_best_only: bool = key(True, "keep the best evaluation's weights; false: the last ones")
     reduce_lr_on_plateau: bool = key(True, "multiply the rate by 0.1 when the monitor stalls")
@@ -155,8 +157,8 @@ class TrainConfig(Section):
     )
     compile: bool | Literal["auto"] = key(
         False,
-        "true: torch.compile of forward pass and loss; auto: on CUDA the whole training step as a "
-        "CUDA graph where it can be one; not yet measured on a GPU",
+        "true: torch.compile of forward pass and loss; auto: on CUDA the same with mode "
+        "reduce-overhead (CUDA graphs), elsewhere nothing; not yet measured on a GPU",
     )
     table_updates: Literal["auto", "dense"] = key(
         "auto",
@@ -171,7 +173,7 @@ class TrainConfig(Section):
     )
 
     def __post_init__(self) -> None:
-        if self.amp is None:  # none in YAML is a word, but null is likely meant by the same
+        if self.amp is None:  # YAML's none is a text; null means the same
             object.__setattr__(self, "amp", "none")
         monitor = Monitor(self.monitor, self.monitor_mode)
         monitor.check_evaluated(find_metric(name).name for name in self.metrics)

@@ -1,11 +1,11 @@
-"""YAML as ``yaml.safe_load`` reads it, but for names, within limits, and with errors.
+"""YAML as ``yaml.safe_load`` reads it, except for names, within limits, and with clear errors.
 
-A name is the text that stands in the file: YAML takes ``2024``, ``001``, ``on``, ``null`` and
-``2024-01-01`` for numbers, truth values, nothing and dates, and 001 could not be told from 1. So
-all keys of mappings are texts, and so are the values of the keys in NAMES.
+A name is the text in the file. YAML reads ``2024``, ``001``, ``on``, ``null`` and ``2024-01-01`` as
+numbers, truth values, None and dates, and 001 could not be told from 1. So all keys of mappings are
+texts, and so are the values of the keys in NAMES.
 
-A file that a stranger wrote costs seconds at most: aliases of aliases ("billion laughs"), circles,
-deep nesting and numbers of a million digits are refused where they are read.
+A malicious file costs seconds at most: aliases of aliases ("billion laughs"), circles, deep nesting
+and numbers of a million digits are refused while they are read.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ from yaml.scanner import ScannerError
 
 from fuxictr.errors import ConfigError
 
-# Bytes of a text: a hundred times the largest shipped config, and a few seconds of reading.
-MAX_BYTES = 1 << 20
-# Keys and values of a text, those of an alias counted each time that it is used.
-MAX_VALUES = 100_000
-# Mappings and lists within one another; a config needs about six.
-MAX_DEPTH = 50
-# Characters of a number, date or truth value.
-MAX_DIGITS = 400
+MAX_BYTES = 1 << 20  # a hundred times the largest shipped config, and a few seconds of reading
+MAX_VALUES = 100_000  # keys and values of a text, those of an alias at each use
+MAX_DEPTH = 50  # mappings and lists within one another; a config needs about six
+MAX_DIGITS = 400  # characters of a number, date or truth value
 
 _TAG = "tag:yaml.org,2002:"
 
 # Keys whose values are names: of blocks, columns, files.
-NAMES = {"dataset_id", "model_id", "group_id", "name", "use_features", "share_embedding", "source"}
-NAMES |= {"train_data", "valid_data", "test_data", "data_root", "model_root"}
-NAMES |= {"processor", "pretrained_emb"}
-# Those of them that are never left open: null is a name, too.
+NAMES = {
+    *("dataset_id", "model_id", "group_id", "name", "use_features", "share_embedding", "source"),
+    *("train_data", "valid_data", "test_data", "data_root", "model_root"),
+    *("processor", "pretrained_emb"),
+}
+# For these, null is a name too, not a missing value.
 _NEEDED_NAMES = {"dataset_id", "name"}
 _KINDS = {_TAG + kind for kind in ("int", "float", "bool", "null", "timestamp", "value")}
 
@@ -48,7 +46,7 @@ def read_yaml_file(path: Path) -> Any:
     """Returns the content of a YAML file.
 
     Raises:
-        ConfigError: the file is missing, unreadable or larger than MAX_BYTES, or as ``parse_yaml``.
+        ConfigError: the file is missing, unreadable, larger than MAX_BYTES, or as ``parse_yaml``.
     """
     try:
         with path.open("rb") as file:
@@ -67,16 +65,16 @@ def read_yaml_file(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
-    """Returns what ``yaml.safe_load`` returns of a text, with names as they are written.
+    """Returns the result of ``yaml.safe_load``, with names as they are written.
 
     Args:
         text: the YAML.
-        where: what an error begins with, such as the file.
-        key: the key whose value the text is, None for a whole file.
+        where: the beginning of an error, such as the file.
+        key: the key whose value the text is; None = a whole file.
 
     Raises:
-        ConfigError: it is no YAML, names a key of a mapping twice, holds a value that is none of
-            its type, such as month 13, or is beyond a limit of this module; names the line.
+        ConfigError: not YAML, a key given twice, a value that does not exist (month 13), or more
+            than a limit of this module; names the line.
     """
     return copy.deepcopy(_parse_once(text, where, key))
 
@@ -86,8 +84,7 @@ def _parse_once(text: str, where: str, key: str | None) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
     try:
-        loader = _Loader(text)
-        return loader.get_data_of(key)
+        return _Loader(text).get_data_of(key)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"a text holds no character {error.character!r}"
@@ -99,14 +96,14 @@ def _parse_once(text: str, where: str, key: str | None) -> Any:
 
 
 class _Extent(NamedTuple):
-    """How many keys and values a node holds, aliases followed, and how deep they are nested."""
+    """The number of keys and values of a node, aliases followed, and the depth of their nesting."""
 
     size: int
     depth: int
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader with limits; merges are done while the text is read, so that they count."""
+    """A SafeLoader with limits; it merges mappings while it reads, so that they count."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -115,7 +112,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
 
     def get_data_of(self, key: str | None) -> Any:
-        """Returns the document, the value of a key where one is given."""
+        """Returns the document; with a key, as its value."""
         node = self.get_single_node()
         if node is None:
             return None
@@ -155,7 +152,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _value_of(self, key: Any, node: yaml.Node) -> yaml.Node:
-        """Returns the value of a key; that of a name, or of a list of names, as a text."""
+        """Returns the value of a key; the values of NAMES as texts."""
         if not isinstance(key, str) or key not in NAMES:
             return node
         if isinstance(node, yaml.SequenceNode):
@@ -166,15 +163,14 @@ class _Loader(yaml.SafeLoader):
         return node if is_open else self._as_text(node)
 
     def _as_text(self, node: yaml.Node) -> yaml.Node:
-        """Returns a scalar as the text that stands in the file, another node as it is."""
-        is_one = isinstance(node, yaml.ScalarNode) and node.value and node.tag in _KINDS
-        if not is_one:
+        """Returns a scalar as the text in the file, another node as it is."""
+        if not (isinstance(node, yaml.ScalarNode) and node.value and node.tag in _KINDS):
             return node
         copy = yaml.ScalarNode(f"{_TAG}str", node.value, node.start_mark, node.end_mark)
         return self._in_place_of(node, copy)
 
     def _in_place_of(self, node: yaml.Node, copy: yaml.Node) -> yaml.Node:
-        """Returns the copy, which counts as the node; that one may stand elsewhere, too (alias)."""
+        """Returns the copy, with the node's extent; an alias may use the node elsewhere."""
         if node in self._extents:
             self._extents[copy] = self._extents[node]
         return copy
@@ -203,7 +199,7 @@ class _Loader(yaml.SafeLoader):
         lines: dict[Hashable, int] = {}
         for node in keys:
             if not isinstance(node, yaml.ScalarNode):
-                continue  # a list or a mapping is no key, which is an error of its own
+                continue  # a list or a mapping as key is another error
             key = self.construct_object(node)
             if not isinstance(key, Hashable):
                 continue
@@ -217,7 +213,7 @@ def _refuse(found: yaml.Event | yaml.Node, problem: str) -> None:
 
 
 def _checked(kind: str) -> Callable[[Any, yaml.Node], Any]:
-    """Returns the constructor of a kind of scalars, with an error that names the line."""
+    """Returns the constructor of a type of scalars, with an error that names the line."""
     construct = SafeConstructor.yaml_constructors[_TAG + kind]
 
     def constructor(loader: _Loader, node: yaml.Node) -> Any:

@@ -99,7 +99,7 @@ def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
         if isinstance(error, DownloadError | DiskFullError):
             raise
         raise DownloadError(
-            f"{archive}: damaged archive ({error}); run the command again to download it anew"
+            f"{archive}: damaged archive ({error}); run the command again for a new download"
         ) from error
 
 
@@ -196,6 +196,6 @@ def _unpack(
     if digest.hexdigest() != expected:
         raise DownloadError(
             f"{target.name}: md5 {digest.hexdigest()}, expected {expected}; the archive is damaged "
-            "or another version; run the command again to download it anew"
+            "or another version; run the command again for a new download"
         )
     return target

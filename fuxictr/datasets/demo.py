@@ -73,7 +73,7 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
     model = plant_model(rows, seed)
     truth = _describe(model, rows, seed)
     staging = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed command left
+    shutil.rmtree(staging, ignore_errors=True)  # left by a killed command
     if _is_generated(folder, truth):
         return False
     staging.mkdir(parents=True)

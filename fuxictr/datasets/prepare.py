@@ -59,7 +59,7 @@ def prepare_download(root: Path, dataset: RawDataset) -> None:
             _fetch(folder, dataset, missing)
             print(f"{dataset.name}: verified in {folder}")
         else:
-            shutil.rmtree(_staging(folder), ignore_errors=True)  # what a killed command left
+            shutil.rmtree(_staging(folder), ignore_errors=True)  # left by a killed command
             print(f"{dataset.name}: all in place in {folder}")
 
 
@@ -73,7 +73,7 @@ def _fetch(folder: Path, dataset: RawDataset, missing: list[str]) -> None:
         url = archive_url(dataset.name)
         print(f"{dataset.name}: downloading {url}", flush=True)
         download(url, archive)
-    shutil.rmtree(staging / "csv", ignore_errors=True)  # what a killed command left
+    shutil.rmtree(staging / "csv", ignore_errors=True)  # left by a killed command
     try:
         files = unpack_csv(archive, staging / "csv", dataset.md5)
     except DiskFullError:

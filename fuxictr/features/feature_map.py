@@ -44,6 +44,8 @@ class FeatureMap:
         labels: names of the label columns.
         data_dir: folder of the encoded files, or None.
         pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, if not in data_dir.
+        defer_tables: whether embedding layers leave their common tables undrawn until it is known
+            which rows this process holds (``shard_tables``).
     """
 
     def __init__(self, dataset_id: str, data_dir: str | Path | None = None) -> None:
@@ -52,6 +54,7 @@ class FeatureMap:
         self.features: dict[str, dict[str, Any]] = {}
         self.labels: list[str] = []
         self.pretrained: dict[str, np.ndarray] = {}
+        self.defer_tables = False
 
     @property
     def fields(self) -> dict[str, dict[str, Any]]:
@@ -178,6 +181,7 @@ class FeatureMap:
         """
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
+        changed.defer_tables = self.defer_tables
         changed.features = {name: dict(spec) for name, spec in self.features.items()}
         for name, change in _each_spec(feature_specs or []):
             self._check_names([name], "feature_specs")

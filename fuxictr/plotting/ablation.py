@@ -13,20 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import seeds_text
-from fuxictr.plotting.style import (
-    COLOURS,
-    COLUMN_WIDTH,
-    GREY,
-    INK,
-    MARKERS,
-    SMALL,
-    draw_grid,
-    figure_style,
-    finish_figure,
-    new_figure,
-    write_figure,
-)
 
 METRIC = "AUC"
 _TITLES = {
@@ -38,20 +26,14 @@ _TITLES = {
 _TINTS = {"dis": "#CFE5F3", "gen": "#FBE7BF", "arm": "#D3EDE4"}
 _HATCHES = {"dis": "", "gen": "", "arm": "///"}
 _ARM = "#009E73"
-_HOLLOW = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7.5, "linestyle": ""}
+_HOLLOW = {"mfc": "none", "mec": style.INK, "markersize": 7.5, "linestyle": ""}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm.
+    """One arm: mean and sample standard deviation over its seeds (None with one seed).
 
-    Attributes:
-        label: its name on the axis.
-        mean: mean over the seeds.
-        std: sample standard deviation over the seeds; None with one seed.
-        num_seeds: number of seeds.
-        variant: ``dis``, ``gen`` (the full one) or ``arm``.
-        published: the published value, where there is one.
+    ``variant`` is ``dis``, ``gen`` (the full one) or ``arm``.
     """
 
     label: str
@@ -68,11 +50,6 @@ def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> 
     Dots are means, error bars sample standard deviations, hollow markers published values; vertical
     lines mark DIS and the full GEN.
 
-    Args:
-        bars: the arms from top to bottom; one of them is DIS.
-        title: heading.
-        caption: data, sample and seeds.
-
     Raises:
         DataError: DIS, from which the bars start, is not among them.
     """
@@ -83,8 +60,9 @@ def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> 
         )
     labels = [textwrap.fill(bar.label, 18, break_long_words=False) for bar in bars]
     num_lines = max(label.count("\n") + 1 for label in labels)
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 0.75 + max(0.31, 0.06 + 0.13 * num_lines) * len(bars))
+    height = 0.75 + max(0.31, 0.06 + 0.13 * num_lines) * len(bars)
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, height)
         axes = figure.add_subplot()
         for row, bar in enumerate(bars):
             _draw_bar(axes, row, bar, base)
@@ -93,7 +71,7 @@ def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> 
         axes.tick_params(axis="y", length=0)
         _set_scale(axes, bars)
         axes.set_xlabel(f"Test {METRIC} (axis cut; bars start at DIS)")
-        finish_figure(figure, title, caption, _handles(bars))
+        style.finish_figure(figure, title, caption, _handles(bars))
     return figure
 
 
@@ -108,14 +86,8 @@ def write_ablation(
 ) -> list[Path]:
     """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
 
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        backbone: the backbone.
-        group: source, encoder, target or activation.
-        bars: the arms from top to bottom; one of them is DIS.
-        seeds: the seeds of every arm.
-        num_rows: rows of the test split, where they are known.
+    The bars stand from top to bottom; all are over the ``seeds``, on ``num_rows`` rows of the test
+    split, where that is known.
 
     Raises:
         DataError: DIS is not among the bars.
@@ -128,11 +100,11 @@ def write_ablation(
     figure = ablation_figure(bars, f"{backbone}: {_TITLES[group]}", caption)
     rows = ([bar.label, bar.mean, bar.std, bar.num_seeds, bar.published] for bar in bars)
     numbers = (["arm", f"test {METRIC}", "sample std", "seeds", "published"], rows)
-    return write_figure(root, dataset_id, f"{backbone}_ab_{group}", figure, numbers)
+    return style.write_figure(root, dataset_id, f"{backbone}_ab_{group}", figure, numbers)
 
 
 def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
-    colour = _ARM if bar.variant == "arm" else COLOURS[bar.variant][0]
+    colour = _ARM if bar.variant == "arm" else style.COLOURS[bar.variant][0]
     axes.barh(
         row,
         bar.mean - base,
@@ -144,11 +116,11 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
         linewidth=0.6,
     )
     if bar.variant != "arm":
-        style = "-" if bar.variant == "dis" else (0, (4, 1.3))
-        axes.axvline(bar.mean, color=colour, linewidth=0.8, linestyle=style, zorder=1.5)
-    marker = MARKERS[bar.variant]
-    dot = {"color": colour, "markeredgecolor": INK, "markeredgewidth": 0.5, "markersize": 4}
-    error = {"xerr": bar.std, "capsize": 2.5, "elinewidth": 1, "ecolor": INK}
+        dashes = "-" if bar.variant == "dis" else (0, (4, 1.3))
+        axes.axvline(bar.mean, color=colour, linewidth=0.8, linestyle=dashes, zorder=1.5)
+    marker = style.MARKERS[bar.variant]
+    dot = {"color": colour, "markeredgecolor": style.INK, "markeredgewidth": 0.5, "markersize": 4}
+    error = {"xerr": bar.std, "capsize": 2.5, "elinewidth": 1, "ecolor": style.INK}
     axes.errorbar(bar.mean, row, fmt=marker, zorder=3, **dot, **error)
     if bar.published is not None:
         axes.plot(bar.published, row, marker=marker, zorder=4, **_HOLLOW)
@@ -160,8 +132,8 @@ def _draw_bar(axes: Axes, row: int, bar: Bar, base: float) -> None:
         xycoords=axes.get_yaxis_transform(),
         textcoords="offset points",
         va="center",
-        fontsize=SMALL,
-        color=GREY,
+        fontsize=style.SMALL,
+        color=style.GREY,
         annotation_clip=False,
     )
 
@@ -176,14 +148,14 @@ def _set_scale(axes: Axes, bars: Sequence[Bar]) -> None:
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
     axes.xaxis.set_major_formatter(formatter)
-    draw_grid(axes, "x")
+    style.draw_grid(axes, "x")
 
 
 def _handles(bars: Sequence[Bar]) -> list[Line2D]:
     several = any(bar.std is not None for bar in bars)
     name = f"mean over {bars[0].num_seeds} seeds ± sample std" if several else "one seed"
-    dot = {"color": _ARM, "markeredgecolor": INK, "markersize": 4, "markeredgewidth": 0.5}
-    handles = [Line2D([], [], marker=MARKERS["arm"], linestyle="", label=name, **dot)]
+    dot = {"color": _ARM, "markeredgecolor": style.INK, "markersize": 4, "markeredgewidth": 0.5}
+    handles = [Line2D([], [], marker=style.MARKERS["arm"], linestyle="", label=name, **dot)]
     if any(bar.published is not None for bar in bars):
-        handles.append(Line2D([], [], marker=MARKERS["arm"], label="published", **_HOLLOW))
+        handles.append(Line2D([], [], marker=style.MARKERS["arm"], label="published", **_HOLLOW))
     return handles

@@ -14,20 +14,9 @@ from fuxictr.analysis.fields import FieldSummary, field_summary, shared_fields
 from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.analysis.records import Records
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import model_names, run_labels, sample_caption, signed
 from fuxictr.plotting.point_labels import name_points
-from fuxictr.plotting.style import (
-    COLUMN_WIDTH,
-    PALE,
-    Numbers,
-    draw_grid,
-    figure_style,
-    finish_figure,
-    line_styles,
-    new_figure,
-    shorten,
-    write_figure,
-)
 
 Run = tuple[str, str, Sequence[FieldSummary]]  # label, variant ``dis`` or ``gen``, fields
 _PANELS = {"rankme": "RankMe", "information_abundance": "Information abundance"}
@@ -39,13 +28,7 @@ def cardinality_figure(
     """Draws RankMe and information abundance of each field against its cardinality.
 
     Fields without a known cardinality stand apart at the left. A thin line joins a field's points;
-    names stand where there is room.
-
-    Args:
-        runs: the runs, all of the same fields.
-        embedding_dim: D, the largest value that both numbers can have.
-        title: heading.
-        caption: data, sample and seeds.
+    names stand where there is room. Both numbers are at most ``embedding_dim``.
 
     Raises:
         DataError: there is no run, or no field's cardinality is known.
@@ -62,8 +45,8 @@ def cardinality_figure(
         (label, np.array([[getattr(field, key) for field in fields] for _, _, fields in runs]))
         for key, label in _PANELS.items()
     ]
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 4.4)
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, 4.4)
         grid = figure.subplots(2, 1, sharex=True)
         for axes, (label, heights) in zip(grid, panels, strict=True):
             _draw_panel(axes, x, heights, markers)
@@ -73,8 +56,8 @@ def cardinality_figure(
             Line2D([], [], label=label, linestyle="", **marker)
             for (label, _, _), marker in zip(runs, markers, strict=True)
         ]
-        finish_figure(figure, title, caption, handles)
-        names = shorten([field.field for field in summaries], 14)
+        style.finish_figure(figure, title, caption, handles)
+        names = style.shorten([field.field for field in summaries], 14)
         for axes, (_, heights) in zip(grid, panels, strict=True):
             name_points(axes, x, heights[::-1], names)
     return figure
@@ -99,10 +82,10 @@ def write_cardinality(
     title = f"{model_names(metas)}: dimensions in use by field"
     figure = cardinality_figure(runs, max(meta.embedding_dim for meta in metas), title, caption)
     numbers = cardinality_numbers(runs)
-    return write_figure(root, dataset_id, f"{model}_cardinality", figure, numbers)
+    return style.write_figure(root, dataset_id, f"{model}_cardinality", figure, numbers)
 
 
-def cardinality_numbers(runs: Sequence[Run]) -> Numbers:
+def cardinality_numbers(runs: Sequence[Run]) -> style.Numbers:
     """Returns what ``cardinality_figure`` draws, one row per run and field."""
     rows = (
         [
@@ -145,23 +128,23 @@ def _places(cardinalities: Sequence[int]) -> np.ndarray:
 def _draw_panel(
     axes: Axes, x: np.ndarray, heights: np.ndarray, markers: Sequence[dict[str, object]]
 ) -> None:
-    axes.vlines(x, heights.min(axis=0), heights.max(axis=0), colors=PALE, linewidth=0.5, zorder=1)
+    line = {"colors": style.PALE, "linewidth": 0.5, "zorder": 1}
+    axes.vlines(x, heights.min(axis=0), heights.max(axis=0), **line)
     for values, marker in zip(heights, markers, strict=True):
         axes.plot(x, values, linestyle="", **marker)
     axes.margins(x=0.08, y=0.12)
     if heights.min() < 0.5:  # both numbers are at least about 1, or 0 for a field without variance
         axes.set_ylim(0, None)
-    draw_grid(axes)
+    style.draw_grid(axes)
 
 
 def _markers(variants: Sequence[str]) -> list[dict[str, object]]:
     """Returns each run's marker: circles for DIS, squares for GEN, filled for the first of each."""
     markers = []
-    for number, (variant, style) in enumerate(zip(variants, line_styles(variants), strict=True)):
-        colour, is_first = style["color"], variant not in variants[:number]
-        face = colour if is_first else "white"
-        shape = "o" if variant == "dis" else "s"
-        colours = {"markeredgecolor": colour, "markerfacecolor": face}
+    for number, look in enumerate(style.line_styles(variants)):
+        is_first = variants[number] not in variants[:number]
+        colours = {"mec": look["color"], "mfc": look["color"] if is_first else "white"}
+        shape = style.MARKERS[variants[number]]
         markers.append({"marker": shape, "markersize": 4, **colours})
     return markers
 

@@ -14,17 +14,8 @@ from matplotlib.figure import Figure
 from fuxictr.analysis.records import Records, interacting_sides
 from fuxictr.analysis.redundancy import correlation_matrix
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import sample_caption
-from fuxictr.plotting.style import (
-    PAGE_WIDTH,
-    SMALL,
-    Numbers,
-    figure_style,
-    finish_figure,
-    new_figure,
-    shorten,
-    write_figure,
-)
 
 COLOUR_MAP = "RdBu_r"  # diverging, white at zero, red and blue told apart by colour-blind readers
 BORDER = "#9A9A9A"
@@ -39,19 +30,15 @@ def correlation_figure(
 ) -> Figure:
     """Draws a correlation matrix, on the fixed scale -1 to 1, with the borders of its fields.
 
-    Args:
-        matrix: (F * D, F * D), rows the left side, columns the right side.
-        fields: the names of the F fields, in the order of the embeddings.
-        embedding_dim: D.
-        title: heading.
-        caption: what was sampled.
+    The matrix is (F * D, F * D), with the left side in its rows and the right side in its columns;
+    ``fields`` are the F names in the order of the embeddings, ``embedding_dim`` is D.
 
     Raises:
         DataError: the matrix is all zero, not finite, or not of F * D rows and columns.
     """
     _check_matrix(matrix, fields, embedding_dim)
-    with figure_style():
-        figure = new_figure(PAGE_WIDTH, PAGE_WIDTH * 0.94)
+    with style.figure_style():
+        figure = style.new_figure(style.PAGE_WIDTH, style.PAGE_WIDTH * 0.94)
         axes = figure.add_subplot()
         size = len(matrix)
         image = axes.imshow(
@@ -72,11 +59,13 @@ def correlation_figure(
         colour_bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=30)
         colour_bar.set_label("Pearson correlation")
         colour_bar.outline.set_linewidth(0.5)
-        finish_figure(figure, title, caption)
+        style.finish_figure(figure, title, caption)
     return figure
 
 
-def correlation_numbers(matrix: np.ndarray, fields: Sequence[str], embedding_dim: int) -> Numbers:
+def correlation_numbers(
+    matrix: np.ndarray, fields: Sequence[str], embedding_dim: int
+) -> style.Numbers:
     """Returns the matrix, its rows and columns labelled ``<field>.<dimension>``."""
     labels = [f"{field}.{dimension}" for field in fields for dimension in range(embedding_dim)]
     rows = ([label, *row.tolist()] for label, row in zip(labels, matrix, strict=True))
@@ -104,7 +93,7 @@ def write_correlation(
         figure = correlation_figure(matrix, *layout, title, sample_caption([meta]))
         name = meta.expid if num_runs[meta.variant] > 1 else f"{model}_{meta.variant}"
         numbers = correlation_numbers(matrix, *layout)
-        paths += write_figure(root, dataset_id, f"{name}_correlation", figure, numbers)
+        paths += style.write_figure(root, dataset_id, f"{name}_correlation", figure, numbers)
     return paths
 
 
@@ -112,10 +101,10 @@ def _name_fields(axes: Axes, fields: Sequence[str], embedding_dim: int) -> None:
     """Writes each field's name at the middle of its rows and columns; every n-th if very many."""
     # A line of text must fit into a field; names and colour bar leave 5.2 inches.
     points = 72 * 5.2 / len(fields)
-    size = float(np.clip(0.7 * points, SMALL, 8))
+    size = float(np.clip(0.7 * points, style.SMALL, 8))
     step = math.ceil(1.2 * size / points)
     centres = (np.arange(len(fields)) + 0.5)[::step] * embedding_dim
-    names = shorten(fields)[::step]
+    names = style.shorten(fields)[::step]
     axes.set_xticks(centres, names, rotation=90, fontsize=size)
     axes.set_yticks(centres, names, fontsize=size)
     axes.tick_params(length=0, pad=2)

@@ -14,32 +14,17 @@ from matplotlib.lines import Line2D
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import seeds_text
-from fuxictr.plotting.style import (
-    COLUMN_WIDTH,
-    Numbers,
-    draw_grid,
-    figure_style,
-    finish_figure,
-    integer_ticks,
-    line_styles,
-    new_figure,
-    write_figure,
-)
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's numbers over training.
+    """One run's numbers over training: name -> one number per entry of ``epochs``.
 
-    Attributes:
-        label: the name that the runs of one expid share.
-        variant: ``dis`` or ``gen``.
-        seed: the run's seed.
-        epochs: passes over the training rows, where the numbers were taken.
-        numbers: name -> one number per entry of ``epochs``.
+    The runs of one expid share a label; ``epochs`` are passes over the training rows.
     """
 
     label: str
@@ -57,11 +42,7 @@ def curves_figure(
     Mean and band (sample standard deviation) end where the shortest run ends, so that they are
     always over all seeds.
 
-    Args:
-        curves: the runs; those of one label are seeds of one expid.
-        names: which numbers, from top to bottom.
-        title: heading.
-        caption: data and seeds.
+    Curves of one label are seeds of one expid.
 
     Raises:
         DataError: there is nothing finite to draw.
@@ -70,20 +51,20 @@ def curves_figure(
     if not names:
         raise DataError("no curves to draw: no runs were given, or none has a finite number")
     variants = {curve.label: curve.variant for curve in curves}
-    styles = dict(zip(variants, line_styles(variants.values()), strict=True))
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 0.4 + 1.7 * len(names))
+    looks = dict(zip(variants, style.line_styles(variants.values()), strict=True))
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, 0.4 + 1.7 * len(names))
         grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
         for axes, name in zip(grid, names, strict=True):
-            for label, style in styles.items():
-                _draw_runs(axes, [c for c in curves if c.label == label], name, style)
+            for label, look in looks.items():
+                _draw_runs(axes, [c for c in curves if c.label == label], name, look)
             axes.set_ylabel(name)
-            draw_grid(axes)
+            style.draw_grid(axes)
         grid[-1].set_xlabel("Epoch (passes over the training rows)")
-        grid[-1].xaxis.set_major_locator(integer_ticks())
+        grid[-1].xaxis.set_major_locator(style.integer_ticks())
         figure.align_ylabels(grid)
-        handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
-        finish_figure(figure, title, caption, handles)
+        handles = [Line2D([], [], label=label, **look) for label, look in looks.items()]
+        style.finish_figure(figure, title, caption, handles)
     return figure
 
 
@@ -92,14 +73,7 @@ def write_training_curves(
 ) -> list[Path]:
     """Draws validation AUC and training loss over epochs: ``<model>_training.{pdf,png,csv}``.
 
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        model: the backbone.
-        rows: finished rows of results, of any seeds and expids.
-
-    Returns:
-        The paths written; [] where no row has a history.
+    The rows are finished ones of any seeds and expids. Returns [] where none has a history.
     """
     curves = []
     for row in rows:
@@ -111,7 +85,7 @@ def write_training_curves(
         return []
     caption = _caption(dataset_id, rows, curves)
     figure = curves_figure(curves, list(curves[0].numbers), f"{model}: training", caption)
-    return write_figure(root, dataset_id, f"{model}_training", figure, curve_numbers(curves))
+    return style.write_figure(root, dataset_id, f"{model}_training", figure, curve_numbers(curves))
 
 
 def write_collapse_curve(
@@ -121,14 +95,7 @@ def write_collapse_curve(
 
     The figure shows RankMe and information abundance; the csv also the effective dimensions.
 
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        model: the backbone.
-        rows: finished rows of results, of any seeds and expids.
-
-    Returns:
-        The paths written; [] where no row has a collapse curve.
+    The rows are finished ones of any seeds and expids. Returns [] where none has a collapse curve.
     """
     keys = {
         "RankMe": "rankme",
@@ -145,10 +112,11 @@ def write_collapse_curve(
     caption = _caption(dataset_id, rows, curves, Sample())
     names = ["RankMe", "Information abundance"]
     figure = curves_figure(curves, names, f"{model}: collapse over training", caption)
-    return write_figure(root, dataset_id, f"{model}_collapse_curve", figure, curve_numbers(curves))
+    table = curve_numbers(curves)
+    return style.write_figure(root, dataset_id, f"{model}_collapse_curve", figure, table)
 
 
-def curve_numbers(curves: Sequence[Curve]) -> Numbers:
+def curve_numbers(curves: Sequence[Curve]) -> style.Numbers:
     """Returns the numbers of the curves, one row per run and time."""
     names = list(curves[0].numbers)
     rows = (
@@ -205,16 +173,16 @@ def _epochs(row: Row, entries: Sequence[Row]) -> list[float]:
     return [entry["epoch"] for entry in entries]
 
 
-def _draw_runs(axes: Axes, runs: Sequence[Curve], name: str, style: Mapping[str, object]) -> None:
+def _draw_runs(axes: Axes, runs: Sequence[Curve], name: str, look: Mapping[str, object]) -> None:
     if len(runs) > 1:
         for run in runs:
-            axes.plot(run.epochs, run.numbers[name], **{**style, "marker": ""}, linewidth=0.4)
+            axes.plot(run.epochs, run.numbers[name], **{**look, "marker": ""}, linewidth=0.4)
     num_shared = min(len(run.epochs) for run in runs)
     stacked = np.stack([run.numbers[name][:num_shared] for run in runs])
     epochs, mean = runs[0].epochs[:num_shared], stacked.mean(axis=0)
     is_short = num_shared < 3
-    axes.plot(epochs, mean, **{**style, "marker": "o" if is_short else style["marker"]})
+    axes.plot(epochs, mean, **{**look, "marker": "o" if is_short else look["marker"]})
     if len(runs) > 1:
         std = stacked.std(axis=0, ddof=1)
-        band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+        band = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
         axes.fill_between(epochs, mean - std, mean + std, **band)

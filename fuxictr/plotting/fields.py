@@ -15,21 +15,8 @@ from fuxictr.analysis.fields import record_spectra, shared_fields
 from fuxictr.analysis.records import Records
 from fuxictr.analysis.spectrum import normalized
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import model_names, run_labels, sample_caption
-from fuxictr.plotting.style import (
-    COLUMN_WIDTH,
-    GRID,
-    PAGE_WIDTH,
-    SMALL,
-    Numbers,
-    figure_style,
-    finish_figure,
-    integer_ticks,
-    new_figure,
-    shorten,
-    wrap_text,
-    write_figure,
-)
 
 COLOUR_MAP = "cividis"  # its lightness rises throughout, so that it also works in grey print
 LOWEST = 1e-8  # of the largest; all smaller values have one colour
@@ -45,11 +32,7 @@ def field_figure(
 ) -> Figure:
     """Draws one heat map per run, in which each line is the normalised spectrum of one field.
 
-    Args:
-        panels: (label, singular values (F, D), falling along each line) of each run.
-        fields: the names of the F fields.
-        title: heading.
-        caption: data, sample and seeds.
+    A panel is the label of a run and its singular values (F, D), falling along each line.
 
     Raises:
         DataError: there is no run, or a run's spectra do not fit the fields or are not finite.
@@ -60,10 +43,10 @@ def field_figure(
         _check_spectra(label, values, fields)
     num_columns = min(len(panels), _MAX_COLUMNS)
     num_rows = -(-len(panels) // num_columns)
-    width = COLUMN_WIDTH if num_columns < 3 else PAGE_WIDTH
+    width = style.COLUMN_WIDTH if num_columns < 3 else style.PAGE_WIDTH
     height = _LINE * max(len(fields), 6)
-    with figure_style():
-        figure = new_figure(width, num_rows * (0.5 + height) + 0.6)
+    with style.figure_style():
+        figure = style.new_figure(width, num_rows * (0.5 + height) + 0.6)
         heights = [height] * num_rows + [_BAR]
         grid = figure.add_gridspec(num_rows + 1, num_columns, height_ratios=heights)
         drawn: list[Axes] = []
@@ -74,12 +57,12 @@ def field_figure(
             is_lowest = number + num_columns >= len(panels)
             image = _draw_panel(axes, label, values, number % num_columns == 0, is_lowest)
             drawn.append(axes)
-        drawn[0].set_yticks(range(len(fields)), shorten(fields))
+        drawn[0].set_yticks(range(len(fields)), style.shorten(fields))
         _add_colour_bar(figure, image, figure.add_subplot(grid[-1, :]))
-        finish_figure(figure, title, caption)
+        style.finish_figure(figure, title, caption)
         figure.draw_without_rendering()  # the panels have their widths
         for axes in drawn:
-            wrap_text(axes.title, axes.get_window_extent().width / figure.dpi)
+            style.wrap_text(axes.title, axes.get_window_extent().width / figure.dpi)
     return figure
 
 
@@ -100,10 +83,10 @@ def write_field_spectra(
     title = f"{model_names(metas)}: spectrum of each field"
     figure = field_figure(panels, fields, title, sample_caption(metas))
     numbers = field_numbers(panels, fields)
-    return write_figure(root, dataset_id, f"{model}_fields", figure, numbers)
+    return style.write_figure(root, dataset_id, f"{model}_fields", figure, numbers)
 
 
-def field_numbers(panels: Sequence[tuple[str, np.ndarray]], fields: Sequence[str]) -> Numbers:
+def field_numbers(panels: Sequence[tuple[str, np.ndarray]], fields: Sequence[str]) -> style.Numbers:
     """Returns what ``field_figure`` draws: the singular values of each field."""
     num_values = max(values.shape[1] for _, values in panels)
     rows = (
@@ -122,7 +105,7 @@ def _draw_panel(
     shares = np.ma.masked_array(np.maximum(shares, LOWEST / 10), mask=False)
     shares[constant] = np.ma.masked
     num_values = values.shape[1]
-    axes.set_facecolor(GRID)
+    axes.set_facecolor(style.GRID)
     image = axes.imshow(
         shares,
         cmap=COLOUR_MAP,
@@ -132,13 +115,13 @@ def _draw_panel(
         extent=(0.5, num_values + 0.5, len(values) - 0.5, -0.5),
     )
     for row in np.flatnonzero(constant):
-        style = {"ha": "center", "va": "center_baseline", "fontsize": SMALL}
-        axes.text((num_values + 1) / 2, row, "constant", **style)
+        place = {"ha": "center", "va": "center_baseline", "fontsize": style.SMALL}
+        axes.text((num_values + 1) / 2, row, "constant", **place)
     axes.set_title(label.partition(",")[0], fontsize=7.5)
-    axes.set_xlabel("Rank" if is_lowest else "")
-    axes.xaxis.set_major_locator(integer_ticks(4))
+    axes.set_xlabel("Index" if is_lowest else "")
+    axes.xaxis.set_major_locator(style.integer_ticks(4))
     axes.tick_params(axis="x", labelbottom=is_lowest)
-    axes.tick_params(axis="y", length=0, labelsize=SMALL, labelleft=is_first)
+    axes.tick_params(axis="y", length=0, labelsize=style.SMALL, labelleft=is_first)
     axes.spines[:].set_visible(False)
     return image
 

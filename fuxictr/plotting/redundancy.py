@@ -13,19 +13,8 @@ from matplotlib.lines import Line2D
 
 from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.errors import DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import seeds_text, signed
-from fuxictr.plotting.style import (
-    COLOURS,
-    COLUMN_WIDTH,
-    GREY,
-    INK,
-    MORE_MARKERS,
-    draw_grid,
-    figure_style,
-    finish_figure,
-    new_figure,
-    write_figure,
-)
 
 
 @dataclass(frozen=True)
@@ -50,14 +39,14 @@ def redundancy_figure(points: Sequence[RunPoint], title: str = "", caption: str 
     if not points:
         raise DataError("no runs to draw: none has both a test AUC and a recording")
     backbones = list(dict.fromkeys(point.backbone for point in points))
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 2.8)
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, 2.8)
         axes = figure.add_subplot()
         handles = []
         for number, backbone in enumerate(backbones):
-            shape = MORE_MARKERS[number % len(MORE_MARKERS)]
+            shape = style.MORE_MARKERS[number % len(style.MORE_MARKERS)]
             _draw_backbone(axes, [p for p in points if p.backbone == backbone], shape)
-            outline = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 4.5}
+            outline = {"markerfacecolor": "none", "markeredgecolor": style.INK, "markersize": 4.5}
             handles.append(Line2D([], [], label=backbone, marker=shape, linestyle="", **outline))
         handles += [
             Line2D([], [], label=f"{v.upper()} ({word})", marker="o", linestyle="", **_face(v))
@@ -66,8 +55,8 @@ def redundancy_figure(points: Sequence[RunPoint], title: str = "", caption: str 
         axes.set(xlabel="Mean absolute correlation of the two sides", ylabel="Test AUC")
         axes.ticklabel_format(useOffset=False)
         axes.margins(0.08)
-        draw_grid(axes, "both")
-        finish_figure(figure, title, caption, handles)
+        style.draw_grid(axes, "both")
+        style.finish_figure(figure, title, caption, handles)
     return figure
 
 
@@ -76,11 +65,7 @@ def write_redundancy(
 ) -> list[Path]:
     """Draws test AUC against redundancy over backbones: ``redundancy.{pdf,png,csv}``.
 
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        points: the runs.
-        sample: the rows that the correlations are of, e.g. "50,000 rows of the valid split".
+    ``sample`` says which rows the correlations are of, e.g. "50,000 rows of the valid split".
 
     Raises:
         DataError: there are no runs.
@@ -93,7 +78,7 @@ def write_redundancy(
     caption = "; ".join(filter(None, known))
     figure = redundancy_figure(points, "AUC and redundancy", caption)
     numbers = ([field.name for field in fields(RunPoint)], map(astuple, points))
-    return write_figure(root, dataset_id, "redundancy", figure, numbers)
+    return style.write_figure(root, dataset_id, "redundancy", figure, numbers)
 
 
 def _draw_backbone(axes: Axes, points: Sequence[RunPoint], shape: str) -> None:
@@ -106,11 +91,10 @@ def _draw_backbone(axes: Axes, points: Sequence[RunPoint], shape: str) -> None:
         axes.plot(x, y, marker=shape, linestyle="", zorder=3, **_face(variant))
         ends.append((statistics.fmean(x), statistics.fmean(y)))
     if len(ends) == 2:
-        axes.plot(*zip(*ends, strict=True), color=GREY, linewidth=0.6, zorder=1)
+        axes.plot(*zip(*ends, strict=True), color=style.GREY, linewidth=0.6, zorder=1)
 
 
 def _face(variant: str) -> dict[str, object]:
-    colour = COLOURS[variant][0]
-    face, edge, width = ("white", colour, 1) if variant == "dis" else (colour, INK, 0.4)
-    style = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width}
-    return {**style, "markersize": 4.5}
+    colour = style.COLOURS[variant][0]
+    face, edge, width = ("white", colour, 1) if variant == "dis" else (colour, style.INK, 0.4)
+    return {"mfc": face, "mec": edge, "mew": width, "markersize": 4.5}

@@ -13,19 +13,8 @@ from matplotlib.figure import Figure
 from fuxictr.analysis.records import Records, interacting_embeddings, interacting_layers
 from fuxictr.analysis.spectrum import EFFECTIVE_THRESHOLD, log_spectrum, singular_values
 from fuxictr.errors import CheckpointError, DataError
+from fuxictr.plotting import style
 from fuxictr.plotting.naming import model_names, run_labels, sample_caption
-from fuxictr.plotting.style import (
-    COLUMN_WIDTH,
-    GREY,
-    Numbers,
-    draw_grid,
-    figure_style,
-    finish_figure,
-    integer_ticks,
-    line_styles,
-    new_figure,
-    write_figure,
-)
 
 Curve = tuple[str, str, np.ndarray]  # label, variant ``dis`` or ``gen``, singular values, falling
 
@@ -40,11 +29,11 @@ def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "")
         raise DataError("no spectrum to draw: no runs were given")
     for label, _, values in curves:
         _check_values(label, np.asarray(values))
-    styles = line_styles(variant for _, variant, _ in curves)
-    with figure_style():
-        figure = new_figure(COLUMN_WIDTH, 2.5)
+    looks = style.line_styles(variant for _, variant, _ in curves)
+    with style.figure_style():
+        figure = style.new_figure(style.COLUMN_WIDTH, 2.5)
         axes = figure.add_subplot()
-        for number, ((label, _, values), style) in enumerate(zip(curves, styles, strict=True)):
+        for number, ((label, _, values), look) in enumerate(zip(curves, looks, strict=True)):
             stride = max(1, len(values) // 8)  # the curves have their markers at different places
             axes.plot(
                 np.arange(1, len(values) + 1),
@@ -52,20 +41,20 @@ def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "")
                 label=label,
                 markevery=(number * stride // len(curves), stride),
                 linewidth=1.6 if len(curves) < 4 else 1.1,
-                **style,
+                **look,
             )
-        threshold = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (1, 2))}
+        threshold = {"color": style.GREY, "linewidth": 0.8, "linestyle": (0, (1, 2))}
         label = r"$10^{-6}$ of the largest"
         axes.axhline(math.log(EFFECTIVE_THRESHOLD), label=label, **threshold)
-        axes.set(xlabel="Rank of the singular value", xlim=(0, None))
-        axes.xaxis.set_major_locator(integer_ticks())
+        axes.set(xlabel="Index of the singular value", xlim=(0, None))
+        axes.xaxis.set_major_locator(style.integer_ticks())
         axes.set_ylabel("ln (singular value / largest)")
-        draw_grid(axes)
-        finish_figure(figure, title, caption, axes.lines)
+        style.draw_grid(axes)
+        style.finish_figure(figure, title, caption, axes.lines)
     return figure
 
 
-def spectrum_numbers(curves: Sequence[Curve]) -> Numbers:
+def spectrum_numbers(curves: Sequence[Curve]) -> style.Numbers:
     """Returns what ``spectrum_figure`` draws: singular value and logarithm of each curve.
 
     A curve shorter than the others ends in empty cells.
@@ -161,7 +150,7 @@ def _write(
 ) -> list[Path]:
     metas = [run.meta for run in records]
     figure = spectrum_figure(curves, f"{model_names(metas)}: {what}", sample_caption(metas))
-    return write_figure(root, dataset_id, name, figure, spectrum_numbers(curves))
+    return style.write_figure(root, dataset_id, name, figure, spectrum_numbers(curves))
 
 
 def _layer_curves(label: str, variant: str, layers: Sequence[np.ndarray]) -> list[Curve]:

@@ -50,12 +50,21 @@ class Batch(Mapping[str, torch.Tensor]):
         layout: names of the columns.
         ids: (B, layout.num_ids), int32 or int64.
         values_matrix: (B, layout.num_values), float32.
+        num_global_rows: rows of the batch on all processes, of which these B are a part; by
+            default B.
     """
 
-    def __init__(self, layout: ColumnLayout, ids: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(
+        self,
+        layout: ColumnLayout,
+        ids: torch.Tensor,
+        values: torch.Tensor,
+        num_global_rows: int | None = None,
+    ) -> None:
         self.layout = layout
         self.ids = ids
         self.values_matrix = values
+        self.num_global_rows = ids.shape[0] if num_global_rows is None else num_global_rows
 
     def __getitem__(self, name: str) -> torch.Tensor:
         is_id, start = self.layout.positions[name]
@@ -80,6 +89,7 @@ class Batch(Mapping[str, torch.Tensor]):
             self.layout,
             self.ids.to(device, non_blocking=True),
             self.values_matrix.to(device, non_blocking=True),
+            self.num_global_rows,
         )
 
 

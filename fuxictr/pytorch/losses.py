@@ -21,8 +21,8 @@ def cross_entropy(
     Args:
         outputs: of a model, for B rows.
         y_true: labels (B, 1).
-        num_rows: what the sum over the rows is divided by, where they are a part of a batch that
-            has so many; null = B.
+        num_rows: what the sum over the rows is divided by, where they are a part of a batch of
+            that many rows; None = B.
     """
     reduction = "mean" if num_rows is None else "sum"
     if "logit" in outputs:
@@ -40,15 +40,17 @@ def cross_entropy(
 class LossMean:
     """The mean of the losses of steps, none of which may be NaN or infinite.
 
-    On a CPU each loss is looked at as it comes; from another device they are fetched a hundred at a
-    time, so that no step waits for one.
+    On a CPU it checks each loss at once. From another device it fetches a hundred at a time, so no
+    step waits for one. Each of several processes adds its summand of a loss.
 
     Args:
         device: where the losses are.
+        ranks: the processes.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
         num_kept = 1 if device.type == "cpu" else 100
+        self._ranks = ranks
         self._kept = torch.zeros(num_kept, dtype=torch.float64, device=device)
         self._num_kept = 0
         self._sum = 0.0
@@ -59,9 +61,9 @@ class LossMean:
         """Number of losses that are still on the device."""
         return self._num_kept
 
-    def mean(self, ranks: Ranks = ALONE) -> float:
-        """Returns the mean of what was collected; of several ranks, whose losses are parts."""
-        total = ranks.sum(torch.tensor([self._sum], dtype=torch.float64)).item()
+    def mean(self) -> float:
+        """Returns the mean of what was collected."""
+        total = self._ranks.sum(torch.tensor([self._sum], dtype=torch.float64)).item()
         return total / max(self._num_steps, 1)
 
     def add(self, loss: torch.Tensor) -> int | None:
@@ -74,7 +76,7 @@ class LossMean:
         """Adds up what is still on the device.
 
         Returns:
-            How many steps ago the first loss among it was that is not finite, 0 = the last step;
+            How many steps ago the first of these losses was that is not finite, 0 = the last step;
             None where all are finite.
         """
         losses = self._kept[: self._num_kept].tolist()
@@ -89,16 +91,16 @@ class LossMean:
         """Forgets all losses."""
         self._sum, self._num_steps, self._num_kept = 0.0, 0, 0
 
-    def state(self, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Returns what was added since it was reset, by all ranks together, in plain values."""
+    def state(self) -> dict[str, Any]:
+        """Returns what all processes have added since the last ``reset``, in plain values."""
         kept = self._kept[: self._num_kept].tolist()
         values = torch.tensor([self._sum, *kept], dtype=torch.float64)
-        total, *kept = ranks.sum(values).tolist()
+        total, *kept = self._ranks.sum(values).tolist()
         return {"sum": total, "num_steps": self._num_steps, "kept": kept}
 
-    def load_state(self, state: dict[str, Any], ranks: Ranks = ALONE) -> None:
-        """Takes over what ``state`` returned, also from another device or other ranks."""
-        share = 1.0 if ranks.is_first else 0.0  # the first one goes on with the whole sum
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state`` returned, also on another device or on other processes."""
+        share = 1.0 if self._ranks.is_first else 0.0  # the first one starts from the whole sum
         self._sum, self._num_steps = share * state["sum"], state["num_steps"]
         self._num_kept = 0
         for loss in state["kept"]:
@@ -109,8 +111,8 @@ class LossMean:
 def add_penalty_gradients(penalties: list[tuple[nn.Parameter, int, float]]) -> None:
     """Adds the gradient of (lambda / p) ||w||_p^p to each weight's gradient.
 
-    It is lambda * w for p = 2 and lambda * sign(w) for p = 1, which is what autograd would give,
-    without a pass over whole tables for a loss value in every step.
+    It is lambda * w for p = 2 and lambda * sign(w) for p = 1, as autograd would give it. But no
+    step has to read whole tables for the value of the loss.
     """
     for weight, p, factor in penalties:
         if weight.grad is not None:

@@ -1,4 +1,4 @@
-"""Number formats of a computation: bfloat16 by autocast, and how float32 products are formed."""
+"""Number formats: bfloat16 by autocast, and how float32 matrix products are computed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 
 def autocast(amp: str | None, device: torch.device) -> torch.autocast:
-    """Returns the context of a forward pass, as key ``amp`` asks for it.
+    """Returns the context of a forward pass for key ``amp``.
 
-    With ``bf16``, matrix products read and give bfloat16; weights, gradients and the optimiser stay
+    With ``bf16``, matrix products read and give bfloat16. Weights, gradients and the optimiser stay
     float32. bfloat16 has the range of float32, so the loss needs no scaling.
 
     Args:
-        amp: none or bf16; null is none.
+        amp: none or bf16; None is none.
         device: where the pass runs.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=amp == "bf16")
 
 
 def autocast_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """Returns the dtype in which a matrix product of the tensor is formed here and now.
+    """Returns the dtype in which a matrix product of the tensor would be computed now.
 
     It is autocast's where that is on, and the tensor's own otherwise. Operators that autocast does
     not know cast their inputs to it.
@@ -40,11 +40,7 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Sets how float32 matrix products are formed, and restores what was set before.
-
-    Args:
-        precision: highest, high or medium; see torch.set_float32_matmul_precision.
-    """
+    """Context with torch.set_float32_matmul_precision(precision): highest, high or medium."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:

@@ -21,11 +21,6 @@ class Recordable:
 
     def record_all(self, **tensors: torch.Tensor) -> None:
         """Appends each tensor to the list ``record_<name>`` of its name while analyzing."""
-        if not self.analyzing:
-            return
-        for name, tensor in tensors.items():
-            records = getattr(self, f"record_{name}", None)
-            if records is None:
-                records = []
-                setattr(self, f"record_{name}", records)
-            records.append(tensor.detach().cpu())
+        if self.analyzing:
+            for name, tensor in tensors.items():
+                self.__dict__.setdefault(f"record_{name}", []).append(tensor.detach().cpu())

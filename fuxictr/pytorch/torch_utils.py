@@ -46,13 +46,13 @@ def seed_everything(seed: int = 2019) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep freed memory for the next allocation of this process.
+    """Tells glibc to keep freed memory for the next allocation of this process.
 
-    Each training step frees and takes again the same large tensors. Unless told otherwise glibc
-    gives them back to the system, which fills every page anew with zeros: 5 to 20 % of a step.
+    Each training step frees and allocates the same large tensors. By default glibc returns them to
+    the system, which fills every page with zeros again: 5 to 20 % of a step.
 
     Returns:
-        Whether it was told; there is no such switch but glibc's.
+        Whether it worked; other C libraries have no such switch.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     return mallopt is not None and all(mallopt(*option) for option in _MALLOC_OPTIONS)
@@ -63,13 +63,12 @@ def get_device(gpu: int | str = -1) -> torch.device:
 
     Args:
         gpu: -1 for the CPU, an index for that CUDA device, ``auto`` for the first CUDA device where
-            there is one and the CPU otherwise. Of several processes that torchrun started, each
-            takes the CUDA device of its own number on its machine with ``auto``, and none may name
-            one.
+            there is one and the CPU otherwise. Processes that torchrun started may not give an
+            index; with ``auto`` each takes the device of its own number on its machine.
 
     Raises:
-        ConfigError: the index is no CUDA device of this machine, or the machine has fewer devices
-            than processes; there is no silent fallback.
+        ConfigError: this machine has no such CUDA device, or fewer devices than processes; there is
+            no silent fallback.
     """
     _, num_ranks, local_rank = launched_ranks()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -121,7 +120,7 @@ def get_optimizer(
 
 
 def get_activation(activation: str | nn.Module | None) -> nn.Module:
-    """Returns the activation of that name (case does not matter); null is the identity.
+    """Returns the activation of that name in any case; None is the identity.
 
     Raises:
         ConfigError: the name is unknown.

@@ -11,7 +11,7 @@ import torch
 
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings import FeatureEmbedding
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 from fuxictr.pytorch.sharding.replicated import RowExchange
 from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
@@ -66,7 +66,7 @@ def test_touched_rows_send_what_the_formula_says(formulas, rows, num_ranks):
     table = torch.nn.Parameter(torch.randn(351, 6))
     layer = FeatureEmbedding(formulas.feature_map_of(FIELDS), 6)
     (block,) = (module for module in layer.modules() if hasattr(module, "num_table_rows"))
-    reader, ranks = TableReader(table, RowFinder()), CountingRanks(num_ranks)
+    reader, ranks = TableReader(table, UniqueRows()), CountingRanks(num_ranks)
     exchange = RowExchange([(block, reader)], ranks)
     reader.look_up(rows).sum().backward()
     exchange.exchange()
@@ -81,10 +81,10 @@ def test_rows_that_lie_elsewhere_send_what_the_formula_says(formulas):
     rows = torch.arange(num_distinct).view(-1, 4)  # a quarter of them belong to each rank
     shares = [torch.nn.Parameter(torch.randn(25, width)) for width in (6, 1)]
     ranks = CountingRanks(num_ranks)
-    group = ShardGroup([TableReader(share, RowFinder()) for share in shares], ranks)
+    group = ShardGroup([TableReader(share, UniqueRows()) for share in shares], ranks)
     found = [ShardReader(group, index).look_up(rows) for index in range(2)]
     sum(vectors.sum() for vectors in found).backward()
-    group.return_gradients()
+    group.send_gradients()
     tables = formulas.TableGroup(num_rows=100, widths=(6, 1), num_lookups=4)
     sizes = formulas.Sizes(dense_weights=0, groups=(tables,))
     expected = formulas.traffic(sizes, "row", num_ranks, [num_distinct]).total

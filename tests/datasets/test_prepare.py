@@ -56,7 +56,7 @@ def test_files_placed_by_hand_are_verified_and_never_deleted(server, tmp_path):
 
 def test_wrong_checksum_leaves_nothing_and_the_next_run_starts_anew(server, tmp_path):
     server.body = make_zip({**{f"{s}.csv": c for s, c in CONTENT.items()}, "test.csv": b"other"})
-    with pytest.raises(DownloadError, match="test.csv: md5 .* expected .* download it anew"):
+    with pytest.raises(DownloadError, match="test.csv: md5 .* expected .* for a new download"):
         prepare.prepare_download(tmp_path, DATASET)
     assert prepared(tmp_path) == {}
     server.body = GOOD_ZIP

@@ -57,9 +57,10 @@ class Training:
         keys = {"epochs": NUM_STEPS // num_batches, "eval_steps": 5, **dict(self.keys)}
         return TrainConfig(batch_size=self.batch_size, **keys)
 
-    def build(self) -> tuple[BaseModel, FeatureMap]:
-        """Returns the model as it is before the first step."""
+    def build(self, defer_tables: bool = False) -> tuple[BaseModel, FeatureMap]:
+        """Returns the model as it is before the first step, or before its tables are drawn."""
         feature_map = make_map(self.size)
+        feature_map.defer_tables = defer_tables
         if self.expid in OWN_MODELS:
             seed_everything(7)
             return OWN_MODELS[self.expid](feature_map), feature_map

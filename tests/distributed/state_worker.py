@@ -17,7 +17,7 @@ from fuxictr.errors import FuxiCTRError
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import BatchIterator, Share
 from fuxictr.pytorch.distributed.ranks import current_ranks, exit_now, joined
-from fuxictr.pytorch.sharding.state_dict import whole_weights
+from fuxictr.pytorch.sharding.state_dict import gather_full_state_dict
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.trainer import Trainer
 from tests.distributed.cases import Training, make_rows
@@ -96,7 +96,7 @@ def do(task: str, folder: Path) -> None:
         pairs = zip(before, model.parameters(), strict=True)
         found["unchanged"] = np.array(all(torch.equal(*pair) for pair in pairs))
     ranks.barrier()
-    weights = whole_weights(model.state_dict(), model, ranks)
+    weights = gather_full_state_dict(model.state_dict(), model, ranks)
     found |= {f"weight.{name}": weight.numpy() for name, weight in weights.items()}
     if ranks.is_first or verb == "bad_number":
         name = f"{task.replace(':', '.')}.{ranks.size}.rank{ranks.rank}.npz"

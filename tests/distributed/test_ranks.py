@@ -6,9 +6,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fuxictr.errors import DataError
+from fuxictr.config import TrainConfig
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.features import FeatureMap
 from fuxictr.pytorch.distributed.ranks import Ranks, StopFlags, joined, launched_ranks
-from fuxictr.pytorch.layers.embeddings.row_share import RowShare
+from fuxictr.pytorch.layers import FeatureEmbedding
+from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
+from fuxictr.pytorch.sharding.tables import shard_tables
 from tests.distributed.launcher import launch
 
 
@@ -51,6 +55,58 @@ def test_a_share_is_drawn_as_the_whole_table_is(num_rows, width):
             share.draw_normal(own, 1e-4)
             assert torch.equal(own, share.own(whole))
             assert torch.equal(torch.rand(1), next_number)
+
+
+@pytest.mark.parametrize("rank", [None, 0, 1])
+def test_a_deferred_table_is_drawn_as_any_other(rank):
+    feature_map, deferred_map = table_map(), table_map()
+    deferred_map.defer_tables = True
+    torch.manual_seed(0)
+    full, next_number = FeatureEmbedding(feature_map, 4), torch.rand(1)
+    torch.manual_seed(0)
+    layer = FeatureEmbedding(deferred_map, 4)
+    assert torch.equal(torch.rand(1), next_number)
+    table = layer.table
+    assert table.is_meta and table.shape == full.table.shape
+    share = None if rank is None else RowShare(rank, 2, len(table))
+    layer.place_table(share)
+    expected = full.table if share is None else share.own(full.table)
+    assert layer.table is table and type(table) is torch.nn.Parameter and table.requires_grad
+    assert torch.equal(table, expected) and layer.num_table_rows == len(full.table)
+
+
+def test_the_first_layer_of_several_draws_their_table():
+    feature_map = table_map()
+    feature_map.defer_tables = True
+    torch.manual_seed(0)
+    layers = torch.nn.ModuleList(FeatureEmbedding(feature_map, 4) for _ in range(2))
+    torch.manual_seed(0)
+    expected = FeatureEmbedding(table_map(), 4).table
+    layers[1].table = layers[0].table
+    ranks = Ranks(1, 2)
+    shard_tables(layers, TrainConfig(embedding_sharding="row"), ranks)
+    assert layers[0].table is layers[1].table and layers[0].share == layers[1].share
+    assert torch.equal(layers[0].table, expected[1::2])
+    shard_tables(layers, TrainConfig(embedding_sharding="row"), ranks)  # once is enough
+    assert torch.equal(layers[0].table, expected[1::2])
+
+
+def test_a_deferred_table_may_not_be_written_before_it_is_drawn():
+    feature_map = table_map()
+    feature_map.defer_tables = True
+    layer = FeatureEmbedding(feature_map, 4)
+    assert isinstance(layer.table, DeferredTable)
+    layer.reset_parameters()  # draws it anew
+    torch.nn.init.normal_(layer.table)
+    with pytest.raises(ConfigError, match="set embedding_sharding: none"):
+        layer.place_table(None)
+
+
+def table_map() -> FeatureMap:
+    feature_map = FeatureMap("d")
+    for name, size in (("a", 70_001), ("b", 5)):
+        feature_map.features[name] = {"type": "categorical", "vocab_size": size}
+    return feature_map
 
 
 def test_ranks_of_one_process_by_default():

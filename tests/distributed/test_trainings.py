@@ -124,7 +124,7 @@ def test_a_rank_has_no_rows_of_some_batches_in_the_suite():
 def test_gradients_of_tables_come_together_as_their_size_asks_for(name, in_one, in_two):
     """So that the suite covers each of the ways."""
     _, size, how = name.split("-")
-    kinds = {"small": "NoneType", "medium": "WholeTable", "large": "LazyTable"}
+    kinds = {"small": "NoneType", "medium": "DenseTable", "large": "LazyTable"}
     expected = "ShardReader" if how == "row" else kinds[size]
     assert of_ranks(in_two[name])[0]["readers"].tolist() == [expected] * 2
     alone = "LazyTable" if size == "large" else "NoneType"

@@ -13,7 +13,7 @@ from fuxictr.experiment.zoo.models import ROOT
 
 PAGES = ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md")))
 # Kinds of blocks that hold no commands and no code.
-NO_CODE = ("", "math", "bibtex")
+NO_CODE = ("", "math", "bibtex", "mermaid")
 
 
 @dataclass(frozen=True)

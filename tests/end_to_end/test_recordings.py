@@ -189,7 +189,7 @@ def test_a_checkpoint_of_other_code_is_recorded_under_a_name_of_its_own(mine, mo
     found = find_checkpoint(*load(), [row])
     assert found.name.startswith("mine@")
     record_run(found, -1, SAMPLE)
-    assert "was trained by other code than there is now" in caplog.text
+    assert "was trained by other code than the present one" in caplog.text
 
 
 def test_the_note_says_the_seed_where_the_results_do_not(mine, capsys):

@@ -272,7 +272,7 @@ def test_a_plan_is_an_aligned_table_and_a_total(plan):
         "unknown: encode it first",
         "",
         "To run: 3 of 4 runs. About 2 h 11 min; 1.5 GB of host memory; 5 MB of disk for "
-        "checkpoints, 15 MB for what a run keeps to be gone on with until it ends. "
+        "checkpoints, 15 MB for training states until the runs end. "
         "Not counted: 1 of unknown cost, encoding the data.",
     ]
 
@@ -285,8 +285,8 @@ def test_runs_at_a_time_shorten_the_sweep_and_share_the_memory(plan):
     # The first slot: 10, then 20, then 30 minutes; the second: an hour.
     assert total == (
         "To run: 4 of 4 runs, 2 at a time. About 1 h 00 min; 2.0 GB of host memory, 2.0 GB of GPU "
-        "memory a run; 400 MB of disk for checkpoints, 600 MB for what a run keeps to be gone on "
-        "with until it ends."
+        "memory per run; 400 MB of disk for checkpoints, 600 MB for training states until the runs "
+        "end."
     )
     assert "About 2 h 00 min" in format_plan(runs, found, (), jobs=1)
     done = {("FM_demo", seed) for seed in range(4)}

@@ -19,6 +19,7 @@ from fuxictr.experiment.run import resume as resuming
 from fuxictr.experiment.run.signals import stop_requests
 from fuxictr.experiment.verify import describe as run_report
 from fuxictr.features import FeatureMap
+from fuxictr.pytorch.checkpoint.state_files import StateFiles
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.dataloaders import (
     BatchIterator,
@@ -29,7 +30,6 @@ from fuxictr.pytorch.dataloaders import (
 )
 from fuxictr.pytorch.distributed.ranks import RankError, Ranks
 from fuxictr.pytorch.torch_utils import get_device
-from fuxictr.pytorch.training.state_saver import StateFiles
 from fuxictr.utils import set_rank_logger
 from tests.pytorch.encoded_rows import write_encoded
 

@@ -128,7 +128,7 @@ def test_fields():
 
 def test_rank_correlation():
     def said(values):
-        return text.rank_sentence("test AUC", "redundancy", values, 16, "run")
+        return text.correlation_sentence("test AUC", "redundancy", values, 16, "run")
 
     assert said({"": -0.421}) == (
         "Spearman's rank correlation of test AUC with redundancy is -0.42 over 16 runs."

@@ -233,7 +233,7 @@ def test_training_and_cost():
     )
     text = words(cost_section(evidence))
     assert "Parameters: +50.0 % (FM)." in text
-    assert "Training time a row: +25.0 % (FM)." in text
+    assert "Training time per row: +25.0 % (FM)." in text
 
 
 def test_nothing_to_report():

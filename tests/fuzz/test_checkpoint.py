@@ -30,7 +30,7 @@ LARGE = (2**40).to_bytes(6, "little")
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("real") / "m.model"
-    save_weights(make(tiny_map()), path)
+    save_weights(make(tiny_map()).state_dict(), path)
     return path.read_bytes()
 
 

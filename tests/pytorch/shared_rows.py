@@ -49,7 +49,7 @@ def assert_split_by_batch(whole: list[Batch], iterators: list) -> None:
     found, next_row = [], 0
     for iterator, part in zip(iterators, parts, strict=True):
         assert len(iterator) == len(whole)
-        assert iterator.num_own_batches == len(part) == fewest
+        assert len(part) == fewest
         sizes = [batch.num_rows for batch in part]
         assert 0 not in sizes[: np.count_nonzero(sizes)]
         assert all(rows_of(batch) == [] for batch in part[np.count_nonzero(sizes) :])

@@ -14,7 +14,6 @@ from fuxictr.pytorch.dataloaders import (
     open_parquet,
     parquet,
     read_encoded,
-    read_parquet,
 )
 from tests.pytorch.encoded_rows import (
     assert_holds,
@@ -122,7 +121,7 @@ def test_paths_without_suffix_folders_and_globs(tmp_path, feature_map):
     write_encoded(tmp_path / "two.npz", columns)
     for path in ("parts", "parts/part_*.parquet", "one", "one.parquet", "two", "two.npz"):
         assert_holds(read_encoded(tmp_path / path, feature_map).rows(slice(None)), columns)
-    assert_holds(read_parquet(folder, feature_map).rows(slice(None)), columns)
+    assert_holds(read_encoded(folder, feature_map).rows(slice(None)), columns)
 
 
 def test_paths_that_lead_to_no_single_split(tmp_path, feature_map):

@@ -11,7 +11,7 @@ import torch
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.dataloaders import BatchIterator, RankDataLoader, from_arrays, read_parquet
+from fuxictr.pytorch.dataloaders import BatchIterator, RankDataLoader, from_arrays, read_encoded
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def columns(num_rows: int = 25) -> dict[str, np.ndarray]:
 def test_rows_survive_parquet(tmp_path, feature_map):
     path = tmp_path / "train.parquet"
     pq.write_table(pa.table(columns()), path, row_group_size=7)
-    data = read_parquet(path, feature_map)
+    data = read_encoded(path, feature_map)
     assert data.num_rows == 25
     assert data.num_bytes == 4 * 4 * 25
     batch = data.rows(slice(None))
@@ -51,7 +51,7 @@ def test_a_folder_of_parts_is_read_in_order(tmp_path, feature_map):
     for number, rows in enumerate((slice(0, 10), slice(10, 25))):
         table = pa.table({name: column[rows] for name, column in parts.items()})
         pq.write_table(table, tmp_path / f"part_{number:05d}.parquet")
-    data = read_parquet(tmp_path, feature_map)
+    data = read_encoded(tmp_path, feature_map)
     np.testing.assert_array_equal(data.rows(slice(None))["a"].numpy(), parts["a"])
 
 
@@ -108,9 +108,9 @@ def test_loading_does_not_import_pandas(tmp_path, feature_map):
     code = (
         "import sys\n"
         "from fuxictr.features import FeatureMap\n"
-        "from fuxictr.pytorch.dataloaders import read_parquet\n"
+        "from fuxictr.pytorch.dataloaders import read_encoded\n"
         f"feature_map = FeatureMap.load({str(tmp_path / 'feature_map.json')!r})\n"
-        f"assert read_parquet({str(path)!r}, feature_map).num_rows == 25\n"
+        f"assert read_encoded({str(path)!r}, feature_map).num_rows == 25\n"
         "sys.exit('pandas' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -118,18 +118,18 @@ def test_loading_does_not_import_pandas(tmp_path, feature_map):
 
 def test_errors_name_file_column_and_row(tmp_path, feature_map):
     with pytest.raises(DataError, match="no such encoded data"):
-        read_parquet(tmp_path / "none.parquet", feature_map)
+        read_encoded(tmp_path / "none.parquet", feature_map)
     path = tmp_path / "bad.parquet"
     pq.write_table(pa.table({"a": [1], "b": [1], "click": [0.0]}), path)
     with pytest.raises(DataError, match=r"bad.parquet: column 'x' is missing"):
-        read_parquet(path, feature_map)
+        read_encoded(path, feature_map)
     wrong = columns()
     wrong["b"][13] = 100
     pq.write_table(pa.table(wrong), path, row_group_size=5)
     with pytest.raises(
         DataError, match=r"bad.parquet: column 'b', row 14: id 100 is outside 0..99"
     ):
-        read_parquet(path, feature_map)
+        read_encoded(path, feature_map)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match="not readable as parquet"):
-        read_parquet(path, feature_map)
+        read_encoded(path, feature_map)

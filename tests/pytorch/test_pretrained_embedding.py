@@ -178,7 +178,7 @@ def test_a_checkpoint_is_complete(tmp_path, usage):
     other = Model(other_map)
     expected = model(inputs())["logit"]
     assert not torch.equal(other(inputs())["logit"], expected)
-    save_weights(model, tmp_path / "m.model")
+    save_weights(model.state_dict(), tmp_path / "m.model")
     load_weights(other, tmp_path / "m.model")
     assert torch.equal(other(inputs())["logit"], expected)
 

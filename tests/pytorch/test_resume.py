@@ -1,4 +1,4 @@
-"""A training that was cut off and goes on has the same bits as one that was not."""
+"""A training that was cut off and resumed has the same bits as one that was not."""
 
 import json
 import random
@@ -9,16 +9,17 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import CheckpointError
+from fuxictr.pytorch.checkpoint.state_files import StateFiles
 from fuxictr.pytorch.checkpoint.training_state import TrainingState, load_raw_weights, raw_weights
 from fuxictr.pytorch.checkpoint.weights import note_path
 from fuxictr.pytorch.dataloaders import BatchIterator, StreamingIterator, open_parquet
 from fuxictr.pytorch.losses import LossMean
 from fuxictr.pytorch.optim import lazy_adam
-from fuxictr.pytorch.optim.dense_table import WholeTable
+from fuxictr.pytorch.optim.dense_table import DenseTable
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
 from fuxictr.pytorch.optim.lazy_table import LazyTable
 from fuxictr.pytorch.training.callback import Callback
-from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
+from fuxictr.pytorch.training.state_saver import StateSaver
 from fuxictr.pytorch.training.trainer import NotFiniteError, Trainer
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
@@ -96,7 +97,7 @@ def zoo_model(name, *overrides, penalty=None):
 
     def made(path):
         model, data = make_model(name, *overrides)
-        model._embedding_penalty = [(2, penalty)] if penalty else []
+        model._penalties["embedding"] = [(2, penalty)] if penalty else []
         config = TrainConfig(**CONFIG, batch_size=300, eval_steps=6, max_gradient_norm=0.5)
         return model, config, BatchIterator(data, 300, True), BatchIterator(data, 1500)
 
@@ -120,7 +121,7 @@ def start(case, path, state=None, **cut):
     random.seed(1)
     torch.manual_seed(1)
     model, config, train, valid = CASES[case](path)
-    if state is not None:  # what a process starts with is no part of what it goes on with
+    if state is not None:  # what a process starts with must not matter when it resumes
         np.random.seed(7)
         random.seed(7)
         torch.manual_seed(7)
@@ -145,12 +146,12 @@ def small_tables_are_lazy(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_cut_off_anywhere_and_gone_on_with_gives_the_same_bits(case, tmp_path):
+def test_cut_off_anywhere_and_resumed_gives_the_same_bits(case, tmp_path):
     path = tmp_path / "run" / "state"
     path.parent.mkdir()
     trainer, weights, numbers = start(case, path)
     num_steps = numbers[2]
-    kinds = {"lazy": LazyTable, "penalized": WholeTable, "random target": LazyTable}
+    kinds = {"lazy": LazyTable, "penalized": DenseTable, "random target": LazyTable}
     if case in kinds:
         assert isinstance(trainer.optimizer, LazyAdam)
         tables = trainer.optimizer._tables.values()
@@ -167,7 +168,7 @@ def test_cut_off_anywhere_and_gone_on_with_gives_the_same_bits(case, tmp_path):
 
 
 def test_cut_off_many_times(tmp_path):
-    """Each life does one more step than the one before began with."""
+    """Each run does one step more than the state has that it resumes from."""
     path = tmp_path / "state"
     _, weights, numbers = start("lazy", path)
     state = None
@@ -182,7 +183,7 @@ def test_cut_off_many_times(tmp_path):
 
 @pytest.mark.parametrize("num_evaluated", [1, 8])  # batches: in the first epoch, in the second
 def test_cut_off_twice_without_a_step_between(tmp_path, num_evaluated):
-    """The first life ends in an evaluation, the second one when it has made up for it."""
+    """The first run ends in an evaluation, the second one after it has caught up on it."""
     path = tmp_path / "state"
     _, weights, numbers = start("lazy", path)
     with pytest.raises(CutOff):
@@ -372,8 +373,8 @@ def test_saved_every_n_minutes(tmp_path, monkeypatch):
     assert not files.path.exists()
 
 
-def test_a_training_that_ended_goes_on_to_its_end(tmp_path):
-    """Killed behind the last evaluation: nothing is trained again, the best weights are back."""
+def test_a_training_that_ended_resumes_at_its_end(tmp_path):
+    """Killed after the last evaluation: nothing is trained again, the best weights are back."""
     model, config, train, valid = tiny(tmp_path)
     changes = {"early_stop_patience": 1, "eval_steps": 2}
     config = TrainConfig(**{**vars(config), **changes})

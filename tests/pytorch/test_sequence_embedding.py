@@ -272,7 +272,7 @@ def test_one_vector_a_field_needs_a_pooling(layer_class):
 def test_a_sequence_of_another_length_is_named():
     inputs = make_inputs()
     inputs["t"] = inputs["t"][:, :3]
-    with pytest.raises(DataError, match="column 't': found 3 ids a row, the feature map says 4"):
+    with pytest.raises(DataError, match="column 't': found 3 ids per row, the feature map says 4"):
         make_layer()(inputs)
 
 

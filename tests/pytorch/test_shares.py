@@ -52,7 +52,7 @@ def test_ranks_share_the_batches_in_memory(
     for iterator in own:
         assert (len(iterator), iterator.num_rows) == (len(whole), num_rows)
         assert iterator.bounds() == whole.bounds()
-        assert iterator.num_own_batches == len(whole)
+        assert len(iterator) == len(whole)
         assert iterator.data.num_rows in (num_rows // num_ranks, -(-num_rows // num_ranks)) or (
             not shuffle
         )
@@ -110,7 +110,7 @@ def test_ranks_share_the_batches_of_streamed_rows(
             assert sorted(sum(batches, [])) == list(range(num_rows))
             assert_shared(batches, [epoch(iterator) for iterator in own])
         for iterator in own:
-            assert iterator.num_own_batches == len(iterator) == len(whole)
+            assert len(iterator) == len(whole)
             iterator.resume_at(1, passed_over)
         assert_shared(epochs[0][passed_over:], [epoch(iterator) for iterator in own])
         evaluated = [

@@ -23,7 +23,7 @@ from fuxictr.pytorch.dataloaders import (
     StreamingIterator,
     open_parquet,
     parquet,
-    read_parquet,
+    read_encoded,
 )
 from fuxictr.pytorch.dataloaders.read_ahead import read_ahead
 from tests.pytorch.encoded_rows import (
@@ -88,7 +88,7 @@ def test_order_follows_from_rows_seed_and_epoch(
             given_rows = {key: column[part] for key, column in columns.items()}
             write_encoded(Path(folder, f"{name}.parquet"), given_rows, row_group_size=group)
         rows = open_parquet(folder, feature_map)
-        in_memory = BatchIterator(read_parquet(folder, feature_map), batch_size)
+        in_memory = BatchIterator(read_encoded(folder, feature_map), batch_size)
         starts = np.cumsum([0] + [block.num_rows for block in rows.blocks]).tolist()
         blocks = [list(range(a, b)) for a, b in itertools.pairwise(starts)]
         for workers in (0, 1, 3):

@@ -8,14 +8,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from fuxictr.pytorch.losses import add_penalty_gradients
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder
+from fuxictr.pytorch.optim.sparse_lookup import UniqueRows
 from tests.pytorch.lazy_layers import LR, assert_same, loss_of, make_layer
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (3,), (0,)])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_finder_gives_what_unique_gives(shape, dtype):
-    finder = RowFinder()
+    finder = UniqueRows()
     for seed in (0, 0, 1, 2):  # the second time from memory
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randint(0, 40, shape, generator=generator, dtype=dtype)
@@ -37,7 +37,7 @@ def test_tables_with_a_penalty_keep_the_bits_of_the_dense_gradient(penalties):
         if step % 5 == 0:  # two lookups, which add up in another order
             continue
         assert layer.table.grad is None
-        assert lazy.touched() == []
+        assert lazy.row_gradients() == []
         add_penalty_gradients([(plain.table, *each) for each in penalties])
         if step % 5 == 1 and step > 1:
             torch.testing.assert_close(layer.table.grad, plain.table.grad)
@@ -62,7 +62,7 @@ def test_a_penalized_table_without_a_lookup_does_no_step():
     lazy.step()
     assert torch.equal(layer.table, before)
     loss_of(layer, 1, 1.0).backward()
-    lazy.step()  # also without a call of touched()
+    lazy.step()  # also without a call of row_gradients()
     assert not torch.equal(layer.table, before)
 
 

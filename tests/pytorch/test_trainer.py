@@ -233,7 +233,7 @@ def test_a_checkpoint_has_the_bytes_of_the_state_dict(tmp_path, feature_map, dat
     model = make(feature_map)
     trainer = Trainer(model, TrainConfig(epochs=1), checkpoint=tmp_path / "own.model", verbose=0)
     trainer.fit(BatchIterator(data, 100), None)
-    save_weights(model, tmp_path / "plain.model")
+    save_weights(model.state_dict(), tmp_path / "plain.model")
     assert (tmp_path / "own.model").read_bytes() == (tmp_path / "plain.model").read_bytes()
 
 

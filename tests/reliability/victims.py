@@ -43,7 +43,8 @@ STEPS = ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "open")
 
 
 def write_checkpoint(folder: Path, version: int) -> None:
-    save_weights(_model(version), folder / "a.model", f"{version:016x}")
+    note = {"encoders_hash": f"{version:016x}"}
+    save_weights(_model(version).state_dict(), folder / "a.model", note)
 
 
 def read_checkpoint(folder: Path) -> int:

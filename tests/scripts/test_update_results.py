@@ -142,7 +142,7 @@ def test_missing_results_name_the_commands_and_change_nothing(repository: Path) 
         "report.json": "cannot be read .*; run: bash 3.analyze.sh --report --dataset demo",
         "table.csv": "is missing; run: bash 2.reproduce.sh --model FM --dataset demo --seeds 1,2",
         "FM_ablation_source.tex": "is missing; run: bash 2.reproduce.sh --model FM",
-        "../../figure": "names figures that are gone, as figure/final/.*; run: bash 3.analyze.sh",
+        "../../figure": "names missing figures, such as figure/final/.*; run: bash 3.analyze.sh",
     }
     for name, message in lost.items():
         shutil.move(folder / name, repository / "aside")
@@ -164,16 +164,16 @@ def test_missing_results_name_the_commands_and_change_nothing(repository: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbones": [{"backbone": "FM", "seeds": [1, 2, 3]}]}, "table.csv has not the seeds of"),
+        ({"backbones": [{"backbone": "FM", "seeds": [1, 2, 3]}]}, "table.csv lacks the seeds of"),
         (
             {"backbones": [{"backbone": name, "seeds": [1, 2]} for name in ("FM", "PNN", "DCNv2")]},
-            "table.csv has not the seeds of PNN, DCNv2 that the report shows; run: bash 2.reprod",
+            "table.csv lacks the seeds of PNN, DCNv2 that the report shows; run: bash 2.reprod",
         ),
         (
             {"ablations": [{"backbone": "FM", "group": "source", "seeds": [1]}]},
-            "FM_ablation_source.csv has not the seeds of FM",
+            "FM_ablation_source.csv lacks the seeds of FM",
         ),
-        ({"sizes": [{"train": 1}, {"train": 2}]}, "unlike sizes"),
+        ({"sizes": [{"train": 1}, {"train": 2}]}, "different sizes"),
     ],
 )
 def test_tables_of_other_runs_than_the_report_are_refused(
@@ -221,4 +221,4 @@ def test_figures_say_what_they_show(tmp_path: Path) -> None:
     assert found["PNN_gen_correlation"].alt.endswith("interacting sides of GEN IPNN.")
     assert found["DCNv2_ab_source"].caption == "DCN V2, source"
     assert found["redundancy"].caption == "All backbones"
-    assert found["my_FM_collapse_curve"].kind.heading == "Collapse while training"
+    assert found["my_FM_collapse_curve"].kind.heading == "Collapse during training"

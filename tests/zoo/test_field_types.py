@@ -122,7 +122,7 @@ def test_a_row_does_not_depend_on_what_stands_at_padding(case):
 def test_a_checkpoint_holds_the_given_vectors(tmp_path, case):
     model = build(case, mixed_map())
     other = build(case, mixed_map(seed=1))
-    save_weights(model, tmp_path / "m.model")
+    save_weights(model.state_dict(), tmp_path / "m.model")
     load_weights(other, tmp_path / "m.model")
     batch = mixed_data(mixed_map()).rows(slice(None))
     with torch.inference_mode():

@@ -116,7 +116,7 @@ def test_gradients_pass_gradcheck(case):
 def test_save_and_load_give_the_same_outputs(tmp_path, case):
     built, _, data = build(case)
     other, _, _ = build(case, seed=6)
-    save_weights(built, tmp_path / "m.model")
+    save_weights(built.state_dict(), tmp_path / "m.model")
     load_weights(other, tmp_path / "m.model")
     batch = data.rows(slice(None))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What is known of a dataset without reading its rows, also before it is there."""
+"""The fields and sizes of a dataset, known without its rows or even before it exists."""
 
 from __future__ import annotations
 
@@ -19,20 +19,16 @@ from fuxictr.preprocess.dataset.cache import read_key
 from fuxictr.preprocess.dataset.finished import dataset_folder
 from fuxictr.pytorch.dataloaders import make_layout, open_parquet
 
-# Ids of a field that stand for no value of it: padding, and values not seen in training.
-_NUM_SPECIAL = 2
-# Fields of the demo data that a column function makes.
+_NUM_SPECIAL = 2  # ids per field that stand for no value: padding and unseen values
+# Demo fields that a column function derives.
 _DERIVED_SIZES = {"weekday": 7, "weekend": 2}
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a dataset without reading a row.
+    """Fields and sizes of a dataset.
 
-    Attributes:
-        feature_map: its fields.
-        rows: split -> number of rows.
-        is_encoded: whether it is there in encoded form.
+    ``rows`` is split -> number of rows; ``is_encoded`` says whether it exists in encoded form.
     """
 
     feature_map: FeatureMap
@@ -47,10 +43,10 @@ class DataFacts:
 
 
 def describe_data(config: ExperimentConfig) -> DataFacts | None:
-    """Returns what is known of a config's data, or None.
+    """Returns fields and sizes of a config's data, or None where they are not known.
 
-    The data need not be there: for the paper's datasets and the demo data, a stand-in is made of
-    the config's columns and the sizes that the registry knows.
+    Without encoded data, those of the paper's datasets and of the demo data follow from the
+    config's columns and the registry.
 
     Raises:
         ConfigError: the config does not fit the data.
@@ -71,7 +67,7 @@ def describe_data(config: ExperimentConfig) -> DataFacts | None:
 
 
 def _stand_in(config: ExperimentConfig) -> DataFacts | None:
-    """Returns what is known of a dataset of the registry that is not encoded yet."""
+    """Returns fields and sizes of a dataset of the registry that is not encoded yet."""
     dataset = config.dataset
     if not registry.is_known(dataset.dataset_id):
         return None
@@ -87,7 +83,7 @@ def _stand_in(config: ExperimentConfig) -> DataFacts | None:
         return None
     ids = [column.name for column in columns if column.type == "categorical"]
     unknown = [name for name in ids if name not in sizes]
-    if unknown:  # they share what is left
+    if unknown:  # they share the remaining values evenly
         left = total - (len(columns) - len(ids)) - sum(sizes.get(name, 0) for name in ids)
         share, rest = divmod(max(left, 0), len(unknown))
         evenly = {name: share + (i < rest) for i, name in enumerate(unknown)}
@@ -107,7 +103,7 @@ def _stand_in(config: ExperimentConfig) -> DataFacts | None:
 
 
 def _demo_sizes() -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the demo data's split -> rows, and field -> ids, as generated or as they would be."""
+    """Returns split -> rows and field -> ids of the demo data, as generated or by default."""
     path = registry.raw_dir(ROOT, registry.resolve("demo")) / registry.GROUND_TRUTH
     try:
         total = int(json.loads(path.read_text(encoding="utf-8"))["rows"])

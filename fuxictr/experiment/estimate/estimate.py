@@ -25,19 +25,16 @@ from fuxictr.experiment.zoo.models import find_folder, load_experiment
 
 Row = dict[str, Any]
 
-# What a run needs beside model and rows: Python and its libraries, with CUDA's where it has a GPU.
+# Host memory of Python and its libraries, and of CUDA's on a GPU.
 _PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 2_500_000_000}
-# The start of its process, which rows of results leave out, and how fast it reads the data.
-_START_SECONDS = 3.0
+_START_SECONDS = 3.0  # of a process; recorded times leave it out
 _READ_BYTES_PER_SECOND = 2e8
-# A state holds the weights and Adam's two moments.
-_NUM_COPIES = 3
-# A backward pass holds gradients of activations beside the activations.
-_GRADIENT_SHARE = 1.5
+_NUM_COPIES = 3  # a training state holds the weights and Adam's two moments
+_GRADIENT_SHARE = 1.5  # a backward pass holds activations and some of their gradients
 
 
 class Plan(Protocol):
-    """A run that is planned."""
+    """A planned run."""
 
     @property
     def config(self) -> ExperimentConfig:
@@ -53,13 +50,13 @@ class Estimate:
     """What a run will need; None = unknown.
 
     Attributes:
-        seconds: of the whole run.
+        seconds: of the whole run, without encoding the data.
         epochs: until it stops.
         host_bytes: memory of its process.
         gpu_bytes: memory on its GPU; None also on a CPU.
-        disk_bytes: its checkpoint.
-        basis: what the estimate rests on, in words.
-        is_encoded: whether the data are there in encoded form; the time to make it is not counted.
+        disk_bytes: size of its checkpoint.
+        basis: in words, what the estimate is based on.
+        is_encoded: whether the data exist in encoded form.
     """
 
     seconds: float | None
@@ -79,28 +76,28 @@ def estimate_runs(
 ) -> list[Estimate]:
     """Returns an estimate for each run; reads no data and trains nothing.
 
-    A time rests on the first of these that there is:
+    The time comes from the first of these that is available:
 
-    1. measured: earlier runs of the same config and dataset on such a device, their median;
+    1. measured: the median of earlier runs of the same config and dataset on such a device;
     2. scaled: the cost model, times the median ratio of measured to modelled time of other runs of
        the dataset on such a device;
-    3. the cost model alone, with the device's rates measured on the spot.
+    3. the cost model alone, with the rates of the device.
 
     Args:
         plans: the runs.
         rows: the results store.
         device: where they will run.
-        rates: of the device; null = they are measured, where they are needed.
+        rates: of the device; None = measured when needed.
     """
     estimator = _Estimator([row for row in rows if is_finished(row)], device, rates)
     return [estimator.estimate(plan.config, plan.model_class) for plan in plans]
 
 
 def typical_epochs(rows: Iterable[Row], config: ExperimentConfig) -> tuple[int, str]:
-    """Returns how many epochs a run will take, and the words that say why.
+    """Returns the expected number of epochs, and the reason in words.
 
-    It is the median of earlier runs of the expid, or of any on its dataset; otherwise the least
-    number that early stopping needs, one epoch more than its patience.
+    It is the median of earlier runs of the expid, or of any on its dataset; otherwise the patience
+    plus one, the earliest that a run can stop.
     """
     on_dataset = [r for r in rows if r.get("dataset_id") == config.dataset.dataset_id]
     own = [row for row in on_dataset if row.get("expid") == config.expid]
@@ -113,7 +110,7 @@ def typical_epochs(rows: Iterable[Row], config: ExperimentConfig) -> tuple[int, 
 
 
 class _Estimator:
-    """Estimates runs; costs and rates are taken once."""
+    """Estimates runs; remembers costs and rates."""
 
     def __init__(self, rows: list[Row], device: torch.device, rates: MachineRates | None) -> None:
         self.rows = rows
@@ -121,8 +118,7 @@ class _Estimator:
         kind = _device_kind(device_name(device))
         self.local_rows = [row for row in rows if _device_kind(row.get("device", "")) == kind]
         self._rates = rates
-        self._facts: dict[str, DataFacts | None] = {}
-        self._costs: dict[str, ModelCost | str] = {}
+        self._known: dict[str, tuple[DataFacts | None, ModelCost | str]] = {}
         self._ratios: list[tuple[Row, float]] | None = None
 
     @property
@@ -144,14 +140,14 @@ class _Estimator:
         epochs, words = typical_epochs(own or self.rows, config)
         if own:
             basis = f"measured, {_count(own, 'run')}"
-            seconds = _median([row["seconds"] * _growth(row, facts) for row in own])
+            seconds = statistics.median([row["seconds"] * _growth(row, facts) for row in own])
             seconds += _START_SECONDS
         elif facts is None or isinstance(cost, str):
             is_encoded = facts is not None and facts.is_encoded
             return Estimate(None, epochs, None, None, None, f"unknown: {cost}", is_encoded)
         else:
             ratios = self._find_ratios(config)
-            factor = _median(ratios) if ratios else 1.0
+            factor = statistics.median(ratios) if ratios else 1.0
             seconds = self._model_seconds(config, cost, facts, epochs, factor)
             basis = f"scaled by {_count(ratios, 'other run')}" if ratios else "cost model"
             basis += f"; {words}" + ("" if facts.is_encoded else "; data not encoded yet")
@@ -172,21 +168,10 @@ class _Estimator:
     def _look_at(
         self, config: ExperimentConfig, model_class: type
     ) -> tuple[DataFacts | None, ModelCost | str]:
-        """Returns what is known of the data, and the cost of the model or why there is none."""
         key = f"{config.expid} {config.config_hash()}"
-        if key not in self._costs:
-            try:
-                facts = self._facts[key] = describe_data(config)
-                self._costs[key] = (
-                    count_cost(config, model_class, facts.feature_map)
-                    if facts is not None
-                    else f"encode dataset '{config.dataset.dataset_id}' first"
-                )
-            except (FuxiCTRError, RuntimeError, NotImplementedError) as error:
-                # A model that needs numbers, not only shapes, or a config that does not fit it.
-                self._facts.setdefault(key, None)
-                self._costs[key] = str(error).splitlines()[0] if str(error) else repr(error)
-        return self._facts[key], self._costs[key]
+        if key not in self._known:
+            self._known[key] = _look_at(config, model_class)
+        return self._known[key]
 
     def _find_ratios(self, config: ExperimentConfig) -> list[float]:
         """Returns measured over modelled training time of earlier runs on such a device."""
@@ -199,7 +184,7 @@ class _Estimator:
     def _ratio(self, row: Row) -> float | None:
         try:
             config, model_class = load_experiment(row["expid"], find_folder(row["model"]))
-        except (ConfigError, KeyError):  # of a config folder of a user's own, or gone
+        except (ConfigError, KeyError):  # removed, or from a user's own config folder
             return None
         facts, cost = self._look_at(config, model_class)
         if facts is None or isinstance(cost, str) or config.config_hash() != row.get("config_hash"):
@@ -225,7 +210,7 @@ class _Estimator:
         seconds += evaluations * cost.forward_seconds(self.rates, num_valid)
         seconds += cost.forward_seconds(self.rates, facts.rows.get("test", 0))
         seconds = factor * seconds + _START_SECONDS
-        if config.train.streaming:  # rows are read while others train
+        if config.train.streaming:  # reading overlaps with training
             return seconds
         return seconds + facts.row_bytes * sum(facts.rows.values()) / _READ_BYTES_PER_SECOND
 
@@ -235,11 +220,11 @@ class _Estimator:
         """Returns the bytes on the host and on the GPU."""
         row_bytes = facts.row_bytes
         splits = [row_bytes * count for count in facts.rows.values()]
-        if config.train.streaming:  # a window, and about as much read ahead
+        if config.train.streaming:  # the shuffle window, and about as much read ahead
             window = min(config.train.shuffle_window, facts.rows.get("train", 0))
             splits = [2 * row_bytes * window]
         order = 8 * facts.rows.get("train", 0) if not config.train.streaming else 0
-        # The value of a penalty squares a table, at an evaluation, when no activations are held.
+        # A penalty squares a table at evaluations, when no activations are held.
         passing = max(round(_GRADIENT_SHARE * cost.activation_bytes), 4 * cost.table_parameters)
         training = cost.state_bytes + passing
         process = _PROCESS_BYTES.get(self.device.type, _PROCESS_BYTES["cuda"])
@@ -252,18 +237,33 @@ class _Estimator:
         return host, training + (sum(splits) + order if is_resident else 0)
 
 
+def _look_at(
+    config: ExperimentConfig, model_class: type
+) -> tuple[DataFacts | None, ModelCost | str]:
+    """Returns the sizes of the data, if known, and the model's cost or why it is unknown."""
+    facts = None
+    try:
+        facts = describe_data(config)
+        if facts is None:
+            return None, f"encode dataset '{config.dataset.dataset_id}' first"
+        return facts, count_cost(config, model_class, facts.feature_map)
+    except (FuxiCTRError, RuntimeError, NotImplementedError) as error:
+        # The model needs values, not only shapes, or the config does not fit it.
+        return facts, str(error).splitlines()[0] if str(error) else repr(error)
+
+
 def format_plan(
     plans: Sequence[Plan],
     estimates: Sequence[Estimate],
     finished: Collection[tuple[str, int]] = (),
     jobs: int = 1,
 ) -> str:
-    """Returns the runs as an aligned table, and what is still to run in a line.
+    """Returns the runs as an aligned table, and a line on what is still to run.
 
     Args:
         plans: the runs.
         estimates: one for each.
-        finished: (expid, seed) of those that are in the results already.
+        finished: (expid, seed) of runs that are already in the results.
         jobs: how many run at a time.
     """
     names = [(plan.config.expid, plan.config.train.seed) for plan in plans]
@@ -271,19 +271,18 @@ def format_plan(
     lines = [(*head, "basis")]
     for number, (name, found) in enumerate(zip(names, estimates, strict=True), start=1):
         state = "done" if name in finished else "to run"
+        epochs = "?" if found.epochs is None else str(found.epochs)
         gpu = "-" if found.host_bytes and found.gpu_bytes is None else _size(found.gpu_bytes)
         sizes = (_size(found.host_bytes), gpu, _size(found.disk_bytes))
-        cells = (str(number), name[0], str(name[1]), state, _or_unknown(found.epochs))
-        lines.append((*cells, _time(found.seconds), *sizes, found.basis))
+        cells = (str(number), name[0], str(name[1]), state, epochs, _time(found.seconds))
+        lines.append((*cells, *sizes, found.basis))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    is_text = {1, 3, 9}
-    text = "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in is_text else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+    layout = list(zip("><><>>>>><", widths, strict=True))
+    aligned = (
+        "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(line, layout, strict=True))
         for line in lines
     )
+    text = "\n".join(line.rstrip() for line in aligned)
     waiting = [e for name, e in zip(names, estimates, strict=True) if name not in finished]
     return f"{text}\n\n{_total(waiting, len(plans), jobs)}\n"
 
@@ -298,18 +297,18 @@ def _total(waiting: Sequence[Estimate], num_runs: int, jobs: int) -> str:
     if known:
         text += f" About {_time(_makespan(known, jobs))}; {_size(host)} of host memory"
         gpu = max((e.gpu_bytes or 0 for e in known), default=0)
-        text += f", {_size(gpu)} of GPU memory a run" if gpu else ""
+        text += f", {_size(gpu)} of GPU memory per run" if gpu else ""
         disk = [e.disk_bytes or 0 for e in known]
         states = _NUM_COPIES * sum(sorted(disk, reverse=True)[:jobs])
-        text += f"; {_size(sum(disk))} of disk for checkpoints, {_size(states)} for what a run "
-        text += "keeps to be gone on with until it ends."
+        text += f"; {_size(sum(disk))} of disk for checkpoints, {_size(states)} for training "
+        text += "states until the runs end."
     left_out = [f"{len(waiting) - len(known)} of unknown cost"] * (len(known) < len(waiting))
     left_out += ["encoding the data"] * (not all(estimate.is_encoded for estimate in waiting))
     return text + (f" Not counted: {', '.join(left_out)}." if left_out else "")
 
 
 def _makespan(estimates: Sequence[Estimate], jobs: int) -> float:
-    """Returns when the last run ends, where each starts as soon as one of ``jobs`` has ended."""
+    """Returns when the last run ends, if each starts as soon as one of ``jobs`` has ended."""
     ends = [0.0] * jobs
     for estimate in estimates:
         heapq.heapreplace(ends, ends[0] + (estimate.seconds or 0.0))
@@ -323,7 +322,7 @@ def _is_same_run(row: Row, config: ExperimentConfig) -> bool:
 
 
 def _growth(row: Row, facts: DataFacts | None) -> float:
-    """Returns how many times as many training rows there are now as at an earlier run."""
+    """Returns the ratio of the training rows now to those of an earlier run."""
     before = (row.get("rows") or {}).get("train")
     now = facts.rows.get("train") if facts is not None else None
     return now / before if before and now else 1.0
@@ -331,11 +330,7 @@ def _growth(row: Row, facts: DataFacts | None) -> float:
 
 def _measured(rows: Sequence[Row], key: str, otherwise: int | None) -> int | None:
     found = [row[key] for row in rows if row.get(key)]
-    return round(_median(found)) if found else otherwise
-
-
-def _median(values: Sequence[float]) -> float:
-    return float(statistics.median(values))
+    return round(statistics.median(found)) if found else otherwise
 
 
 def _device_kind(text: str) -> tuple[str, str]:
@@ -345,11 +340,7 @@ def _device_kind(text: str) -> tuple[str, str]:
 
 
 def _count(items: Sequence[object], word: str) -> str:
-    return f"{len(items)} {word}{'' if len(items) == 1 else 's'}"
-
-
-def _or_unknown(value: object | None) -> str:
-    return "?" if value is None else str(value)
+    return f"{len(items)} {word}" + "s" * (len(items) != 1)
 
 
 def _time(seconds: float | None) -> str:

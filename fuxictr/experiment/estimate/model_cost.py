@@ -1,4 +1,4 @@
-"""What a model costs, counted from the model itself on the meta device: no data, no weights."""
+"""The cost of a model, counted by running it on the meta device, without data or weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
 
-# The backward pass multiplies twice as much as the forward pass: by the inputs, and by the weights.
+# The backward pass has two matrix products for each one of the forward pass.
 TRAINING_FACTOR = 3
-# Numbers a weight that an optimiser keeps, as torch's defaults have it.
+# Numbers that an optimiser keeps per weight, with torch's defaults.
 _OPTIMIZER_STATES = {"adam": 2, "adamw": 2, "sgd": 0, "adagrad": 1, "rmsprop": 1}
 _BYTES = 4  # float32
 _META = torch.device("meta")
@@ -33,21 +33,20 @@ _META = torch.device("meta")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCost:
-    """What a model costs, at one batch size.
+    """The cost of a model at one batch size.
 
     Attributes:
-        table_parameters: trainable weights of embedding tables, one row a token.
+        table_parameters: trainable weights of embedding tables.
         dense_parameters: all other trainable weights.
         frozen_parameters: weights that are not trained.
-        forward_flops: operations of the matrix products of a row's forward pass; a multiplication
-            and an addition are two.
-        num_lookups: table rows that a row reads.
-        lookup_bytes: their bytes.
-        forward_bytes: bytes that the operations of a row's forward pass read and write, lookups and
-            matrix products included.
-        step_bytes: bytes of gradients and weights that a step moves, however few rows it has: every
-            table is updated whole.
-        activation_bytes: bytes that a batch keeps for its backward pass.
+        forward_flops: per row, operations of the forward pass's matrix products; a multiplication
+            and an addition count as two.
+        num_lookups: per row, table rows read.
+        lookup_bytes: per row, the bytes of these.
+        forward_bytes: per row, bytes that the forward pass reads and writes, lookups included.
+        step_bytes: per step, bytes of gradients and weights that are moved whatever the batch
+            size, as every table is updated whole.
+        activation_bytes: per batch, bytes kept for the backward pass.
         state_bytes: bytes of weights, gradients and the optimiser's numbers.
         num_operations: tensor operations of a forward pass and its loss.
         batch_size: rows of a batch.
@@ -87,14 +86,14 @@ class ModelCost:
         return TRAINING_FACTOR * self.forward_bytes + self.step_bytes / self.batch_size
 
     def forward_seconds(self, rates: MachineRates, num_rows: int) -> float:
-        """Returns how long the forward pass of so many rows takes at these rates."""
+        """Returns the duration of the forward passes over ``num_rows`` rows."""
         num_steps = -(-num_rows // self.batch_size)
         seconds = num_rows * self.forward_flops / rates.flops
         seconds += num_rows * self.forward_bytes / rates.bytes
         return seconds + num_steps * self.num_operations / rates.operations
 
     def training_seconds(self, rates: MachineRates, num_rows: int) -> float:
-        """Returns how long training steps over so many rows take at these rates."""
+        """Returns the duration of the training steps over ``num_rows`` rows."""
         num_steps = -(-num_rows // self.batch_size)
         seconds = TRAINING_FACTOR * self.forward_seconds(rates, num_rows)
         seconds += num_rows * self.num_lookups / rates.lookups
@@ -103,13 +102,13 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class MachineRates:
-    """What a device does in a second.
+    """What a device does per second.
 
     Attributes:
         flops: operations of large float32 matrix products.
-        bytes: bytes that a copy of a large tensor reads and writes.
-        lookups: table rows that are read, and whose gradients are added up.
-        operations: small tensor operations, those of a backward pass counted, too.
+        bytes: bytes read and written by a copy of a large tensor.
+        lookups: table rows read whose gradients are then added up.
+        operations: small tensor operations, those of the backward pass included.
     """
 
     flops: float
@@ -119,11 +118,11 @@ class MachineRates:
 
 
 def count_cost(config: ExperimentConfig, model_class: type, feature_map: FeatureMap) -> ModelCost:
-    """Returns the cost of a config's model; nothing but the feature map is read.
+    """Returns the cost of a config's model.
 
     Raises:
         ConfigError: the config does not fit the model.
-        RuntimeError: the model needs numbers to build itself or to compute, not only shapes.
+        RuntimeError: building or running the model needs values, not only shapes.
     """
     model = build_on_meta(config, model_class, feature_map)
     return model_cost(model, config.train.batch_size, config.train.optimizer)
@@ -132,7 +131,7 @@ def count_cost(config: ExperimentConfig, model_class: type, feature_map: Feature
 def build_on_meta(
     config: ExperimentConfig, model_class: type, feature_map: FeatureMap
 ) -> BaseModel:
-    """Returns the model of a config without memory for its weights."""
+    """Returns the model of a config on the meta device, without memory for its weights."""
     blank = feature_map.select()
     blank.pretrained = {
         name: np.broadcast_to(np.float32(0), (spec["vocab_size"], spec["pretrain_dim"]))
@@ -144,13 +143,7 @@ def build_on_meta(
 
 
 def model_cost(model: BaseModel, batch_size: int, optimizer: str = "adam") -> ModelCost:
-    """Returns the cost of a model on the meta device.
-
-    Args:
-        model: the model.
-        batch_size: rows of a batch.
-        optimizer: its optimiser, as key 'optimizer'.
-    """
+    """Returns the cost of a model on the meta device; ``optimizer`` is as in the config."""
     layers = [module for module in model.modules() if isinstance(module, FieldBlocks)]
     tables = {id(table) for layer in layers for table in layer.tables()}
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -188,11 +181,9 @@ def blank_batch(feature_map: FeatureMap, batch_size: int) -> Batch:
 def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
     """Measures a device by a matrix product, a copy, lookups and small operations.
 
-    Args:
-        device: the device.
-        seconds: how long each of the four is repeated; the best time counts.
+    Each is repeated for ``seconds``; the best time counts.
     """
-    # On a CPU they are short, so that a busy machine interrupts few of the repetitions.
+    # Short on a CPU, so that a busy machine interrupts few of the repetitions.
     is_gpu = device.type == "cuda"
     size, num_numbers, num_ids = (4096, 1 << 28, 1 << 20) if is_gpu else (512, 1 << 24, 1 << 15)
     matrix = torch.ones(size, size, device=device)
@@ -214,14 +205,11 @@ def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
             value = value * weight
         torch.autograd.grad(value.sum(), weight)
 
-    def best(function: Callable[[], Any]) -> float:
-        return _best_time(function, device, seconds)
-
     return MachineRates(
-        flops=2 * size**3 / best(lambda: torch.mm(matrix, matrix, out=out)),
-        bytes=2 * _BYTES * num_numbers / best(lambda: target.copy_(source)),
-        lookups=len(ids) / best(read_rows),
-        operations=TRAINING_FACTOR * chain / best(small_operations),
+        flops=2 * size**3 / _best_time(lambda: torch.mm(matrix, matrix, out=out), device, seconds),
+        bytes=2 * _BYTES * num_numbers / _best_time(lambda: target.copy_(source), device, seconds),
+        lookups=len(ids) / _best_time(read_rows, device, seconds),
+        operations=TRAINING_FACTOR * chain / _best_time(small_operations, device, seconds),
     )
 
 
@@ -244,9 +232,9 @@ def _best_time(function: Callable[[], Any], device: torch.device, seconds: float
 def _step_bytes(model: BaseModel, num_trained: int, num_states: int) -> int:
     """Returns the bytes of a step's passes over all weights.
 
-    The gradient is filled with zeros (1), its norm is taken (1), it is scaled (2); the update reads
-    gradient, weight and states and writes the last two (3 + 2 a state); a penalty reads weight and
-    gradient and writes the latter (3).
+    The gradient is zeroed (1), its norm is taken (1), it is scaled (2); the update reads gradient,
+    weight and states and writes the last two (3 + 2 per state); a penalty reads weight and gradient
+    and writes the latter (3).
     """
     num_penalized = sum(weight.numel() for weight, _, _ in model.penalized_parameters())
     return _BYTES * ((7 + 2 * num_states) * num_trained + 3 * num_penalized)
@@ -291,11 +279,11 @@ class _Traffic(TorchDispatchMode):
 
 
 class _Kept:
-    """Hook that adds up the tensors that autograd keeps, each storage once, weights left out."""
+    """Hook that adds up the storages that autograd keeps, each once, without the weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0
-        # The storages are held: an id would else be given to another one.
+        # Holds the storages, so that no id is reused.
         self._seen = {id(s): s for s in (p.untyped_storage() for p in model.parameters())}
 
     def __call__(self, tensor: torch.Tensor) -> None:
@@ -318,5 +306,5 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 
 
 def _num_bytes(tensor: torch.Tensor) -> int:
-    """Returns the bytes of a tensor; one that was expanded has those of its source."""
+    """Returns the bytes of a tensor, for an expanded one those of its source."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())

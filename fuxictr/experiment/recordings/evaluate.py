@@ -9,14 +9,13 @@ from fuxictr.experiment.recordings.trained import TrainedRun
 def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
     """Returns the config's metrics on the test split, None where there is no such split.
 
-    They are computed as when the run ended. A metric that is not defined for the labels or groups
-    is left out with a warning.
+    They are computed as at the end of the run. A metric that is not defined for the labels or
+    groups is left out with a warning.
 
     Raises:
         FuxiCTRError: as ``open_run``, or rows that cannot be read.
     """
     from fuxictr.pytorch.dataloaders import RankDataLoader
-    from fuxictr.pytorch.distributed.ranks import current_ranks
     from fuxictr.pytorch.training.evaluator import Evaluator
 
     opened, config = open_run(run, gpu), run.config
@@ -34,6 +33,5 @@ def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
         num_workers=config.run.num_workers,
         group_id=train.group_id,
     ).make_iterator()
-    show_bar = config.run.verbose > 0
-    evaluator = Evaluator(opened.model, train, opened.device, current_ranks(), show_bar, ())
+    evaluator = Evaluator(opened.model, train, opened.device, config.run.verbose > 0)
     return evaluator.evaluate(rows, "Test", skip_undefined=True)

@@ -1,7 +1,7 @@
-"""Recordings of trained runs, kept while checkpoint, sample and code stay the same.
+"""Recordings of trained runs, reused while checkpoint, sample and code stay the same.
 
-The arrays of one run of an expid lie in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. Of its
-other seeds only the numbers are kept, ``seed<S>.json`` beside it: arrays are hundreds of megabytes.
+The arrays of one run per expid lie in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. Of the
+other seeds only the numbers are kept, in ``seed<S>.json`` beside it, as arrays are large.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from fuxictr.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-# What a recording is kept by, beside the checkpoint and the sample.
-_HASHES = ("code_hash", "data_hash", "config_hash")
+# With the sample, what a recording depends on.
+_HASHES = ("checkpoint_sha256", "code_hash", "data_hash", "config_hash")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
 def make_recordings(
     runs: Sequence[TrainedRun], gpu: int | str, sample: Sample, again: bool = False
 ) -> dict[TrainedRun, str]:
-    """Records the runs whose recording is absent or of another checkpoint, sample or code.
+    """Records the runs that have no recording of their checkpoint, the sample and the present code.
 
     Args:
-        runs: what is wanted.
-        gpu: where to run, as --gpu.
+        runs: the runs.
+        gpu: as --gpu.
         sample: which rows.
-        again: record all of them.
+        again: whether all of them are recorded.
 
     Returns:
-        Run -> reason, for the runs that cannot be recorded.
+        Run -> reason, for runs that cannot be recorded.
     """
     due = [run for run in runs if again or not is_recorded(run, sample)]
     current = len(runs) - len(due)
@@ -70,25 +70,24 @@ def make_recordings(
 
 
 def is_recorded(run: TrainedRun, sample: Sample) -> bool:
-    """Returns whether a recording of this checkpoint and sample, by this code, is there."""
-    path = run.path
-    found = _read_origin(path) if path.is_file() else None
-    if found is None or run.num_valid_rows is None:
+    """Returns whether the run has a recording of this sample by the present code."""
+    if run.num_valid_rows is None:
         return False
     num_rows = min(sample.num_rows, run.num_valid_rows)
-    return found == (num_rows, sample.seed, run.checkpoint_sha256, *_hashes(run))
+    wanted = (num_rows, sample.seed, run.checkpoint_sha256, *_hashes(run))
+    return _read_origin(run.path) == wanted
 
 
 def _hashes(run: TrainedRun) -> tuple[str | None, ...]:
-    """Returns the hashes of code, data and config that a recording of a run is of."""
+    """Returns the hashes of code, data and config for a recording of the run."""
     return recording_hash(run.model_class), run.data_hash, run.config.config_hash()
 
 
 @functools.cache
 def recording_hash(model_class: type) -> str:
-    """Returns 12 hex digits over the sources that a recording and its numbers are computed by.
+    """Returns 12 hex digits over the code that computes a recording and its numbers.
 
-    They are those that a run of the model is computed by, fuxictr/analysis and this file.
+    It is the code of a run of the model, of fuxictr/analysis and of this file.
     """
     from fuxictr.experiment.results.code_hash import code_hash
 
@@ -100,7 +99,7 @@ def recording_hash(model_class: type) -> str:
 
 
 def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
-    """Records a run; returns the file of its arrays, or of its numbers where only they are kept.
+    """Records a run; returns ``run.path``, the file of its arrays or only of its numbers.
 
     Raises:
         FuxiCTRError: as ``record_arrays``.
@@ -110,7 +109,7 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
 
     if run.has_other_code:
         logger.warning(
-            "%s: was trained by other code than there is now (code_hash %s); what that records is "
+            "%s: was trained by other code than the present one (code_hash %s); its recording is "
             "named %s",
             run.config.checkpoint_path,
             run.code_hash,
@@ -121,17 +120,17 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
         save_records(run.path, arrays, meta)
     else:
         summary = analysis_summary([Records(arrays, meta)])[0]
-        origin = {name: getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)}
+        origin = {name: getattr(meta, name) for name in _HASHES}
         content = {**origin, "summary": asdict(summary)}
         write_atomically(run.path, json.dumps(content, indent=2) + "\n")
     return run.path
 
 
 def load_numbers(run: TrainedRun) -> RunSummary:
-    """Returns the numbers of a run that was recorded.
+    """Returns the numbers of a recorded run.
 
     Raises:
-        CheckpointError: it was not, or its recording is damaged.
+        CheckpointError: the run is not recorded, or its recording is damaged.
     """
     from fuxictr.analysis.records import load_records
     from fuxictr.analysis.summary import RunSummary, analysis_summary
@@ -149,7 +148,7 @@ def load_numbers(run: TrainedRun) -> RunSummary:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """The trained model of a run, on a device, and the encoded data that it was trained on."""
+    """The trained model of a run on its device, and the encoded data of its training."""
 
     model: BaseModel
     device: torch.device
@@ -158,11 +157,11 @@ class OpenedRun:
 
 
 def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
-    """Returns a run's model with the weights that it left, and its data.
+    """Returns a run's model with its trained weights, and its data.
 
     Raises:
         CheckpointError: the expid is not trained yet, or its checkpoint does not fit.
-        DataError: its rows are not those that it was trained with.
+        DataError: the dataset has changed since the training.
     """
     config = run.config
     if not config.checkpoint_path.is_file():
@@ -178,7 +177,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
     from fuxictr.pytorch.torch_utils import get_device
 
     device = get_device(gpu)
-    # The rows that it was trained on, never built anew.
+    # The encoded rows of the training; they are never built anew.
     encoded = (
         load_dataset(config)
         if config.dataset.is_encoded
@@ -200,7 +199,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
 
 
 def _check_sources(config: ExperimentConfig) -> None:
-    """Warns where the raw files are not those that were encoded, whose rows are read.
+    """Warns if the raw files have changed since they were encoded; the encoded rows are read.
 
     Raises:
         DataError: the command line names other files.
@@ -225,12 +224,12 @@ def _check_sources(config: ExperimentConfig) -> None:
 def record_arrays(
     run: TrainedRun, gpu: int | str, sample: Sample
 ) -> tuple[dict[str, np.ndarray], RecordMeta]:
-    """Returns what a trained model records of one shuffled sample of validation rows, in eval mode.
+    """Returns what a trained model records on a sample of validation rows, in eval mode.
 
     Raises:
         CheckpointError: the expid is not trained yet, its checkpoint does not fit, or its model
             records nothing.
-        DataError: there are no validation rows, or they are not those that it was trained with.
+        DataError: there are no validation rows, or the dataset has changed since the training.
     """
     from fuxictr.analysis.records import RecordMeta
     from fuxictr.analysis.sampling import draw_sample, record_sample
@@ -269,9 +268,9 @@ def record_arrays(
 def _recorded_fields(
     arrays: dict[str, Any], feature_map: FeatureMap, expid: str
 ) -> tuple[tuple[str, ...], int]:
-    """Returns the fields and the width of each, as the first record gen or feature_emb has them.
+    """Returns the fields and their width in the first record ``gen`` or ``feature_emb``.
 
-    Fields of different widths were recorded as one long vector: one field of that width.
+    Fields of different widths are recorded as one long vector, which counts as one field.
     """
     fields = tuple(feature_map.fields)
     for key, array in arrays.items():
@@ -292,18 +291,16 @@ def _cardinalities(feature_map: FeatureMap, fields: Sequence[str]) -> tuple[int,
 
 
 def _read_origin(path: Path) -> tuple[int | str | None, ...] | None:
-    """Returns rows, sample seed, checkpoint hash and ``_hashes`` of a recording, None if no use."""
+    """Returns rows, sample seed and ``_HASHES`` of a recording; None if absent or not usable."""
     from fuxictr.analysis.records import load_records
     from fuxictr.analysis.summary import RunSummary
 
     try:
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))
-            made = RunSummary(**content["summary"])  # what other versions kept does not fit
-            hashes = [content[name] for name in ("checkpoint_sha256", *_HASHES)]
-            return (made.num_rows, made.seed, *hashes)
+            made = RunSummary(**content["summary"])  # fails if another version wrote it
+            return (made.num_rows, made.seed, *(content[name] for name in _HASHES))
         meta = load_records(path).meta
     except (CheckpointError, OSError, ValueError, LookupError, TypeError):
         return None
-    hashes = [getattr(meta, name) for name in ("checkpoint_sha256", *_HASHES)]
-    return (meta.num_rows, meta.seed, *hashes)
+    return (meta.num_rows, meta.seed, *(getattr(meta, name) for name in _HASHES))

@@ -29,7 +29,7 @@ from fuxictr.experiment.zoo.selection import parse_models, parse_variants
 
 
 def record_one(args: argparse.Namespace) -> None:
-    """Records the expid that the command line of analyze.py asks for, and prints its test metrics.
+    """Records the expid that analyze.py was given, and prints its test metrics.
 
     Raises:
         FuxiCTRError: no such expid, or it is not trained.
@@ -50,10 +50,10 @@ def record_one(args: argparse.Namespace) -> None:
 
 
 def analyze_all(args: argparse.Namespace) -> None:
-    """Records and draws, or reports, what the command line of 3.analyze.sh asks for.
+    """Records and draws, or reports, as the options of 3.analyze.sh say.
 
     Raises:
-        FuxiCTRError: an option that cannot be used, or what it asks for is not trained.
+        FuxiCTRError: options that cannot be used, or models that are not trained.
     """
     sample = Sample(args.rows, args.sample_seed)
     if args.report and args.ablation:
@@ -124,7 +124,7 @@ def _report(args: argparse.Namespace, sample: Sample) -> None:
 
 
 def _typed(args: argparse.Namespace) -> list[str]:
-    """Returns the options that say what the report is of."""
+    """Returns the options that define the report's content."""
     typed = []
     for option in ("model", "seeds", "results"):
         if getattr(args, option) is not None:
@@ -152,14 +152,14 @@ def _find_runs(
     sides: Sequence[Side],
     rows: Sequence[dict[str, Any]],
 ) -> list[TrainedRun]:
-    """Returns the runs that one figure shows: of the first seed whose weights all of them have.
+    """Returns the runs that one figure shows: those of the first seed whose weights all exist.
 
-    Where there is no such seed each is the one whose weights are there, and a line says so.
+    Without such a seed, each is the run whose weights exist, and a printed line says so.
 
     Args:
         model: the backbone.
         places: expid and model folder of each.
-        sides: the results of each, [] where there is one expid alone.
+        sides: the results of each, [] for a single expid.
         rows: the results store.
 
     Raises:
@@ -171,7 +171,7 @@ def _find_runs(
         try:
             return [find_trained(model, *place, side.runs[seed]) for place, side in found]
         except CheckpointError:
-            continue  # its weights are gone, or another run has overwritten them
+            continue  # weights were deleted or overwritten by another run
     runs = [find_checkpoint(model, *load_experiment(*place), rows) for place in places]
     are_there = all(run.checkpoint_sha256 for run in runs)
     if are_there and len({run.train_seed for run in runs}) > 1:
@@ -228,7 +228,7 @@ def _print_paths(paths: Sequence[Path]) -> None:
 
 
 def _rows(path: Path | None = None) -> list[dict[str, Any]]:
-    """Returns the results store; nothing where the default one is not there yet."""
+    """Returns the results store, [] if the default one does not exist yet."""
     from fuxictr.experiment.run.run import RESULTS
 
     return read_results(path or RESULTS, missing_ok=path is None)

@@ -50,13 +50,13 @@ class Evidence:
         dataset: as --dataset.
         comparisons: DIS and GEN of each backbone that has runs, finished or failed.
         ablations: those that have runs of their own.
-        untrained: backbones without any run, also without one that failed.
+        untrained: backbones without any run, even a failed one.
         sample: the rows that are recorded.
         shown: expid -> the seed whose arrays the figures show.
         recorded: the runs that are recorded.
-        unrecorded: why others are not.
-        numbers: what the recordings come down to.
-        fields: expid -> its fields, of the seed shown.
+        unrecorded: why the others are not.
+        numbers: the numbers of the recordings.
+        fields: expid -> the numbers of its fields, of the seed shown.
     """
 
     dataset: str
@@ -72,7 +72,7 @@ class Evidence:
 
     @property
     def dataset_id(self) -> str:
-        """The dataset's block in dataset_config.yaml."""
+        """The dataset's key in dataset_config.yaml."""
         return registry.dataset_id_of(self.dataset)
 
     @property
@@ -81,15 +81,15 @@ class Evidence:
         return [side for c in self.comparisons for side in (c.dis, c.gen)]
 
     def shown_run(self, expid: str) -> TrainedRun | None:
-        """Returns the run of an expid whose arrays are kept, None where it is not recorded."""
+        """Returns the recorded run that the figures of an expid show, None where there is none."""
         return self.recorded.get((expid, self.shown.get(expid, -1)))
 
     def shown_numbers(self, expid: str) -> RunSummary | None:
-        """Returns the numbers of that run."""
+        """Returns the numbers of the run that the figures of an expid show."""
         return self.numbers.get((expid, self.shown.get(expid, -1)))
 
     def paired_numbers(self, comparison: Comparison) -> tuple[list[RunSummary], list[RunSummary]]:
-        """Returns the numbers of DIS and of GEN, of the seeds that are recorded of both."""
+        """Returns the numbers of DIS and of GEN for the seeds that are recorded of both."""
         expids = (comparison.dis.expid, comparison.gen.expid)
         seeds = [
             seed
@@ -100,25 +100,9 @@ class Evidence:
         return dis, gen
 
 
-def find_backbones(rows: Rows, dataset: str, models: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the backbones that have a run of DIS or GEN, finished or failed, and the others.
-
-    Args:
-        rows: the results store.
-        dataset: as --dataset.
-        models: backbones, or ``all``.
-
-    Raises:
-        DataError: no run is finished; names the command that makes them.
-    """
-    names = backbones(dataset) if list(models) == ["all"] else list(models)
-    if not with_rows([row for row in rows if is_finished(row)], names, dataset):
-        raise DataError(
-            f"no finished run on {registry.dataset_id_of(dataset)} to report; train first: "
-            f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
-        )
-    trained = with_rows(rows, names, dataset)
-    return trained, [name for name in names if name not in trained]
+def named_sides(comparison: Comparison) -> tuple[tuple[str, Side], tuple[str, Side]]:
+    """Returns DIS and GEN of a backbone with their names."""
+    return (("DIS", comparison.dis), ("GEN", comparison.gen))
 
 
 def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -> Evidence:
@@ -128,12 +112,19 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
         rows: the results store.
         dataset: as --dataset.
         models: backbones, or ``all``.
-        seeds: as --seeds; null = as ``compare_backbones`` and ``ablation_results`` choose.
+        seeds: as --seeds; None = as ``compare_backbones`` and ``ablation_results`` choose.
 
     Raises:
-        DataError: as ``find_backbones``.
+        DataError: no run is finished; names the command that makes them.
     """
-    names, untrained = find_backbones(rows, dataset, models)
+    dataset_id = registry.dataset_id_of(dataset)
+    known = backbones(dataset) if list(models) == ["all"] else list(models)
+    names = with_rows(rows, known, dataset)
+    if not with_rows([row for row in rows if is_finished(row)], known, dataset):
+        raise DataError(
+            f"no finished run on {dataset_id} to report; train first: "
+            f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
+        )
     wanted = None
     if seeds is not None:
         wanted = {name: own_seeds(seeds, name, dataset) for name in names}
@@ -143,16 +134,17 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
         for name in ablated_with_rows(rows, dataset, group):
             if name in names:
                 arms, own = find_arms(name, dataset, group), wanted[name] if wanted else None
-                results = ablation_results(rows, arms, registry.dataset_id_of(dataset), own)
+                results = ablation_results(rows, arms, dataset_id, own)
                 ablations.append(Ablation(name, group, results))
+    untrained = [name for name in known if name not in names]
     return Evidence(dataset, comparisons, ablations, untrained)
 
 
 def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = False) -> None:
-    """Records what the report needs and is not recorded yet, and reads the numbers.
+    """Makes the recordings that the report needs and lacks, and reads their numbers.
 
-    That is one seed of DIS and GEN of each backbone and of the activations' arms with their arrays,
-    and the numbers of the other seeds of DIS and GEN.
+    The arrays of one seed are kept for DIS and GEN of each backbone and for the activations' arms;
+    of the other seeds of DIS and GEN, only the numbers.
 
     Raises:
         ConfigError: there is no such GPU.
@@ -161,7 +153,7 @@ def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = Fal
     from fuxictr.analysis.records import load_records
     from fuxictr.pytorch.torch_utils import get_device
 
-    get_device(gpu)  # an error of its own, not one of each run
+    get_device(gpu)  # so that a wrong --gpu is reported once, not once per run
     evidence.sample = sample
     wanted = _wanted_runs(evidence)
     runs: dict[RunKey, TrainedRun] = {}
@@ -197,8 +189,10 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, 
         wanted.update({(side.expid, s): (backbone, folder, side.runs[s]) for s in seeds})
 
     for comparison in evidence.comparisons:
-        folder, first = find_folder(comparison.backbone), _first_seed(comparison)
-        for side in (comparison.dis, comparison.gen):
+        folder = find_folder(comparison.backbone)
+        # The first seed that both sides have, so that a figure shows one seed.
+        first = min(set(comparison.dis.runs) & set(comparison.gen.runs), default=None)
+        for _, side in named_sides(comparison):
             if side.runs:
                 shown = first if first in side.runs else min(side.runs)
                 add(comparison.backbone, folder, side, sorted(side.runs), shown)
@@ -210,8 +204,3 @@ def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, 
                 shown = first if first in side.runs else min(side.runs)
                 add(ablation.backbone, arm.folder, side, [shown], shown)
     return wanted
-
-
-def _first_seed(comparison: Comparison) -> int | None:
-    """Returns the first seed that both sides have, so that one figure shows one seed."""
-    return min(set(comparison.dis.runs) & set(comparison.gen.runs), default=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fuxictr.datasets import registry
 from fuxictr.errors import DataError, FuxiCTRError
-from fuxictr.experiment.report.evidence import Ablation, Evidence
+from fuxictr.experiment.report.evidence import Ablation, Evidence, named_sides
 from fuxictr.experiment.tables.comparisons import ArmResult, Comparison
 from fuxictr.experiment.tables.published import published_arms
 from fuxictr.experiment.tables.sides import Side
@@ -58,12 +58,13 @@ def run_points(evidence: Evidence) -> list[RunPoint]:
 
     points = []
     for comparison in evidence.comparisons:
-        for variant, side in (("dis", comparison.dis), ("gen", comparison.gen)):
+        for variant, side in named_sides(comparison):
             for seed, row in side.runs.items():
                 numbers, auc = evidence.numbers.get((side.expid, seed)), row["test"].get("AUC")
                 if numbers is not None and auc is not None:
                     redundancy = numbers.mean_absolute_correlation
-                    points.append(RunPoint(comparison.backbone, variant, seed, auc, redundancy))
+                    name = variant.lower()
+                    points.append(RunPoint(comparison.backbone, name, seed, auc, redundancy))
     return points
 
 
@@ -134,15 +135,7 @@ def draw_ablation(
     results: Sequence[ArmResult],
     published: Mapping[str, float],
 ) -> list[Path]:
-    """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
-
-    Args:
-        root: folder that holds figure/.
-        dataset_id: the dataset.
-        backbone: the backbone.
-        group: source, encoder, target or activation.
-        results: the arms, as ``ablation_results`` returned them.
-        published: expid -> published test AUC.
+    """Draws the test AUC of an ablation's arms; ``published`` is expid -> published test AUC.
 
     Raises:
         DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.

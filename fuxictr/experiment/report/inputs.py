@@ -43,11 +43,6 @@ def load_activation_runs(
 ) -> tuple[list[Records], list[str]]:
     """Opens the recordings of DIS, of each activation and of the full GEN.
 
-    Args:
-        root: folder that holds figure/.
-        backbone: e.g. DCNv2.
-        dataset: as --dataset.
-
     Returns:
         The recordings and their labels.
 
@@ -79,15 +74,9 @@ def load_ablation(
 ) -> tuple[list[ArmResult], dict[str, float]]:
     """Reads the arms of an ablation from the results, and what was published of them.
 
-    Args:
-        results: the results store.
-        backbone: e.g. DCNv2.
-        dataset: as --dataset.
-        group: source, encoder, target or activation.
-        seeds: the seeds that every arm must have; None = all that any of them has.
-
     Returns:
-        The arms' results and expid -> published test AUC, for ``draw_ablation``.
+        The arms' results over the ``seeds`` (None = all that any arm has), and expid -> published
+        test AUC, for ``draw_ablation``.
 
     Raises:
         ConfigError: the backbone has no such ablation on the dataset.
@@ -106,9 +95,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
     and a recording of other data or code is named in a warning. Expids without results are not
     checked, nor are results that do not name their weights.
 
-    Args:
-        root: folder that holds figure/, and results/results.jsonl where there are results.
-        records: the recordings.
+    ``root`` holds figure/ and, where there are results, results/results.jsonl.
 
     Raises:
         CheckpointError: a recording is of other weights; says what to run.
@@ -156,12 +143,7 @@ def _again(root: str | Path, meta: RecordMeta) -> str:
 
 
 def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
-    """Returns expid -> the command that records its newest run, where its config is known.
-
-    Args:
-        root: as for ``check_current``.
-        dataset_id: the dataset of the runs.
-    """
+    """Returns expid -> the command that records its newest run, where its config is known."""
     _, rows = _finished_rows(root)
     known = [row for row in rows if row.get("dataset_id") == dataset_id and row.get("config")]
     return {row["expid"]: analyze_command(row) for row in known}

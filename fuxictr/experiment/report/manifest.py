@@ -54,11 +54,11 @@ def describe(
         "ablations": ablations,
         "figures": sorted(_relative(stem.with_name(f"{stem.name}.png")) for stem in drawn.values()),
         "summaries": [_relative(path) for path in summaries],
-        "sizes": _distinct(row.get("rows") for row in rows),
+        "sizes": distinct(row.get("rows") for row in rows),
         "devices": sorted({name for side in sides for name in side.devices}),
-        "versions": _distinct(row.get("versions") for row in rows),
-        "code_versions": _distinct(row.get("code_version") for row in rows),
-        "code_hashes": _distinct(row.get("code_hash") for row in rows),
+        "versions": distinct(row.get("versions") for row in rows),
+        "code_versions": distinct(row.get("code_version") for row in rows),
+        "code_hashes": distinct(row.get("code_hash") for row in rows),
         "runs": _runs(sides),
     }
 
@@ -78,9 +78,10 @@ def train_commands(
         by_seeds.setdefault(tuple(entry["seeds"]), []).append(entry["backbone"])
     commands = []
     for seeds, names in by_seeds.items():
-        chosen = "--paper" if set(names) == set(backbones(dataset)) else _models(names)
+        is_paper = set(names) == set(backbones(dataset))
+        chosen = "--paper" if is_paper else f"--model {','.join(names)}"
         commands.append(_command(chosen, dataset, names, seeds))
-    if len(commands) > 1:  # each of which leaves the table of its own backbones
+    if len(commands) > 1:  # each writes the table of its own backbones
         models = ",".join(entry["backbone"] for entry in compared)
         commands.append(f"{TABLES} --dataset {dataset} --model {models}")
     groups: dict[tuple[int, ...], dict[str, list[str]]] = {}
@@ -93,18 +94,22 @@ def train_commands(
             commands.append(_command("--ablation all", dataset, list(by_backbone), seeds))
             continue
         for name, some in by_backbone.items():
-            chosen = f"--ablation {','.join(some)} {_models([name])}"
+            chosen = f"--ablation {','.join(some)} --model {name}"
             commands.append(_command(chosen, dataset, [name], seeds))
     return commands
 
 
 def _command(chosen: str, dataset: str, names: Sequence[str], seeds: Sequence[int]) -> str:
-    """Returns the command; its seeds are a count where they begin at the configs' own seed."""
-    text = "".join(f"{seed}," for seed in seeds)
-    text = text if len(seeds) == 1 else text.rstrip(",")
+    """Returns the command, with a count in place of seeds that start at the configs' own seed."""
+    text = seed_option(seeds)
     if all(parse_seeds(str(len(seeds)), _own_seed(name, dataset)) == list(seeds) for name in names):
         text = str(len(seeds))
     return f"bash 2.reproduce.sh {chosen} --dataset {dataset} --seeds {text}"
+
+
+def seed_option(seeds: Sequence[int]) -> str:
+    """Returns the seeds as --seeds takes them; a comma tells a single seed from a count."""
+    return ",".join(map(str, seeds)) + "," * (len(seeds) == 1)
 
 
 def _own_seed(backbone: str, dataset: str) -> int:
@@ -112,12 +117,8 @@ def _own_seed(backbone: str, dataset: str) -> int:
     return list_expids(choice.folder / "config")[choice.expid].get("seed", TrainConfig.seed)
 
 
-def _models(names: Sequence[str]) -> str:
-    return f"--model {','.join(names)}"
-
-
 def _runs(sides: Iterable[Side]) -> list[dict[str, Any]]:
-    """Returns the rows that were used, each once, without what they measured."""
+    """Returns what identifies the runs that were used, each once."""
     keys = ("run_id", "time", "config_hash", "data_hash", "code_hash", "checkpoint_sha256")
     found = {(side.expid, seed): row for side in sides for seed, row in side.runs.items()}
     return [
@@ -130,7 +131,8 @@ def _relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Returns each value once, without empty ones."""
     found: list[Any] = []
     for value in values:
         if value and value not in found:

@@ -1,6 +1,7 @@
 """A page of sentences, tables and pictures, as one HTML file or as Markdown.
 
-The HTML file holds everything it shows and runs no script; all text is escaped.
+The HTML file holds all that it shows and runs no script; all text is escaped. Its template is
+page.html.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import base64
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -20,20 +21,15 @@ from fuxictr.experiment.tables.text import TextTable
 if TYPE_CHECKING:
     from PIL import Image
 
-# Pixels of an embedded picture; the files beside the page have the full size.
-MAX_WIDTH = 1120
-# Pictures of at least so many pixels stand two in a row, others three.
-WIDE = 1200
+MAX_WIDTH = 1120  # pixels of an embedded picture; its file has the full size
+WIDE = 1200  # pixels from which pictures stand two in a row, not three
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure on disk: ``<stem>.png``, and the pdf and csv beside it.
 
-    Attributes:
-        stem: path without suffix.
-        alt: what it shows, for those who do not see it.
-        caption: what it says.
+    ``alt`` describes it to readers who cannot see it.
     """
 
     stem: Path
@@ -67,7 +63,7 @@ Block = str | TextTable | Gallery | Commands | Items
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; a ``str`` among the blocks is a paragraph."""
+    """A heading and its content; a ``str`` among the blocks is a paragraph."""
 
     title: str
     blocks: Sequence[Block]
@@ -88,12 +84,12 @@ class Page:
 
 
 def find_pictures(drawn: Mapping[str, Path], name: str, alt: str, caption: str) -> list[Picture]:
-    """Returns the picture of a name where it was drawn, else none."""
+    """Returns the picture of that name, [] where it was not drawn."""
     return [Picture(drawn[name], alt, caption)] if name in drawn else []
 
 
 def gallery(pictures: Sequence[Picture]) -> list[Gallery]:
-    """Returns the pictures side by side, nothing where there are none."""
+    """Returns the pictures side by side, [] where there are none."""
     return [Gallery(tuple(pictures))] if pictures else []
 
 
@@ -115,12 +111,7 @@ def to_html(page: Page) -> str:
 
 
 def to_markdown(page: Page, folder: Path) -> str:
-    """Returns the page as Markdown.
-
-    Args:
-        page: the page.
-        folder: where it is going to lie; links to the pictures are relative to it.
-    """
+    """Returns the page as Markdown, with links to the pictures relative to ``folder``."""
     parts = [f"# {_plain(page.title)}", _plain(page.lead)]
     for section in page.sections:
         parts.append(f"## {_plain(section.title)}")
@@ -131,13 +122,9 @@ def to_markdown(page: Page, folder: Path) -> str:
 def shrink(
     image: Image.Image, width: int, num_colours: int = 256, refine: bool = True
 ) -> Image.Image:
-    """Returns a picture of that width or less, with a palette that keeps its colour bar.
+    """Returns a picture at most ``width`` pixels wide, with a palette that keeps its colour bar.
 
-    Args:
-        image: the picture.
-        width: pixels.
-        num_colours: size of the palette.
-        refine: whether the palette's colours become the means of what they stand for.
+    ``refine`` replaces each colour of the palette by the mean of the colours that it stands for.
     """
     from PIL import Image
 
@@ -145,7 +132,7 @@ def shrink(
     if width < image.width:
         size = (width, round(image.height * width / image.width))
         small = small.resize(size, Image.Resampling.LANCZOS)
-    # The median cut, which is the default, takes the rare colours from a colour bar.
+    # The default, median cut, drops the rare colours of a colour bar.
     return small.quantize(num_colours, Image.Quantize.MAXCOVERAGE, kmeans=int(refine))
 
 
@@ -180,7 +167,14 @@ def _block_markdown(block: Block, folder: Path) -> str:
         return "\n".join(f"- {_plain(text)}" for text in block.texts)
     if isinstance(block, Gallery):
         return "\n\n".join(_picture_markdown(picture, folder) for picture in block.pictures)
-    return _escaped(block, _plain).to_markdown()
+    table = replace(
+        block,
+        title=_plain(block.title),
+        columns=[_plain(text) for text in block.columns],
+        rows=[[_plain(text) for text in row] for row in block.rows],
+        notes=[_plain(text) for text in block.notes],
+    )
+    return table.to_markdown()
 
 
 def _picture_markdown(picture: Picture, folder: Path) -> str:
@@ -193,16 +187,6 @@ def _picture_markdown(picture: Picture, folder: Path) -> str:
     alt = _plain(picture.alt).replace("[", "\\[").replace("]", "\\]")
     caption = f"{_plain(picture.caption)} ({files})" if files else _plain(picture.caption)
     return f"![{alt}]({link}.png)\n\n{caption}"
-
-
-def _escaped(table: TextTable, change: Callable[[str], str]) -> TextTable:
-    return replace(
-        table,
-        title=change(table.title),
-        columns=[change(text) for text in table.columns],
-        rows=[[change(text) for text in row] for row in table.rows],
-        notes=[change(text) for text in table.notes],
-    )
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.analysis.spectrum import describe_condition
 from fuxictr.experiment.report import sentences as say
-from fuxictr.experiment.report.evidence import Evidence
+from fuxictr.experiment.report.evidence import Evidence, named_sides
 from fuxictr.experiment.report.figures import run_points
 from fuxictr.experiment.report.page import Block, Picture, Section, find_pictures, gallery
 from fuxictr.experiment.report.sentences import Pair, join_sentences
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from fuxictr.analysis.summary import RunSummary
     from fuxictr.plotting.redundancy import RunPoint
 
-_ATTRIBUTES = {"RankMe": "rankme", "mean absolute correlation": "mean_absolute_correlation"}
-
 
 def spectra_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
-    """Shows the spectra of the interacting embeddings and what they come down to."""
-    spectra, layers = [], []
+    """Shows the spectra of the interacting embeddings and the numbers computed from them."""
+    spectra: list[Picture] = []
+    layers: list[Picture] = []
     for c in evidence.comparisons:
         name = c.backbone
-        dis, gen = (evidence.shown_numbers(side.expid) for side in (c.dis, c.gen))
+        dis, gen = (evidence.shown_numbers(side.expid) for _, side in named_sides(c))
         text = f"{name}. {say.spectrum_sentence(dis, gen)}"
         alt = f"Singular value spectra of the embeddings of {name}, DIS and GEN"
         spectra += find_pictures(drawn, f"{name}_collapse", alt, text)
@@ -39,7 +38,7 @@ def spectra_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
         "The spectrum is of the covariance of what interacts, the raw embeddings of DIS and the "
         "generated ones of GEN: a curve that falls off early belongs to embeddings that collapsed "
         f"into few dimensions. {_shown_seeds(evidence)}",
-        _compare(evidence, "RankMe", 2, higher_is_better=True),
+        _compare(evidence, "RankMe", "rankme", 2, higher_is_better=True),
         *_collapse_table(evidence),
         *gallery(spectra),
         *gallery(layers),
@@ -51,20 +50,22 @@ def correlation_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Sectio
     """Shows the correlations between the two interacting sides."""
     pictures = []
     for c in evidence.comparisons:
-        for variant, side in (("dis", c.dis), ("gen", c.gen)):
+        for variant, side in named_sides(c):
             numbers = evidence.shown_numbers(side.expid)
             if numbers is not None:
                 value = f"{numbers.mean_absolute_correlation:.4f}"
-                caption = f"{c.backbone} {variant.upper()}: mean absolute correlation {value}."
-                alt = f"Correlations between the interacting sides of {c.backbone} {variant}"
-                name = f"{c.backbone}_{variant}_correlation"
+                caption = f"{c.backbone} {variant}: mean absolute correlation {value}."
+                name = f"{c.backbone}_{variant.lower()}_correlation"
+                alt = "Correlations between the interacting sides of "
+                alt += f"{c.backbone} {variant.lower()}"
                 pictures += find_pictures(drawn, name, alt, caption)
     first = (
         "Each map holds the Pearson correlations between the dimensions of the two sides that "
         "interact; redundancy is the mean of their absolute values. Where both sides are the raw "
         f"embeddings, as in most of DIS, the diagonal is one. {_shown_seeds(evidence)}"
     )
-    sentence = _compare(evidence, "mean absolute correlation", 4, higher_is_better=False)
+    name = "mean_absolute_correlation"
+    sentence = _compare(evidence, name.replace("_", " "), name, 4, higher_is_better=False)
     return Section("Correlations", [first, sentence, *gallery(pictures)])
 
 
@@ -74,56 +75,56 @@ def fields_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
     by_cardinality: list[Picture] = []
     pairs = []
     for c in evidence.comparisons:
-        dis, gen = (_field_ranks(evidence, side.expid) for side in (c.dis, c.gen))
-        sentence = say.fields_sentence(dis, gen)
-        alt = f"Spectrum of each field of {c.backbone}"
-        by_field += find_pictures(drawn, f"{c.backbone}_fields", alt, f"{c.backbone}. {sentence}")
-        alt = f"RankMe of the fields of {c.backbone} against their cardinalities"
-        by_cardinality += find_pictures(
-            drawn, f"{c.backbone}_cardinality", alt, f"{c.backbone}. {_cardinality(evidence, c)}"
+        dis, gen = (
+            {summary.field: summary.rankme for summary in evidence.fields.get(side.expid, ())}
+            for _, side in named_sides(c)
         )
+        text = f"{c.backbone}. {say.fields_sentence(dis, gen)}"
+        alt = f"Spectrum of each field of {c.backbone}"
+        by_field += find_pictures(drawn, f"{c.backbone}_fields", alt, text)
+        text = f"{c.backbone}. {_cardinality(evidence, c)}"
+        alt = f"RankMe of the fields of {c.backbone} against their cardinalities"
+        by_cardinality += find_pictures(drawn, f"{c.backbone}_cardinality", alt, text)
         if dis and gen:
-            pairs.append(Pair(c.backbone, mean(list(dis.values())), mean(list(gen.values()))))
+            pairs.append(Pair(c.backbone, mean([*dis.values()]), mean([*gen.values()])))
     sentence = say.winners_sentence("mean RankMe of a field", pairs, 2)
     sentence = join_sentences(sentence, _shown_seeds(evidence))
     return Section("Field by field", [sentence, *gallery(by_field), *gallery(by_cardinality)])
 
 
 def redundancy_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
-    """Shows AUC against redundancy, one point a run."""
+    """Shows AUC against redundancy, one point per run."""
     points = run_points(evidence)
     value = spearman([p.redundancy for p in points], [p.auc for p in points])
     sentences = [
         say.redundancy_sentence(*(_point_pairs(points, name) for name in ("redundancy", "auc"))),
-        say.rank_sentence("test AUC", "redundancy", {"": value}, len(points), "run"),
+        say.correlation_sentence("test AUC", "redundancy", {"": value}, len(points), "run"),
     ]
     alt = "Test AUC of each run against the redundancy of its interacting sides"
-    pictures = find_pictures(drawn, "redundancy", alt, "One marker a run.")
+    pictures = find_pictures(drawn, "redundancy", alt, "One marker per run.")
     return Section("AUC and redundancy", [join_sentences(*sentences), *gallery(pictures)])
 
 
 def _cardinality(evidence: Evidence, comparison: Comparison) -> str:
     values: dict[str, float | None] = {}
     num_points = 0
-    for variant, side in (("DIS", comparison.dis), ("GEN", comparison.gen)):
+    for variant, side in named_sides(comparison):
         known = [f for f in evidence.fields.get(side.expid, ()) if f.cardinality]
         if known:
             num_points = len(known)
             values[variant] = spearman([f.cardinality for f in known], [f.rankme for f in known])
-    what, of = "a field's RankMe", "its cardinality"
-    return say.rank_sentence(what, of, values, num_points, "categorical field")
+    names = ("a field's RankMe", "its cardinality")
+    return say.correlation_sentence(*names, values, num_points, "categorical field")
 
 
-def _field_ranks(evidence: Evidence, expid: str) -> dict[str, float]:
-    return {summary.field: summary.rankme for summary in evidence.fields.get(expid, ())}
-
-
-def _compare(evidence: Evidence, what: str, digits: int, higher_is_better: bool) -> str:
+def _compare(
+    evidence: Evidence, what: str, attribute: str, digits: int, higher_is_better: bool
+) -> str:
     """Says how DIS and GEN compare in a number of their recordings, over the seeds of both."""
     pairs = []
     for c in evidence.comparisons:
         dis, gen = (
-            [getattr(run, _ATTRIBUTES[what]) for run in side] for side in evidence.paired_numbers(c)
+            [getattr(run, attribute) for run in runs] for runs in evidence.paired_numbers(c)
         )
         if dis:
             p = paired_t_test(dis, gen)
@@ -193,7 +194,7 @@ _COLUMNS: dict[str, Callable[[Sequence[RunSummary]], str]] = {
 
 
 def _shown_seeds(evidence: Evidence) -> str:
-    """Says which seeds the figures show: of the runs that are recorded, others have no figure."""
+    """Says which seeds the figures show; only recorded runs have figures."""
     expids = [s.expid for s in evidence.sides if evidence.shown_numbers(s.expid) is not None]
     seeds = sorted({evidence.shown[expid] for expid in expids})
     names = say.list_names([str(seed) for seed in seeds])

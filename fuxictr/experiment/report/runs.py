@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence
+from fuxictr.experiment.report.manifest import distinct, seed_option
 from fuxictr.experiment.report.page import Block, Commands, Items, Section
 from fuxictr.experiment.tables.ablations import arm_notes
 from fuxictr.experiment.tables.text import TextTable
 
 
 def runs_section(evidence: Evidence) -> Section:
-    """Says what was run: data, rows, device, versions, seeds, code, dates."""
+    """Says what was run, on which data and device, and with which code."""
     sides = evidence.sides
     runs = [run for side in sides for run in side.runs.values()]
-    sizes = _distinct(
+    sizes = distinct(
         ", ".join(f"{count:,} {split}" for split, count in (run.get("rows") or {}).items())
         for run in runs
     )
-    versions = _distinct(
+    versions = distinct(
         ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
         for run in runs
     )
@@ -34,11 +35,11 @@ def runs_section(evidence: Evidence) -> Section:
         "backbones": ", ".join(c.backbone for c in evidence.comparisons),
         "seeds": ", ".join(str(seed) for seed in sorted({s for side in sides for s in side.seeds})),
         "finished runs": f"{len(runs)} of {sum(len(side.seeds) for side in sides)}",
-        "device": "; ".join(_distinct(name for side in sides for name in side.devices)),
+        "device": "; ".join(distinct(name for side in sides for name in side.devices)),
         "versions": "; ".join(versions),
-        "code": ", ".join(_distinct(run.get("code_version") for run in runs)),
-        "code hashes": ", ".join(_distinct(run.get("code_hash") for run in runs)),
-        "data hash": ", ".join(_distinct(run.get("data_hash") for run in runs)),
+        "code": ", ".join(distinct(run.get("code_version") for run in runs)),
+        "code hashes": ", ".join(distinct(run.get("code_hash") for run in runs)),
+        "data hash": ", ".join(distinct(run.get("data_hash") for run in runs)),
         "run": f"{dates[0]} to {dates[-1]} UTC" if dates else "",
         "recorded sample": recorded,
     }
@@ -51,7 +52,7 @@ def runs_section(evidence: Evidence) -> Section:
 
 
 def missing_section(evidence: Evidence, problems: Sequence[str], command: str) -> Section:
-    """Names what is missing and the commands that make it, and this report again."""
+    """Names what is missing, and the commands that make it and this report."""
     notes = [f"{name}: not trained" for name in evidence.untrained]
     notes += [note for c in evidence.comparisons for note in c.notes]
     for ablation in evidence.ablations:
@@ -77,30 +78,20 @@ def missing_section(evidence: Evidence, problems: Sequence[str], command: str) -
 
 
 def _train_commands(evidence: Evidence) -> list[str]:
-    """Returns the commands that make the missing runs; those that are there are not run again."""
+    """Returns the commands that make the missing runs; finished ones are not repeated."""
     commands = []
     lacking = [c for c in evidence.comparisons if not c.is_complete]
     names = [*evidence.untrained, *(c.backbone for c in lacking)]
     if names:
-        seeds = {s for c in evidence.comparisons for s in c.dis.seeds}
+        seeds = sorted({s for c in evidence.comparisons for s in c.dis.seeds})
         commands.append(
             f"bash 2.reproduce.sh --model {','.join(names)} --dataset {evidence.dataset} "
-            f"--seeds {_seed_option(seeds)}"
+            f"--seeds {seed_option(seeds)}"
         )
     for a in evidence.ablations:
         if not all(result.side.is_complete for result in a.results):
-            seeds = set(a.results[0].side.seeds)
             commands.append(
                 f"bash 2.reproduce.sh --ablation {a.group} --model {a.backbone} "
-                f"--dataset {evidence.dataset} --seeds {_seed_option(seeds)}"
+                f"--dataset {evidence.dataset} --seeds {seed_option(a.results[0].side.seeds)}"
             )
     return commands
-
-
-def _seed_option(seeds: Iterable[int]) -> str:
-    text = ",".join(str(seed) for seed in sorted(seeds))
-    return text if "," in text else f"{text},"
-
-
-def _distinct(texts: Iterable[str | None]) -> list[str]:
-    return list(dict.fromkeys(text for text in texts if text))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.report import sentences as say
-from fuxictr.experiment.report.evidence import Ablation, Evidence
+from fuxictr.experiment.report.evidence import Ablation, Evidence, named_sides
 from fuxictr.experiment.report.page import (
     Block,
     Commands,
@@ -40,7 +40,7 @@ from fuxictr.experiment.tables.statistics import paired_t_test
 _COSTS = {
     "parameters": "Parameters",
     "train_seconds": "Training time until early stopping",
-    "seconds_per_row": "Training time a row",
+    "seconds_per_row": "Training time per row",
     "peak_memory": "Peak memory",
 }
 
@@ -56,10 +56,10 @@ def all_sections(
 
     Args:
         evidence: runs, recordings and numbers.
-        drawn: name -> path without suffix of the figures that there are.
+        drawn: name -> path without suffix of each figure.
         problems: why other figures were not drawn.
         ceiling: AUC and logloss of the true click probabilities, where they are known.
-        command: what makes the report again.
+        command: what the user typed to make the report.
     """
     return [
         runs_section(evidence),
@@ -78,23 +78,20 @@ def all_sections(
 
 
 def accuracy_section(evidence: Evidence, ceiling: Mapping[str, float] | None) -> Section:
-    """Shows the main table and says where GEN is better, and by more than the seeds' noise."""
+    """Shows the main table and says where GEN is better by more than the noise of the seeds."""
     comparisons = evidence.comparisons
     blocks: list[Block] = []
     for metric in METRICS:
         pairs = metric_pairs(comparisons, metric)
-        blocks.append(
-            join_sentences(
-                say.winners_sentence(f"test {metric}", pairs, 6),
-                say.noise_sentence(pairs, metric == "AUC", "DIS", "GEN"),
-            )
-        )
+        winners = say.winners_sentence(f"test {metric}", pairs, 6)
+        noise = say.noise_sentence(pairs, metric == "AUC", "DIS", "GEN")
+        blocks.append(join_sentences(winners, noise))
     blocks.append(accuracy_table(comparisons, evidence.dataset, ceiling))
     return Section("DIS and GEN", blocks)
 
 
 def lifts_section(evidence: Evidence) -> Section:
-    """Says what the average lifts are, beside the paper's over the same backbones and datasets."""
+    """Says what the average lifts are, beside those that the paper states."""
     is_of_paper = registry.alias_of(evidence.dataset) in registry.PAPER_DATASETS
     texts = []
     for over in averages_of(evidence.comparisons, evidence.dataset):
@@ -110,7 +107,7 @@ def lifts_section(evidence: Evidence) -> Section:
 
 
 def published_section(evidence: Evidence) -> Section:
-    """Shows published figures beside ours."""
+    """Shows our figures beside the published ones."""
     title = "Beside published figures"
     if not has_published(evidence.dataset):
         return Section(title, [f"No figures are published for {evidence.dataset_id}."])
@@ -118,7 +115,7 @@ def published_section(evidence: Evidence) -> Section:
         [
             (c.backbone, variant, side)
             for c in evidence.comparisons
-            for variant, side in (("DIS", c.dis), ("GEN", c.gen))
+            for variant, side in named_sides(c)
         ],
         evidence.dataset,
     )
@@ -133,14 +130,12 @@ def published_section(evidence: Evidence) -> Section:
 
 def ablation_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
     """Shows the ablations that were run."""
-    blocks: list[Block] = []
-    for ablation in evidence.ablations:
-        blocks += _ablation_blocks(evidence, ablation, drawn)
+    blocks = [
+        block for ablation in evidence.ablations for block in _ablation_blocks(ablation, drawn)
+    ]
     if not blocks:
-        blocks = [
-            "No ablation was run on this dataset. To run them:",
-            Commands((f"bash 2.reproduce.sh --ablation all --dataset {evidence.dataset}",)),
-        ]
+        command = f"bash 2.reproduce.sh --ablation all --dataset {evidence.dataset}"
+        blocks = ["No ablation was run on this dataset. To run them:", Commands((command,))]
     return Section("Ablations", blocks)
 
 
@@ -150,7 +145,7 @@ def training_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:
     curves: list[Picture] = []
     collapse: list[Picture] = []
     for c in evidence.comparisons:
-        own = {"DIS": _best_epochs(c.dis), "GEN": _best_epochs(c.gen)}
+        own = {variant: _best_epochs(side) for variant, side in named_sides(c)}
         for variant, epochs in own.items():
             best[variant] += epochs
         alt = f"Validation AUC and training loss of {c.backbone} over epochs"
@@ -174,8 +169,8 @@ def cost_section(evidence: Evidence) -> Section:
     over_all = next((a for a in averages if a.label == "all"), None)
     texts = []
     for cost, what in _COSTS.items():
-        found = {c.backbone: c.overhead(cost) for c in comparisons}
-        known = {name: value for name, value in found.items() if value is not None}
+        found = ((c.backbone, c.overhead(cost)) for c in comparisons)
+        known = {name: value for name, value in found if value is not None}
         mean = over_all.overhead(cost) if over_all else None
         texts.append(say.cost_sentence(what, known, mean))
     first = "What GEN needs more than DIS:"
@@ -183,7 +178,7 @@ def cost_section(evidence: Evidence) -> Section:
 
 
 def metric_pairs(comparisons: Iterable[Comparison], metric: str) -> list[Pair]:
-    """Returns the means of a test metric, with p, of the backbones that are complete."""
+    """Returns the means of a test metric and their p for the complete backbones."""
     pairs = []
     for c in comparisons:
         dis, gen = c.dis.mean(metric), c.gen.mean(metric)
@@ -192,9 +187,7 @@ def metric_pairs(comparisons: Iterable[Comparison], metric: str) -> list[Pair]:
     return pairs
 
 
-def _ablation_blocks(
-    evidence: Evidence, ablation: Ablation, drawn: Mapping[str, Path]
-) -> list[Block]:
+def _ablation_blocks(ablation: Ablation, drawn: Mapping[str, Path]) -> list[Block]:
     results, name = ablation.results, f"{ablation.backbone}_ab_{ablation.group}"
     gen = results[-1].side
     full = gen.mean("AUC")
@@ -226,19 +219,20 @@ def _ablation_blocks(
 
 
 def _best_epochs(side: Side) -> list[int]:
+    """Returns the epoch of each run's highest validation AUC, the first of equal ones."""
     found = []
     for run in side.runs.values():
         scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.get("history") or []]
         known = [(auc, epoch) for auc, epoch in scores if auc is not None]
         if known:
-            best = max(auc for auc, _ in known)
-            found.append(next(epoch for auc, epoch in known if auc == best))
+            found.append(max(known, key=lambda score: score[0])[1])
     return found
 
 
 def _changes(evidence: Evidence, comparison: Comparison) -> dict[str, tuple[float, float]]:
+    """Returns RankMe at the start and at the end of training, of the runs shown."""
     changes = {}
-    for variant, side in (("DIS", comparison.dis), ("GEN", comparison.gen)):
+    for variant, side in named_sides(comparison):
         run = side.runs.get(evidence.shown.get(side.expid, -1), {})
         curve = run.get("collapse") or []
         if curve:

@@ -1,6 +1,6 @@
 """The sentences of the report: numbers in, plain English out.
 
-A number is compared as it is shown: two that round to the same digits are equal.
+Numbers are compared as they are shown: two that round to the same digits are equal.
 """
 
 from __future__ import annotations
@@ -20,14 +20,10 @@ _TESTED = "The p-values are not corrected for the number of tests."
 
 @dataclass(frozen=True)
 class Pair:
-    """One number of two sides under one name, and the p of a paired test of them, where defined.
+    """The means of a number over the seeds of two sides, and the p of a paired test of them.
 
-    Attributes:
-        name: e.g. the backbone.
-        dis: mean of the first side.
-        gen: mean of the second.
-        p_value: of the test, null where it is not defined.
-        num_seeds: seeds behind the means.
+    ``name`` says whose numbers they are, e.g. a backbone's; ``p_value`` is None where the test is
+    not defined.
     """
 
     name: str
@@ -35,21 +31,6 @@ class Pair:
     gen: float
     p_value: float | None = None
     num_seeds: int = 1
-
-
-def metric_text(value: float) -> str:
-    """Returns an AUC or a logloss, six digits."""
-    return f"{value:.6f}"
-
-
-def signed_text(value: float) -> str:
-    """Returns a difference of AUCs or loglosses, with its sign."""
-    return f"{value:+.6f}"
-
-
-def lift_text(value: float) -> str:
-    """Returns a relative lift with its sign, in percent."""
-    return f"{value:+.3f} %"
 
 
 def p_text(value: float) -> str:
@@ -60,12 +41,11 @@ def p_text(value: float) -> str:
 
 def list_names(names: Sequence[str]) -> str:
     """Returns ``A, B and C``."""
-    names = list(names)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def quote_name(name: str) -> str:
-    """Returns a name in quotation marks where it has a comma, so that a list of names is clear."""
+    """Returns a name, in quotation marks where it has a comma and would blur a list of names."""
     return f'"{name}"' if "," in name else name
 
 
@@ -75,42 +55,33 @@ def count_text(number: int, noun: str) -> str:
 
 
 def join_sentences(*sentences: str) -> str:
-    """Returns the sentences as a paragraph, without empty ones."""
+    """Returns the sentences that are not empty as one paragraph."""
     return " ".join(filter(None, sentences))
 
 
-def winners_sentence(what: str, pairs: Sequence[Pair], digits: int, noun: str = "backbone") -> str:
-    """Says where GEN is higher than, lower than and equal to DIS.
-
-    Args:
-        what: the number's name, e.g. ``test AUC``.
-        pairs: one a name.
-        digits: decimals that the tables show.
-        noun: what a name is.
-    """
+def winners_sentence(what: str, pairs: Sequence[Pair], digits: int) -> str:
+    """Says on which backbones GEN is higher than, lower than and equal to DIS."""
     if not pairs:
-        return f"No {noun} has both variants complete, so no {what} is compared."
+        return f"No backbone has both variants complete, so no {what} is compared."
     if len(pairs) == 1:
         return _one_pair(what, pairs[0], digits)
     names: dict[str, list[str]] = {"higher": [], "lower": [], "equal": []}
     for pair in pairs:
         names[relation(pair.dis, pair.gen, digits)].append(pair.name)
-    texts = [
-        f"the {'same' if word == 'equal' else word} {what} on {_some(found, len(pairs))}"
-        for word, found in names.items()
-        if found
-    ]
-    return f"Over {count_text(len(pairs), noun)}, GEN has {list_names(texts)}."
+    texts = []
+    for word, found in names.items():
+        some = f"all {len(pairs)}"
+        if len(found) < len(pairs):
+            some = f"{len(found)} ({list_names(found)})"
+        if found:
+            texts.append(f"the {'same' if word == 'equal' else word} {what} on {some}")
+    return f"Over {len(pairs)} backbones, GEN has {list_names(texts)}."
 
 
 def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, second: str) -> str:
-    """Says which differences between two sides are more than the noise of the seeds.
+    """Says which differences between two sides exceed the noise of the seeds.
 
-    Args:
-        pairs: one a name, ``dis`` the first side.
-        higher_is_better: whether a higher number is the better one.
-        first: name of the first side.
-        second: name of the second side.
+    ``first`` and ``second`` name the sides, whose means are ``dis`` and ``gen`` of the pairs.
     """
     if not pairs:
         return ""
@@ -145,14 +116,9 @@ def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, se
 def average_sentence(
     metric: str, lift: float | None, group: str, num_backbones: int, published: float | None
 ) -> str:
-    """Says what the mean relative lift of a metric over a group of backbones is.
+    """Says what the mean relative lift over the complete backbones of a group is.
 
-    Args:
-        metric: ``AUC`` or ``logloss``.
-        lift: the mean over the complete ones, in percent; null where there are none.
-        group: e.g. ``explicit``.
-        num_backbones: complete ones.
-        published: the paper's lift over its datasets, null where it has none.
+    ``lift`` is in percent, as is the ``published`` one of the paper.
     """
     if lift is None:
         return f"No backbone ({group}) is complete, so there is no mean lift of {metric}."
@@ -161,19 +127,17 @@ def average_sentence(
     verdict = "as good as DIS" if word == "equal" else ("better" if is_better else "worse")
     text = (
         f"Over {count_text(num_backbones, 'backbone')} ({group}) the mean relative lift of "
-        f"{metric} is {lift_text(lift)}: GEN is {verdict} on average"
+        f"{metric} is {lift:+.3f} %: GEN is {verdict} on average"
     )
     if published is None:
         return f"{text}."
-    return f"{text}; the paper states {lift_text(published)} over Avazu and Criteo."
+    return f"{text}; the paper states {published:+.3f} % over Avazu and Criteo."
 
 
 def published_sentence(differences: Mapping[str, float], num_unpublished: int) -> str:
-    """Says how our figures lie to the published ones.
+    """Says how our figures compare with the published ones (name -> ours minus the published).
 
-    Args:
-        differences: name of a figure -> ours minus the published.
-        num_unpublished: figures of ours that have none published.
+    ``num_unpublished`` of our figures cannot be compared.
     """
     if not differences:
         return "Nothing can be compared: not published, or ours are not complete."
@@ -182,7 +146,7 @@ def published_sentence(differences: Mapping[str, float], num_unpublished: int) -
     text = (
         f"Ours is higher than {words.count('higher')} and lower than {words.count('lower')} of "
         f"{count_text(len(differences), 'published figure')}; the largest difference is "
-        f"{signed_text(largest)} ({name})."
+        f"{largest:+.6f} ({name})."
     )
     if num_unpublished:
         text += (
@@ -192,18 +156,18 @@ def published_sentence(differences: Mapping[str, float], num_unpublished: int) -
 
 
 def spectrum_sentence(dis: RunSummary | None, gen: RunSummary | None) -> str:
-    """Says which of two runs has the flatter spectrum; null = not recorded."""
+    """Says which of two runs has the flatter spectrum; None = not recorded."""
     if dis is None or gen is None:
         known = [(word, run) for word, run in (("DIS", dis), ("GEN", gen)) if run is not None]
         texts = [f"only {word} is recorded, its RankMe is {run.rankme:.2f}" for word, run in known]
         return f"{texts[0][0].upper()}{texts[0][1:]}." if texts else "Neither side is recorded."
     word = relation(dis.rankme, gen.rankme, 2)
-    rank = "the same RankMe" if word == "equal" else f"the {word} RankMe"
     return (
-        f"GEN has {rank}, {gen.rankme:.2f} against {dis.rankme:.2f}; "
-        f"{gen.effective_dimensions} of {gen.num_dimensions} dimensions lie above 1e-6 of the "
-        f"largest against {dis.effective_dimensions} of {dis.num_dimensions}. The values of the "
-        f"fields in the sample allow at most {gen.rank_bound} for GEN and {dis.rank_bound} for DIS."
+        f"GEN has the {'same' if word == 'equal' else word} RankMe, {gen.rankme:.2f} against "
+        f"{dis.rankme:.2f}; {gen.effective_dimensions} of {gen.num_dimensions} dimensions lie "
+        f"above 1e-6 of the largest against {dis.effective_dimensions} of {dis.num_dimensions}. "
+        f"The values of the fields in the sample allow at most {gen.rank_bound} for GEN and "
+        f"{dis.rank_bound} for DIS."
     )
 
 
@@ -224,33 +188,22 @@ def fields_sentence(dis: Mapping[str, float], gen: Mapping[str, float]) -> str:
     return " ".join(texts) or "Neither side is recorded."
 
 
-def rank_sentence(
+def correlation_sentence(
     what: str, of: str, values: Mapping[str, float | None], num_points: int, noun: str
 ) -> str:
-    """Says how one number goes with another: Spearman's rank correlation of each group of points.
-
-    Args:
-        what: the one number.
-        of: the other.
-        values: name of a group -> its correlation, null where it is not defined.
-        num_points: points of a group.
-        noun: what a point is.
-    """
+    """Says what Spearman's rank correlation of two numbers is in each group of points."""
     points = count_text(num_points, noun)
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         return f"Whether {what} goes with {of} cannot be said from {points}."
     texts = [f"{value:+.2f} ({name})" if name else f"{value:+.2f}" for name, value in known.items()]
-    text = f"Spearman's rank correlation of {what} with {of} is {list_names(texts)} over {points}."
-    return text
+    return f"Spearman's rank correlation of {what} with {of} is {list_names(texts)} over {points}."
 
 
 def redundancy_sentence(redundancy: Sequence[Pair], auc: Sequence[Pair]) -> str:
     """Says on how many backbones the variant with less redundancy has the higher AUC.
 
-    Args:
-        redundancy: one pair a backbone, over the seeds that both sides have.
-        auc: their test AUC, over the same seeds.
+    Both lists have one pair per backbone, over the seeds that both variants have.
     """
     if not redundancy:
         return "No backbone has a seed of which both variants are recorded."
@@ -273,29 +226,23 @@ def redundancy_sentence(redundancy: Sequence[Pair], auc: Sequence[Pair]) -> str:
 
 
 def ablation_sentence(full: float | None, arms: Mapping[str, float], missing: Sequence[str]) -> str:
-    """Says which arms of an ablation lie above and below the full GEN.
-
-    Args:
-        full: test AUC of the full GEN, null where runs of it are missing.
-        arms: label -> test AUC of the complete arms, DIS among them.
-        missing: labels of those that are not complete.
-    """
+    """Says which arms of an ablation (label -> test AUC) are above and below the full GEN."""
     rest = f" Not complete: {list_names(missing)}." if missing else ""
     if full is None:
         return f"The full GEN is not complete, so no arm is compared with it.{rest}"
     texts = []
     for word in ("higher", "lower", "equal"):
         found = [
-            f"{label} {metric_text(value)}"
+            f"{label} {value:.6f}"
             for label, value in arms.items()
             if relation(full, value, 6) == word
         ]
         texts += [f"; {word}: {', '.join(found)}"] if found else []
-    return f"The full GEN has test AUC {metric_text(full)}{''.join(texts)}.{rest}"
+    return f"The full GEN has test AUC {full:.6f}{''.join(texts)}.{rest}"
 
 
 def epochs_sentence(best: Mapping[str, Sequence[int]]) -> str:
-    """Says in which epoch the validation AUC was best (variant -> epoch of each run)."""
+    """Says in which epoch the validation AUC was best; ``best`` is variant -> epoch of each run."""
     texts = []
     for variant, epochs in best.items():
         if epochs:
@@ -308,7 +255,7 @@ def epochs_sentence(best: Mapping[str, Sequence[int]]) -> str:
 
 
 def change_sentence(changes: Mapping[str, tuple[float, float]]) -> str:
-    """Says how RankMe went from the first to the last analysis (variant -> both)."""
+    """Says how RankMe changed from the first to the last analysis; variant -> both values."""
     verbs = {"higher": "rises", "lower": "falls", "equal": "stays"}
     texts = [
         f"of {variant} {verbs[relation(first, last, 2)]} from {first:.2f} to {last:.2f}"
@@ -318,20 +265,14 @@ def change_sentence(changes: Mapping[str, tuple[float, float]]) -> str:
 
 
 def cost_sentence(what: str, overheads: Mapping[str, float], mean: float | None) -> str:
-    """Says what GEN needs over DIS, in percent.
-
-    Args:
-        what: e.g. ``parameters``.
-        overheads: backbone -> overhead, where it is known.
-        mean: over all backbones, null where one is not known.
-    """
+    """Says how much more than DIS GEN needs, in percent (backbone -> overhead)."""
     if not overheads:
         return f"{what}: not compared, because runs are missing or do not say."
     average = f", {mean:+.1f} % on average" if mean is not None else ""
-    ranked = sorted(overheads.items(), key=lambda item: item[1])
-    (least, low), (most, high) = ranked[0], ranked[-1]
-    if len(overheads) == 1:
+    (least, low), *others = sorted(overheads.items(), key=lambda item: item[1])
+    if not others:
         return f"{what}: {low:+.1f} % ({least})."
+    most, high = others[-1]
     return f"{what}: between {low:+.1f} % ({least}) and {high:+.1f} % ({most}){average}."
 
 
@@ -349,7 +290,3 @@ def _one_pair(what: str, pair: Pair, digits: int) -> str:
     if word == "equal":
         return f"On {pair.name} DIS and GEN have the same {what}, {gen}."
     return f"On {pair.name} GEN has the {word} {what}: {gen} against {dis}."
-
-
-def _some(names: Sequence[str], total: int) -> str:
-    return f"{len(names)} ({list_names(names)})" if len(names) < total else f"all {total}"

@@ -19,9 +19,10 @@ from fuxictr.experiment.results.checkpoint_config import short
 from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.run.launch import resume_command
 from fuxictr.experiment.run.signals import stop_requests
+from fuxictr.pytorch.checkpoint.state_files import StateFiles
 from fuxictr.pytorch.checkpoint.training_state import TrainingState
 from fuxictr.pytorch.distributed.ranks import current_ranks
-from fuxictr.pytorch.training.state_saver import StateFiles, StateSaver
+from fuxictr.pytorch.training.state_saver import StateSaver
 from fuxictr.pytorch.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)

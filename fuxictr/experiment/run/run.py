@@ -35,7 +35,7 @@ from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, was_restarte
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
-from fuxictr.pytorch.sharding.tables import cutting_tables
+from fuxictr.pytorch.sharding.tables import may_shard
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.training.trainer import FitResult, Trainer
 from fuxictr.utils import set_rank_logger
@@ -211,8 +211,7 @@ def _train(
     seed_everything(config.train.seed)
     with ranks.raise_on_any_rank():
         feature_map = select_features(config, encoded)
-    width = int(config.params().get("embedding_dim") or 1)
-    with cutting_tables(feature_map, width, config.train, ranks), ranks.raise_on_any_rank():
+        feature_map.defer_tables = may_shard(config.train, ranks)
         model = build_model(config, model_class, feature_map)
         check_penalties(model, config.train)
         logger.info("Total number of parameters: %d.", model.count_parameters())

@@ -9,10 +9,14 @@ from typing import Any
 
 import torch
 
-from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, write_weights
+from fuxictr.pytorch.checkpoint.weights import load_weights, read_tensors, save_weights
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.sharding.state_dict import own_weights, spread_weights, whole_weights
+from fuxictr.pytorch.sharding.state_dict import (
+    gather_full_state_dict,
+    load_full_state_dict,
+    local_state_dict,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +24,12 @@ logger = logging.getLogger(__name__)
 class BestWeights:
     """Keeps a model's weights as they were at its best.
 
-    On several processes the first one writes and reads the file, which holds whole tables; in
+    On several processes the first one writes and reads the file, which holds whole tables. In
     memory each rank keeps its own part. All methods are collective.
 
     Args:
-        model: the model.
-        path: the file; null keeps them in memory.
+        path: the file; None keeps the weights in memory.
         note: what is known of the weights, kept beside the file; None = nothing.
-        ranks: the processes.
     """
 
     def __init__(
@@ -43,14 +45,14 @@ class BestWeights:
         if path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
-        whole = whole_weights(weights, self.model, self.ranks)
-        self.ranks.from_rank_zero(lambda: write_weights(whole, path, self.note))
+        whole = gather_full_state_dict(weights, self.model, self.ranks)
+        self.ranks.from_rank_zero(lambda: save_weights(whole, path, self.note))
 
     def restore(self) -> None:
-        """Gives the model the weights that were kept; does nothing where none were.
+        """Loads the kept weights into the model, if there are any.
 
         Raises:
-            CheckpointError: the file is gone, damaged, or of another model.
+            CheckpointError: the file is missing, damaged, or of another model.
         """
         if self.path is None:
             if self._held is not None:
@@ -61,13 +63,17 @@ class BestWeights:
             load_weights(self.model, self.path)
             return
         with self.ranks.raise_on_any_rank():
-            whole = read_tensors(self.path) if self.ranks.is_first else {}
-        spread_weights(whole, self.model, self.ranks)
+            full = read_tensors(self.path) if self.ranks.is_first else {}
+        load_full_state_dict(full, self.model, self.ranks)
 
     def state(self) -> dict[str, torch.Tensor] | None:
-        """Returns what is kept in memory, with the rows of all ranks; null where nothing is."""
-        return None if self._held is None else whole_weights(self._held, self.model, self.ranks)
+        """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
+        return (
+            None
+            if self._held is None
+            else gather_full_state_dict(self._held, self.model, self.ranks)
+        )
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Takes over what ``state`` returned on the first rank."""
-        self._held = None if weights is None else own_weights(weights, self.model)
+        self._held = None if weights is None else local_state_dict(weights, self.model)

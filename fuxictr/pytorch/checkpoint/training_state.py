@@ -1,10 +1,13 @@
-"""What decides how a training run goes on, as tensors and plain values, and its file."""
+"""The state of a training run, from which it resumes: tensors, plain values, and their file."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,19 +21,25 @@ from fuxictr.errors import CheckpointError
 from fuxictr.pytorch.checkpoint.weights import read_tensors, write_tensors
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
+from fuxictr.pytorch.sharding.state_dict import (
+    gather_full_optimizer_state,
+    gather_full_state_dict,
+    local_optimizer_state,
+    local_state_dict,
+)
 
-# Raise it whenever a state of before cannot be gone on from.
+# Raise it whenever training cannot resume from the states written so far.
 STATE_VERSION = 1
 
 
 @dataclass
 class TrainingState:
-    """All that decides how a training run goes on.
+    """All that a training run needs to resume.
 
     Attributes:
         progress: plain values: position, history, early stopping, callbacks.
         tensors: weights, optimiser, random number generators.
-        identity: what is trained, by which a state is known to fit; of plain values.
+        identity: plain values that say what is trained; a state fits a run with equal ones.
     """
 
     progress: dict[str, Any]
@@ -66,13 +75,13 @@ class TrainingState:
             return state
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: not the state of a training run that can be gone on from ({error}); "
+                f"{path}: not the state of a training run that can be resumed ({error}); "
                 "train without --resume"
             ) from error
 
 
 def raw_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns all weights and buffers as they are, without bringing any up to date."""
+    """Returns all weights and buffers as they are, without the delayed updates of LazyAdam."""
     return {name: tensor.detach() for name, tensor in _named_tensors(model)}
 
 
@@ -95,18 +104,51 @@ def load_raw_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> N
         tensor.copy_(weights[name])
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Returns an optimiser's state as it is, without bringing any weight up to date."""
+def gather_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
+    """Returns weights, optimiser and random numbers for ``TrainingState.tensors``; collective.
+
+    They are the tensors in use, and on the first process have the form that one process has.
+    """
     lazy = isinstance(optimizer, LazyAdam)
-    return optimizer.raw_state() if lazy else optimizer.state_dict()
+    state = optimizer.raw_state() if lazy else optimizer.state_dict()
+    tensors: dict[str, Any] = {
+        "weights": gather_full_state_dict(raw_weights(model), model, ranks),
+        "optimizer": gather_full_optimizer_state(state, optimizer, model, ranks),
+        "random": random_state(device),
+    }
+    if ranks.size > 1:
+        tensors["random_of_ranks"] = gather_random_states(tensors["random"], ranks)
+    return tensors
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what ``optimizer_state`` returned."""
+def load_tensors(
+    tensors: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Takes over weights and optimiser, or this process's rows of them."""
+    load_raw_weights(model, local_state_dict(tensors["weights"], model))
+    state = local_optimizer_state(tensors["optimizer"], optimizer, model)
     if isinstance(optimizer, LazyAdam):
         optimizer.load_raw_state(state)
     else:
         optimizer.load_state_dict(state)
+
+
+def load_random_numbers(tensors: Mapping[str, Any], device: torch.device, ranks: Ranks) -> bool:
+    """Takes over the random numbers of this process.
+
+    Returns:
+        False where they are unknown, since another number of processes saved the state.
+    """
+    of_ranks = tensors.get("random_of_ranks", [])
+    if ranks.is_first:
+        load_random_state(tensors["random"], device)
+    elif len(of_ranks) == ranks.size:
+        load_random_state(of_ranks[ranks.rank], device)
+    else:
+        return False
+    return True
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -141,29 +183,33 @@ def load_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def gather_random_states(state: Mapping[str, Any], ranks: Ranks) -> list[dict[str, Any]]:
-    """Returns what ``random_state`` returned on each rank, on all of them.
-
-    Each generator's state as it is read back from a file, of tensors and plain values.
-    """
-    texts = ranks.gather_texts(json.dumps(_to_plain(state)))
-    return [_from_plain(json.loads(text)) for text in texts]
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return {"dtype": str(value.dtype).removeprefix("torch."), "values": value.tolist()}
-    if isinstance(value, Mapping):
-        return {name: _to_plain(part) for name, part in value.items()}
-    return [_to_plain(part) for part in value] if isinstance(value, list) else value
+    """Returns what ``random_state`` returned on each rank, on all of them."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    texts = ranks.gather_texts(base64.b64encode(buffer.getvalue()).decode())
+    contents = (io.BytesIO(base64.b64decode(text)) for text in texts)
+    return [torch.load(content, weights_only=True) for content in contents]
 
 
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() == {"dtype", "values"}:
-        return torch.tensor(value["values"], dtype=getattr(torch, value["dtype"]))
-    if isinstance(value, dict):
-        return {name: _from_plain(part) for name, part in value.items()}
-    return [_from_plain(part) for part in value] if isinstance(value, list) else value
+def seed_rank(seed: int, ranks: Ranks) -> None:
+    """Lets each rank draw its own dropout; the first one draws what one process would."""
+    if not ranks.is_first:
+        torch.manual_seed(seed + 1_000_003 * ranks.rank)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     return chain(model.named_parameters(), model.named_buffers())
+
+
+@contextmanager
+def naming_the_state() -> Iterator[None]:
+    """Context that turns the errors of a state with other contents into a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the state of the training run does not fit the model or the config ({error!r}); "
+            "train without --resume"
+        ) from error

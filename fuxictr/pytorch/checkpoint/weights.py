@@ -1,7 +1,8 @@
-"""Weights on disk: whole or not at all, checked when they are read, and never unpickled."""
+"""Weights on disk: written atomically, checked when read, and never unpickled."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -16,42 +17,30 @@ from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, write_atomically
 
 
-def save_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
-    """Writes the model's state_dict, whole or not at all.
-
-    Args:
-        model: the model.
-        path: the file.
-        encoders_hash: of the data it is trained on, written to ``<path>.json``; empty = unknown.
-    """
-    note = {"encoders_hash": encoders_hash} if encoders_hash else None
-    write_weights(model.state_dict(), path, note)
-
-
-def write_weights(
+def save_weights(
     weights: dict[str, torch.Tensor], path: str | Path, note: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes weights by name, whole or not at all.
+    """Writes a model's state_dict atomically, and what is known of it to ``<path>.json``.
 
     Args:
-        weights: a model's state_dict.
+        weights: the state_dict.
         path: the file.
-        note: what is known of them, as JSON holds it, written to ``<path>.json``; None = nothing.
+        note: what is known, as ``encoders_hash`` of the data; None = nothing.
     """
     path = Path(path)
     with atomic_path(path) as temporary:
         _write(weights, temporary)
-        note_path(path).unlink(missing_ok=True)  # cut off here, nothing is known of the weights
+        note_path(path).unlink(missing_ok=True)  # a run killed here leaves weights without a note
     if note:
         content = {**note, "weights": _weights_digest(path)}
         write_atomically(note_path(path), json.dumps(content, indent=1, default=str) + "\n")
 
 
 def read_note(path: str | Path) -> dict[str, Any]:
-    """Returns what is known of the weights in a file, {} where no note lies beside it.
+    """Returns the note beside a file of weights, {} where there is none.
 
     Raises:
-        CheckpointError: the note is damaged, or is of other weights.
+        CheckpointError: the note is damaged, or belongs to other weights.
     """
     path = Path(path)
     note = note_path(path)
@@ -75,7 +64,7 @@ def read_note(path: str | Path) -> dict[str, Any]:
 
 
 def write_tensors(content: dict[str, Any], path: str | Path) -> None:
-    """Writes tensors, numbers and texts, in dicts and lists, whole or not at all.
+    """Writes tensors, numbers and texts, in dicts and lists, atomically.
 
     Equal content gives equal bytes.
     """
@@ -86,13 +75,13 @@ def write_tensors(content: dict[str, Any], path: str | Path) -> None:
 def read_tensors(path: str | Path, mapped: bool = False) -> Any:
     """Returns what ``write_tensors`` wrote, on the CPU.
 
-    Every byte is checked against the checksums that torch.save writes, no object but tensors and
-    plain values is made, and no more is read than the file is long.
+    It checks every byte against the checksums of torch.save, makes no objects but tensors and plain
+    values, and reads no more than the file is long.
 
     Args:
         path: the file.
-        mapped: leave tensors in the file, whose pages all processes of a machine share, until they
-            are read; what is written to them stays here.
+        mapped: map tensors into memory, so that processes of one machine share their pages;
+            changes to the tensors do not reach the file.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -115,12 +104,11 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
     Args:
         model: the model.
         path: the file.
-        encoders_hash: of the data that it is to read now; empty = unknown.
+        encoders_hash: of the data that the model will read; empty = unknown.
 
     Raises:
-        CheckpointError: the file is missing or unreadable, the weights belong to data that were
-            encoded in another way, or a weight is missing, unexpected or of another shape; names
-            the first few.
+        CheckpointError: the file is missing or unreadable, its data were encoded in another way,
+            or a weight is missing, unexpected or of another shape; names the first few.
     """
     path = Path(path)
     if not path.is_file():
@@ -148,11 +136,7 @@ def _write(content: Any, path: Path) -> None:
 
 
 def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
-    """Checks what torch.load does not look at.
-
-    Raises:
-        ValueError: the archive is not as torch.save writes it.
-    """
+    """Raises ValueError for what torch.save never writes and torch.load does not check."""
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("its members are compressed, which torch.save does not do")
@@ -166,22 +150,19 @@ def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
 
 
 def note_path(path: Path) -> Path:
-    """Returns the file beside a checkpoint that says what is known of its weights."""
+    """Returns the file of the note beside a checkpoint."""
     return path.with_name(path.name + ".json")
 
 
 def _weights_digest(path: Path) -> str:
-    """Returns 16 hex digits over the checksums that torch.save keeps, without reading the weights.
+    """Returns 16 hex digits over torch.save's checksums, without reading the weights.
 
-    A file that is no archive, which no reader takes for weights, has the digest of its size.
+    A file that is no archive, and so no weights, has the digest of its size.
     """
     digest = hashlib.sha256(str(path.stat().st_size).encode())
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                digest.update(f"{member.filename} {member.CRC} {member.file_size}\n".encode())
-    except zipfile.BadZipFile:
-        pass
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            digest.update(f"{member.filename} {member.CRC} {member.file_size}\n".encode())
     return digest.hexdigest()[:16]
 
 

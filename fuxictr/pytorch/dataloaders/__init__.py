@@ -1,7 +1,7 @@
 """Loaders of encoded data."""
 
 from fuxictr.pytorch.dataloaders.columnar import ColumnarData, from_arrays, make_layout
-from fuxictr.pytorch.dataloaders.encoded import open_parquet, read_encoded, read_parquet
+from fuxictr.pytorch.dataloaders.encoded import open_parquet, read_encoded
 from fuxictr.pytorch.dataloaders.iterators import BatchIterator, EpochIterator
 from fuxictr.pytorch.dataloaders.parquet import ParquetRows
 from fuxictr.pytorch.dataloaders.rank_dataloader import RankDataLoader
@@ -22,5 +22,4 @@ __all__ = [
     "make_layout",
     "open_parquet",
     "read_encoded",
-    "read_parquet",
 ]

@@ -24,8 +24,8 @@ class ColumnarData:
         ids: (rows, layout.num_ids), int32.
         values: (rows, layout.num_values), float32.
         group_ids: np.int64, equal where the group column is equal, one for each row of the whole
-            split; None = not asked for.
-        cut: which rows of the split these are; None = all.
+            split; None: no groups.
+        cut: which rows of the split these are; None: all.
     """
 
     layout: ColumnLayout
@@ -36,7 +36,7 @@ class ColumnarData:
 
     @property
     def num_rows(self) -> int:
-        """Number of rows that are here."""
+        """Number of rows."""
         return self.ids.shape[0]
 
     @property
@@ -57,13 +57,13 @@ class ColumnarData:
         return Batch(self.layout, ids, values)
 
     def take(self, index: torch.Tensor | slice) -> ColumnarData:
-        """Returns the chosen rows, as ``rows`` does, without groups."""
+        """Returns the chosen rows without groups, as ``rows`` does."""
         rows = self.rows(index)
         return ColumnarData(self.layout, rows.ids, rows.values_matrix)
 
     def cut_to(self, own: RowRanges) -> ColumnarData:
         """Returns a copy of some rows of a whole split."""
-        assert self.cut is None, "what is cut is not cut again"
+        assert self.cut is None, "rows are cut once"
         index = as_index(own.within(0, self.num_rows))
         ids, values = self.ids[index].clone(), self.values[index].clone()
         return replace(self, ids=ids, values=values, cut=own)
@@ -90,32 +90,26 @@ def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
         feature_map: the fields.
         labels: whether the rows have labels.
     """
-    names: dict[str, list[str]] = {
-        "categorical": [],
-        "sequence": [],
-        "numeric": [],
-        "embedding": [],
-    }
-    widths = {}
-    for name, spec in feature_map.fields.items():
-        names[spec["type"]].append(name)
-        if spec["type"] in ("sequence", "embedding"):
-            widths[name] = spec["max_len" if spec["type"] == "sequence" else "pretrain_dim"]
+    fields = feature_map.fields
+
+    def of_type(kind: str) -> list[str]:
+        return [name for name, spec in fields.items() if spec["type"] == kind]
+
+    sequences, vectors = of_type("sequence"), of_type("embedding")
+    widths = {name: fields[name]["max_len"] for name in sequences}
+    widths |= {name: fields[name]["pretrain_dim"] for name in vectors}
     last = feature_map.labels if labels else []
-    return ColumnLayout(
-        (*names["categorical"], *names["sequence"]),
-        (*names["numeric"], *names["embedding"], *last),
-        widths,
-    )
+    ids = (*of_type("categorical"), *sequences)
+    return ColumnLayout(ids, (*of_type("numeric"), *vectors, *last), widths)
 
 
 def as_index(places: slice | np.ndarray) -> slice | torch.Tensor:
-    """Returns places in the form in which ``ColumnarData.rows`` takes them."""
+    """Returns places as an index that ``ColumnarData.rows`` takes."""
     return places if isinstance(places, slice) else torch.from_numpy(places)
 
 
 def allocate(layout: ColumnLayout, num_rows: int) -> ColumnarData:
-    """Returns matrices for ``num_rows`` rows, with nothing in them yet."""
+    """Returns uninitialised matrices for ``num_rows`` rows."""
     return ColumnarData(
         layout,
         torch.empty(num_rows, layout.num_ids, dtype=torch.int32),
@@ -156,8 +150,8 @@ def collect_columns(
         columns: the pairs.
         layout: names of the columns.
         feature_map: the fields and labels.
-        where: file that they are from, for messages.
-        own: which rows of the split the columns hold; null = all.
+        where: their file, for messages.
+        own: which rows of the split the columns hold; None: all.
 
     Raises:
         DataError: as ``from_arrays``.
@@ -189,11 +183,11 @@ def store_column(
         name: the column's name.
         column: (rows,), or (rows, width) for a sequence or a vector.
         feature_map: the fields, which say how large an id may be.
-        where: file that the column is from, for messages.
-        numbers: what numbers, from 0, these rows have in that file; null = 0, 1, 2, ...
+        where: the column's file, for messages.
+        numbers: the numbers, from 0, of these rows in that file; None: 0, 1, 2, ...
 
     Raises:
-        DataError: its shape or type is another, an id is outside its vocabulary or a value is not
+        DataError: its shape or type is wrong, an id is outside its vocabulary or a value is not
             finite; names file, column and row.
     """
     is_id, position = data.layout.positions[name]
@@ -213,20 +207,21 @@ def store_column(
         raise DataError(f"{where}: found dtype {column.dtype}, expected numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
         target[...] = column
-    finite = np.isfinite(target)
-    if not finite.all():
-        row, value = _first(column, ~finite, numbers)
-        raise DataError(f"{where}, row {row}: found {value}, expected a finite float32")
-    if name in feature_map.labels and not ((target == 0) | (target == 1)).all():
-        row, value = _first(column, (target != 0) & (target != 1), numbers)
-        raise DataError(f"{where}, row {row}: found {value}, expected a label 0 or 1")
+    broken = ~np.isfinite(target)
+    _reject(broken, column, numbers, where, "found {}, expected a finite float32")
+    if name in feature_map.labels:
+        broken = (target != 0) & (target != 1)
+        _reject(broken, column, numbers, where, "found {}, expected a label 0 or 1")
 
 
-def check_columns(found: Iterable[str], wanted: Iterable[str], where: str) -> None:
-    """Checks that a file has the columns that are wanted, each of them once.
+def check_columns(
+    found: Iterable[str], wanted: Iterable[str], where: str, group_id: str | None = None
+) -> None:
+    """Checks that a file has each of the wanted columns once, and the one that makes groups.
 
     Raises:
-        DataError: one is missing or repeated.
+        ConfigError: the column ``group_id`` is missing.
+        DataError: another one is missing or repeated.
     """
     found = list(found)
     for name in wanted:
@@ -234,15 +229,6 @@ def check_columns(found: Iterable[str], wanted: Iterable[str], where: str) -> No
             raise DataError(f"{where}: column '{name}' is missing{did_you_mean(name, found)}")
         if found.count(name) > 1:
             raise DataError(f"{where}: found {found.count(name)} columns '{name}', expected one")
-
-
-def check_group_column(found: Iterable[str], group_id: str | None, where: str) -> None:
-    """Checks that a file has the column that makes groups, where one is asked for.
-
-    Raises:
-        ConfigError: it has not.
-    """
-    found = list(found)
     if group_id is not None and group_id not in found:
         raise ConfigError(
             f"key 'group_id': found '{group_id}', but {where} has no such column"
@@ -251,25 +237,18 @@ def check_group_column(found: Iterable[str], group_id: str | None, where: str) -
 
 
 def check_groups_present(column: np.ndarray, where: str, first_row: int = 0) -> None:
-    """Checks that no row's group is NaN, or a float so large that it may stand for several.
-
-    Raises:
-        DataError: one is; names the row.
-    """
+    """Raises DataError if a group is NaN, or a float so large that it may stand for several."""
     if column.dtype.kind != "f":
         return
-    if np.isnan(column).any():
-        row = first_row + int(np.isnan(column).argmax()) + 1
-        raise DataError(f"{where}, row {row}: found nan, expected a group in every row")
+    numbers = range(first_row, first_row + len(column))
+    _reject(np.isnan(column), column, numbers, where, "found {}, expected a group in every row")
     digits = np.finfo(column.dtype).nmant + 1
+    message = (
+        f"found {{:.0f}} as {column.dtype}, in which ids of 2^{digits} or more merge; expected "
+        "integers or texts: a column of type meta with dtype: int or str"
+    )
     merged = np.isfinite(column) & (np.abs(column) >= 2.0**digits)
-    if merged.any():
-        row = int(merged.argmax())
-        raise DataError(
-            f"{where}, row {first_row + row + 1}: found {column[row]:.0f} as {column.dtype}, in "
-            f"which ids of 2^{digits} or more merge; expected integers or texts: a column of type "
-            "meta with dtype: int or str"
-        )
+    _reject(merged, column, numbers, where, message)
 
 
 def _check_ids(
@@ -280,20 +259,21 @@ def _check_ids(
         raise DataError(f"{where}: found dtype {column.dtype}, expected integer ids")
     if column.dtype.kind == "f":
         broken = column != np.trunc(column)
-        if broken.any():
-            row, value = _first(column, broken, numbers)
-            raise DataError(f"{where}, row {row}: found {value}, expected an integer id")
+        _reject(broken, column, numbers, where, "found {}, expected an integer id")
     if column.size and (column.min() < 0 or column.max() >= size):
-        row, value = _first(column, (column < 0) | (column >= size), numbers)
-        raise DataError(
-            f"{where}, row {row}: id {value} is outside 0..{size - 1} "
-            "of the feature map; rebuild the dataset"
-        )
+        message = f"id {{}} is outside 0..{size - 1} of the feature map; rebuild the dataset"
+        _reject((column < 0) | (column >= size), column, numbers, where, message)
 
 
-def _first(
-    column: np.ndarray, chosen: np.ndarray, numbers: Sequence[int] | RowRanges
-) -> tuple[int, np.generic]:
-    # Returns the row's number, counted from 1, and the value of the first chosen cell.
-    index = int(chosen.argmax())
-    return numbers[index // (column.size // len(column))] + 1, column.reshape(-1)[index]
+def _reject(
+    broken: np.ndarray,
+    column: np.ndarray,
+    numbers: Sequence[int] | RowRanges,
+    where: str,
+    message: str,
+) -> None:
+    """Raises DataError about the first broken cell, if any; ``message`` takes its value."""
+    if broken.any():
+        index = int(broken.argmax())
+        row = numbers[index // (column.size // len(column))] + 1
+        raise DataError(f"{where}, row {row}: {message.format(column.reshape(-1)[index])}")

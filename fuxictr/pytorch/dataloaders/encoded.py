@@ -1,4 +1,4 @@
-"""Files of encoded rows: of which format they are, and how they come into memory."""
+"""Files of encoded rows, read into memory or opened for streaming."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.columnar import (
     ColumnarData,
     check_columns,
-    check_group_column,
     check_groups_present,
     collect_columns,
     make_layout,
@@ -23,7 +22,7 @@ from fuxictr.pytorch.dataloaders.columnar import (
 from fuxictr.pytorch.dataloaders.parquet import ParquetRows
 from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
 
-# Which rows are read of a split, of which the number is given.
+# Says which rows of a split are read, given their number.
 Choice = Callable[[int], RowRanges]
 
 
@@ -36,22 +35,22 @@ def read_encoded(
 ) -> ColumnarData:
     """Reads encoded rows into memory, which holds a slice or a column beside them while it reads.
 
-    A parquet file has one row a row; a sequence or vector is a list. An .npz has one array a
-    column, an .h5 one dataset; a sequence or vector is 2-D, with the rows along the first axis.
+    In parquet a sequence or vector is a list. An .npz has one array per column, an .h5 one dataset;
+    a sequence or vector is 2-D there, with the rows along the first axis.
 
     Where only some rows are wanted, no more is read than the row groups of a parquet file that have
-    some of them, a dataset's slice from the first to the last of them, a column of an .npz.
+    some of them, a dataset's slice from the first to the last of them, or a column of an .npz.
 
     Args:
         path: what ``find_encoded`` takes.
         feature_map: the fields and labels to read; other columns are left out.
-        group_id: column whose equal values make groups; null = none.
+        group_id: column whose equal values make groups; None: no groups.
         labels: whether the rows have labels.
-        choose: says which rows are wanted; null = all. Groups are read of all rows.
+        choose: says which rows are wanted; None: all. Groups are read of all rows.
 
     Raises:
         ConfigError: the column ``group_id`` is missing.
-        DataError: a file or column is missing or not readable, a cell is missing, of another type
+        DataError: a file or column is missing or not readable, a cell is missing or of a wrong type
             or shape, an id is outside its vocabulary, or a value is not finite; names file, column
             and row.
     """
@@ -62,22 +61,13 @@ def read_encoded(
     return _read_arrays(files[0], feature_map, group_id, labels, choose)
 
 
-def read_parquet(path: str | Path, feature_map: FeatureMap) -> ColumnarData:
-    """Reads an encoded parquet file, or a folder of part files, into memory.
-
-    Raises:
-        DataError: as ``read_encoded``.
-    """
-    return open_parquet(path, feature_map).load()
-
-
 def open_parquet(
     path: str | Path, feature_map: FeatureMap, group_id: str | None = None, labels: bool = True
 ) -> ParquetRows:
-    """Returns the rows of encoded parquet files, which stay on disk; takes what read_encoded takes.
+    """Returns the rows of encoded parquet files, which stay on disk; see ``read_encoded``.
 
     Raises:
-        ConfigError: the files are no parquet, or the column ``group_id`` is missing.
+        ConfigError: the files are not parquet, or the column ``group_id`` is missing.
         DataError: as ``ParquetRows``.
     """
     files = find_encoded(path)
@@ -89,17 +79,12 @@ def open_parquet(
 
 
 def _read_arrays(
-    path: Path,
-    feature_map: FeatureMap,
-    group_id: str | None,
-    labels: bool,
-    choose: Choice | None,
+    path: Path, feature_map: FeatureMap, group_id: str | None, labels: bool, choose: Choice | None
 ) -> ColumnarData:
     layout = make_layout(feature_map, labels)
     own = None
     with open_arrays(path) as (names, find):
-        check_columns(names, layout.positions, str(path))
-        check_group_column(names, group_id, str(path))
+        check_columns(names, layout.positions, str(path), group_id)
         if choose is not None:
             shape = find(next(iter(layout.positions))).shape
             own = choose(shape[0] if shape else 0)
@@ -113,7 +98,6 @@ def _read_arrays(
 
 
 def _read_own(path: Path, name: str, found: Any, own: RowRanges | None) -> np.ndarray:
-    # Returns the wanted rows of what ``open_arrays`` found under a name.
     if own is None:
         return read_whole(path, name, found)
     where = f"{path}: column '{name}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class EpochIterator(ABC):
     ``batch_size`` rows, but the last one: it has what is left, or one row more.
 
     Several processes (ranks) share the rows. Rows, batches, their sizes and order are those of all
-    ranks together, the same as of one process; a rank yields its own rows of them, and as many
+    ranks together, the same as of one process. A rank yields its own rows of them, and as many
     batches as every other rank:
 
     - not split by batch: its batch k has those rows of batch k that are its own, or none, in order.
@@ -39,7 +40,7 @@ class EpochIterator(ABC):
         shuffle: draw a new order every epoch.
         seed: seed of the order.
         device: where batches are wanted.
-        group_ids: np.int64 (num_rows,), equal where rows are of one group; null = no groups.
+        group_ids: np.int64 (num_rows,), equal where rows are of one group; None: no groups.
         share: which of several ranks this is.
         is_split_by_batch: ranks have whole batches, which is not possible when shuffled.
 
@@ -69,7 +70,7 @@ class EpochIterator(ABC):
         self.is_split_by_batch = is_split_by_batch
         self.division = Division(batch_size, shuffle, is_split_by_batch, share)
         self.epoch = 0
-        self._num_passed_over = 0
+        self._num_skipped = 0
 
     def __len__(self) -> int:
         return len(self.bounds())
@@ -91,40 +92,30 @@ class EpochIterator(ABC):
         """
         if not self.is_split_by_batch and not self.share.is_all:
             raise ValueError(
-                "is_split_by_batch: found false, but what is evaluated by several processes has to "
-                "be split by batch"
+                "is_split_by_batch: found false, but rows that several processes evaluate must be "
+                "split by batch"
             )
         return self.division.own_rows(self.num_rows).hull(0, self.num_rows)
-
-    @property
-    def num_own_batches(self) -> int:
-        """Number of batches that every rank yields in an epoch."""
-        return self.division.num_own_batches(self.num_rows)
 
     def resume_at(self, epoch: int, num_batches: int) -> None:
         """Makes the next pass start in the middle of an epoch.
 
         Args:
             epoch: its number, as attribute ``epoch`` counts it after its start.
-            num_batches: batches of it to skip, of those that every rank yields.
+            num_batches: how many of the batches that every rank yields are skipped.
         """
         self.epoch = max(epoch - 1, 0)
-        self._num_passed_over = num_batches
+        self._num_skipped = num_batches
 
     def begin_epoch(self) -> tuple[torch.Generator, int]:
-        """Counts an epoch.
-
-        Returns:
-            The source of its order, seeded with seed * 1000003 + epoch, and how many of its first
-            batches to skip: 0 unless ``resume_at`` was called.
-        """
+        """Counts an epoch; returns the generator of its order and how many batches to skip."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
-        num_passed_over, self._num_passed_over = self._num_passed_over, 0
-        return generator, num_passed_over
+        num_skipped, self._num_skipped = self._num_skipped, 0
+        return generator, num_skipped
 
     def deliver(self, batch: Batch) -> Batch:
-        """Returns the batch on the device; from the host it goes there asynchronously."""
+        """Returns the batch on the device; it is copied there asynchronously."""
         if self.device.type == "cuda" and not batch.ids.is_cuda and batch.num_rows:
             ids, values = batch.ids.pin_memory(), batch.values_matrix.pin_memory()
             batch = Batch(batch.layout, ids, values)
@@ -134,18 +125,13 @@ class EpochIterator(ABC):
 class BatchIterator(EpochIterator):
     """Yields the batches of rows in memory.
 
-    Rows lie on the device when they fit there, so that a batch is gathered without leaving it;
-    otherwise they stay in host memory and are copied by batches.
+    Rows are on the device if they fit there, so that a batch is gathered without leaving it;
+    otherwise they stay in host memory and are copied batch by batch. The arguments that are not
+    named here are those of EpochIterator.
 
     Args:
-        data: the rows of the split, of which a rank keeps a copy of its own ones; or just these, if
+        data: the rows of the split, of which a rank keeps a copy of its own; or only those, if
             ``data.cut`` says so.
-        batch_size: rows of a batch; the last batch holds what is left, or one row more.
-        shuffle: draw a new order of all rows every epoch.
-        seed: seed of the order.
-        device: where batches are wanted.
-        share: which of several ranks this is.
-        is_split_by_batch: ranks have whole batches.
 
     Attributes:
         data: the rank's own rows.
@@ -180,19 +166,19 @@ class BatchIterator(EpochIterator):
         self.data = self._place(data)
 
     def __iter__(self) -> Iterator[Batch]:
-        generator, num_passed_over = self.begin_epoch()
+        generator, num_skipped = self.begin_epoch()
         order = None
         if self.shuffle:
             order, bounds = self._draw(generator)
             order = order.to(self.data.ids.device)
         else:
             bounds = self.division.own_bounds(self.num_rows)
-        for start, stop in bounds[num_passed_over:]:
+        for start, stop in bounds[num_skipped:]:
             index = slice(start, stop) if order is None else order[start:stop]
             yield self.deliver(self.data.rows(index))
 
     def _draw(self, generator: torch.Generator) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-        """Returns an epoch's order of the rows that are here, and the bounds of batches in it."""
+        """Returns an epoch's order of this rank's rows, and the bounds of batches in it."""
         bounds = self.bounds()
         if self.share.is_all:
             return torch.randperm(self.num_rows, generator=generator), bounds
@@ -201,11 +187,10 @@ class BatchIterator(EpochIterator):
         order = torch.randperm(self.num_rows, generator=generator, dtype=dtype).numpy()
         first, stop = self.share.part(self.num_rows)
         is_own = (order >= first) & (order < stop)
-        sizes = [np.count_nonzero(is_own[slice(*bound)]) for bound in bounds]
-        cuts = np.cumsum([0, *sizes]).tolist()
+        sizes = (int(np.count_nonzero(is_own[slice(*bound)])) for bound in bounds)
         own = order[is_own]
         own -= first
-        return torch.from_numpy(own), list(zip(cuts[:-1], cuts[1:], strict=True))
+        return torch.from_numpy(own), list(pairwise(accumulate(sizes, initial=0)))
 
     def _place(self, data: ColumnarData) -> ColumnarData:
         if self.device.type != "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ from fuxictr.pytorch.dataloaders.columnar import (
     allocate,
     as_index,
     check_columns,
-    check_group_column,
     check_groups_present,
     make_layout,
     store_column,
@@ -32,15 +31,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# Rows, and bytes of the matrices, that are decoded at once: neither a large row group nor long
-# sequences make a slice large.
+# What is decoded at once, so that neither a large row group nor long sequences make a slice large.
 SLICE_ROWS = 65_536
 _SLICE_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
 class Block:
-    """A row group, or small ones next to each other: what shuffling moves as a whole.
+    """A row group, or small neighbouring ones, which shuffling moves together.
 
     Attributes:
         file: index of its file.
@@ -61,7 +59,7 @@ class ParquetRows:
     Args:
         files: the files, in the order of their rows.
         feature_map: the fields and labels to read.
-        group_id: column whose equal values make groups; null = none.
+        group_id: column whose equal values make groups; None: no groups.
         labels: whether the rows have labels.
 
     Attributes:
@@ -70,7 +68,7 @@ class ParquetRows:
         num_rows: rows of all files.
         row_bytes: bytes of a row in memory.
         slice_rows: most rows of a slice.
-        group_ids: np.int64 (rows,), equal where ``group_id`` is equal; None where it is not asked.
+        group_ids: np.int64 (rows,), equal where ``group_id`` is equal; None without groups.
 
     Raises:
         ConfigError: the column ``group_id`` is missing.
@@ -96,8 +94,7 @@ class ParquetRows:
         for index, path in enumerate(files):
             with _opened(path) as file:
                 names = file.schema_arrow.names
-                check_columns(names, self.layout.positions, str(path))
-                check_group_column(names, group_id, str(path))
+                check_columns(names, self.layout.positions, str(path), group_id)
                 self._metadata.append(file.metadata)
                 self._states.append(_state_of(path))
                 self._buffers.append(read_buffer(path, file.metadata))
@@ -105,7 +102,8 @@ class ParquetRows:
         sizes = (metadata.num_rows for metadata in self._metadata)
         self._first_rows = list(accumulate(sizes, initial=0))
         self.num_rows = self._first_rows[-1]
-        # Whatever is done with the rows takes a number for each of them.
+        self._all_rows = RowRanges.run(0, self.num_rows, self.num_rows)
+        # Shuffling and scores take a number per row.
         self._where = f"{files[0] if len(files) == 1 else files[0].parent}: {self.num_rows:,} rows"
         require_memory(4 * self.num_rows, self._where)
         self.group_ids = None if group_id is None else self._read_group_ids(group_id)
@@ -114,22 +112,20 @@ class ParquetRows:
         """Reads rows into memory, which holds one slice beside them.
 
         Args:
-            own: the rows; null = all. Only row groups that have some of them are read.
+            own: the rows; None: all. Only row groups that have some of them are read.
 
         Raises:
             DataError: as ``read``.
         """
-        num_rows = self.num_rows if own is None else own.num_rows
-        require_memory(
-            num_rows * self.row_bytes,
-            f"{self._where} at once (streaming: true leaves them on disk)",
-        )
-        data = allocate(self.layout, num_rows)
+        wanted = self._all_rows if own is None else own
+        where = f"{self._where} at once (streaming: true leaves them on disk)"
+        require_memory(wanted.num_rows * self.row_bytes, where)
+        data = allocate(self.layout, wanted.num_rows)
         start = 0
-        for block in self.blocks if own is None else self.blocks_of(own):
-            for rows in self.read(block, use_threads=True, own=own):
+        for block in self.blocks_of(wanted):
+            for rows in self.read(block, True, wanted):
                 start = data.write(start, rows.rows(slice(None)))
-        return ColumnarData(self.layout, data.ids, data.values, self.group_ids, own)
+        return replace(data, group_ids=self.group_ids, cut=own)
 
     def blocks_of(self, own: RowRanges) -> list[Block]:
         """Returns the blocks that have some of the rows, without row groups that have none."""
@@ -144,26 +140,24 @@ class ParquetRows:
         Args:
             block: one of ``blocks`` or ``blocks_of``.
             use_threads: decode columns side by side.
-            own: the rows that are wanted; null = all.
+            own: the wanted rows; None: all.
 
         Raises:
             DataError: the file is damaged, a cell is missing, a list has another length, an id is
                 outside its vocabulary, a value is not finite; names file, column and row.
         """
+        own = self._all_rows if own is None else own
         where = str(self.files[block.file])
         before = self._first_rows[block.file]
-        end = last = block.first_row + block.num_rows
-        if own is not None:
-            last = own.hull(before + block.first_row, before + end)[1] - before
+        end = block.first_row + block.num_rows
+        last = own.hull(before + block.first_row, before + end)[1] - before
         with closing(self._batches(block, list(self.layout.positions), use_threads)) as batches:
             for batch, row in batches:
                 stop = row + batch.num_rows
-                if own is None:
-                    yield self._decode(batch, where, row)
-                elif own.count(before + row, before + stop):
+                if own.count(before + row, before + stop):
                     index = as_index(own.within(before + row, before + stop))
                     yield self._decode(batch, where, row).take(index)
-                if last <= stop < end:  # what follows is of others
+                if last <= stop < end:  # the rest belongs to other ranks
                     return
 
     def _decode(self, batch: pa.RecordBatch, where: str, row: int) -> ColumnarData:
@@ -176,7 +170,7 @@ class ParquetRows:
         return data
 
     def _trimmed(self, block: Block, own: RowRanges) -> Block:
-        # From the first row group that has some of the rows to the last one; of 0 rows if none has.
+        # From the first row group that has some of the rows to the last one; no rows if none has.
         before = self._first_rows[block.file]
         metadata = self._metadata[block.file]
         sizes = [metadata.row_group(group).num_rows for group in block.row_groups]
@@ -195,14 +189,14 @@ class ParquetRows:
     def _batches(
         self, block: Block, names: list[str], use_threads: bool
     ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
-        # Yields decoded rows and how many rows of the file are before them.
+        # Yields decoded rows and the number of rows of the file before them.
         path = self.files[block.file]
         row, last = block.first_row, block.first_row + block.num_rows
         with _opened(path, self._metadata[block.file], self._buffers[block.file]) as file:
             if _state_of(path) != self._states[block.file]:
                 raise DataError(
-                    f"{path}: not readable as parquet any more, for another process wrote it anew "
-                    "meanwhile; start again"
+                    f"{path}: not readable as parquet any more, another process has written it "
+                    "anew meanwhile; start again"
                 )
             for batch in file.iter_batches(
                 self.slice_rows, list(block.row_groups), names, use_threads=use_threads
@@ -225,7 +219,7 @@ class ParquetRows:
             for batch, row in self._batches(block, [name], True):
                 column = batch.column(name)
                 if pa.types.is_nested(column.type):
-                    raise DataError(f"{where}: found {column.type}, expected one value a row")
+                    raise DataError(f"{where}: found {column.type}, expected one value per row")
                 check_present(column, where, row)
                 if pa.types.is_floating(column.type):
                     check_groups_present(column.to_numpy(zero_copy_only=False), where, row)
@@ -241,7 +235,7 @@ class ParquetRows:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Returns what differs once a file is replaced."""
+    """Returns numbers that change when a file is replaced."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -13,16 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_present(column: pa.Array, where: str, first_row: int) -> None:
-    """Checks that every row has a value.
-
-    Args:
-        column: the cells.
-        where: file and column, for messages.
-        first_row: rows of the file before these.
-
-    Raises:
-        DataError: one has none; names the row.
-    """
+    """Raises DataError, which names the row, if a row has no value; see ``to_numpy``."""
     if column.null_count:
         row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
         raise DataError(
@@ -35,7 +26,7 @@ def to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) ->
 
     Args:
         column: the cells.
-        width: length of each cell's list; null = cells are numbers.
+        width: length of each cell's list; None: cells are numbers.
         where: file and column, for messages.
         first_row: rows of the file before these.
 
@@ -43,7 +34,7 @@ def to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) ->
         (rows,), or of lists (rows, width).
 
     Raises:
-        DataError: a cell is missing, no number, or a list of another length; names the row.
+        DataError: a cell is missing, not a number, or a list of another length; names the row.
     """
     import pyarrow as pa
 

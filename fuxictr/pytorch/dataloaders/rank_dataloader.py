@@ -26,18 +26,18 @@ class RankDataLoader:
         feature_map: the fields and labels to read.
         stage: ``train`` (train and valid), ``test``, or ``both``.
         train_data: the training rows: a .parquet, .npz or .h5 file, with or without that suffix; a
-            folder or a glob of .parquet parts; null = no such split.
+            folder or a glob of .parquet parts; None: no such split.
         valid_data: the validation rows, likewise.
         test_data: the test rows, likewise.
         batch_size: rows of a batch.
         shuffle: whether the training rows are shuffled each epoch.
         seed: seed of the order.
         device: where batches are wanted.
-        streaming: read the rows, of all splits, from parquet in every epoch, not once into memory.
+        streaming: read the rows of all splits from parquet in every epoch, not once into memory.
         shuffle_window: streaming: rows that are shuffled together.
         num_workers: streaming: threads that decode rows; they change no order.
         group_id: column whose equal values make groups, read for valid and test, by the first rank;
-            null = none.
+            None: no groups.
         share: which of several ranks this is.
         **kwargs: other keys of a config; they do not change what is loaded.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import TypeVar
@@ -24,14 +25,14 @@ def read_ahead(
 ) -> Generator[Item, None, None]:
     """Yields ``read(key)``'s items for one key after another, read ahead by threads.
 
-    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items that were not
-    asked for yet. The threads end with the iteration: when it is exhausted, fails or is closed.
+    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready. The
+    threads end with the iteration: when it is exhausted, fails or is closed.
 
     Args:
         read: gives the items of a key.
         keys: the keys, in the order wanted.
         num_threads: number of threads; 0 reads in the calling thread, item by item.
-        depth: most items that a thread keeps.
+        depth: most items that a thread keeps ready.
 
     Raises:
         BaseException: whatever ``read`` raises, where its item would have come.
@@ -66,10 +67,7 @@ def read_ahead(
 
 
 def _work(
-    read: Callable[[Key], Iterator[Item]],
-    keys: Sequence[Key],
-    queue: Queue,
-    stop: threading.Event,
+    read: Callable[[Key], Iterator[Item]], keys: Sequence[Key], queue: Queue, stop: threading.Event
 ) -> None:
     try:
         for key in keys:
@@ -93,8 +91,6 @@ def _drain(queue: Queue) -> Iterator:
 
 
 def _empty(queue: Queue) -> None:
-    try:
+    with suppress(Empty):
         while True:
             queue.get_nowait()
-    except Empty:
-        return

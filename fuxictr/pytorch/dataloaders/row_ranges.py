@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
 class RowRanges:
     """Some of the rows of a split, in their order.
 
     ``ranges[i]`` is the row of the split that is the i-th of them.
 
     Args:
-        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one; ranges
-            ascend and do not overlap, and empty ones are dropped.
+        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one. Ranges
+            ascend and do not overlap; empty ones are dropped, and neighbours are joined.
         num_split_rows: rows of the split.
-
-    Attributes:
-        num_rows: how many rows they are.
     """
 
-    bounds: np.ndarray
-    num_split_rows: int
-    num_rows: int = field(init=False)
-    _first_places: np.ndarray = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        bounds = self.bounds[self.bounds[:, 0] < self.bounds[:, 1]]
-        stops = np.cumsum(bounds[:, 1] - bounds[:, 0])
-        object.__setattr__(self, "bounds", bounds)
-        object.__setattr__(self, "num_rows", int(stops[-1]) if len(stops) else 0)
-        object.__setattr__(self, "_first_places", np.concatenate([[0], stops])[:-1])
+    def __init__(self, bounds: np.ndarray, num_split_rows: int) -> None:
+        bounds = bounds[bounds[:, 0] < bounds[:, 1]]
+        is_kept = np.ones(bounds.size, dtype=bool)
+        is_kept[1:-1] = np.repeat(bounds[1:, 0] != bounds[:-1, 1], 2)  # where there is a gap
+        self.bounds = bounds.reshape(-1)[is_kept].reshape(-1, 2)
+        self.num_split_rows = num_split_rows
+        stops = np.concatenate([[0], np.cumsum(self.bounds[:, 1] - self.bounds[:, 0])])
+        self._first_places, self.num_rows = stops[:-1], int(stops[-1])
 
     @classmethod
     def run(cls, first: int, stop: int, num_split_rows: int) -> RowRanges:
         """Returns the rows [first, stop) of a split."""
         return cls(np.array([[first, stop]], dtype=np.int64), num_split_rows)
-
-    @property
-    def is_all(self) -> bool:
-        """Whether they are all rows of the split."""
-        return self.num_rows == self.num_split_rows
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -50,8 +36,6 @@ class RowRanges:
             and self.num_split_rows == other.num_split_rows
             and np.array_equal(self.bounds, other.bounds)
         )
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return self.num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -54,15 +55,13 @@ ALONE = Share()
 def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
     """Returns the first row of each batch of a split, and the row behind its last one.
 
-    Args:
-        num_rows: rows of the split.
-        batch_size: rows of a batch; the last one has what is left, or one row more.
+    The last batch has what is left, or one row more.
     """
     starts = list(range(0, num_rows, batch_size))
     # Batch normalisation cannot train on one row: a last batch of one joins the one before.
     if len(starts) > 1 and num_rows - starts[-1] == 1:
         starts.pop()
-    return list(zip(starts, [*starts[1:], num_rows], strict=True)) if starts else []
+    return list(pairwise([*starts, num_rows]))
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Division:
 
     Args:
         batch_size: rows of a batch of all ranks.
-        shuffle: rows are drawn anew every epoch. A rank has a run of them.
+        shuffle: rows are drawn anew every epoch; a rank has a run of them.
         is_split_by_batch: a rank has a run of whole batches. Otherwise, and not shuffled, it has a
             run of the rows of every batch.
         share: which rank.
@@ -89,46 +88,27 @@ class Division:
         if self.shuffle and self.is_split_by_batch:
             raise ValueError("is_split_by_batch: found true, but shuffled rows are not")
 
-    def own_batches(self, num_rows: int) -> tuple[int, int]:
-        """Returns the first batch of a rank, where whole ones are its own, and the one behind."""
-        return self.share.part(len(batch_bounds(num_rows, self.batch_size)))
-
-    def num_own_batches(self, num_rows: int) -> int:
-        """Returns how many batches of a split every rank yields."""
-        number = len(batch_bounds(num_rows, self.batch_size))
-        return -(-number // self.share.num_ranks) if self.is_split_by_batch else number
-
     def own_rows(self, num_rows: int) -> RowRanges:
-        """Returns which of a split's ``num_rows`` rows are those of the rank."""
-        if self.share.is_all:
-            return RowRanges.run(0, num_rows, num_rows)
+        """Returns which of a split's ``num_rows`` rows belong to the rank."""
         if self.shuffle:
             return RowRanges.run(*self.share.part(num_rows), num_rows)
-        bounds = batch_bounds(num_rows, self.batch_size)
-        if self.is_split_by_batch:
-            own = bounds[slice(*self.own_batches(num_rows))]
-            return RowRanges.run(own[0][0] if own else 0, own[-1][1] if own else 0, num_rows)
-        starts, stops = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
-        first, last = (
-            starts + (stops - starts) * rank // self.share.num_ranks
-            for rank in (self.share.rank, self.share.rank + 1)
-        )
-        return RowRanges(np.stack([first, last], axis=1), num_rows)
+        parts = np.array(self._own_parts(num_rows), dtype=np.int64).reshape(-1, 2)
+        return RowRanges(parts, num_rows)
 
     def own_bounds(self, num_rows: int) -> list[tuple[int, int]]:
         """Returns the bounds of each batch among the rank's own rows, which are not shuffled.
 
-        All ranks have equally many; where batches are whole, the last ones may be empty.
+        All ranks have equally many; where batches are whole, the last one may be empty.
         """
+        sizes = (stop - start for start, stop in self._own_parts(num_rows))
+        return list(pairwise(accumulate(sizes, initial=0)))
+
+    def _own_parts(self, num_rows: int) -> list[tuple[int, int]]:
+        # The rank's rows of each batch that it yields: the first one, and the one behind the last.
         bounds = batch_bounds(num_rows, self.batch_size)
-        if self.share.is_all:
-            return bounds
         if self.is_split_by_batch:
-            own = bounds[slice(*self.own_batches(num_rows))]
-            sizes = [stop - start for start, stop in own]
-            sizes += [0] * (self.num_own_batches(num_rows) - len(own))
-        else:
-            parts = (self.share.part(stop - start) for start, stop in bounds)
-            sizes = [stop - start for start, stop in parts]
-        cuts = np.cumsum([0, *sizes]).tolist()
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+            own = bounds[slice(*self.share.part(len(bounds)))]
+            num_batches = -(-len(bounds) // self.share.num_ranks)
+            return own + [(0, 0)] * (num_batches - len(own))
+        parts = ((start, *self.share.part(stop - start)) for start, stop in bounds)
+        return [(start + first, start + stop) for start, first, stop in parts]

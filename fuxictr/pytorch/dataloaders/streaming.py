@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from fuxictr.pytorch.dataloaders.share import ALONE, Share
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows that were read, or a rank's own ones of a window that all ranks share.
+    """Rows that were read, or a rank's rows of a window that all ranks share.
 
     Attributes:
-        rows: the rows that are here.
+        rows: the rank's rows.
         num_rows: rows of all ranks.
-        order: the order to take the rows in; None = as they are.
+        order: the order to take the rank's rows in; None: as they are.
         places: np.int64 (len(order),), ascending: where among the window's rows, in their order,
-            these are; None = they are all.
+            these are; None: they are all.
     """
 
     rows: ColumnarData
@@ -38,7 +38,7 @@ class _Window:
     places: np.ndarray | None = None
 
     def take(self, start: int, stop: int) -> Batch:
-        """Returns what is here of the rows [start, stop) of the window's order."""
+        """Returns the rank's part of the rows [start, stop) of the window's order."""
         if self.places is not None:
             start, stop = np.searchsorted(self.places, (start, stop)).tolist()
         return self.rows.rows(slice(start, stop) if self.order is None else self.order[start:stop])
@@ -55,19 +55,14 @@ class StreamingIterator(EpochIterator):
     split by batch, those that have rows of its batches. Otherwise it reads all and keeps its own
     rows.
 
-    Memory holds a window, about a window of rows read ahead, and a slice a thread; of a window that
-    ranks share, the rank's own rows.
+    Memory holds a window, about a window of rows read ahead, and a slice per thread; of a window
+    that ranks share, the rank's own rows. The arguments that are not named here are those of
+    EpochIterator.
 
     Args:
         rows: the files.
-        batch_size: rows of a batch; the last batch holds what is left, or one row more.
-        shuffle: draw a new order every epoch.
-        seed: seed of the order.
-        device: where batches are wanted.
         shuffle_window: rows that are shuffled together, of all ranks.
         num_workers: threads that decode rows ahead; 0 decodes in the calling thread.
-        share: which of several ranks this is.
-        is_split_by_batch: ranks have whole batches.
     """
 
     def __init__(
@@ -92,7 +87,7 @@ class StreamingIterator(EpochIterator):
         self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[Batch]:
-        generator, num_passed_over = self.begin_epoch()
+        generator, num_skipped = self.begin_epoch()
         blocks, read = self.rows.blocks, self.rows.read
         if self.shuffle:
             order = torch.randperm(len(blocks), generator=generator)
@@ -103,20 +98,19 @@ class StreamingIterator(EpochIterator):
         else:
             own = self.division.own_rows(self.num_rows)
             bounds, ahead = self.division.own_bounds(self.num_rows), self.batch_size
-            if not own.is_all:
-                blocks, read = self.rows.blocks_of(own), partial(read, own=own)
+            blocks, read = self.rows.blocks_of(own), partial(read, own=own)
         depth = 1 + ahead // (self.rows.slice_rows * max(self.num_workers, 1))
         sizes = [stop - start for start, stop in bounds]
         with closing(read_ahead(read, blocks, self.num_workers, depth)) as slices:
             windows = self._windows(slices, own, generator) if self.shuffle else map(_all, slices)
-            for batch in islice(self._batches(windows, sizes), num_passed_over, None):
+            for batch in islice(self._batches(windows, sizes), num_skipped, None):
                 yield self.deliver(batch)
 
     def _own_places(self, blocks: list[Block]) -> RowRanges:
         """Returns which rows, counted in the order of the blocks, are those of this rank."""
-        stops = np.fromiter(accumulate(block.num_rows for block in blocks), dtype=np.int64)
-        bounds = np.stack([np.concatenate([[0], stops])[:-1], stops], axis=1)
-        return RowRanges(bounds[self.share.rank :: self.share.num_ranks], self.num_rows)
+        bounds = list(pairwise(accumulate((block.num_rows for block in blocks), initial=0)))
+        own = bounds[self.share.rank :: self.share.num_ranks]
+        return RowRanges(np.array(own, dtype=np.int64).reshape(-1, 2), self.num_rows)
 
     def _windows(
         self, slices: Iterator[ColumnarData], own: RowRanges, generator: torch.Generator
@@ -124,7 +118,7 @@ class StreamingIterator(EpochIterator):
         starts = range(0, self.num_rows, self.shuffle_window)
         bounds = [(start, min(start + self.shuffle_window, self.num_rows)) for start in starts]
         sizes = [own.count(*bound) for bound in bounds]
-        # All windows use the same memory: a window is used up when the next one is asked for.
+        # All windows use the same memory: a window is used up when the next one is filled.
         memory = allocate(self.rows.layout, max(sizes, default=0))
         rest = memory.take(slice(0, 0))
         for (start, stop), size in zip(bounds, sizes, strict=True):

@@ -1,4 +1,4 @@
-"""Follows a forward pass through the modules of a model, to where a value stops being finite."""
+"""Finds where in a forward pass a value stops being finite."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class Extent(NamedTuple):
     """How many values there are, how many are NaN or infinite, and the largest of the others.
 
     Attributes:
-        num_values: number of values.
-        num_bad: those that are NaN or infinite.
-        largest: largest absolute value of those that are finite; 0 where there is none.
+        largest: largest absolute value of the finite ones; 0 where there is none.
     """
 
     num_values: int
@@ -71,26 +69,19 @@ def _tensors(tree: Any) -> Iterator[torch.Tensor]:
 
 @dataclasses.dataclass
 class _Call:
-    """A call of a module that has not returned.
-
-    Attributes:
-        module: the module.
-        inputs: extent of what it was given, before anything overwrote it.
-        culprit: what a module inside it was found to do; empty = nothing.
-        broken_part: the first module that it calls with values that are not finite.
-    """
+    """A call of a module that has not returned."""
 
     module: nn.Module
-    inputs: Extent
-    culprit: str = ""
-    broken_part: str = ""
+    inputs: Extent  # measured before anything overwrites them
+    culprit: str = ""  # what a module inside it has done
+    broken_part: str = ""  # the first module that it calls with values that are not finite
 
 
 class ForwardWalk:
-    """Context in which the first module is found whose output is not finite though its inputs are.
+    """Context that finds the first module whose inputs are finite and whose output is not.
 
-    A module of which only another function is called is part of the module that calls it. Infinite
-    values that a module around takes away again, as those of a mask before a softmax, do not count.
+    A module whose ``forward`` is not called is part of the module that uses it. Infinite values
+    that an outer module removes again, as those of a mask before a softmax, do not count.
 
     Args:
         model: the model, which is called in the context.
@@ -104,7 +95,7 @@ class ForwardWalk:
 
     @property
     def found(self) -> str:
-        """What was found, also in a pass that an error ended; empty = nothing."""
+        """What was found, also where the pass ended with an error; empty = nothing."""
         return self._result or next((call.culprit for call in self._calls if call.culprit), "")
 
     def __enter__(self) -> ForwardWalk:
@@ -162,8 +153,7 @@ class ForwardWalk:
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Context that leaves the model and all random number generators as they were before it.
 
-    In it no gradients are made, recording is off, and what torch has compiled runs as it is
-    written.
+    Within it gradients and recording are off, and compiled code runs uncompiled.
     """
     modules = list(model.modules())
     attributes = [(vars(module), dict(vars(module))) for module in modules]
@@ -171,7 +161,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     values = [(buffer, buffer.clone()) for buffer in model.buffers()]
     python, numpy = random.getstate(), np.random.get_state()
     devices = {weight.device.index for weight in model.parameters() if weight.is_cuda}
-    with torch.no_grad(), torch.random.fork_rng(devices=devices), _as_written():
+    with torch.no_grad(), torch.random.fork_rng(devices=devices), _uncompiled():
         try:
             for module in modules:
                 module.analyzing = False  # type: ignore[assignment]
@@ -186,7 +176,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-def _as_written() -> AbstractContextManager:
+def _uncompiled() -> AbstractContextManager:
     set_stance = getattr(torch.compiler, "set_stance", None)
     if set_stance is None or "torch._dynamo" not in sys.modules:
         return nullcontext()

@@ -20,59 +20,50 @@ LARGE = 100.0  # a numeric column that reaches this is worth scaling
 
 def explain_not_finite(
     model: BaseModel,
-    batch: Mapping[str, torch.Tensor] | None,
+    batch: Mapping[str, torch.Tensor],
     where: str,
     loss: float,
     learning_rate: float,
-    random_state: torch.Tensor | None = None,
     may_call: bool = True,
 ) -> str:
-    """Returns the message of a training whose numbers have gone bad: where, why, and what to do.
+    """Returns the message about numbers that are not finite: where, why, and what to do.
 
     Args:
-        model: see ``find_not_finite``.
-        batch: see ``find_not_finite``.
+        model: the model.
+        batch: the rows of the step, where the model is.
         where: the place in the training, as "epoch 2, step 57".
         loss: the loss of that step; it is finite where a gradient is not.
         learning_rate: the rate of that step.
-        random_state: see ``find_not_finite``.
-        may_call: see ``find_not_finite``.
+        may_call: whether the forward pass may be repeated.
     """
-    culprit = find_not_finite(model, batch, random_state, may_call)
-    if culprit is None:
-        culprit = "looked at again, everything is finite"
-    advice = advise(model, batch or {}, learning_rate)
+    culprit = find_not_finite(model, batch, may_call) or "looked at again, everything is finite"
+    advice = advise(model, batch, learning_rate)
     return f"{where}: the training loss is {loss:.6g}; {culprit}; {advice}"
 
 
 def find_not_finite(
-    model: BaseModel,
-    batch: Mapping[str, torch.Tensor] | None,
-    random_state: torch.Tensor | None = None,
-    may_call: bool = True,
+    model: BaseModel, batch: Mapping[str, torch.Tensor], may_call: bool = True
 ) -> str | None:
-    """Says what is NaN or infinite first; None where nothing is.
+    """Returns what is NaN or infinite first, None where nothing is.
 
-    In this order: a value of the batch; a weight; the output of a module, in the order of the
-    forward pass, whose inputs are finite (ForwardWalk); the loss or the penalty of outputs and
-    weights that are finite; a gradient, or the norm of all.
+    It looks in this order: values of the batch; weights; outputs of modules whose inputs are
+    finite, in the order of the forward pass (ForwardWalk); the loss; the penalty; gradients and
+    their norm.
 
-    The forward pass is done again, without gradients, in the mode that the model is in; to give
-    the same numbers it needs the autocast of the training around it. Weights, buffers, records and
-    random number generators are the same bits afterwards. Tables are looked at as they lie in
-    memory, also where an optimiser updates them lazily. Gradients are those that the weights hold:
-    clipping, which makes all of them NaN where one is, must come later.
+    It repeats the forward pass, without gradients, in the present mode of the model. For the same
+    numbers the caller enters the autocast of the training. Weights, buffers, records and random
+    number generators keep their bits. Tables are read as they lie in memory, also where an
+    optimiser updates them lazily. The weights must hold gradients that are not yet clipped, for
+    clipping makes all of them NaN where one is.
 
     Args:
         model: the model.
-        batch: the batch, where the model is; null where no batch is to blame.
-        random_state: of the CPU's generator before the forward pass that is to be done again, so
-            that dropout draws the same; null draws anew.
-        may_call: whether the forward pass may be done again.
+        batch: the rows, where the model is.
+        may_call: whether the forward pass may be repeated.
     """
-    found = _in_weights(model) if batch is None else _in_batch(batch) or _in_weights(model)
-    if batch is not None and not found and may_call:
-        found = _in_forward(model, batch, random_state)
+    found = _in_batch(batch) or _in_weights(model)
+    if not found and may_call:
+        found = _in_forward(model, batch)
     return found or _in_penalty(model) or _in_gradients(model)
 
 
@@ -98,18 +89,14 @@ def _in_weights(model: nn.Module) -> str | None:
     return f"{found[0]}{others}; an earlier step, or what was loaded, made them so"
 
 
-def _in_forward(
-    model: BaseModel, batch: Mapping[str, torch.Tensor], random_state: torch.Tensor | None
-) -> str | None:
+def _in_forward(model: BaseModel, batch: Mapping[str, torch.Tensor]) -> str | None:
     walk = ForwardWalk(model)
     with unchanged(model):
-        if random_state is not None:
-            torch.set_rng_state(random_state)
         try:
             with walk:
                 outputs = model(batch)
         except Exception:
-            # What NaN leads to further on is no matter once it is known where it came from.
+            # An error that NaN leads to does not matter once its origin is known.
             if not walk.found:
                 raise
         if walk.found:
@@ -150,7 +137,7 @@ def _in_gradients(model: nn.Module) -> str | None:
 
 
 def _gradients(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields the weights' gradients; of a table that is read by rows, that of the rows."""
+    """Yields the weights' gradients by name; for a table that is read by rows, that of the rows."""
     readers = {
         id(module.table): module.reader
         for module in model.modules()
@@ -158,7 +145,7 @@ def _gradients(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     }
     for name, weight in model.named_parameters():
         is_by_rows = weight.grad is None and id(weight) in readers
-        holder = _own_rows(readers[id(weight)]).touched() if is_by_rows else weight
+        holder = _own_rows(readers[id(weight)]).row_gradients() if is_by_rows else weight
         if holder is not None and holder.grad is not None:
             yield name, holder.grad
 
@@ -191,9 +178,9 @@ def advise(
 def large_columns(
     model: BaseModel, batch: Mapping[str, torch.Tensor], least: float = LARGE
 ) -> list[tuple[str, float]]:
-    """Returns the columns of numbers or vectors that reach far, and how far, the furthest first.
+    """Returns columns of numbers or vectors with large values, and their largest absolute value.
 
-    Those that reach no tenth of the furthest one are left out, and all but three.
+    At most three, the largest first, and none below a tenth of the largest.
     """
     specs = model.feature_map.features
     of_numbers = [n for n in batch if specs.get(n, {}).get("type") in ("numeric", "embedding")]

@@ -2,12 +2,11 @@
 
 Each takes embeddings (B, F, D) and returns (B, F', D), before activation and gamma: F' = F, or the
 number of fields that are generated. ``init_std`` is the standard deviation that the weights of a
-map start with; None = xavier-normal, by the shape of the map.
+map start with; None: xavier-normal, by the shape of the map.
 """
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -15,11 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.errors import ConfigError
-
-
-def full_map_std(num_fields: int, embedding_dim: int) -> float:
-    """Returns the deviation of a xavier-normal map of all fields to all, FD -> FD: 1 / sqrt(FD)."""
-    return math.sqrt(1.0 / (num_fields * embedding_dim))
 
 
 class EncoderMap(nn.Linear):
@@ -62,11 +56,7 @@ class FieldSharedEncoder(EncoderMap):
     """Encodes all fields by one vector: FD -> D, copied to every field."""
 
     def __init__(
-        self,
-        num_fields: int,
-        embedding_dim: int,
-        num_generated: int,
-        init_std: float | None = None,
+        self, num_fields: int, embedding_dim: int, num_generated: int, init_std: float | None = None
     ) -> None:
         super().__init__(num_fields * embedding_dim, embedding_dim, init_std=init_std)
         self.num_generated = num_generated
@@ -81,11 +71,7 @@ class StackedEncoder(nn.Module):
     """Encodes every field from all fields by Linear-BatchNorm-ReLU-Linear, FD -> FD -> F'D."""
 
     def __init__(
-        self,
-        num_fields: int,
-        embedding_dim: int,
-        num_generated: int,
-        init_std: float | None = None,
+        self, num_fields: int, embedding_dim: int, num_generated: int, init_std: float | None = None
     ) -> None:
         super().__init__()
         width = num_fields * embedding_dim

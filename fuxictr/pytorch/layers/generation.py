@@ -5,6 +5,7 @@ Source: Yin et al., From Feature Interaction to Feature Generation, ICML 2025 (a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,6 @@ from fuxictr.pytorch.layers.encoders import (
     OwnFieldEncoder,
     SelfAttentionEncoder,
     StackedEncoder,
-    full_map_std,
 )
 from fuxictr.pytorch.torch_utils import get_activation
 
@@ -36,11 +36,11 @@ class GEN(nn.Module):
     - ``source``: own (W_i in R^{D x D} reads v_i alone); high, low (only the fields of highest or
       lowest cardinality are generated, the others keep v_i; with ``residual_fields: all`` the
       residual is added to them as well, which makes 2 v_i).
-    - ``encoder``: another structure in the place of the one linear map; see encoders.py.
-    - ``target``: only some fields are predicted, drawn anew for each training batch, by the first
-      rank for all; the fields of highest cardinality in evaluation. With a mask the encoder does
-      not see them: a learnt vector (masked), one a field (field_masked) or zero (hard_masked)
-      stands in their place.
+    - ``encoder``: another structure instead of the one linear map; see encoders.py.
+    - ``target``: only some fields are predicted. They are drawn anew for each training batch, by
+      the first rank for all; in evaluation they are the fields of highest cardinality. With a mask
+      the encoder does not see them but a learnt vector (masked), one per field (field_masked), or
+      zero (hard_masked).
 
     Shape:
         input: raw embeddings v (B, F, D).
@@ -82,7 +82,7 @@ class GEN(nn.Module):
 
     @property
     def compiles(self) -> bool:
-        """Whether torch.compile can take it: not what ranks tell one another."""
+        """Whether torch.compile can take it; it cannot take communication of ranks."""
         return self.config.target == "all" or current_ranks().size == 1
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
@@ -142,8 +142,8 @@ def build_generators(
     Args:
         feature_map: the fields.
         embedding_dim: width D of an embedding.
-        cfg: the generator's keys; of a mapping (a model's params) the generator's keys are taken.
-        num_layers: null for one generator, a number for a ModuleList of that many (one a layer).
+        cfg: the generator's keys, or a mapping that holds them (a model's params).
+        num_layers: None for one generator, a number for a ModuleList of that many (one per layer).
         bias: whether the all-fields encoder has a bias.
     """
     config = generator_config(cfg)
@@ -169,10 +169,10 @@ def target_side(
     raw: torch.Tensor,
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Returns what the generated embeddings interact with, after the generator's config.
+    """Returns what the generated embeddings interact with, by the generator's config.
 
-    It is the raw side, or with ``symmetric`` the generated one, decoded where a decoder is given;
-    with a ``target`` it is zero in the fields that are not predicted.
+    It is the raw side, or with ``symmetric`` the generated one, decoded where a decoder is given.
+    With a ``target`` it is zero in the fields that are not predicted.
 
     Args:
         generator: GEN, or nn.Identity for DIS.
@@ -200,7 +200,9 @@ def _make_encoder(
         return SelfAttentionEncoder(embedding_dim)
     sizes = (num_fields, embedding_dim, num_generated)
     is_full = num_generated == num_fields and config.encoder != "field_shared"
-    std = full_map_std(num_fields, embedding_dim) if is_reference and not is_full else None
+    std = None
+    if is_reference and not is_full:  # that of a xavier-normal map of all fields to all, FD -> FD
+        std = math.sqrt(1.0 / (num_fields * embedding_dim))
     if config.encoder == "field_shared":
         return FieldSharedEncoder(*sizes, init_std=std)
     if config.encoder == "stacked":
@@ -209,7 +211,7 @@ def _make_encoder(
 
 
 def _check_single_field(config: GeneratorConfig) -> None:
-    """Fields of different widths come as one long vector, which cannot be taken apart."""
+    """Rejects words that need single fields: fields of different widths are one long vector."""
     per_field = {
         "source": config.source in ("own", "high", "low"),
         "encoder": config.encoder in ("field_shared", "self_attention"),
@@ -223,6 +225,6 @@ def _check_single_field(config: GeneratorConfig) -> None:
 
 
 def _fields_by_cardinality(feature_map: FeatureMap) -> list[int]:
-    """Returns the fields' positions by falling cardinality; a numeric field counts one value."""
+    """Returns the fields' positions by falling cardinality; a numeric field has one value."""
     sizes = [spec.get("vocab_size", 1) for spec in feature_map.fields.values()]
     return sorted(range(len(sizes)), key=lambda position: -sizes[position])

@@ -14,12 +14,7 @@ from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.models.penalty_groups import (
-    Group,
-    check_scope,
-    penalty_groups,
-    penalty_terms,
-)
+from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups, penalty_terms
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 
@@ -33,7 +28,7 @@ class BaseModel(Recordable, nn.Module):
 
     A model builds its layers in ``__init__``, ends it with ``self.reset_parameters()``, and its
     ``forward(inputs)`` returns ``self.output(logit)``. ``Model(feature_map, **params)`` takes all
-    keys of a config: every key is known to some section or to the model, any other is an error.
+    keys of a config; a key that neither a section nor the model knows is an error.
 
     Args:
         feature_map: the fields.
@@ -46,11 +41,8 @@ class BaseModel(Recordable, nn.Module):
             penalty_groups.
         **params: the other keys of the config.
 
-    Attributes:
-        regularizer_scope: which weights a group counts; see penalty_groups.
-
     Raises:
-        ConfigError: ``params`` holds a key that nothing knows; names all of them.
+        ConfigError: ``params`` holds unknown keys; names all of them.
     """
 
     def __init__(
@@ -70,18 +62,15 @@ class BaseModel(Recordable, nn.Module):
             raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
         self.feature_map = feature_map
         self.model_id = model_id
-        terms = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
-        self._embedding_penalty, self._net_penalty = terms["embedding"], terms["net"]
+        # The (p, lambda) of the penalties on each group of weights.
+        self._penalties = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
         self.regularizer_scope = check_scope(regularizer_scope)
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the keys of the model's own that do nothing beside others -> why.
+        """Returns keys of the model that do nothing beside the other ``params`` -> why.
 
-        A config that gives one is warned of it, unless its value is null, false or an empty list.
-
-        Args:
-            params: all keys of a config; of the model's own those that it gives.
+        A config that gives one causes a warning, unless its value is null, false or an empty list.
         """
         return {}
 
@@ -119,27 +108,18 @@ class BaseModel(Recordable, nn.Module):
         """Returns the click probability, for models that return {"y_pred": ...} themselves."""
         return torch.sigmoid(at_least_float32(logit))
 
-    @property
-    def _penalties(self) -> dict[Group, list[tuple[int, float]]]:
-        """The (p, lambda) of the penalties on each group of weights."""
-        return {"embedding": self._embedding_penalty, "net": self._net_penalty}
-
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
-        groups, penalties = penalty_groups(self, self.regularizer_scope), self._penalties
+        groups = penalty_groups(self, self.regularizer_scope)
         for parameter in self.parameters():
             if parameter.requires_grad and id(parameter) in groups:
-                for p, weight in penalties[groups[id(parameter)]]:
+                for p, weight in self._penalties[groups[id(parameter)]]:
                     yield parameter, p, weight
 
     def regularization_loss(
         self, counts: Callable[[nn.Parameter], bool] = lambda weight: True
     ) -> torch.Tensor:
-        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights, a scalar.
-
-        Args:
-            counts: which weights are added up.
-        """
+        """Returns the sum of (lambda / p) * ||w||_p^p over the penalised weights that count."""
         terms = [
             (weight / p) * (w.square() if p == 2 else w.abs()).sum()
             for w, p, weight in self.penalized_parameters()
@@ -150,8 +130,8 @@ class BaseModel(Recordable, nn.Module):
     def reset_parameters(self) -> None:
         """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
 
-        An encoder's map that has a deviation of its own (EncoderMap) is drawn with it. Modules that
-        record by hand (``init_record``) can read ``analyzing`` from here on.
+        An EncoderMap with a deviation of its own is drawn with it. Modules that record by hand
+        (``init_record``) can read ``analyzing`` from now on.
         """
         for module in self.modules():
             if hasattr(module, "init_record") and not hasattr(module, "analyzing"):
@@ -167,8 +147,7 @@ class BaseModel(Recordable, nn.Module):
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
 
-        The linear maps of embedding layers count in both. Of a table that lies in shares on several
-        processes all rows count.
+        The linear maps of embedding layers count in both. All rows of a sharded table count.
         """
         layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
         tables = {id(table) for layer in layers for table in layer.tables()}

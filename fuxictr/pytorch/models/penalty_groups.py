@@ -22,7 +22,7 @@ SCOPES = ("all", "reference")
 def penalty_terms(
     embedding_regularizer: Regularizer, net_regularizer: Regularizer, regularizer: Regularizer
 ) -> dict[Group, list[tuple[int, float]]]:
-    """Returns the (p, lambda) of each group; ``regularizer`` is that of what is unset (None)."""
+    """Returns the (p, lambda) of each group; ``regularizer`` is that of a group set to None."""
     given: dict[Group, Regularizer] = {"embedding": embedding_regularizer, "net": net_regularizer}
     return {
         group: parse_regularizer(regularizer if value is None else value)
@@ -54,7 +54,7 @@ def penalty_groups(model: nn.Module, scope: str) -> dict[int, Group]:
 
 
 def check_scope(scope: str) -> str:
-    """Returns a regularizer_scope; see penalty_groups."""
+    """Returns a regularizer_scope, if it is one; see penalty_groups."""
     if scope not in SCOPES:
         raise ConfigError(
             f"key 'regularizer_scope': found {scope!r:.100}, allowed: {', '.join(SCOPES)}"
@@ -64,11 +64,7 @@ def check_scope(scope: str) -> str:
 
 
 def check_penalties(model: BaseModel, config: TrainConfig) -> None:
-    """Checks that a model has the penalties of the config.
-
-    Raises:
-        ConfigError: its ``__init__`` keeps a key of theirs for itself.
-    """
+    """Raises ConfigError if a model's ``__init__`` keeps the config's penalties for itself."""
     wanted = penalty_terms(config.embedding_regularizer, config.net_regularizer, config.regularizer)
     kept = [
         f"{group}_regularizer"

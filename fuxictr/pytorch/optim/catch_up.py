@@ -1,4 +1,4 @@
-"""What the steps of Adam that bring a row no gradient do to it, in closed form."""
+"""What steps of Adam without a gradient do to a row, in closed form."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-_CENTRE = 8  # steps ahead: the scale there is a good middle of those that count
-_YOUNG = 100  # rows of earlier steps need more terms, since the bias corrections still move
+_CENTRE = 8  # steps ahead, where the scale is about the middle of those that matter
+_YOUNG = 100  # rows of earlier steps need more terms, since the bias corrections still change
 _NUM_TERMS = {torch.float32: (5, 12), torch.float64: (10, 20)}  # of old rows, of young ones
-_NEGLIGIBLE = 1e-2  # of the precision: what all later steps together may add to a sum
+_NEGLIGIBLE = 1e-2  # of the precision: what all later steps may add to a sum
 _ARRAYS, _TENSORS = ("_sums", "_centres"), ("_old", "_young", "_powers")
 
 
@@ -31,8 +31,8 @@ class SkippedSteps:
 
     The c_i differ little, so f_s is smooth, and its interpolant in Chebyshev's points is exact to
     1e-8 (float64: 1e-13) with 5 terms, or 12 in the first 100 steps (float64: 10 and 20). Its
-    values at the points are running sums: a step adds one term to each, whatever the learning rate
-    is then, until the rest is below the precision. So a row costs the same after any gap.
+    values at the points are running sums: a step adds one term to each, at its own learning rate,
+    until the rest is below the precision. So a row costs the same after any gap.
 
     Args:
         step: steps done so far; the rows are up to date.
@@ -68,7 +68,7 @@ class SkippedSteps:
         self._add_step()
 
     def advance(self, lr: float) -> None:
-        """Takes in that Adam has done one more step, with the given learning rate."""
+        """Counts one more step of Adam, at the given learning rate."""
         self.step += 1
         ages = np.arange(len(self._sums), 0, -1)
         decays = self._decays[:, None] ** ages  # (2, window)
@@ -85,13 +85,9 @@ class SkippedSteps:
         exp_avg_sq: torch.Tensor,
         last: torch.Tensor,
     ) -> None:
-        """Brings rows up to date, in place.
+        """Brings w, m and v (U, D) of rows up to date, in place.
 
-        Args:
-            weights: w of the rows, (U, D).
-            exp_avg: m, (U, D).
-            exp_avg_sq: v, (U, D).
-            last: their last step s, (U,); of a row with m = 0, any step.
+        ``last`` is their last step s, (U,); of a row with m = 0, any step.
         """
         at = last.long().sub_(self._first).clamp_(min=0)
         scale = exp_avg_sq.sqrt()
@@ -107,12 +103,12 @@ class SkippedSteps:
         exp_avg_sq.mul_(powers[:, 1:])
 
     def state(self) -> dict[str, Any]:
-        """Returns all that the steps since the first one have left, in tensors and a number."""
+        """Returns all that the steps so far have left, in tensors and a number."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
         return {"step": self.step, **arrays, **{name: getattr(self, name) for name in _TENSORS}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over a state of one that began at the same step."""
+        """Takes over the state of another one that began at the same step."""
         self.step = int(state["step"])
         for name in _ARRAYS:
             setattr(self, name, state[name].numpy().copy())
@@ -134,7 +130,7 @@ class SkippedSteps:
         return place.mul_(value).sub_(before).add_(terms[:, 1:2]).mul_(factor)
 
     def _add_step(self) -> None:
-        """Opens the sums of the step that has just been done, and writes those that moved."""
+        """Starts the sums of the step that was just done, and writes those that changed."""
         ahead = self._decays[1] ** _CENTRE / (1 - self._betas[1] ** (self.step + _CENTRE))
         self._centres = np.append(self._centres, math.sqrt(ahead))[-self._window :]
         empty = np.zeros((1, self._num_many))
@@ -143,7 +139,7 @@ class SkippedSteps:
         start = stop - len(self._sums)
         self._old, self._powers = _with_room(self._old, stop), _with_room(self._powers, stop)
         power = self._decays ** (stop - 1)
-        # Products with smaller ones would be denormal numbers, which are slow.
+        # Products with smaller numbers would be denormal, which is slow.
         self._powers[stop - 1] = self._powers.new_tensor(np.where(power < 1e-30, 0, power))
         self._write(self._old, start, self._num_few)
         if start < len(self._young):
@@ -156,7 +152,7 @@ class SkippedSteps:
 
 
 def _interpolation(num_points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns Chebyshev's points (n,) and what turns values there into a series, (n, n)."""
+    """Returns Chebyshev's points (n,) and the map (n, n) of values there to a series."""
     orders = np.arange(num_points)
     angles = (orders + 0.5) * np.pi / num_points
     series = np.cos(np.outer(angles, orders)) * np.where(orders == 0, 1, 2) / num_points

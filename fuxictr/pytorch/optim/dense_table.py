@@ -1,30 +1,30 @@
-"""A table that is updated whole, whose gradient is written once a step, into the same memory."""
+"""A table whose whole gradient is written once per step, into the same memory."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 
 
-class WholeTable(TableReader):
+class DenseTable(TableReader):
     """Makes the gradient of a table, with penalties (lambda / p) ||w||_p^p, in one pass.
 
-    It has the bits of autograd's gradient to which the penalty's is added, lambda w or
-    lambda sign(w). What is saved is memory that is fresh in every step, hence slow, its filling
-    with zeros, and one of two passes.
+    It has the bits of autograd's gradient with the penalty's added, lambda w or lambda sign(w).
+    Autograd would need fresh, hence slow, memory in every step, fill it with zeros, and go over it
+    twice.
 
     Args:
         table: weights (N, D).
-        finder: what finds the rows of a batch.
-        penalties: p and lambda of each penalty; empty = none.
+        unique: finds the distinct rows of a batch.
+        penalties: p and lambda of each penalty.
     """
 
     def __init__(
-        self, table: nn.Parameter, finder: RowFinder, penalties: list[tuple[int, float]]
+        self, table: nn.Parameter, unique: UniqueRows, penalties: list[tuple[int, float]]
     ) -> None:
-        super().__init__(table, finder)
+        super().__init__(table, unique)
         self._penalties = penalties
         self._gradient = torch.zeros_like(table, requires_grad=False)
         self._written: torch.Tensor | None = None  # the rows that are not zero
@@ -32,19 +32,18 @@ class WholeTable(TableReader):
     @torch.no_grad()
     def write_gradient(self) -> None:
         """Sets ``table.grad``, penalties included, if a lookup has a gradient."""
-        if self.touched() is None:
+        if self.row_gradients() is None:
             return
-        (leaf,) = self._leaves
-        self._leaves = []
-        gradient = leaf.weights.grad
+        block = self._blocks.pop()
+        gradient = block.weights.grad
         assert gradient is not None, "only rows with a gradient are kept"
         if self._penalties:
-            _penalize(gradient, self.table.index_select(0, leaf.numbers), self._penalties)
+            _penalize(gradient, self.table.index_select(0, block.numbers), self._penalties)
             self._write_penalties()
         elif self._written is not None:
             self._gradient.index_fill_(0, self._written, 0)
-        self._gradient.index_copy_(0, leaf.numbers, gradient)
-        self._written = leaf.numbers
+        self._gradient.index_copy_(0, block.numbers, gradient)
+        self._written = block.numbers
         if self.table.grad is not None:  # of something other than a lookup
             self._gradient.add_(self.table.grad)
             self._written = torch.arange(len(self.table), device=self.table.device)

@@ -11,9 +11,9 @@ from torch import nn
 from fuxictr.config import TrainConfig
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.optim.dense_table import WholeTable
+from fuxictr.pytorch.optim.dense_table import DenseTable
 from fuxictr.pytorch.optim.lazy_table import LazyTable
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder
+from fuxictr.pytorch.optim.sparse_lookup import UniqueRows
 from fuxictr.pytorch.torch_utils import get_optimizer
 
 # With fewer, the whole table costs no more than finding and moving the rows of a batch.
@@ -25,23 +25,23 @@ Penalty = tuple[nn.Parameter, int, float]
 class LazyAdam(torch.optim.Adam):
     """torch.optim.Adam whose cost does not grow with tables that have no penalty.
 
-    A row that a batch does not hold has no gradient there, and what Adam does to it is made up for
-    when it is read next (SkippedSteps): the numbers are those of torch.optim.Adam but for rounding.
-    A penalty is a gradient of every row; such a table is updated whole, to the same bits as ever,
-    and only its gradient is made with less work (WholeTable).
+    A row that a batch does not hold has no gradient there; what Adam would do to it is made up for
+    when it is read next (SkippedSteps). The numbers are those of torch.optim.Adam but for rounding.
+    A penalty is a gradient of every row: such a table is updated as a whole, to the same bits as by
+    torch.optim.Adam, and only its gradient is made with less work (DenseTable).
 
-    After the backward pass ``touched()`` sets the gradients of the latter and returns those of the
-    former, which have no ``grad``; both belong to the norm of all gradients. Weights may be read
-    through the layers at any time. Before the tables themselves are read or written, ``flush()`` is
-    due; ``state_dict`` and ``load_state_dict`` of layers and optimiser see to it. It rounds a
-    little, so two runs have the same bits if they flush at the same steps.
+    After the backward pass ``row_gradients()`` sets the gradients of tables with a penalty, and
+    returns those of the others, which have no ``grad``; the norm of all gradients needs both.
+    Weights may be read through the layers at any time. Before the tables themselves are read or
+    written call ``flush()``; ``state_dict`` and ``load_state_dict`` of layers and optimiser do.
+    It rounds a little, so two runs have the same bits if they flush at the same steps.
 
     Args:
         params: all weights, tables included.
         lr: learning rate; it may change between steps.
-        blocks: the layers whose common table is large; others' are updated as ever.
+        blocks: the layers whose common table is large; other tables are dense weights.
         penalties: weight, p and lambda of each penalty, as a model lists them. Those of the tables
-            are part of what this does, those of other weights are not.
+            are added here, those of other weights are not.
     """
 
     def __init__(
@@ -52,38 +52,34 @@ class LazyAdam(torch.optim.Adam):
         penalties: Iterable[Penalty] = (),
     ) -> None:
         super().__init__(params, lr=lr, fused=True)
-        self._blocks: list[FieldBlocks] = []
-        self._tables: dict[int, LazyTable | WholeTable] = {}
-        finder, penalties = RowFinder(), list(penalties)
+        self._tables: dict[int, LazyTable | DenseTable] = {}
+        unique, penalties = UniqueRows(), list(penalties)
         for block in blocks:
-            if block.table is not None:
-                self._attach(block, block.table, finder, penalties)
+            table = block.table
+            if table is None:
+                continue
+            if id(table) not in self._tables:
+                self._tables[id(table)] = self._make_table(table, unique, penalties)
+            block.read_rows_with(self._tables[id(table)])
         self.register_step_pre_hook(_set_gradients)
         self.register_step_post_hook(_step_lazy_tables)
 
-    def touched(self) -> list[torch.Tensor]:
-        """Returns a matrix a table, (U, D), whose ``grad`` is that of the rows that have one."""
-        for whole in self._whole_tables():
-            whole.write_gradient()
-        found = [table.touched() for table in self._lazy_tables()]
+    def row_gradients(self) -> list[torch.Tensor]:
+        """Returns a matrix (U, D) per table, whose ``grad`` is that of the rows that have one."""
+        for table in self._tables.values():
+            if isinstance(table, DenseTable):
+                table.write_gradient()
+        found = [table.row_gradients() for table in self._lazy_tables()]
         return [weights for weights in found if weights is not None]
 
     def lazy_weights(self) -> list[nn.Parameter]:
-        """Returns the tables that are not updated whole, in the order of ``raw_state``."""
+        """Returns the tables that are updated lazily, in the order of ``raw_state``."""
         return [table.table for table in self._lazy_tables()]
 
     def flush(self) -> None:
         """Brings all rows of all tables up to date."""
         for table in self._lazy_tables():
             table.flush()
-
-    def detach(self) -> None:
-        """Gives the tables back to their layers; from then on this is torch.optim.Adam."""
-        self.flush()
-        for block in self._blocks:
-            block.reader = None
-        self._blocks.clear()
-        self._tables.clear()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets all gradients."""
@@ -112,14 +108,12 @@ class LazyAdam(torch.optim.Adam):
         super().load_state_dict(state_dict)
         for table in self._lazy_tables():
             table.load_state(self.state.pop(table.table, {}))
-            if table.num_steps:
-                self.state[table.table] = table.state()
+            self._show_state(table)
 
     def raw_state(self) -> dict[str, Any]:
         """Returns the state as it is, with how far behind each row of each table is.
 
-        Unlike ``state_dict`` it brings nothing up to date, so that it may be taken at any time
-        without a change of bits.
+        Unlike ``state_dict`` it brings nothing up to date, so taking it changes no bits.
         """
         tables = [table.raw_state() for table in self._lazy_tables()]
         return {"adam": super().state_dict(), "tables": tables}
@@ -129,39 +123,29 @@ class LazyAdam(torch.optim.Adam):
         super().load_state_dict(state["adam"])
         for table, raw in zip(self._lazy_tables(), state["tables"], strict=True):
             table.load_raw_state(raw)
-            if table.num_steps:
-                self.state[table.table] = table.state()
+            self._show_state(table)
 
-    def _attach(
-        self, block: FieldBlocks, rows: nn.Parameter, finder: RowFinder, penalties: list[Penalty]
-    ) -> None:
-        own = [(p, factor) for weight, p, factor in penalties if weight is rows and factor > 0]
-        if id(rows) not in self._tables:
-            constants = self.defaults["betas"], self.defaults["eps"]
-            self._tables[id(rows)] = (
-                WholeTable(rows, finder, own) if own else LazyTable(rows, finder, *constants)
-            )
-        self._blocks.append(block)
-        block.reader = self._tables[id(rows)]
+    def _make_table(
+        self, table: nn.Parameter, unique: UniqueRows, penalties: list[Penalty]
+    ) -> LazyTable | DenseTable:
+        own = [(p, factor) for weight, p, factor in penalties if weight is table and factor > 0]
+        if own:
+            return DenseTable(table, unique, own)
+        return LazyTable(table, unique, self.defaults["betas"], self.defaults["eps"])
 
     def _lazy_tables(self) -> list[LazyTable]:
         return [table for table in self._tables.values() if isinstance(table, LazyTable)]
 
-    def _whole_tables(self) -> list[WholeTable]:
-        return [table for table in self._tables.values() if isinstance(table, WholeTable)]
+    def _show_state(self, table: LazyTable) -> None:
+        if table.num_steps:
+            self.state[table.table] = table.state()
 
 
 def large_blocks(model: BaseModel, optimizer: str, batch_size: int) -> list[FieldBlocks]:
     """Returns the layers whose table is worth giving to LazyAdam; none for most models.
 
-    The optimiser is Adam, and the table is trained and has more than 64 weights for each lookup of
-    a batch. That is for the CPU: a GPU updates whole tables in less time than it takes to find the
-    rows.
-
-    Args:
-        model: the model.
-        optimizer: its name.
-        batch_size: rows of a batch.
+    The optimiser is Adam, and the table is trained and has more than 64 weights per lookup of a
+    batch. That is for the CPU: a GPU updates whole tables faster than it finds the rows.
     """
     layers = [block for block in model.modules() if isinstance(block, FieldBlocks)]
     return [
@@ -180,9 +164,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns the config's optimiser; on a CPU, LazyAdam where the model has a large table.
 
-    Config and model decide, never the time that something takes. Compiled code cannot look up the
-    rows that a batch holds, so ``compile: true`` has no LazyAdam, and ``table_updates: dense``
-    wants none.
+    Config and model decide, never measured time. Compiled code cannot look up the rows that a batch
+    holds, so ``compile: true`` has no LazyAdam, nor has ``table_updates: dense``.
 
     Raises:
         ConfigError: the name of the optimiser is unknown.
@@ -195,23 +178,23 @@ def make_optimizer(
     return LazyAdam(model.parameters(), config.learning_rate, blocks, penalties)
 
 
-def touched(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+def row_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """Returns what has a gradient beside the model's parameters; empty but for LazyAdam."""
-    return optimizer.touched() if isinstance(optimizer, LazyAdam) else []
+    return optimizer.row_gradients() if isinstance(optimizer, LazyAdam) else []
 
 
 def flush(optimizer: torch.optim.Optimizer) -> None:
-    """Brings all weights up to date, which LazyAdam's may need."""
+    """Brings all weights up to date, if LazyAdam has left some behind."""
     if isinstance(optimizer, LazyAdam):
         optimizer.flush()
 
 
 def _set_gradients(optimizer: LazyAdam, args: Any, kwargs: Any) -> None:
-    optimizer.touched()
+    optimizer.row_gradients()
 
 
 def _step_lazy_tables(optimizer: LazyAdam, args: Any, kwargs: Any) -> None:
     (group,) = optimizer.param_groups
     for table in optimizer._lazy_tables():
         if table.step(float(group["lr"])):
-            optimizer.state[table.table] = table.state()
+            optimizer._show_state(table)

@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim.adam import adam
 
 from fuxictr.pytorch.optim.catch_up import SkippedSteps
-from fuxictr.pytorch.optim.sparse_lookup import Leaf, RowFinder, TableReader
+from fuxictr.pytorch.optim.sparse_lookup import RowBlock, TableReader, UniqueRows
 
-_ROWS_AT_ONCE = 16_384  # of a flush: what is worked on stays in the processor's cache
+_ROWS_AT_ONCE = 16_384  # of a flush, so that they stay in the processor's cache
 
 
 class _Moments(NamedTuple):
@@ -22,24 +22,24 @@ class _Moments(NamedTuple):
 
 
 class LazyTable(TableReader):
-    """The weights of a table and their state of Adam, where most rows lie behind.
+    """A table and its state of Adam, where most rows are some steps behind.
 
-    A lookup takes the rows of its batch and brings them up to date (SkippedSteps); ``step`` updates
-    and writes back those only. So the numbers are those of Adam on the whole table, but for
-    rounding, at a cost that does not grow with it. What is read without gradients is brought up to
-    date on the way, without being written.
+    A lookup reads the rows of its batch and brings them up to date (SkippedSteps); ``step`` updates
+    them and writes them back. The numbers are those of Adam on the whole table but for rounding, at
+    a cost that does not grow with the table. Rows that are read without gradients are brought up to
+    date without being written.
 
     Args:
-        table: weights (N, D), of which no gradient is wanted but through this.
-        finder: what finds the rows of a batch.
+        table: weights (N, D), which get gradients through lookups only.
+        unique: finds the distinct rows of a batch.
         betas: Adam's decays.
         eps: Adam's eps.
     """
 
     def __init__(
-        self, table: nn.Parameter, finder: RowFinder, betas: tuple[float, float], eps: float
+        self, table: nn.Parameter, unique: UniqueRows, betas: tuple[float, float], eps: float
     ) -> None:
-        super().__init__(table, finder)
+        super().__init__(table, unique)
         self._constants = (betas, eps)
         self._exp_avg = torch.zeros_like(table, requires_grad=False)
         self._exp_avg_sq = torch.zeros_like(table, requires_grad=False)
@@ -59,7 +59,7 @@ class LazyTable(TableReader):
 
     @torch.no_grad()
     def step(self, lr: float) -> bool:
-        """Does a step of Adam; returns false, and does nothing, where there is no gradient.
+        """Does a step of Adam; returns False, and does nothing, where there is no gradient.
 
         Raises:
             RuntimeError: the table has a gradient of its own.
@@ -69,16 +69,16 @@ class LazyTable(TableReader):
                 "a table that is updated lazily has a gradient of its own: something other than a "
                 "lookup has read it"
             )
-        weights = self.touched()
+        weights = self.row_gradients()
         if weights is None:
             return False
-        numbers, _, (exp_avg, exp_avg_sq, _) = self._leaves.pop()
+        block = self._blocks.pop()
         (beta1, beta2), eps = self._constants
         adam(
             [weights],
             [weights.grad],
-            [exp_avg],
-            [exp_avg_sq],
+            [block.state.exp_avg],
+            [block.state.exp_avg_sq],
             [],
             [self._step],
             fused=True,
@@ -91,7 +91,7 @@ class LazyTable(TableReader):
             lr=lr,
         )
         self._skipped.advance(lr)
-        self._write(numbers, weights, exp_avg, exp_avg_sq)
+        self._write(block)
         return True
 
     @torch.inference_mode(False)
@@ -103,12 +103,11 @@ class LazyTable(TableReader):
         # Rows without a step have zero moments: nothing moves them.
         behind = ((self._last > 0) & (self._last < self.num_steps)).nonzero().view(-1)
         for numbers in behind.split(_ROWS_AT_ONCE):
-            _, weights, (exp_avg, exp_avg_sq, _) = self._read(numbers)
-            self._write(numbers, weights, exp_avg, exp_avg_sq)
+            self._write(self._read(numbers))
         self._start(self.num_steps)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Returns the state under the names of torch.optim.Adam, for rows that are up to date."""
+        """Returns the state under torch.optim.Adam's names; valid for rows that are up to date."""
         return {"step": self._step, "exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
 
     @torch.no_grad()
@@ -131,7 +130,7 @@ class LazyTable(TableReader):
 
     @torch.no_grad()
     def load_raw_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what ``raw_state`` returned; the weights of that moment are in the table."""
+        """Takes over what ``raw_state`` returned; the table holds the weights of that moment."""
         self.forget_gradients()
         for name, held in {**self.state(), "last": self._last}.items():
             held.copy_(state[name])
@@ -144,25 +143,20 @@ class LazyTable(TableReader):
         self._skipped = SkippedSteps(step, *self._constants, like=self.table.detach())
 
     @torch.no_grad()
-    def _read(self, numbers: torch.Tensor) -> Leaf:
+    def _read(self, numbers: torch.Tensor) -> RowBlock:
         weights = self.table.index_select(0, numbers)
         exp_avg = self._exp_avg.index_select(0, numbers)
         exp_avg_sq = self._exp_avg_sq.index_select(0, numbers)
         last = self._last.index_select(0, numbers)
         self._skipped.catch_up(weights, exp_avg, exp_avg_sq, last)
-        return Leaf(numbers, weights, _Moments(exp_avg, exp_avg_sq, self.num_steps))
+        return RowBlock(numbers, weights, _Moments(exp_avg, exp_avg_sq, self.num_steps))
 
-    def _is_fresh(self, leaf: Leaf) -> bool:
-        return leaf.state.step == self.num_steps
+    def _is_fresh(self, block: RowBlock) -> bool:
+        return block.state.step == self.num_steps
 
-    def _write(
-        self,
-        numbers: torch.Tensor,
-        weights: torch.Tensor,
-        exp_avg: torch.Tensor,
-        exp_avg_sq: torch.Tensor,
-    ) -> None:
+    def _write(self, block: RowBlock) -> None:
+        numbers, weights, moments = block
         self.table.index_copy_(0, numbers, weights)
-        self._exp_avg.index_copy_(0, numbers, exp_avg)
-        self._exp_avg_sq.index_copy_(0, numbers, exp_avg_sq)
+        self._exp_avg.index_copy_(0, numbers, moments.exp_avg)
+        self._exp_avg_sq.index_copy_(0, numbers, moments.exp_avg_sq)
         self._last.index_fill_(0, numbers, self.num_steps)

@@ -1,1 +1,1 @@
-"""Embedding tables over several processes: in shares, or whole on each of them."""
+"""Embedding tables over several processes: sharded by rows, or full on each of them."""

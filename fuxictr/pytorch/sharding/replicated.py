@@ -1,4 +1,4 @@
-"""Gradients of tables that every process holds whole: only the rows of the batch are exchanged."""
+"""Gradients of tables that every process holds in full: only the batch's rows are exchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RowExchange:
     """Makes the gradient of a table the mean over ranks, from the rows that their batches hold.
 
     Every rank gets the numbers (4 bytes each) and the gradients of the rows (U_r, D) of every other
-    one and adds them up in the order of the ranks, so that all have the same bits: a step receives
+    rank and adds them up in the order of the ranks, so that all have the same bits. A step receives
     4 (P - 1) U (D + 1) bytes, where an all-reduce of the table receives 8 N D (P - 1) / P.
 
     Args:
@@ -30,10 +30,10 @@ class RowExchange:
     def exchange(self) -> None:
         """Exchanges the gradients of all lookups since the last exchange."""
         for readers in self._groups:
-            numbers, gradients = side_by_side([reader.take_gradients() for reader in readers])
+            numbers, gradients = join_columns([reader.take_gradients() for reader in readers])
             found = torch.cat(self._ranks.gather_rows(numbers.int()))
             sums = torch.cat(self._ranks.gather_rows(gradients)).div_(self._ranks.size)
-            for reader, part in zip(readers, cut_columns(sums, readers), strict=True):
+            for reader, part in zip(readers, split_columns(sums, readers), strict=True):
                 reader.put_gradients(found, part)
 
 
@@ -41,18 +41,17 @@ def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[lis
     """Returns the readers in groups of tables whose layers read the same rows of a batch."""
     groups: dict[tuple, list[TableReader]] = {}
     for block, reader in tables:
-        fields = (block.categorical, block.sequences, tuple(block.offsets.tolist()))
-        groups.setdefault((*fields, block.num_table_rows), []).append(reader)
+        groups.setdefault(block.row_key, []).append(reader)
     return list(groups.values())
 
 
-def side_by_side(
+def join_columns(
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns rows (U,) and the gradients (U, D_1 + D_2 ..) of several tables, zero where none.
 
     Args:
-        parts: of each table, rows (U_i,), each once, and their gradients (U_i, D_i).
+        parts: of each table, its distinct rows (U_i,) and their gradients (U_i, D_i).
     """
     first = parts[0][0]
     if all(numbers is first or torch.equal(numbers, first) for numbers, _ in parts):
@@ -65,8 +64,6 @@ def side_by_side(
     return union, torch.cat(columns, dim=1)
 
 
-def cut_columns(
-    gradients: torch.Tensor, readers: Sequence[TableReader]
-) -> tuple[torch.Tensor, ...]:
-    """Returns each table's columns of what ``side_by_side`` put together."""
-    return gradients.split([reader.table.shape[1] for reader in readers], dim=1)
+def split_columns(values: torch.Tensor, readers: Sequence[TableReader]) -> tuple[torch.Tensor, ...]:
+    """Returns each table's columns of values (U, D_1 + D_2 ..)."""
+    return values.split([reader.table.shape[1] for reader in readers], dim=1)

@@ -1,4 +1,4 @@
-"""Weights and optimiser states in the form that one process has, and back to each rank's part."""
+"""Weights and optimiser states of all ranks in the form of one process, and back."""
 
 from __future__ import annotations
 
@@ -12,161 +12,128 @@ from torch import nn
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings import RowShare
 from fuxictr.pytorch.optim.lazy_adam import LazyAdam
-from fuxictr.pytorch.sharding.tables import shared_parameters, table_shares
+from fuxictr.pytorch.sharding.tables import table_shares
 
-_ROWS_AT_ONCE = 1 << 20  # of a table that goes to the first rank, or comes from it
+_CHUNK_ROWS = 1 << 20  # of a table that is sent to the first rank, or from it
+
+RowsChange = Callable[[torch.Tensor, RowShare], Any]
 
 
-def whole_weights(
+def gather_full_state_dict(
     weights: dict[str, torch.Tensor], model: nn.Module, ranks: Ranks
 ) -> dict[str, torch.Tensor]:
-    """Returns weights by name with the rows of all ranks, on the first one; {} on the others.
-
-    Args:
-        weights: of this rank's model.
-        model: the model.
-        ranks: the processes.
-    """
-    shares = table_shares(model)
+    """Returns the weights of this rank's model with the rows of all ranks; {} but on the first."""
     found = copy.copy(weights)  # also what torch notes beside a state_dict
-    for name, share in shares.items():  # in one order on all ranks
-        whole = _join_shares(found[name], share, ranks)
-        if whole is not None:
-            found[name] = whole
+    for name, share in table_shares(model).items():  # in one order on all ranks
+        full = _gather_rows(found[name], share, ranks)
+        if full is not None:
+            found[name] = full
     return found if ranks.is_first else {}
 
 
-def own_weights(weights: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns what this rank has of whole weights by name; a table of another length stays."""
+def local_state_dict(
+    weights: Mapping[str, torch.Tensor], model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """Returns this rank's part of full weights; a table of another length stays as it is."""
     shares = table_shares(model)
     return {
-        name: _cut(shares[name])(tensor) if name in shares else tensor
+        name: _local_rows(tensor, shares[name]) if name in shares else tensor
         for name, tensor in weights.items()
     }
 
 
-def spread_weights(whole: Mapping[str, torch.Tensor], model: nn.Module, ranks: Ranks) -> None:
-    """Loads the first rank's whole weights into the models of all ranks.
-
-    Args:
-        whole: on the first rank, by name; of others nothing is read.
-        model: the model.
-        ranks: the processes.
-    """
+def load_full_state_dict(full: Mapping[str, torch.Tensor], model: nn.Module, ranks: Ranks) -> None:
+    """Loads the first rank's full weights into the models of all ranks; others' are not read."""
     shares = table_shares(model)
     own = {}
     for name, held in model.state_dict().items():
-        share = shares.get(name)
-        if share is not None:
-            own[name] = _split_shares(whole.get(name), share, held, ranks)
+        if name in shares:
+            own[name] = _scatter_rows(full.get(name), shares[name], held, ranks)
         else:
-            start = whole[name].to(held.device) if ranks.is_first else torch.empty_like(held)
+            start = full[name].to(held.device) if ranks.is_first else torch.empty_like(held)
             own[name] = ranks.broadcast(start.contiguous())
     model.load_state_dict(own)
 
 
-def whole_optimizer_state(
+def gather_full_optimizer_state(
     state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module, ranks: Ranks
 ) -> dict[str, Any]:
-    """Returns a state of this rank's optimiser with the rows of all ranks, on the first one.
-
-    Args:
-        state: what ``optimizer_state`` returned.
-        optimizer: the optimiser.
-        model: the model.
-        ranks: the processes.
-    """
+    """Returns what ``optimizer_state`` returned, on the first rank with the rows of all ranks."""
     known: dict[int, Any] = {}
 
-    def join(share: RowShare) -> Callable[[torch.Tensor], Any]:
-        def change(own: torch.Tensor) -> Any:
-            if len(own) != share.num_own:
-                return own
-            if id(own) not in known:  # LazyAdam's state has the moments twice
-                known[id(own)] = _join_shares(own, share, ranks)
-            return known[id(own)]
+    def gather(own: torch.Tensor, share: RowShare) -> Any:
+        if len(own) != share.num_own:
+            return own
+        if id(own) not in known:  # LazyAdam's state has the moments twice
+            known[id(own)] = _gather_rows(own, share, ranks)
+        return known[id(own)]
 
-        return change
-
-    return _changed(state, optimizer, model, join)
+    return _with_changed_rows(state, optimizer, model, gather)
 
 
-def own_optimizer_state(
+def local_optimizer_state(
     state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module
 ) -> dict[str, Any]:
-    """Returns what this rank has of a whole optimiser state."""
-    return _changed(state, optimizer, model, _cut)
+    """Returns this rank's part of a full optimiser state."""
+    return _with_changed_rows(state, optimizer, model, _local_rows)
 
 
-def _cut(share: RowShare) -> Callable[[torch.Tensor], torch.Tensor]:
-    # A copy, for a view would keep the whole alive, and fused optimisers take no strides.
-    return lambda whole: share.own(whole).clone() if len(whole) == share.num_rows else whole
+def _local_rows(full: torch.Tensor, share: RowShare) -> torch.Tensor:
+    # A copy, since a view would keep all rows alive, and fused optimisers take no strides.
+    return share.own(full).clone() if len(full) == share.num_rows else full
 
 
-def _changed(
-    state: dict[str, Any],
-    optimizer: torch.optim.Optimizer,
-    model: nn.Module,
-    change_of: Callable[[RowShare], Callable[[torch.Tensor], Any]],
+def _with_changed_rows(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module, change: RowsChange
 ) -> dict[str, Any]:
-    """Returns a state in which what belongs to the rows of a table that is cut is changed."""
-    shares = shared_parameters(model)
+    """Returns an optimiser state with everything changed that has one row per row of a share."""
+    shares = table_shares(model)
     if not shares:
         return state
-    plain = state["adam"] if isinstance(optimizer, LazyAdam) else state
+    parameters = list(model.named_parameters())
+
+    def changed(entry: Mapping[str, Any], share: RowShare | None) -> Mapping[str, Any]:
+        if share is None:
+            return entry
+        return {
+            name: change(value, share) if isinstance(value, torch.Tensor) and value.ndim else value
+            for name, value in entry.items()
+        }
+
+    is_lazy = isinstance(optimizer, LazyAdam)
+    plain = state["adam"] if is_lazy else state
     entries = {
-        index: _with_rows(entry, change_of(shares[index])) if index in shares else entry
+        index: changed(entry, shares.get(parameters[index][0]))
         for index, entry in plain["state"].items()
     }
     plain = {**plain, "state": entries}
     if not isinstance(optimizer, LazyAdam):
         return plain
-    by_table = {id(w): shares[i] for i, w in enumerate(model.parameters()) if i in shares}
+    by_table = {id(weight): shares.get(name) for name, weight in parameters}
     lazy = zip(optimizer.lazy_weights(), state["tables"], strict=True)
-    tables = [_with_rows(raw, change_of(by_table[id(weight)])) for weight, raw in lazy]
-    return {"adam": plain, "tables": tables}
+    return {"adam": plain, "tables": [changed(raw, by_table[id(weight)]) for weight, raw in lazy]}
 
 
-def _with_rows(entry: Mapping[str, Any], change: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
-    return {
-        name: change(value) if isinstance(value, torch.Tensor) and value.ndim else value
-        for name, value in entry.items()
-    }
-
-
-def _join_shares(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tensor | None:
-    """Returns the whole of a table (N, ...), on the CPU of the first rank; null on the others.
-
-    Args:
-        own: the rows of this rank.
-        share: which they are.
-        ranks: the processes.
-    """
-    whole = torch.empty(share.num_rows, *own.shape[1:], dtype=own.dtype) if ranks.is_first else None
-    for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
-        part = own.detach()[start : start + _ROWS_AT_ONCE].cpu()
+def _gather_rows(own: torch.Tensor, share: RowShare, ranks: Ranks) -> torch.Tensor | None:
+    """Returns a full table (N, ...) on the CPU of the first rank; None on the others."""
+    full = torch.empty(share.num_rows, *own.shape[1:], dtype=own.dtype) if ranks.is_first else None
+    for start in range(0, share.num_rows_of(0), _CHUNK_ROWS):
+        part = own.detach()[start : start + _CHUNK_ROWS].cpu()
         for rank, rows in enumerate(ranks.gather_to_first(part)):
-            assert whole is not None
-            whole[rank :: share.num_ranks][start : start + len(rows)] = rows
-    return whole
+            assert full is not None
+            full[rank :: share.world_size][start : start + len(rows)] = rows
+    return full
 
 
-def _split_shares(
-    whole: torch.Tensor | None, share: RowShare, held: torch.Tensor, ranks: Ranks
+def _scatter_rows(
+    full: torch.Tensor | None, share: RowShare, held: torch.Tensor, ranks: Ranks
 ) -> torch.Tensor:
-    """Returns this rank's rows of a table that the first one has whole, on the CPU.
-
-    Args:
-        whole: the table (N, ...), on the first rank.
-        share: which rows.
-        held: of the shape and type of the result.
-        ranks: the processes.
-    """
+    """Returns this rank's rows of the first rank's full table (N, ...), on the CPU."""
     own = torch.empty_like(held, device="cpu")
-    for start in range(0, share.num_rows_of(0), _ROWS_AT_ONCE):
+    for start in range(0, share.num_rows_of(0), _CHUNK_ROWS):
         parts = []
-        if whole is not None:
-            shares = (whole[rank :: share.num_ranks] for rank in range(share.num_ranks))
-            parts = [rows[start : start + _ROWS_AT_ONCE] for rows in shares]
-        ranks.scatter_from_first(parts, own[start : start + _ROWS_AT_ONCE])
+        if full is not None:
+            shares = (full[rank :: share.world_size] for rank in range(share.world_size))
+            parts = [rows[start : start + _CHUNK_ROWS] for rows in shares]
+        ranks.scatter_from_first(parts, own[start : start + _CHUNK_ROWS])
     return own

@@ -1,22 +1,19 @@
-"""The embedding tables of a model on several processes: whole on each of them, or in shares."""
+"""The embedding tables of a model on several processes: full on each, or sharded by rows."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from fuxictr.config import TrainConfig
-from fuxictr.features import FeatureMap
 from fuxictr.pytorch.distributed.ranks import Ranks
-from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare, keeping_shares
+from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.optim.dense_table import WholeTable
-from fuxictr.pytorch.optim.sparse_lookup import RowFinder, TableReader
+from fuxictr.pytorch.optim.dense_table import DenseTable
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 from fuxictr.pytorch.sharding.replicated import RowExchange, group_by_rows
 from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
@@ -24,58 +21,45 @@ logger = logging.getLogger(__name__)
 
 _MEMORY_SHARE = 0.1
 
+_ReadTable = tuple[FieldBlocks, TableReader]
+
 
 class RankTables:
     """Makes the gradients of a model's common tables those of the global batch.
 
-    - in shares (``embedding_sharding``): ShardGroup;
-    - whole, with an exchange of the rows of the batch (RowExchange), where a layer has a reader, or
-      where it moves less than an all-reduce: B S (D + 1) < 2 N D, for S lookups a row;
+    - sharded by rows (``embedding_sharding``): ShardGroup;
+    - full on every rank, with an exchange of the rows of the batch (RowExchange), where a layer has
+      a reader, or where that moves less than an all-reduce: B S (D + 1) < 2 N D, for S lookups per
+      row of the batch;
     - otherwise they are weights as any other, which DistributedDataParallel sees to.
 
     Args:
-        model: the model, whose tables ``cut_tables`` has cut.
+        model: the model, after ``shard_tables`` and after its optimiser was made.
         batch_size: rows B of a global batch.
         ranks: the processes.
     """
 
     def __init__(self, model: BaseModel, batch_size: int, ranks: Ranks) -> None:
-        penalties = list(model.penalized_parameters())
-        blocks = trained_blocks(model)
-        known = (b.reader.finder for b in blocks if isinstance(b.reader, TableReader))
-        finder = next(known, None) or RowFinder()
-        self._whole: list[WholeTable] = []
-        readers: dict[int, TableReader] = {}
-        shared: list[tuple[FieldBlocks, TableReader]] = []
-        sharded: list[tuple[FieldBlocks, TableReader]] = []
-        for block in blocks:
-            table = block.table
-            assert table is not None
-            reader = block.reader
-            if reader is None and (block.share or _is_worth_it(block, batch_size)):
-                if id(table) not in readers:
-                    own = [(p, factor) for w, p, factor in penalties if w is table and factor > 0]
-                    whole = readers[id(table)] = WholeTable(table, finder, own)
-                    self._whole.append(whole)
-                reader = block.reader = readers[id(table)]
-            if isinstance(reader, TableReader):
-                (sharded if block.share else shared).append((block, reader))
-        self._exchange = RowExchange(_each_once(shared), ranks)
-        self._groups = [ShardGroup(tables, ranks) for tables in group_by_rows(_each_once(sharded))]
-        places = {
-            id(table): (group, index)
+        self._dense = _read_dense_tables(model, batch_size)
+        tables = [(b, b.reader) for b in trained_blocks(model) if isinstance(b.reader, TableReader)]
+        full = [item for item in tables if item[0].share is None]
+        sharded = [item for item in tables if item[0].share is not None]
+        self._exchange = RowExchange(_distinct_tables(full), ranks)
+        self._groups = [ShardGroup(g, ranks) for g in group_by_rows(_distinct_tables(sharded))]
+        shard_readers = {
+            id(table): ShardReader(group, index)
             for group in self._groups
             for index, table in enumerate(group.tables)
         }
         for block, reader in sharded:
-            block.reader = ShardReader(*places[id(reader)])
-        self._apart = [reader.table for _, reader in [*shared, *sharded]]
+            block.read_rows_with(shard_readers[id(reader)])
+        self._apart = [reader.table for _, reader in tables]
         self.apart = {id(table) for table in self._apart}
-        for tables, words in ((shared, "whole on each"), (sharded, "in shares on all")):
-            num_bytes = sum(reader.table.nbytes for _, reader in tables)
-            if tables:
+        for found, words in ((full, "full on each"), (sharded, "sharded over all")):
+            num_bytes = sum(reader.table.nbytes for _, reader in found)
+            if found:
                 logger.info(
-                    "Tables of %.3g GB lie %s of %d processes", num_bytes / 1e9, words, ranks.size
+                    "Tables of %.3g GB are %s of %d processes", num_bytes / 1e9, words, ranks.size
                 )
 
     def collect(self) -> None:
@@ -91,15 +75,15 @@ class RankTables:
             )
         self._exchange.exchange()
         for group in self._groups:
-            group.return_gradients()
-        for table in self._whole:
+            group.send_gradients()
+        for table in self._dense:
             table.write_gradient()
 
     def forget_gradients(self) -> None:
         """Does to the gradients what ``zero_grad`` does."""
         for group in self._groups:
             group.forget()
-        for table in self._whole:
+        for table in self._dense:
             table.forget_gradients()
 
 
@@ -109,75 +93,41 @@ def trained_blocks(model: nn.Module) -> list[FieldBlocks]:
     return [b for b in layers if b.table is not None and b.table.requires_grad]
 
 
-def cut_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
-    """Leaves of each common table only this rank's rows, where the config wants it so.
+def may_shard(config: TrainConfig, ranks: Ranks) -> bool:
+    """Returns whether tables may be sharded, so that models are built with deferred tables."""
+    return ranks.size > 1 and config.embedding_sharding != "none"
+
+
+def shard_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
+    """Decides whether the trained tables are sharded by rows, and gives this rank its rows.
+
+    ``embedding_sharding: auto`` shards them if they take more than a tenth of a device's memory,
+    since gradients and moments take three times as much. From three ranks on it also shards them
+    if rows of the batch would be exchanged, which then moves more (docs/scaling.md). All ranks
+    decide alike. Tables that were deferred are drawn here, sharded or not.
 
     Args:
         model: the model, before its optimiser is made.
-        config: see ``wants_shares``.
-        ranks: the processes.
-    """
-    blocks = trained_blocks(model)
-    if not blocks or any(block.share for block in blocks):  # it was made so
-        return
-    num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
-    is_exchanged = any(_is_worth_it(block, config.batch_size) for block in blocks)
-    if not wants_shares(num_bytes, is_exchanged, config, ranks):
-        return
-    whole = [block.table for block in blocks]
-    for block, table in zip(blocks, whole, strict=True):
-        first = blocks[next(i for i, known in enumerate(whole) if known is table)]
-        if first is block:
-            block.keep_share(ranks.rank, ranks.size)
-        else:  # layers that have one table
-            block.table, block.share = first.table, first.share
-
-
-@contextmanager
-def cutting_tables(
-    feature_map: FeatureMap, embedding_dim: int, config: TrainConfig, ranks: Ranks
-) -> Iterator[None]:
-    """Context in which a model is made with shares of its tables, where they will be cut anyway.
-
-    So no process ever holds whole tables that are meant to lie in shares.
-
-    Args:
-        feature_map: the fields.
-        embedding_dim: width D of an embedding.
-        config: see ``wants_shares``.
-        ranks: the processes.
-    """
-    owners = {feature_map.table_owner(name) for name in feature_map.fields}
-    sizes = (feature_map.features[name].get("vocab_size", 0) for name in owners)
-    num_bytes = 4 * sum(sizes) * embedding_dim
-    if wants_shares(num_bytes, False, config, ranks):
-        with keeping_shares(ranks.rank, ranks.size):
-            yield
-    else:
-        yield
-
-
-def wants_shares(num_bytes: int, is_exchanged: bool, config: TrainConfig, ranks: Ranks) -> bool:
-    """Returns whether the tables are to lie in shares; the same on all ranks.
-
-    ``embedding_sharding: auto`` says so where they take more than a tenth of a device's memory, for
-    gradient and moments take three times as much; and from three ranks on where rows would be
-    exchanged, which then moves more (docs/scaling.md).
-
-    Args:
-        num_bytes: what all tables take.
-        is_exchanged: whether rows would be exchanged rather than whole tables.
         config: ``embedding_sharding``.
         ranks: the processes.
+
+    Raises:
+        ConfigError: the model has written into a deferred table.
     """
-    if ranks.size == 1 or config.embedding_sharding != "auto":
-        return ranks.size > 1 and config.embedding_sharding == "row"
-    is_large = num_bytes > _MEMORY_SHARE * _smallest_memory(ranks)
-    return is_large or (is_exchanged and ranks.size > 2)
+    layers = [module for module in model.modules() if isinstance(module, FieldBlocks)]
+    if any(layer.share is not None for layer in layers):  # by an earlier call
+        return
+    trained = trained_blocks(model)
+    shares = {}
+    if trained and _is_sharded(trained, config, ranks):
+        shares = {id(b.table): RowShare(ranks.rank, ranks.size, b.num_table_rows) for b in trained}
+    for layer in layers:
+        if layer.table is not None:
+            layer.place_table(shares.get(id(layer.table)))
 
 
 def table_shares(model: nn.Module) -> dict[str, RowShare]:
-    """Returns the share of each table that is cut, by the name of the weight."""
+    """Returns the share of each table that is sharded, by the name of the weight."""
     return {
         f"{name}.table" if name else "table": block.share
         for name, block in model.named_modules()
@@ -185,40 +135,61 @@ def table_shares(model: nn.Module) -> dict[str, RowShare]:
     }
 
 
-def shared_parameters(model: nn.Module) -> dict[int, RowShare]:
-    """Returns the share of each table that is cut, by the place of the weight among all."""
-    shares = table_shares(model)
-    names = [name for name, _ in model.named_parameters()]
-    return {index: shares[name] for index, name in enumerate(names) if name in shares}
-
-
 @torch.no_grad()
 def penalty(model: BaseModel, ranks: Ranks) -> float:
     """Returns the sum of all penalties, ``regularization_loss``, over the rows of all ranks."""
-    cut = {id(block.table) for block in trained_blocks(model) if block.share is not None}
-    if not cut:
+    sharded = {id(block.table) for block in trained_blocks(model) if block.share is not None}
+    if not sharded:
         return model.regularization_loss().item()
-    # Apart, so that all ranks come to the same bits.
-    whole = model.regularization_loss(lambda weight: id(weight) not in cut)
-    parts = model.regularization_loss(lambda weight: id(weight) in cut).double()
-    return whole.item() + ranks.sum(parts).item()
+    # The full weights apart, so that all ranks get the same bits.
+    full = model.regularization_loss(lambda weight: id(weight) not in sharded)
+    parts = model.regularization_loss(lambda weight: id(weight) in sharded).double()
+    return full.item() + ranks.sum(parts).item()
 
 
-def _each_once(
-    tables: list[tuple[FieldBlocks, TableReader]],
-) -> list[tuple[FieldBlocks, TableReader]]:
-    """Returns a layer of each reader, of which some may serve several layers."""
+def _read_dense_tables(model: BaseModel, batch_size: int) -> list[DenseTable]:
+    """Gives a reader to layers that need one and have none from the optimiser; returns these."""
+    blocks = trained_blocks(model)
+    known = (b.reader.unique for b in blocks if isinstance(b.reader, TableReader))
+    unique = next(known, None) or UniqueRows()
+    penalties = list(model.penalized_parameters())
+    readers: dict[int, DenseTable] = {}
+    for block in blocks:
+        table = block.table
+        assert table is not None
+        is_exchanged = block.share is not None or _moves_less_by_rows(block, batch_size)
+        if block.reader is not None or not is_exchanged:
+            continue
+        if id(table) not in readers:
+            own = [(p, factor) for w, p, factor in penalties if w is table and factor > 0]
+            readers[id(table)] = DenseTable(table, unique, own)
+        block.read_rows_with(readers[id(table)])
+    return list(readers.values())
+
+
+def _distinct_tables(tables: list[_ReadTable]) -> list[_ReadTable]:
+    """Returns one layer of each reader, the first, since several layers may have one table."""
     return list({id(reader): (block, reader) for block, reader in reversed(tables)}.values())[::-1]
 
 
-def _is_worth_it(block: FieldBlocks, batch_size: int) -> bool:
+def _is_sharded(blocks: list[FieldBlocks], config: TrainConfig, ranks: Ranks) -> bool:
+    if not may_shard(config, ranks) or config.embedding_sharding == "row":
+        return may_shard(config, ranks)
+    num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
+    if num_bytes > _MEMORY_SHARE * _smallest_memory(ranks):
+        return True
+    return ranks.size > 2 and any(_moves_less_by_rows(b, config.batch_size) for b in blocks)
+
+
+def _moves_less_by_rows(block: FieldBlocks, batch_size: int) -> bool:
+    """Returns whether the rows of a batch, and their gradients, are less than the whole table."""
     assert block.table is not None
     num_lookups, width = batch_size * len(block.offsets), block.table.shape[1]
     return num_lookups * (width + 1) < 2 * block.table.numel()
 
 
 def _smallest_memory(ranks: Ranks) -> float:
-    """Returns the bytes of the smallest device, of which processes of one machine take shares."""
+    """Returns the bytes of the smallest device; processes of one machine share its memory."""
     if ranks.device.type == "cuda":
         own = float(torch.cuda.mem_get_info(ranks.device)[1])
     else:

@@ -1,4 +1,4 @@
-"""What may look at a training run from outside."""
+"""What observes a training run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 
 class Callback:
-    """What may look at a training run from outside; every method does nothing unless overridden.
+    """Observes a training run; every method does nothing unless overridden.
 
-    It must leave the weights, the optimiser and the random number generators as they are.
+    It must not change the weights, the optimiser or the random number generators.
     """
 
     def before_training(self, steps_per_epoch: int) -> None:
-        """Called once, before the first step, also of a run that goes on."""
+        """Called once before the first step, also when a run resumes."""
 
     def is_due(self, step: int) -> bool:
-        """Returns whether ``after_step`` is wanted; asked after every step, so it must be cheap."""
+        """Returns whether to call ``after_step``; called after every step, so it must be cheap."""
         return False
 
     def after_step(self, epoch: int, step: int) -> None:
-        """Called after each step that is due; the clock of the training time stands still."""
+        """Called after each step that is due; its time is no training time."""
 
     def after_batch(self) -> None:
         """Called after each batch of an evaluation or prediction; it must be cheap."""
@@ -28,11 +28,11 @@ class Callback:
         """Called with each new entry of the history."""
 
     def state(self) -> dict[str, Any]:
-        """Returns what it needs to know when the run goes on, of plain values as JSON has them."""
+        """Returns what it needs when the run resumes, as JSON holds it."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes over what ``state`` returned; called before ``before_training``."""
 
     def close(self) -> None:
-        """Called once at the end, also of a training that failed."""
+        """Called once at the end, also where training failed."""

@@ -1,4 +1,4 @@
-"""What is known to go wrong with a training before its first step."""
+"""Checks of the splits before the first training step."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ def check_splits(
     valid: EpochIterator | None,
     ranks: Ranks,
 ) -> None:
-    """Checks that a model can train on one split and be judged on the other.
+    """Checks that a model can train on one split and be evaluated on the other.
 
-    Of the validation split as many batches are read as it takes to see that all metrics are
-    defined: most often one. Where several processes share it, all are.
+    It reads validation batches until all metrics are defined, which is most often after one. Where
+    several processes share them, it reads all.
 
     Args:
         model: the model.
         metrics: what is evaluated.
         train: training batches.
-        valid: validation batches; null = none.
+        valid: validation batches; None = there are none.
         ranks: the processes, all of which raise what one of them finds.
 
     Raises:
-        ConfigError: a metric needs groups and the validation batches have no group ids, or batch
-            normalisation is to train on a batch of one row.
+        ConfigError: the training batches are those of another process, the validation batches lack
+            the group ids that a metric needs, or batch normalisation gets a batch of one row.
         DataError: a split has no rows or no labels.
         UndefinedMetricError: a metric is not defined for the validation labels, as AUC for labels
             of one class.
     """
+    _check_share(train, ranks)
     for name, split in (("training", train), ("validation", valid)):
         if split is not None and split.num_rows == 0:
             raise DataError(f"the {name} split has no rows")
@@ -58,6 +59,17 @@ def check_splits(
         raise ConfigError(
             f"batch normalisation (layer '{norms[0]}') needs batches of two rows or more: found "
             f"batch_size {train.batch_size} and {train.num_rows:,} training rows"
+        )
+
+
+def _check_share(train: EpochIterator, ranks: Ranks) -> None:
+    share = train.share
+    is_split_otherwise = train.is_split_by_batch and ranks.size > 1
+    if (share.rank, share.num_ranks) != (ranks.rank, ranks.size) or is_split_otherwise:
+        raise ConfigError(
+            f"training batches: found those of rank {share.rank} of {share.num_ranks}, this is "
+            f"rank {ranks.rank} of {ranks.size}; give the loader share=Share(rank, num_ranks), and "
+            "let training rows not be split by batch"
         )
 
 

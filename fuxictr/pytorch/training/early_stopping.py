@@ -1,4 +1,4 @@
-"""Follows the monitor: when it improved, when to lower the rate, when to stop."""
+"""Early stopping on the monitor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fuxictr.errors import ConfigError
 
 @dataclass
 class EarlyStopping:
-    """Follows the monitor: says when it improved, when to lower the rate, when to stop.
+    """Follows the monitor: when it improved, when to lower the rate, when to stop.
 
     Attributes:
         mode: ``max`` or ``min``.
@@ -17,7 +17,7 @@ class EarlyStopping:
         min_delta: the least improvement that counts.
 
     Raises:
-        ConfigError: another mode; ``Monitor.mode`` is that of a metric.
+        ConfigError: another mode.
     """
 
     mode: str = "max"
@@ -31,7 +31,7 @@ class EarlyStopping:
             raise ConfigError(f"the mode of EarlyStopping: found {self.mode!r}, allowed: max, min")
 
     def improved(self, value: float) -> bool:
-        """Takes in one evaluation; returns whether it is the best so far."""
+        """Counts one evaluation; returns whether it is the best so far."""
         sign = 1.0 if self.mode == "max" else -1.0
         if self.best is None or sign * (value - self.best) > self.min_delta:
             self.best, self.num_stalled = value, 0

@@ -1,4 +1,4 @@
-"""Scores a split and measures the scores, on one process or on several."""
+"""Scores a split and computes its metrics, on one process or on several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuxictr.metrics import check_groups, evaluate_defined, evaluate_metrics, fo
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import EpochIterator
-from fuxictr.pytorch.distributed.ranks import Ranks
+from fuxictr.pytorch.distributed.ranks import current_ranks
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.sharding.tables import table_shares
@@ -27,16 +27,15 @@ logger = logging.getLogger(__name__)
 class Evaluator:
     """Computes a model's scores and metrics of a split.
 
-    On several processes each scores whole batches of its own; the first one puts the scores
-    together and computes the metrics of the whole split, so that they are those of one process.
+    On several processes each scores whole batches of its own. The first one joins the scores and
+    computes the metrics of the whole split, which are those that one process computes.
 
     Args:
-        model: the model.
-        config: the metrics, and how to compute.
+        model: the model, on the device.
+        config: metrics and number formats.
         device: where the model is.
-        ranks: the processes.
-        show_bar: whether to show progress bars.
-        callbacks: what is called after each batch.
+        show_bar: whether the first process shows progress bars.
+        callbacks: their ``after_batch`` is called after each batch.
     """
 
     def __init__(
@@ -44,24 +43,25 @@ class Evaluator:
         model: BaseModel,
         config: TrainConfig,
         device: torch.device,
-        ranks: Ranks,
-        show_bar: bool,
-        callbacks: Sequence[Callback],
+        show_bar: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.model, self.config, self.device, self.ranks = model, config, device, ranks
-        self.show_bar, self.callbacks = show_bar, callbacks
-        self._batch: Batch | None = None  # the last one that was scored
+        self.ranks = current_ranks()
+        self.model, self.config, self.device = model, config, device
+        self.callbacks = list(callbacks)
+        self.show_bar = show_bar and self.ranks.is_first
+        self._scored: Batch | None = None  # the last one
         self._has_warned = False
 
     def evaluate(
-        self, batches: EpochIterator, description: str, skip_undefined: bool
+        self, batches: EpochIterator, description: str = "Evaluate", skip_undefined: bool = False
     ) -> dict[str, float]:
         """Returns the config's metrics over all rows, on all ranks, and logs them.
 
         Args:
             batches: the rows.
             description: what messages call them.
-            skip_undefined: leave a metric out, with a warning, that is not defined for these labels
+            skip_undefined: leave out, with a warning, metrics that are not defined for these labels
                 or groups.
 
         Raises:
@@ -76,7 +76,7 @@ class Evaluator:
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 
-    def predict(self, batches: EpochIterator, description: str) -> np.ndarray:
+    def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
         """Returns the click probability of every row, float32 (rows,), in the rows' order.
 
         On several processes the first one has all rows, the others none.
@@ -85,14 +85,14 @@ class Evaluator:
 
     @torch.inference_mode()
     def look_at(self, batch: Batch, description: str) -> None:
-        """Says what is wrong with the scores of one batch, where no split is evaluated.
+        """Warns of saturated scores of one batch, where no split is evaluated.
 
-        On several processes the rows of a batch are parted and tables may be; nothing is said then.
+        It does nothing on several processes, which have parts of a batch and maybe of tables.
         """
         if self.ranks.size > 1 or not batch.num_rows:
             return
         self.model.eval()
-        self._batch = batch
+        self._scored = batch
         with (
             matmul_precision(self.config.matmul_precision),
             autocast(self.config.amp, self.device),
@@ -126,11 +126,11 @@ class Evaluator:
     def _warn_of_saturation(
         self, y_true: torch.Tensor, y_pred: torch.Tensor, loss: float | None, description: str
     ) -> None:
-        """Says once that scores have left the range in which the model learns, and why."""
-        if self._batch is None or self._has_warned:
+        """Warns once of scores that have left the range in which the model learns."""
+        if self._scored is None or self._has_warned:
             return
         found = explain_saturation(
-            y_true, y_pred, loss, self.model, self._batch, self.config.learning_rate
+            y_true, y_pred, loss, self.model, self._scored, self.config.learning_rate
         )
         if found is not None:
             self._has_warned = True
@@ -168,7 +168,7 @@ class Evaluator:
             for batch in batches:
                 stop = start + batch.num_rows
                 if batch.num_rows:
-                    self._batch = batch
+                    self._scored = batch
                 if batch.num_rows or is_collective:
                     y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
                 if with_labels:

@@ -1,4 +1,4 @@
-"""Scores that have left the range in which a model learns: all but 0 or 1, or all the same."""
+"""Saturated scores: near 0 or 1, or all the same, where the model no longer learns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fuxictr.metrics.device import logloss as device_logloss
 from fuxictr.pytorch.debug.not_finite import LARGE, advise, large_columns
 from fuxictr.pytorch.models import BaseModel
 
-_EDGE = 1e-6  # a score this near to 0 or 1 has next to no gradient: its logit is beyond +-13.8
-_LEAST_LOSS = 0.01  # scores with a smaller one are right, though all labels are one
+_EDGE = 1e-6  # a score so near to 0 or 1 has almost no gradient: its logit is beyond +-13.8
+_LEAST_LOSS = 0.01  # scores with a smaller one are right, also where all labels are equal
 _FAR_OFF = 1.0  # that of scores of 1/2, as at the start of a training, is 0.69
 _MIN_ROWS = 100  # below, a poor logloss may be chance
 _SUSPECT = 10.0  # a column that reaches this is worth scaling where scores are 0 or 1
@@ -27,19 +27,23 @@ def explain_saturation(
     batch: Mapping[str, torch.Tensor],
     learning_rate: float,
 ) -> str | None:
-    """Says what is wrong with the scores of a split, and what to do; None where nothing is.
+    """Returns what is wrong with the scores of a split and what to do, None where nothing is.
 
-    They are wrong where their logloss is worse than that of one score for all rows, the rate of
-    clicks, by a margin that no sound model reaches, and either most scores are 0 or 1 to six digits
-    or a column of the batch reaches so far that it should be scaled; and where such a column varies
-    and all scores are the same. Scores near 0 and 1 that are right are sound.
+    The scores are saturated in one of two cases:
+
+    - Their logloss is far worse than that of the click rate as the score of all rows. And most
+      scores are 0 or 1 to six digits, or a column of the batch has values so large that it should
+      be scaled.
+    - All scores are the same, though such a column varies.
+
+    Correct scores near 0 and 1 are sound.
 
     Args:
         y_true: labels, (rows,).
         y_pred: scores of the whole split, (rows,).
-        loss: their logloss, None where it is not known.
-        model: the model that made them.
-        batch: some of the rows, in whose columns the reason is looked for.
+        loss: their logloss, None where it is unknown.
+        model: the model.
+        batch: some of the rows, to find large columns.
         learning_rate: the rate of the training.
     """
     num_rows = y_pred.numel()
@@ -69,7 +73,7 @@ def explain_saturation(
 
 
 def _entropy(rate: float) -> float:
-    """Returns the logloss of the score ``rate`` for all rows of which so many are clicks."""
+    """Returns the logloss of rows with this click rate, all of which have it as their score."""
     return -sum(p * math.log(p) for p in (rate, 1 - rate) if p > 0)
 
 

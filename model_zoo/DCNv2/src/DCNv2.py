@@ -25,8 +25,8 @@ class DCNv2(BaseModel):
     [DNN(X_L) ; DNN(v)] (stacked_parallel).
 
     X_L is the cross network of the raw embeddings, X_{l+1} = Drop(X_l + Z_l * (W_l X_l)). GEN: Z_l
-    is generated from X_l, one encoder a layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only. Fields
-    may have an embedding_dim of their own.
+    is generated from X_l, one encoder per layer; DIS: Z_l = X_0. CrossNet V2 is crossnet_only. A
+    field may have its own embedding_dim.
 
     Args:
         feature_map: the fields.
@@ -93,7 +93,7 @@ class DCNv2(BaseModel):
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the keys that do nothing beside others -> why."""
+        """Returns the keys without an effect beside other keys -> reason."""
         structure = params.get("model_structure", "parallel")
         idle = dict.fromkeys(("low_rank", "num_experts"), "use_low_rank_mixture is false")
         units = {"stacked": "stacked_dnn_hidden_units", "parallel": "parallel_dnn_hidden_units"}

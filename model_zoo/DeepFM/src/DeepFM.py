@@ -63,7 +63,7 @@ class DeepFM(BaseModel):
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the keys that do nothing beside others -> why."""
+        """Returns the keys without an effect beside other keys -> reason."""
         return idle_without_layers(
             "hidden_units", params, "hidden_activations", "net_dropout", "batch_norm"
         )

@@ -22,8 +22,8 @@ from fuxictr.pytorch.models import BaseModel
 class FwFM(BaseModel):
     """logit = linear(x) + sum_{i<j} r_ij <z_i, v_j>.
 
-    The linear part is LR (LW), b + sum_i <v_i, w_i[x_i]> with a vector a feature (FeLV), or
-    b + sum_i <v_i, w_i> with a vector a field (FiLV). GEN: z_i is generated from all fields by an
+    The linear part is LR (LW), b + sum_i <v_i, w_i[x_i]> with a vector per value (FeLV), or
+    b + sum_i <v_i, w_i> with a vector per field (FiLV). GEN: z_i is generated from all fields by an
     encoder with a bias; DIS: z_i = v_i.
 
     Args:

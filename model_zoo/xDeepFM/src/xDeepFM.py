@@ -23,8 +23,8 @@ from fuxictr.pytorch.models import BaseModel
 class xDeepFM(BaseModel):
     """logit = LR(x) + CIN(v) + MLP([v_1 .. v_F]).
 
-    CIN layer l combines Z^(l) with X_l. GEN: Z^(l) is generated from v by an encoder of the layer's
-    own; DIS: Z^(l) = v. The DNN reads the raw embeddings in both.
+    CIN layer l combines Z^(l) with X_l. GEN: Z^(l) is generated from v by the layer's own
+    encoder; DIS: Z^(l) = v. The DNN reads the raw embeddings in both.
 
     Args:
         feature_map: the fields.
@@ -68,7 +68,7 @@ class xDeepFM(BaseModel):
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the keys that do nothing beside others -> why."""
+        """Returns the keys without an effect beside other keys -> reason."""
         return idle_without_layers(
             "dnn_hidden_units", params, "dnn_activations", "net_dropout", "batch_norm"
         )

@@ -1,6 +1,1 @@
 """Blocks that many backbones share."""
-
-from fuxictr.pytorch.layers.blocks.logistic_regression import LogisticRegression
-from fuxictr.pytorch.layers.blocks.mlp_block import BatchNorm, MLP_Block, idle_without_layers
-
-__all__ = ["BatchNorm", "LogisticRegression", "MLP_Block", "idle_without_layers"]

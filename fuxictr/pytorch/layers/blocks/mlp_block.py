@@ -22,13 +22,13 @@ class MLP_Block(nn.Module):
 
     Args:
         input_dim: width of the input.
-        hidden_units: widths of the hidden layers; null = 64, 64, 64.
-        hidden_activations: one name for all layers, or one a layer.
-        output_dim: width of a last Linear; null = none.
+        hidden_units: widths of the hidden layers; None: 64, 64, 64.
+        hidden_activations: one name for all layers, or one per layer.
+        output_dim: width of a last Linear; None: there is none.
         output_activation: activation after it.
-        dropout_rates: one rate for all layers, or one a layer.
-        batch_norm: normalise before the activation; no_bias: and leave out the bias in front, which
-            the norm takes away again, so that its gradient is rounding and nothing else.
+        dropout_rates: one rate for all layers, or one per layer.
+        batch_norm: normalise before the activation; no_bias: without the bias in front, which the
+            norm takes away again, so that its gradient is nothing but rounding.
         use_bias: whether the Linear layers have a bias.
 
     Shape:
@@ -82,13 +82,7 @@ class MLP_Block(nn.Module):
 
 
 def idle_without_layers(units: str, params: Mapping[str, Any], *keys: str) -> dict[str, str]:
-    """Returns the keys of hidden layers, and why they do nothing, where there are no such layers.
-
-    Args:
-        units: the key of the layers' widths.
-        params: the keys that a config gives.
-        *keys: the layers' other keys.
-    """
+    """Returns the ``keys`` of hidden layers -> why they do nothing, if key ``units`` has none."""
     return dict.fromkeys(keys, f"{units} is empty") if params.get(units) == [] else {}
 
 

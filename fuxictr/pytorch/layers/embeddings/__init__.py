@@ -7,7 +7,7 @@ from fuxictr.pytorch.layers.embeddings.feature_embedding import (
 from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.mixed_embedding import MixedEmbedding, make_embedding
 from fuxictr.pytorch.layers.embeddings.own_table import OwnTable
-from fuxictr.pytorch.layers.embeddings.row_share import RowShare, keeping_shares
+from fuxictr.pytorch.layers.embeddings.row_share import RowShare
 
 __all__ = [
     "FeatureEmbedding",
@@ -16,6 +16,5 @@ __all__ = [
     "MixedEmbedding",
     "OwnTable",
     "RowShare",
-    "keeping_shares",
     "make_embedding",
 ]

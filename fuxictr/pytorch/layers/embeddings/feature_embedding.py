@@ -10,7 +10,8 @@ from torch import nn
 
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.features import POOLINGS, FeatureMap
-from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks, Place, cut
+from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks
+from fuxictr.pytorch.layers.embeddings.field_layout import Place, cut
 
 Names = str | Sequence[str]
 
@@ -28,8 +29,7 @@ class FeatureEmbedding(FieldBlocks):
         ConfigError: a field's embedding has another width than D, or a sequence has no pooling.
 
     Shape:
-        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E); a Batch is read
-            without copies.
+        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
         output: (B, F, D), fields in the order of the feature map.
     """
 
@@ -37,9 +37,11 @@ class FeatureEmbedding(FieldBlocks):
         self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0, **fields: Any
     ) -> None:
         super().__init__(feature_map, embedding_dim, **fields)
-        check_one_vector_a_field(self.feature_map)
+        check_one_vector_per_field(self.feature_map)
         widths = self.feature_map.embedding_dims(embedding_dim)
-        other = {n: w for n, w in zip(self.places, widths, strict=True) if w != embedding_dim}
+        other = {
+            n: w for n, w in zip(self.layout.places, widths, strict=True) if w != embedding_dim
+        }
         if other:
             raise ConfigError(
                 f"all fields need embedding_dim {embedding_dim} in this model, found {other}; "
@@ -47,7 +49,7 @@ class FeatureEmbedding(FieldBlocks):
                 "brings it to another one"
             )
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        self._runs = _runs(self.places)
+        self._runs = _runs(self.layout.places)
 
     def forward(
         self,
@@ -60,7 +62,7 @@ class FeatureEmbedding(FieldBlocks):
 
         Args:
             X: the columns.
-            feature_source: sources of the fields wanted; empty for all.
+            feature_source: sources of the wanted fields; empty for all.
             feature_type: their types; empty for all.
             flatten_emb: whether to concatenate the vectors.
 
@@ -70,8 +72,9 @@ class FeatureEmbedding(FieldBlocks):
         parts = cut(self.blocks(X), self._runs)
         embedded = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         if feature_source or feature_type:
+            fields = list(self.layout.places)
             names = choose_fields(self.feature_map, feature_source, feature_type)
-            embedded = embedded[:, [list(self.places).index(name) for name in names]]
+            embedded = embedded[:, [fields.index(name) for name in names]]
         return embedded.flatten(start_dim=1) if flatten_emb else embedded
 
     def as_fields(self) -> tuple[FeatureMap, int]:
@@ -108,10 +111,10 @@ class FeatureEmbeddingDict(FieldBlocks):
         Raises:
             ConfigError: no field is of that source and type.
         """
-        parts = cut(self.blocks(inputs), self.places.values())
+        parts = cut(self.blocks(inputs), self.layout.places.values())
         embedded = {
-            name: part if self.poolings.get(name, "") is None else part.squeeze(1)
-            for name, part in zip(self.places, parts, strict=True)
+            name: part if self.layout.poolings.get(name, "") is None else part.squeeze(1)
+            for name, part in zip(self.layout.places, parts, strict=True)
         }
         wanted = choose_fields(self.feature_map, feature_source, feature_type)
         return {name: embedded[name] for name in wanted}
@@ -127,14 +130,14 @@ class FeatureEmbeddingDict(FieldBlocks):
         """Returns the vectors (B, D_i) of a dictionary next to each other.
 
         Args:
-            embedding_dict: field name -> (B, D_i); other names are left aside.
-            flatten_emb: true gives (B, sum of D_i), false (B, F, D), for which all D_i are equal.
-            feature_list: the fields wanted; empty for all.
+            embedding_dict: field name -> (B, D_i); other names are ignored.
+            flatten_emb: True gives (B, sum of D_i), False (B, F, D), for which all D_i are equal.
+            feature_list: the wanted fields; empty for all.
             feature_source: their sources; empty for all.
             feature_type: their types; empty for all.
 
         Raises:
-            ConfigError: no field is left, or one is no vector of the common width.
+            ConfigError: no field is left, or one is not a vector of the common width.
         """
         listed = [feature_list] if isinstance(feature_list, str) else feature_list
         names = [
@@ -151,18 +154,14 @@ class FeatureEmbeddingDict(FieldBlocks):
         return torch.cat(vectors, dim=1) if flatten_emb else torch.stack(vectors, dim=1)
 
 
-def check_one_vector_a_field(feature_map: FeatureMap) -> None:
-    """Raises where a field's embedding is more than one vector.
-
-    Raises:
-        ConfigError: a sequence has no pooling.
-    """
+def check_one_vector_per_field(feature_map: FeatureMap) -> None:
+    """Raises ConfigError where a sequence has no pooling, so that it has several vectors."""
     for name, spec in feature_map.fields.items():
         if spec["type"] == "sequence" and feature_map.pooling(name) is None:
             raise ConfigError(
                 f"column '{name}': key 'feature_encoder': found null, allowed: "
-                f"{', '.join(POOLINGS)}; this model needs one vector a field (FeatureEmbeddingDict "
-                "gives one a position, (B, L, D))"
+                f"{', '.join(POOLINGS)}; this model needs one vector per field "
+                "(FeatureEmbeddingDict gives one per position, (B, L, D))"
             )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import nn
 from fuxictr.errors import DataError, as_names
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.batch import stack_columns
+from fuxictr.pytorch.layers.embeddings.field_layout import FieldLayout
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.layers.embeddings.own_table import (
     INIT_STD,
@@ -19,25 +20,17 @@ from fuxictr.pytorch.layers.embeddings.own_table import (
     make_own_table,
     pooling_weights,
 )
-from fuxictr.pytorch.layers.embeddings.row_share import RowShare, wanted_share
-
-
-class Place(NamedTuple):
-    """Where an embedding lies: which block (B, n, width), its first row, and the one after it."""
-
-    block: int
-    start: int
-    stop: int
+from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
 
 
 class RowReader(Protocol):
-    """What may stand between a lookup and the table, such as an optimiser that updates lazily."""
+    """What may look up rows instead of the layer, such as an optimiser that updates lazily."""
 
     def look_up(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns the vectors (..., D) of rows (...)."""
 
     def narrow(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns rows and a table in which these have the vectors that are looked for."""
+        """Returns a table (U, D) with the vectors that are looked for, and their rows in it."""
 
     def flush(self) -> None:
         """Brings the whole table up to date."""
@@ -48,27 +41,27 @@ class FieldBlocks(nn.Module):
 
     - categorical: v_i = E[offset_i + id_i];
     - sequence: the average or the sum of E[offset_i + id] over the positions that are no padding
-      (id 0), zero where there is none; without pooling, one vector a position, zero at padding;
+      (id 0), zero where there is none; without pooling, one vector per position, zero at padding;
     - numeric: v_i = x_i w_i;
     - embedding: v_i = W_i x_i, a bias-free linear map of the given vector.
 
-    The tables of all fields of width D lie in one matrix E (``table``), so that a batch is one
-    lookup; a field that shares another one's table has its offset. The weights of all numeric
-    fields are one matrix, too. The rest is embedded field by field (``own``): vectors, fields with
-    another width, and fields with vectors given for their tokens (OwnTable). Where a field's
-    emb_output_dim differs from its embedding_dim, a bias-free linear map follows (``projections``).
+    The tables of all fields of width D are one matrix E (``table``), so that a batch is one lookup;
+    a field that shares another field's table has its offset. The weights of all numeric fields are
+    one matrix, too. The rest is embedded field by field (``own``): vectors, fields with another
+    width, and fields with vectors given for their tokens (OwnTable). Where a field's emb_output_dim
+    differs from its embedding_dim, a bias-free linear map follows (``projections``).
 
     Args:
         feature_map: the fields.
         embedding_dim: width D of an embedding.
-        required_feature_columns: the fields that are embedded; null for all.
+        required_feature_columns: the fields that are embedded; None for all.
         not_required_feature_columns: fields that are not.
-        use_pretrain: false takes no notice of vectors given for tokens.
-        use_sharing: false gives every field a table of its own.
+        use_pretrain: False ignores vectors given for tokens.
+        use_sharing: False gives every field a table of its own.
 
     Attributes:
-        reader: reads the table; null looks up in it. A copy of the layer has none.
-        share: which of the rows ``table`` holds; null = all of them.
+        layout: which fields are embedded how.
+        share: which of the rows ``table`` holds; None: all of them.
 
     Raises:
         ConfigError: no such field, or a share_embedding leads nowhere; see FeatureMap.
@@ -89,7 +82,7 @@ class FieldBlocks(nn.Module):
         use_sharing: bool = True,
     ) -> None:
         super().__init__()
-        self.reader: RowReader | None = None
+        self._reader: RowReader | None = None
         self.share: RowShare | None = None
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
@@ -100,23 +93,11 @@ class FieldBlocks(nn.Module):
             dict.fromkeys(feature_map.features, unused),
         )
         self.embedding_dim = embedding_dim
-        fields = self.feature_map.fields
-        self.table_owners = {name: self.feature_map.table_owner(name) for name in fields}
-        self.poolings = {
-            name: self.feature_map.pooling(name)
-            for name, spec in fields.items()
-            if spec["type"] == "sequence"
-        }
-        self.lengths = {n: fields[n]["max_len"] if n in self.poolings else 1 for n in fields}
-        self.apart = self._fields_apart()
-        common = {n: spec["type"] for n, spec in fields.items() if n not in self.apart}
-        self.categorical = tuple(n for n, kind in common.items() if kind == "categorical")
-        self.sequences = tuple(n for n, kind in common.items() if kind == "sequence")
-        self.numeric = tuple(n for n, kind in common.items() if kind == "numeric")
-        self.places = self._find_places()
+        self.layout = FieldLayout(self.feature_map, embedding_dim)
         self._make_common_table()
+        num_numeric = len(self.layout.numeric)
         self.numeric_weight = (
-            nn.Parameter(torch.empty(len(self.numeric), embedding_dim)) if self.numeric else None
+            nn.Parameter(torch.empty(num_numeric, embedding_dim)) if num_numeric else None
         )
         self._make_own_layers()
         self.reset_parameters()
@@ -126,8 +107,12 @@ class FieldBlocks(nn.Module):
 
         The given vectors stay as they are.
         """
-        if self.table is not None:
-            self._draw_table(self.table)
+        if isinstance(self.table, DeferredTable):
+            self.table.defer(INIT_STD, self.offsets.long())
+        elif self.table is not None:
+            nn.init.normal_(self.table, std=INIT_STD)
+            with torch.no_grad():
+                self.table[self.offsets.long()] = 0.0
         if self.numeric_weight is not None:
             nn.init.normal_(self.numeric_weight, std=(2.0 / (1 + self.embedding_dim)) ** 0.5)
         for layer in (*self.own.values(), *self.projections.values()):
@@ -136,38 +121,51 @@ class FieldBlocks(nn.Module):
             else:
                 nn.init.xavier_normal_(layer.weight)
 
-    @torch.no_grad()
-    def _draw_table(self, table: torch.Tensor) -> None:
-        padding = self.offsets.long()
-        if self.share is None:
-            nn.init.normal_(table, std=INIT_STD)
-        else:
-            self.share.draw_normal(table, INIT_STD)
-            padding = padding[padding % self.share.num_ranks == self.share.rank]
-            padding = padding // self.share.num_ranks
-        table[padding] = 0.0
+    @property
+    def row_key(self) -> tuple:
+        """Equal for layers that read the same rows of a batch."""
+        return (*self.layout.ids, *self.layout.offsets, self.num_table_rows)
 
     @property
     def num_table_rows(self) -> int:
-        """Rows of the common table, wherever they lie."""
+        """Rows of the common table, on all ranks together."""
         if self.share is not None:
             return self.share.num_rows
         return 0 if self.table is None else len(self.table)
 
-    def keep_share(self, rank: int, num_ranks: int) -> None:
-        """Keeps only the rows of the common table that belong to a rank; a reader must follow."""
-        assert self.table is not None and self.share is None, "one table is cut once"
-        self.share = RowShare(rank, num_ranks, len(self.table))
-        own = self.share.own(self.table.detach()).clone()
-        self.table = nn.Parameter(own, requires_grad=self.table.requires_grad)
+    def place_table(self, share: RowShare | None) -> None:
+        """Keeps only the rows of ``share`` (None: all), and draws the table if it was deferred.
+
+        The parameter stays the same object: layers that have one table all call this. A layer that
+        keeps a share needs a reader (``read_rows_with``) before it is used.
+        """
+        table = self.table
+        assert table is not None and self.share is None, "a table is sharded once"
+        self.share = share
+        if isinstance(table, DeferredTable):
+            own = table.draw(share)
+        elif share is not None and len(table) == share.num_rows:
+            own = share.own(table.detach()).clone()
+        else:
+            return
+        torch.utils.swap_tensors(table, nn.Parameter(own, requires_grad=table.requires_grad))
+
+    @property
+    def reader(self) -> RowReader | None:
+        """What reads the table; None: the layer itself does."""
+        return self._reader
+
+    def read_rows_with(self, reader: RowReader | None) -> None:
+        """Lets a reader look up the rows of the common table from now on; None: the layer does."""
+        self._reader = reader
 
     def tables(self) -> list[nn.Parameter]:
-        """Returns the weights that hold one row a token, given vectors included."""
+        """Returns the weights that hold one row per token, given vectors included."""
         owned = [t for m in self.own.values() if isinstance(m, OwnTable) for t in m.tables()]
         return owned if self.table is None else [self.table, *owned]
 
     def blocks(self, X: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Returns the embeddings in blocks (B, n, width), where ``places`` finds each field.
+        """Returns the embeddings in blocks (B, n, width), where ``layout.places`` finds each field.
 
         Raises:
             DataError: a sequence has another length than the feature map says.
@@ -176,25 +174,25 @@ class FieldBlocks(nn.Module):
         if self.table is not None:
             found.append(self._look_up(X, self.table))
         if self.numeric_weight is not None:
-            values = stack_columns(X, self.numeric, integer=False)
+            values = stack_columns(X, self.layout.numeric, integer=False)
             found.append(values.unsqueeze(-1) * self.numeric_weight)  # (B, F_num, D)
-        return found + [self._embed_apart(X, name) for name in self.apart]
+        return found + [self._embed_apart(X, name) for name in self.layout.apart]
 
     def _look_up(self, X: Mapping[str, torch.Tensor], table: torch.Tensor) -> torch.Tensor:
-        names = (*self.categorical, *self.sequences)
-        ids = stack_columns(X, names, integer=True)  # (B, S), all positions of all these fields
+        layout = self.layout
+        ids = stack_columns(X, layout.ids, integer=True)  # (B, S), all positions of these fields
         if ids.shape[1] != len(self.offsets):
-            self._reject_lengths(X, names)
+            self._reject_lengths(X)
         rows = ids + self.offsets
-        if not self.sequences:  # (B, F_cat, D)
-            return look_up(table, rows) if self.reader is None else self.reader.look_up(rows)
-        if self.reader is not None:
-            rows, table = self.reader.narrow(rows)
-        start = len(self.categorical)
+        if not layout.sequences:  # (B, F_cat, D)
+            return look_up(table, rows) if self._reader is None else self._reader.look_up(rows)
+        if self._reader is not None:
+            rows, table = self._reader.narrow(rows)
+        start = len(layout.categorical)
         weights = [table.new_ones(len(ids), start)]
-        for name in self.sequences:
-            stop = start + self.lengths[name]
-            weights.append(pooling_weights(ids[:, start:stop], self.poolings[name], table.dtype))
+        for name in layout.sequences:
+            stop = start + layout.lengths[name]
+            weights.append(pooling_weights(ids[:, start:stop], layout.poolings[name], table.dtype))
             start = stop
         first_of_row = torch.arange(0, rows.numel(), start, dtype=rows.dtype, device=rows.device)
         sums = F.embedding_bag(
@@ -216,21 +214,21 @@ class FieldBlocks(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
-        return {**self.__dict__, "reader": None}
+        return {**self.__dict__, "_reader": None}
 
     def _flush(self) -> None:
-        if self.reader is not None:
-            self.reader.flush()
+        if self._reader is not None:
+            self._reader.flush()
 
     def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        layer = self.own[_key(self.table_owners[name])]
+        layer = self.own[_key(self.layout.table_owners[name])]
         if isinstance(layer, OwnTable):
             ids = stack_columns(X, (name,), integer=True)  # (B, L), L = 1 of a categorical field
             weights, num_vectors = None, 1
-            if name in self.poolings:
-                dtype = layer.tables()[0].dtype
-                weights = pooling_weights(ids, self.poolings[name], dtype)
-                if self.poolings[name] is None:
+            if name in self.layout.poolings:
+                pooling = self.layout.poolings[name]
+                weights = pooling_weights(ids, pooling, layer.tables()[0].dtype)
+                if pooling is None:
                     num_vectors = ids.shape[1]
                     ids, weights = ids.reshape(-1, 1), weights.reshape(-1, 1)
             embedded = layer(ids, weights).unflatten(0, (-1, num_vectors))  # (B, n, W)
@@ -241,71 +239,27 @@ class FieldBlocks(nn.Module):
             embedded = self.projections[_key(name)](embedded)
         return embedded
 
-    def _fields_apart(self) -> list[str]:
-        """Returns the fields that the common table or numeric weight cannot hold.
-
-        All fields of one table are apart where one is.
-        """
-        outputs = self.feature_map.embedding_dims(self.embedding_dim)
-        owners_apart = set()
-        for (name, owner), output in zip(self.table_owners.items(), outputs, strict=True):
-            width = self.feature_map.table_dim(name, self.embedding_dim)
-            has_vectors = self.feature_map.features[owner].get("pretrained_emb")
-            is_vector = self.feature_map.features[name]["type"] == "embedding"
-            if has_vectors or is_vector or not width == output == self.embedding_dim:
-                owners_apart.add(owner)
-        return [name for name, owner in self.table_owners.items() if owner in owners_apart]
-
-    def _find_places(self) -> dict[str, Place]:
-        in_blocks = [
-            (*self.categorical, *self.sequences),
-            self.numeric,
-            *((n,) for n in self.apart),
-        ]
-        places = {}
-        for number, names in enumerate(names for names in in_blocks if names):
-            start = 0
-            for name in names:
-                is_pooled = self.poolings.get(name, "") is not None
-                stop = start + (1 if is_pooled else self.lengths[name])
-                places[name] = Place(number, start, stop)
-                start = stop
-        return {name: places[name] for name in self.feature_map.fields}
-
     def _make_common_table(self) -> None:
-        num_rows, num_positions = 0, 0
-        first_rows: dict[str, int] = {}
-        offsets: list[int] = []
-        sum_starts: list[int] = []  # of the positions of a batch's row, where a sum begins
-        for name in (*self.categorical, *self.sequences):
-            owner = self.table_owners[name]
-            if owner not in first_rows:
-                first_rows[owner] = num_rows
-                num_rows += self.feature_map.features[owner]["vocab_size"]
-            length, place = self.lengths[name], self.places[name]
-            offsets += [first_rows[owner]] * length
-            step = length // (place.stop - place.start)
-            sum_starts += range(num_positions, num_positions + length, step)
-            num_positions += length
-        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False)
-        self.register_buffer(
-            "sum_starts", torch.tensor(sum_starts, dtype=torch.int32), persistent=False
-        )
-        self.table = None
-        if num_rows:
-            self.share = wanted_share(num_rows)
-            num_own = num_rows if self.share is None else self.share.num_own
-            self.table = nn.Parameter(torch.empty(num_own, self.embedding_dim))
+        for name in ("offsets", "sum_starts"):
+            numbers = torch.tensor(getattr(self.layout, name), dtype=torch.int32)
+            self.register_buffer(name, numbers, persistent=False)
+        shape = (self.layout.num_rows, self.embedding_dim)
+        if not self.layout.num_rows:
+            self.table = None
+        elif self.feature_map.defer_tables:
+            self.table = DeferredTable(torch.empty(shape, device="meta"))
+        else:
+            self.table = nn.Parameter(torch.empty(shape))
 
     def _make_own_layers(self) -> None:
         self.own = nn.ModuleDict()
         self.projections = nn.ModuleDict()
         outputs = self.feature_map.embedding_dims(self.embedding_dim)
         for (name, spec), output in zip(self.feature_map.fields.items(), outputs, strict=True):
-            if name not in self.apart:
+            if name not in self.layout.apart:
                 continue
             width = self.feature_map.table_dim(name, self.embedding_dim)
-            owner = self.table_owners[name]
+            owner = self.layout.table_owners[name]
             if "vocab_size" not in spec:
                 self.own[_key(name)] = nn.Linear(spec.get("pretrain_dim", 1), width, bias=False)
             elif _key(owner) not in self.own:
@@ -313,27 +267,14 @@ class FieldBlocks(nn.Module):
             if output != width:
                 self.projections[_key(name)] = nn.Linear(width, output, bias=False)
 
-    def _reject_lengths(self, X: Mapping[str, torch.Tensor], names: tuple[str, ...]) -> None:
-        found = {name: X[name].reshape(len(X[name]), -1).shape[1] for name in names}
-        wrong = [name for name in names if found[name] != self.lengths[name]]
-        raise DataError(
-            f"column '{wrong[0]}': found {found[wrong[0]]} ids a row, the feature map says "
-            f"{self.lengths[wrong[0]]}; rebuild the dataset"
-        )
-
-
-def cut(blocks: list[torch.Tensor], places: Iterable[Place]) -> list[torch.Tensor]:
-    """Returns the part of the blocks at each place; the places hold every row of a block once."""
-    wanted = list(places)
-    if len(wanted) == 1:
-        return blocks
-    parts: dict[Place, torch.Tensor] = {}
-    for number, block in enumerate(blocks):
-        inside = sorted(place for place in wanted if place.block == number)
-        sizes = [place.stop - place.start for place in inside]
-        pieces = [block] if len(sizes) == 1 else block.split(sizes, dim=1)
-        parts |= zip(inside, pieces, strict=True)
-    return [parts[place] for place in wanted]
+    def _reject_lengths(self, X: Mapping[str, torch.Tensor]) -> None:
+        for name in self.layout.ids:
+            found, expected = X[name].reshape(len(X[name]), -1).shape[1], self.layout.lengths[name]
+            if found != expected:
+                raise DataError(
+                    f"column '{name}': found {found} ids per row, the feature map says {expected}; "
+                    "rebuild the dataset"
+                )
 
 
 def _key(name: str) -> str:

@@ -9,25 +9,15 @@ import torch.nn.functional as F
 
 
 class RowGroups(NamedTuple):
-    """Which positions read which row of a table.
+    """Which positions read which row of a table."""
 
-    Attributes:
-        rows: the rows that are read, each once, rising, int64 (U,).
-        positions: the positions in order of their row, those of one row rising (P,).
-        starts: where the positions of each row begin (U,).
-    """
-
-    rows: torch.Tensor
-    positions: torch.Tensor
-    starts: torch.Tensor
+    rows: torch.Tensor  # the rows that are read, each once, rising, int64 (U,)
+    positions: torch.Tensor  # in order of their row, those of one row rising (P,)
+    starts: torch.Tensor  # where the positions of each row begin (U,)
 
 
 def group_rows(rows: torch.Tensor) -> RowGroups:
-    """Groups positions by the row that they read.
-
-    Args:
-        rows: numbers of rows, of any shape; its elements in order are the positions.
-    """
+    """Groups the positions of ``rows``, its elements in order, by the row that they read."""
     ordered, positions = torch.sort(rows.reshape(-1), stable=True)  # integers by radix on the CPU
     found, counts = torch.unique_consecutive(ordered, return_counts=True)
     return RowGroups(found.long(), positions, counts.cumsum(0) - counts)
@@ -45,12 +35,9 @@ def look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     hardly depends on D. Here the positions are grouped by row first and each group is one sum; for
     D = 1 the gradient is a plain scatter.
 
-    Args:
-        table: (N, D).
-        rows: (B, F), or of any shape.
-
-    Returns:
-        (B, F, D).
+    Shape:
+        table: (N, D); rows: (B, F), or any other.
+        output: (B, F, D).
     """
     needs_gradient = torch.is_grad_enabled() and table.requires_grad
     if table.is_cpu and needs_gradient and not torch.compiler.is_compiling():

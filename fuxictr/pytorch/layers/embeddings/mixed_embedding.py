@@ -11,15 +11,15 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers.embeddings.feature_embedding import (
     FeatureEmbedding,
     FeatureEmbeddingDict,
-    check_one_vector_a_field,
+    check_one_vector_per_field,
 )
 
 
 class MixedEmbedding(nn.Module):
     """Embeds every field at its own width; fields whose tables have one width share one.
 
-    Its output is one long vector a row, for backbones that read the concatenation of all fields and
-    nothing else. For their layers it counts as one field of width W = sum_i D_i.
+    Its output is one long vector per row, for backbones that read the concatenation of all fields
+    only. For their layers it is one field of width W = sum_i D_i.
 
     Raises:
         ConfigError: a sequence has no pooling.
@@ -31,7 +31,7 @@ class MixedEmbedding(nn.Module):
 
     def __init__(self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        check_one_vector_a_field(feature_map)
+        check_one_vector_per_field(feature_map)
         self.fields = list(feature_map.fields)
         self.width = feature_map.sum_emb_out_dim(embedding_dim)
         widths = {name: feature_map.table_dim(name, embedding_dim) for name in self.fields}
@@ -48,7 +48,7 @@ class MixedEmbedding(nn.Module):
         return self.dropout(torch.cat(vectors, dim=1).unsqueeze(1))
 
     def as_fields(self) -> tuple[FeatureMap, int]:
-        """Returns one field of width W, which is how the output looks to other layers."""
+        """Returns the output as other layers see it: one field of width W."""
         merged = FeatureMap("merged")
         merged.features["all_fields"] = {"type": "categorical", "vocab_size": 1}
         return merged, self.width

@@ -1,8 +1,8 @@
-"""Tables apart from the common one: of fields with another width, or with given vectors."""
+"""Tables beside the common one: of fields with another width, or with given vectors."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class OwnTable(nn.Module):
     Args:
         num_rows: size V of the vocabulary.
         width: width W of the result.
-        given: vectors (V, P), NaN for a token without one; null for none.
+        given: vectors (V, P), NaN for a token without one; None: no vectors.
         usage: init, sum or concat.
         freeze: whether the given vectors stay as they are.
 
@@ -38,7 +38,7 @@ class OwnTable(nn.Module):
         ConfigError: an unknown usage.
 
     Shape:
-        input: ids (N, L), and weights (N, L), null for ones.
+        input: ids (N, L), and weights (N, L); None: ones.
         output: (N, W), the weighted sums of e(i) over L.
     """
 
@@ -82,7 +82,7 @@ class OwnTable(nn.Module):
             nn.init.xavier_normal_(self.projection.weight)
 
     def tables(self) -> list[nn.Parameter]:
-        """Returns the weights that hold one row a token: E and P, where there are."""
+        """Returns the weights that hold one row per token: E and P, where there are."""
         return [rows for rows in (self.table, self.vectors) if rows is not None]
 
     def forward(self, ids: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -106,14 +106,10 @@ def make_own_table(feature_map: FeatureMap, name: str, width: int) -> OwnTable:
         DataError: the vectors cannot be read.
     """
     spec = feature_map.features[name]
-    options: dict[str, Any] = {}
-    if spec.get("pretrained_emb"):
-        options = {
-            "given": feature_map.pretrained_vectors(name),
-            "usage": spec.get("pretrain_usage", "init"),
-            "freeze": spec.get("freeze_emb", True),
-        }
-    return OwnTable(spec["vocab_size"], width, **options)
+    if not spec.get("pretrained_emb"):
+        return OwnTable(spec["vocab_size"], width)
+    given, usage = feature_map.pretrained_vectors(name), spec.get("pretrain_usage", "init")
+    return OwnTable(spec["vocab_size"], width, given, usage, spec.get("freeze_emb", True))
 
 
 def pooling_weights(ids: torch.Tensor, pooling: str | None, dtype: torch.dtype) -> torch.Tensor:

@@ -1,36 +1,34 @@
-"""Which rows of a table one of several processes holds."""
+"""Which rows of a table a process holds, and tables that are drawn once that is known."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-# Drawn at once. Torch fills a tensor in blocks of 16 numbers and its last 16 again, so that parts
-# of a multiple of that hold the numbers of the whole.
-_ROWS_AT_ONCE = 1 << 16
+from fuxictr.errors import ConfigError
 
-_wanted: ContextVar[tuple[int, int] | None] = ContextVar("wanted", default=None)
+# Torch fills a tensor in blocks of 16 numbers and its last 16 again, so chunks of a multiple of 16
+# hold the numbers of the whole tensor.
+_CHUNK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class RowShare:
-    """Row i of a table of N rows lies on rank i mod P, as its row i div P.
+    """Rank i mod P holds row i of a table of N rows, as row i div P of its part.
 
-    Neighbours lie apart since ids mostly are sorted by frequency: so each rank has as many of the
-    frequent ones.
+    Ids are mostly sorted by frequency, so every rank gets as many of the frequent ones.
 
     Attributes:
-        rank: whose rows.
-        num_ranks: number P of processes.
-        num_rows: number N of rows of the whole table.
+        rank: the process that holds the rows.
+        world_size: number P of processes.
+        num_rows: number N of rows of the full table.
     """
 
     rank: int
-    num_ranks: int
+    world_size: int
     num_rows: int
 
     @property
@@ -39,40 +37,72 @@ class RowShare:
         return self.num_rows_of(self.rank)
 
     def num_rows_of(self, rank: int) -> int:
-        """Returns how many rows a rank has."""
-        return len(range(rank, self.num_rows, self.num_ranks))
+        """Returns how many rows a rank holds."""
+        return len(range(rank, self.num_rows, self.world_size))
 
-    def own(self, whole: torch.Tensor) -> torch.Tensor:
-        """Returns this rank's rows of a whole table (N, ...), a view."""
-        return whole[self.rank :: self.num_ranks]
+    def own(self, full: torch.Tensor) -> torch.Tensor:
+        """Returns this rank's rows of a full table (N, ...), a view."""
+        return full[self.rank :: self.world_size]
 
     def draw_normal(self, own: torch.Tensor, std: float) -> None:
-        """Fills this rank's rows with those of a whole table from N(0, std^2), in little memory.
+        """Fills this rank's rows with those of a full table from N(0, std^2), chunk by chunk.
 
-        The numbers are those that ``normal_`` gives the whole table, and as many are drawn.
+        The numbers are those that ``normal_`` gives the full table, and as many are drawn.
         """
-        stops = [*range(_ROWS_AT_ONCE, self.num_rows - 16, _ROWS_AT_ONCE), self.num_rows]
-        start = 0
-        for stop in stops:
-            rows = own.new_empty(stop - start, *own.shape[1:]).normal_(std=std)
-            first = -(start - self.rank) % self.num_ranks
-            found = rows[first :: self.num_ranks]
-            place = (start + first) // self.num_ranks
-            own[place : place + len(found)] = found
-            start = stop
+        for start, rows in _normal_chunks(self.num_rows, own, std):
+            first = -(start - self.rank) % self.world_size
+            found = rows[first :: self.world_size]
+            position = (start + first) // self.world_size
+            own[position : position + len(found)] = found
 
 
-@contextmanager
-def keeping_shares(rank: int, num_ranks: int) -> Iterator[None]:
-    """Context in which layers are made with this rank's rows of their common table only."""
-    token = _wanted.set((rank, num_ranks))
-    try:
-        yield
-    finally:
-        _wanted.reset(token)
+class DeferredTable(nn.Parameter):
+    """A table (N, D) on the meta device: no process holds more of it than it will keep.
+
+    It takes its numbers from the random generator where it would be drawn, so that all later draws
+    are the same. ``draw`` repeats them for the rows that are kept.
+    """
+
+    def defer(self, std: float, padding: torch.Tensor) -> None:
+        """Notes the state of the generator, and draws all numbers without keeping them.
+
+        Args:
+            std: standard deviation of the weights.
+            padding: rows that are zero.
+        """
+        self._std, self._padding = std, padding
+        self._random_state, self._known_version = torch.get_rng_state(), self._version
+        for _ in _normal_chunks(len(self), torch.empty(0, self.shape[1]), std):
+            pass
+
+    @torch.no_grad()
+    def draw(self, share: RowShare | None) -> torch.Tensor:
+        """Returns the rows of a share (None: all rows); the generator is left as it is.
+
+        Raises:
+            ConfigError: something wrote into the table since it was deferred, which has no effect.
+        """
+        if self._version != self._known_version:
+            raise ConfigError(
+                "the model writes into the table of an embedding layer while it is built, before "
+                "the processes have shared its rows; set embedding_sharding: none"
+            )
+        share = share or RowShare(0, 1, len(self))
+        own = torch.empty(share.num_own, self.shape[1])
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random_state)
+            share.draw_normal(own, self._std)
+        is_own = self._padding % share.world_size == share.rank
+        own[self._padding[is_own] // share.world_size] = 0.0
+        return own
 
 
-def wanted_share(num_rows: int) -> RowShare | None:
-    """Returns the share of a table that is to be made here; null = all of it."""
-    wanted = _wanted.get()
-    return None if wanted is None else RowShare(*wanted, num_rows)
+def _normal_chunks(
+    num_rows: int, like: torch.Tensor, std: float
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yields rows of a table from N(0, std^2) and the number of the first one."""
+    stops = [*range(_CHUNK_ROWS, num_rows - 16, _CHUNK_ROWS), num_rows]
+    start = 0
+    for stop in stops:
+        yield start, like.new_empty(stop - start, *like.shape[1:]).normal_(std=std)
+        start = stop

@@ -16,7 +16,7 @@ _NUM_STRIPS = 6
 def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j.
 
-    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, keeps it at O(F * D) a row;
+    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, keeps it at O(F * D) per row;
     the F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
     sum_{i<j} <left_i, right_j>, with the lower index on the left. Where both sides are one tensor
     it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2) / 2.
@@ -110,7 +110,7 @@ class _PairProducts(torch.autograd.Function):
 
 
 class WeightedPairSum(nn.Module):
-    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j with a learnt weight a pair.
+    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j with a learnt weight per pair.
 
     The r_ij are xavier-normal as the weights of one Linear(F (F - 1) / 2, 1).
 
@@ -138,7 +138,7 @@ class WeightedPairSum(nn.Module):
 
 
 class MatrixPairSum(nn.Module):
-    """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix a pair.
+    """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix per pair.
 
     All pairs are one product of the flattened left side with an (F D x F D) matrix whose block
     (i, j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in
