@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import (
     UndefinedMetricError,
+    auc,
     check_defined,
-    device,
     evaluate,
     evaluate_defined,
     evaluate_metrics,
@@ -26,7 +26,7 @@ CONSTANT = st.sampled_from([0.0, -0.0, 1e-45, 0.3, 1.0])
 def as_given(request, monkeypatch):
     """Makes values what they come as: arrays, or tensors here or (so it is taken) on a GPU."""
     if request.param == "on_gpu":
-        monkeypatch.setattr(evaluate, "_is_on_gpu", evaluate._is_tensor)
+        monkeypatch.setattr(evaluate, "_is_on_gpu", evaluate.is_tensor)
     return np.asarray if request.param == "numpy" else torch.as_tensor
 
 
@@ -60,7 +60,7 @@ def test_constant_predictions_have_an_auc_of_one_half(score, labels):
     groups = np.arange(labels.size) // 2
     results = evaluate_metrics(labels, scores, NAMES, groups)
     assert results["AUC"] == results["gAUC"] == results["avgAUC"] == 0.5
-    assert device.auc(torch.from_numpy(labels), torch.from_numpy(scores)) == 0.5
+    assert auc(torch.from_numpy(labels), torch.from_numpy(scores)) == 0.5
     # A click of a pair that is tied has rank 1 or 2, as likely the one as the other.
     clicks = labels[: labels.size // 2 * 2].reshape(-1, 2).sum(1)
     last = labels[-1:] if labels.size % 2 else labels[:0]

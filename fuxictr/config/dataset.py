@@ -86,27 +86,21 @@ class ColumnConfig(Section):
 
     name: str = field(metadata={"doc": "the column's name", "bounds": {}})
     active: bool = key(True, "false leaves the column out")
-    dtype: Literal["str", "int", "float"] = key(
-        "str", "how the raw value is read, before preprocess"
-    )
+    dtype: Literal["str", "int", "float"] = key("str", "type of the raw value, before preprocess")
     type: Literal["categorical", "numeric", "sequence", "embedding", "meta"] = key(
         "categorical", "how it is encoded"
     )
     source: str = key("", "a free tag, such as user or item")
     fill_na: str | int | float | None = key(
-        None, "value of a missing cell; null = 0 (numeric), or __OOV__"
+        None, "for missing cells; null = 0 (numeric) or __OOV__"
     )
     preprocess: str | None = key(None, "name of a column function applied to the raw value")
     normalizer: Literal["StandardScaler", "MinMaxScaler"] | None = key(
         None, "scaling of a numeric column, fitted on the training split"
     )
-    min_categr_count: int | None = key(
-        None, "the column's own threshold; null = the dataset's", ge=1
-    )
+    min_categr_count: int | None = key(None, "its own threshold; null = the dataset's", ge=1)
     embedding_dim: int | None = key(None, "its own width; null = the model's embedding_dim", ge=1)
-    emb_output_dim: int | None = key(
-        None, "width after a linear map of its embedding; null = no map", ge=1
-    )
+    emb_output_dim: int | None = key(None, "width after a linear map; null = no map", ge=1)
     remap: bool = key(True, "false: the cells are ids already (categorical), or kept (meta)")
     vocab_size: int | None = key(
         None,
@@ -119,22 +113,14 @@ class ColumnConfig(Section):
         None, "ids by bucket instead of by vocabulary: of a number's quantile, or of a token's hash"
     )
     num_buckets: int = key(10, "number of its buckets", ge=1, le=2**30)
-    splitter: str | None = key(
-        None, "text between the elements of a sequence or a vector; null = ^", _check_splitter
-    )
-    max_len: int = key(
-        0, "elements of a sequence that are kept; 0 = the longest in training", ge=0, le=MAX_LEN
-    )
+    splitter: str | None = key(None, "text between elements; null = ^", _check_splitter)
+    max_len: int = key(0, "most elements kept; 0 = the longest in training", ge=0, le=MAX_LEN)
     padding: Literal["pre", "post"] = key(
         "post", "end of a sequence that is filled with __PAD__, and cut where it is too long"
     )
-    feature_encoder: str | None = key(
-        "average", "pooling of a sequence: average, sum, or null for none", check=_check_pooling
-    )
+    feature_encoder: str | None = key("average", "pooling: average, sum or null", _check_pooling)
     pretrained_emb: str | None = key(
-        None,
-        "npz, h5 or parquet file with the columns key and value: one vector per token",
-        check_path,
+        None, "npz, h5 or parquet with columns key and value: one vector per token", check_path
     )
     pretrain_dim: int | None = key(None, "width of these vectors; null = as in the file", ge=1)
     pretrain_usage: Literal["init", "sum", "concat"] = key(
@@ -150,16 +136,10 @@ class DatasetConfig(Section):
     dataset_id: str = field(
         metadata={"doc": "name of the block", "bounds": {}, "check": check_name}
     )
-    data_root: str = key(
-        "../../data/", "folder under which the encoded dataset is written", check_path
-    )
+    data_root: str = key("../../data/", "folder of the encoded datasets", check_path)
     data_format: Literal["csv", "parquet", "npz", "h5"] = key("csv", "form of the raw files")
     separator: str = key(",", "character between the cells of a csv", check=_check_one_character)
-    quote_char: str | None = key(
-        '"',
-        "character around csv cells that hold separators; null = none",
-        check=_check_one_character,
-    )
+    quote_char: str | None = key('"', "character around cells; null = none", _check_one_character)
     header: bool | list[str] = key(
         True,
         "whether the first line of a csv names its columns; false: they are the label and "
@@ -169,12 +149,8 @@ class DatasetConfig(Section):
     train_data: str | None = key(None, "raw training file, folder or glob", check_path)
     valid_data: str | None = key(None, "raw validation file, folder or glob", check_path)
     test_data: str | None = key(None, "raw test file, folder or glob", check_path)
-    valid_size: float = key(
-        0, "share (below 1) or rows of train_data that become valid", _check_split_size, ge=0
-    )
-    test_size: float = key(
-        0, "share (below 1) or rows of train_data that become test", _check_split_size, ge=0
-    )
+    valid_size: float = key(0, "share or rows of train_data for valid", _check_split_size, ge=0)
+    test_size: float = key(0, "share or rows of train_data for test", _check_split_size, ge=0)
     split_type: Literal["sequential", "random"] = key(
         "sequential", "which rows these are: the last ones (test after valid), or drawn ones"
     )
@@ -183,14 +159,10 @@ class DatasetConfig(Section):
     feature_cols: list[dict] = key([], "the feature columns")
     label_col: dict | list[dict] = key({}, "the label column")
     processor: str | None = key(
-        None,
-        "file.py or file.py:Class of a FeatureProcessor with your own column functions",
-        check_path,
+        None, "file.py or file.py:Class of a FeatureProcessor with column functions", check_path
     )
     rebuild_dataset: bool = key(True, "build from the raw files when the cache is absent or stale")
-    data_block_size: int = key(
-        0, "rows of an encoded part file; 0 = one file per split", ge=0, lt=2**62
-    )
+    data_block_size: int = key(0, "rows per encoded file; 0 = one per split", ge=0, lt=2**62)
     source_hash: Literal["sample", "full"] = key(
         "sample", "how raw files are compared: size, time and a sample, or every byte as well"
     )

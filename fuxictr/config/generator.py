@@ -51,9 +51,7 @@ class GeneratorConfig(Section):
     more_layers: bool = key(False, "alias of encoder: stacked")
     use_att: bool = key(False, "alias of encoder: self_attention")
     field_share: bool = key(False, "alias of encoder: field_shared")
-    exp_group_idx: Literal[0, 1, 2] | None = key(
-        None, "alias of source: 0 is high, 1 is low, 2 is neither"
-    )
+    exp_group_idx: Literal[0, 1, 2] | None = key(None, "alias of source: 0 high, 1 low, 2 neither")
     use_random_predict: bool = key(False, "alias of target: random")
     use_masked_predict: bool = key(False, "alias of target: masked")
     use_hard_mask_predict: bool = key(False, "alias of target: hard_masked")

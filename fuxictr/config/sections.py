@@ -76,28 +76,18 @@ class RunConfig(Section):
     model_id: str = key("", "name of the run's files; the expid unless set", check_name)
     dataset_id: str = key("", "block of dataset_config.yaml")
     model_root: str = key("./checkpoints/", "folder of checkpoints and logs", check_path)
-    num_workers: int = key(
-        1, "threads that decode rows while streaming; never changes them", ge=0, le=1024
-    )
+    num_workers: int = key(1, "decoding threads in streaming; never change rows", ge=0, le=1024)
     verbose: int = key(1, "0: no progress bars", ge=0)
     debug_mode: bool = key(False, "log at level DEBUG")
     use_features: list[str] | None = key(None, "names of the fields to use; null = all")
-    feature_specs: list[dict] | dict | None = key(
-        None, "changes to single fields of the feature map"
-    )
+    feature_specs: list[dict] | dict | None = key(None, "changes to fields of the feature map")
     analyze_every: int | str | None = key(
-        None,
-        "epochs, 'N epochs' or 'N steps' between spectra of the embeddings; null = none",
-        check=_check_interval,
+        None, "'N epochs' or 'N steps' between spectra; N = epochs; null = none", _check_interval
     )
     tensorboard: bool = key(False, "write TensorBoard event files; needs the package tensorboard")
-    save_state: bool = key(
-        True, "keep a state that --resume continues from, saved after each evaluation"
-    )
+    save_state: bool = key(True, "keep a state for --resume, saved after each evaluation")
     save_steps: int | None = key(None, "steps between two states; null = off", ge=1)
-    save_minutes: float | None = key(
-        15.0, "minutes between two states; null = at evaluations and save_steps only", gt=0
-    )
+    save_minutes: float | None = key(15.0, "minutes between two states; null = off", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +98,8 @@ class TrainConfig(Section):
     loss: Literal["binary_crossentropy"] = key("binary_crossentropy", "the training loss")
     metrics: list[str] = key(
         ["AUC", "logloss"],
-        "metrics to evaluate: AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
-        check=_check_metrics,
+        "AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
+        _check_metrics,
     )
     group_id: str | None = key(None, "column whose equal values make the groups of group metrics")
     optimizer: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = key("adam", "the optimiser")
@@ -120,9 +110,7 @@ class TrainConfig(Section):
     streaming: bool = key(False, "read the rows from disk in every epoch, not once into memory")
     shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
-    monitor: str | dict[str, float] = key(
-        "AUC", "metric, or {metric: weight}, that early stopping follows"
-    )
+    monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, for early stopping")
     monitor_mode: Literal["max", "min"] | None = key(
         None, "direction in which it is better, which must be that of its metrics; null = theirs"
     )
@@ -131,18 +119,10 @@ class TrainConfig(Section):
     save_best_only: bool = key(True, "keep the best evaluation's weights; false: the last ones")
     reduce_lr_on_plateau: bool = key(True, "multiply the rate by 0.1 when the monitor stalls")
     max_gradient_norm: float = key(10.0, "clip the global gradient norm at this value", gt=0)
-    embedding_regularizer: Regularizer = key(
-        None, "penalty on embedding tables", check=check_regularizer
-    )
+    embedding_regularizer: Regularizer = key(None, "penalty on embeddings", check_regularizer)
     embedding_dropout: float = key(0.0, "dropout rate on the embeddings", ge=0, lt=1)
-    net_regularizer: Regularizer = key(
-        None, "penalty on all other weights", check=check_regularizer
-    )
-    regularizer: Regularizer = key(
-        None,
-        "penalty on all weights, where the two above are unset",
-        check=check_regularizer,
-    )
+    net_regularizer: Regularizer = key(None, "penalty on all other weights", check_regularizer)
+    regularizer: Regularizer = key(None, "for both penalties if unset", check_regularizer)
     regularizer_scope: Literal["all", "reference"] = key(
         "all",
         "all: the penalties count every weight, as in FuxiCTR; reference: as the paper's code, "

@@ -62,77 +62,42 @@ _CRITEO_SIZES = {
 DATASETS = (
     RawDataset("demo", "Demo", "demo_x1"),
     RawDataset(
-        "Avazu_x4",
-        "Avazu",
-        "avazu_x4_3bbbc4c9",
-        (
-            "de3a27264cdabf66adf09df82328ccaa",
-            "33232931d84d6452d3f956e936cab2c9",
-            "3ebb774a9ca74d05919b84a3d402986d",
-        ),
-        ("avazu",),
-        (32_343_172, 4_042_897, 4_042_898),
-        sum(_AVAZU_SIZES.values()),
-        _AVAZU_SIZES,
-        min_categr_count=2,
+        "Avazu_x4", "Avazu", "avazu_x4_3bbbc4c9",
+        ("de3a27264cdabf66adf09df82328ccaa", "33232931d84d6452d3f956e936cab2c9",
+         "3ebb774a9ca74d05919b84a3d402986d"),
+        ("avazu",), (32_343_172, 4_042_897, 4_042_898),
+        sum(_AVAZU_SIZES.values()), _AVAZU_SIZES, min_categr_count=2,
     ),
     RawDataset(
-        "Criteo_x1",
-        "Criteo",
-        "criteo_x1_7b681156",
-        (
-            "30b89c1c7213013b92df52ec44f52dc5",
-            "f73c71fb3c4f66b6ebdfa032646bea72",
-            "2c48b26e84c04a69b948082edae46f8c",
-        ),
-        ("criteo",),
-        (33_003_326, 8_250_124, 4_587_167),
-        sum(_CRITEO_SIZES.values()) + 13,  # numeric fields
-        _CRITEO_SIZES,
+        "Criteo_x1", "Criteo", "criteo_x1_7b681156",
+        ("30b89c1c7213013b92df52ec44f52dc5", "f73c71fb3c4f66b6ebdfa032646bea72",
+         "2c48b26e84c04a69b948082edae46f8c"),
+        ("criteo",), (33_003_326, 8_250_124, 4_587_167),
+        sum(_CRITEO_SIZES.values()) + 13, _CRITEO_SIZES,  # 13 numeric fields
     ),
     RawDataset(
-        "Avazu_x1",
-        "Avazu",
-        "avazu_x1",
-        (
-            "f1114a07aea9e996842c71648e0f6395",
-            "d9568f246357d156c4b8030fadb8b623",
-            "9e2fe9c48705c9315ae7a0953eb57acf",
-        ),
+        "Avazu_x1", "Avazu", "avazu_x1",
+        ("f1114a07aea9e996842c71648e0f6395", "d9568f246357d156c4b8030fadb8b623",
+         "9e2fe9c48705c9315ae7a0953eb57acf"),
     ),
     RawDataset(
-        "Criteo_x4",
-        "Criteo",
-        "criteo_x4",
-        (
-            "4a53bb7cbc0e4ee25f9d6a73ed824b1a",
-            "fba5428b22895016e790e2dec623cb56",
-            "cfc37da0d75c4d2d8778e76997df2976",
-        ),
+        "Criteo_x4", "Criteo", "criteo_x4",
+        ("4a53bb7cbc0e4ee25f9d6a73ed824b1a", "fba5428b22895016e790e2dec623cb56",
+         "cfc37da0d75c4d2d8778e76997df2976"),
     ),
     RawDataset(
-        "Frappe_x1",
-        "Frappe",
-        "frappe_x1",
-        (
-            "ba7306e6c4fc19dd2cd84f2f0596d158",
-            "88d51bf2173505436d3a8f78f2a59da8",
-            "3470f6d32713dc5f7715f198ca7c612a",
-        ),
+        "Frappe_x1", "Frappe", "frappe_x1",
+        ("ba7306e6c4fc19dd2cd84f2f0596d158", "88d51bf2173505436d3a8f78f2a59da8",
+         "3470f6d32713dc5f7715f198ca7c612a"),
         ("frappe",),
     ),
     RawDataset(
-        "MovielensLatest_x1",
-        "Movielens",
-        "movielenslatest_x1",
-        (
-            "efc8bceeaa0e895d566470fc99f3f271",
-            "e1930223a5026e910ed5a48687de8af1",
-            "54e8c6baff2e059fe067fb9b69e692d0",
-        ),
+        "MovielensLatest_x1", "Movielens", "movielenslatest_x1",
+        ("efc8bceeaa0e895d566470fc99f3f271", "e1930223a5026e910ed5a48687de8af1",
+         "54e8c6baff2e059fe067fb9b69e692d0"),
         ("movielens",),
     ),
-)
+)  # fmt: skip
 
 _BY_NAME = {
     name.lower(): dataset

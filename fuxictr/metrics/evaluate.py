@@ -12,7 +12,7 @@ import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, as_names, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
-from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, logloss
+from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, is_tensor, logloss
 
 if TYPE_CHECKING:
     import torch
@@ -117,30 +117,22 @@ def evaluate_defined(
     names = as_names(metrics, "metrics")
     check_groups(names, group_ids)
     found = [find_metric(name) for name in names]
-    compute: dict[str, Callable[..., float]] = METRICS
-    check: Callable[[Any, Any], None] = check_rows
     if _is_on_gpu(y_pred):
-        from fuxictr.metrics import device
-
-        compute, check = device.METRICS, device.check_rows
-        y_true = device.like(y_true, y_pred)
+        y_true = sys.modules["torch"].as_tensor(y_true, device=y_pred.device)
     else:
         y_true, y_pred = _on_host(y_true), _on_host(y_pred)
     num_labels, num_rows = (int(np.prod(values.shape)) for values in (y_true, y_pred))
     if num_labels != num_rows or not num_rows:
         raise DataError(f"found {num_labels} labels and {num_rows} predictions")
-    check(y_true, y_pred)
+    check_rows(y_true, y_pred)
     ranking = None
     if group_ids is not None and any(metric.needs_groups for metric in found):
         ranking = GroupRanking(_on_host(y_true), _on_host(y_pred), group_ids)
     results, undefined = {}, {}
     for metric in found:
         try:
-            results[metric.name] = (
-                metric.compute(ranking)
-                if metric.needs_groups
-                else compute[metric.name](y_true, y_pred)
-            )
+            rows = (ranking,) if metric.needs_groups else (y_true, y_pred)
+            results[metric.name] = metric.compute(*rows)
         except UndefinedMetricError as error:
             undefined[metric.name] = str(error)
     return results, undefined
@@ -204,18 +196,12 @@ def check_defined(
         )
 
 
-def _is_tensor(values: Any) -> bool:
-    # Without an import of torch, which takes seconds, nothing is a tensor.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
-
-
 def _is_on_gpu(values: Any) -> bool:
-    return _is_tensor(values) and values.device.type != "cpu"
+    return is_tensor(values) and values.device.type != "cpu"
 
 
 def _on_host(values: Any) -> np.ndarray:
-    if not _is_tensor(values):
+    if not is_tensor(values):
         return np.asarray(values)
     # numpy has no bfloat16; float32 holds the same numbers.
     is_unknown = values.dtype.is_floating_point and values.element_size() == 2

@@ -1,21 +1,26 @@
-"""Metrics of all rows together: AUC and logloss."""
+"""Metrics of all rows together, AUC and logloss, of arrays or tensors, on the device of these."""
 
 from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fuxictr.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+# log(0) is never taken: probabilities are kept this far from 0 and 1, as in FuxiCTR.
+EPSILON = 1e-7
 
 
 class UndefinedMetricError(DataError):
     """A metric that is not defined for the labels or groups of the rows."""
 
 
-# log(0) is never taken: probabilities are kept this far from 0 and 1, as in FuxiCTR.
-EPSILON = 1e-7
-
-
-def auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def auc(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
     """Returns the area under the ROC curve: P(y_pred of a click > y_pred of a non-click).
 
     Counts the pairs of a click and a non-click (Mann-Whitney): the share in which the click has the
@@ -28,75 +33,81 @@ def auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     Raises:
         UndefinedMetricError: all labels are equal.
     """
-    labels = np.asarray(y_true).reshape(-1) > 0.5
-    scores = np.asarray(y_pred).reshape(-1)
-    if scores.dtype != np.float32:  # float32 sorts faster, into the same order
-        scores = scores.astype(np.float64)
+    lib = _library(y_pred)
+    labels = lib.asarray(y_true).reshape(-1) > 0.5
+    scores = lib.asarray(y_pred).reshape(-1)
+    if scores.dtype != lib.float32:  # float32 sorts faster, into the same order
+        scores = lib.asarray(scores, dtype=lib.float64)
     num_clicks = int(labels.sum())
-    num_others = labels.size - num_clicks
+    num_others = len(labels) - num_clicks
     if num_clicks == 0 or num_others == 0:
-        raise only_one_class(num_clicks, num_others)
-    clicks, others = np.sort(scores[labels]), np.sort(scores[~labels])
-    won = np.searchsorted(others, clicks, "left").sum(dtype=np.int64)
-    won_or_tied = np.searchsorted(others, clicks, "right").sum(dtype=np.int64)
+        only, count = ("0", num_others) if num_clicks == 0 else ("1", num_clicks)
+        text = f"all {count:,} labels are {only}" if count > 1 else f"the only label is {only}"
+        raise UndefinedMetricError(f"AUC needs labels 0 and 1; {text}")
+    clicks, others = _sort(scores[labels]), _sort(scores[~labels])
+    won = lib.searchsorted(others, clicks, side="left").sum()
+    won_or_tied = lib.searchsorted(others, clicks, side="right").sum()
     return (int(won) + int(won_or_tied)) / (2 * num_clicks * num_others)
 
 
-def logloss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def logloss(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
     """Returns the mean binary cross-entropy, -mean(y log p + (1 - y) log(1 - p)), in nats.
 
     Raises:
         DataError: a prediction is not a probability; names the first such row.
     """
-    labels = np.asarray(y_true, dtype=np.float64).reshape(-1)
-    chance = np.asarray(y_pred, dtype=np.float64).reshape(-1)
-    if not (chance.min() >= 0 and chance.max() <= 1):
-        row = int(np.flatnonzero(~((chance >= 0) & (chance <= 1)))[0])
-        raise invalid_probability(row, chance[row])
-    chance = np.clip(chance, EPSILON, 1 - EPSILON)
-    return float(-np.mean(labels * np.log(chance) + (1 - labels) * np.log1p(-chance)))
+    lib = _library(y_pred)
+    labels = lib.asarray(y_true, dtype=lib.float64).reshape(-1)
+    chance = lib.asarray(y_pred, dtype=lib.float64).reshape(-1)
+    is_probability = (chance >= 0) & (chance <= 1)
+    if not is_probability.all():
+        row = _first_false(is_probability)
+        raise DataError(
+            f"logloss needs probabilities: the prediction of row {row + 1} is "
+            f"{float(chance[row])}, expected 0 to 1"
+        )
+    chance = lib.clip(chance, EPSILON, 1 - EPSILON)
+    return float(-lib.mean(labels * lib.log(chance) + (1 - labels) * lib.log1p(-chance)))
 
 
-def check_rows(y_true: np.ndarray, y_pred: np.ndarray) -> None:
+def check_rows(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> None:
     """Checks labels and predictions.
 
     Raises:
         DataError: a label is not 0 or 1, or a prediction is not finite; names the first such row.
     """
-    labels = np.asarray(y_true).reshape(-1)
+    lib = _library(y_pred)
+    labels = lib.asarray(y_true).reshape(-1)
     is_label = (labels == 0) | (labels == 1)
     if not is_label.all():
-        row = int(np.flatnonzero(~is_label)[0])
-        raise invalid_label(row, labels[row])
-    is_finite = np.isfinite(y_pred).reshape(-1)
+        row = _first_false(is_label)
+        raise DataError(f"the label of row {row + 1} is {float(labels[row]):.7}, expected 0 or 1")
+    is_finite = lib.isfinite(lib.asarray(y_pred).reshape(-1))
     if not is_finite.all():
-        rows = np.flatnonzero(~is_finite)
-        raise not_finite(int(rows[0]), rows.size, is_finite.size)
+        row, num_bad = _first_false(is_finite), int((~is_finite).sum())
+        raise DataError(
+            f"the prediction of row {row + 1} is not finite; {num_bad:,} of {len(is_finite):,} "
+            "predictions are NaN or infinite"
+        )
 
 
-def invalid_label(row: int, found: object) -> DataError:
-    """Returns the error of a label that is not 0 or 1; rows count from 0."""
-    return DataError(f"the label of row {row + 1} is {found}, expected 0 or 1")
+def is_tensor(values: Any) -> bool:
+    """Returns whether values are a tensor, without an import of torch, which takes seconds."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
 
 
-def not_finite(row: int, num_bad: int, num_rows: int) -> DataError:
-    """Returns the error of predictions that are not finite; ``row`` is the first, from 0."""
-    count = f"; {num_bad:,} of {num_rows:,} predictions are NaN or infinite"
-    return DataError(f"the prediction of row {row + 1} is not finite{count}")
+def _library(values: Any) -> Any:
+    """Returns torch for a tensor, else numpy; the metrics use what both have under one name."""
+    return sys.modules["torch"] if is_tensor(values) else np
 
 
-def invalid_probability(row: int, found: object) -> DataError:
-    """Returns the error of a prediction outside 0..1; rows count from 0."""
-    return DataError(
-        f"logloss needs probabilities: the prediction of row {row + 1} is {found}, expected 0 to 1"
-    )
+def _sort(values: Any) -> Any:
+    return values.sort().values if is_tensor(values) else np.sort(values)
 
 
-def only_one_class(num_clicks: int, num_others: int) -> UndefinedMetricError:
-    """Returns the error of an AUC without clicks, or without non-clicks."""
-    only, count = ("0", num_others) if num_clicks == 0 else ("1", num_clicks)
-    text = f"all {count:,} labels are {only}" if count > 1 else f"the only label is {only}"
-    return UndefinedMetricError(f"AUC needs labels 0 and 1; {text}")
+def _first_false(mask: Any) -> int:
+    return int((mask * 1).argmin())
 
 
 def starts_run(ordered: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 
 from fuxictr.metrics import logloss
-from fuxictr.metrics.device import logloss as device_logloss
 from fuxictr.pytorch.debug.not_finite import LARGE, advise, large_columns
 from fuxictr.pytorch.models import BaseModel
 
@@ -53,8 +52,7 @@ def explain_saturation(
     facts = (is_edge.double().mean(), y_true.double().mean(), y_pred.min(), y_pred.max())
     share, rate, low, high = torch.stack([fact.double() for fact in facts]).tolist()
     if loss is None:
-        measure = logloss if y_pred.device.type == "cpu" else device_logloss
-        loss = measure(y_true, y_pred)
+        loss = logloss(y_true, y_pred)
     constant = _entropy(rate)
     found = None
     is_saturated = share > 0.5 and loss > max(1.5 * constant, _LEAST_LOSS)
