@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fuxictr.cli.command import run_cli
 from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.tables import (
     Comparison,
@@ -23,7 +23,7 @@ from fuxictr.experiment.tables import (
     write_average_lifts,
     write_tables,
 )
-from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
+from fuxictr.experiment.tables.selection import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.zoo.ablations import find_arms, parse_groups
 from fuxictr.experiment.zoo.models import ROOT, backbones
 from fuxictr.experiment.zoo.selection import parse_models, parse_names
@@ -106,11 +106,9 @@ def _run(args: argparse.Namespace) -> None:
     print("\n".join([*texts, f"Tables: {', '.join(folders)}"]))
 
 
-def _datasets_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _datasets_of(rows: Sequence[RunRecord]) -> list[str]:
     """Returns the datasets with runs of the backbones, as --dataset, in the order of the rows."""
-    names = [
-        registry.alias_of(name) for name in dict.fromkeys(r.get("dataset_id", "") for r in rows)
-    ]
+    names = [registry.alias_of(name) for name in dict.fromkeys(row.dataset_id for row in rows)]
     return [name for name in names if with_rows(rows, backbones(name), name)]
 
 
