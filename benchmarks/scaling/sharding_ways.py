@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import nn
 
 from fuxictr.pytorch.distributed.ranks import Ranks
-from fuxictr.pytorch.layers.embeddings.lookup import look_up
-from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows, look_up_groups
+from fuxictr.pytorch.layers.embeddings.lookup import look_up, look_up_groups
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 from fuxictr.pytorch.sharding.replicated import RowExchange
 from fuxictr.pytorch.sharding.row_wise import ShardGroup, ShardReader
 
@@ -146,10 +146,7 @@ class TouchedWay:
 
     def __init__(self, table: torch.Tensor, ranks: Ranks) -> None:
         self.reader, self.ranks = TableReader(nn.Parameter(table), UniqueRows()), ranks
-        offsets = torch.zeros(1, dtype=torch.int32)
-        layer: Any = SimpleNamespace(
-            categorical=(), sequences=(), offsets=offsets, num_table_rows=len(table)
-        )
+        layer: Any = SimpleNamespace(row_key=())
         self.exchange = RowExchange([(layer, self.reader)], ranks)
 
     def look_up(self, rows: torch.Tensor) -> torch.Tensor:

@@ -168,10 +168,7 @@ class _ReservedFile(io.FileIO):
 def load_records(path: str | Path, model: str = "<Model>", command: str | None = None) -> Records:
     """Opens the recording of a run; each array is read from disk on access.
 
-    Args:
-        path: a file of ``save_records``.
-        model: the model's name, for the command in error messages.
-        command: that command, if it is not the default one.
+    Error messages name the ``command`` that records it, by default analyze.py of the ``model``.
 
     Raises:
         CheckpointError: the file is missing, truncated or no recording; says what to run.
@@ -200,9 +197,7 @@ def interacting_embeddings(records: Records) -> np.ndarray:
 def stack_generated(arrays: Mapping[str, np.ndarray], expid: str) -> np.ndarray:
     """Returns all arrays named ``gen``, layer by layer stacked along the rows, (rows, F * D).
 
-    Args:
-        arrays: {"<module path>/<name>": (rows, ...)}.
-        expid: the experiment, for messages.
+    The arrays are {"<module path>/<name>": (rows, ...)}; messages name the expid.
 
     Raises:
         CheckpointError: there is no such array, or their widths differ.

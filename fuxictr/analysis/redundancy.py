@@ -9,18 +9,11 @@ from fuxictr.errors import DataError
 
 
 def correlation_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns the Pearson correlations of the columns of two matrices with equal rows.
+    """Returns the Pearson correlations of the columns of two matrices, (D_left, D_right), float64.
 
     A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the z-scored sides. The
     standard deviations divide by rows - 1 too, so that the correlation of a dimension with itself
     is exactly 1. A constant dimension has correlation 0 with all others.
-
-    Args:
-        left: (rows, D_left).
-        right: (rows, D_right); may be ``left`` itself.
-
-    Returns:
-        (D_left, D_right), float64, in [-1, 1].
 
     Raises:
         DataError: the sides are empty, no matrices, not finite, shorter than two rows, or differ in

@@ -45,11 +45,8 @@ def draw_shared_sample(
 ) -> Batch:
     """Returns the rows that ``draw_sample`` draws from a split that is shared among processes.
 
-    Args:
-        split: the split, unshuffled; split by batch if there are several processes.
-        ranks: the processes, each of which gets the whole sample.
-        num_rows: rows of the sample.
-        seed: seed of the sample.
+    Each process gets the whole sample. The split is unshuffled, and split by batch if there are
+    several processes.
 
     Raises:
         DataError: rows on disk that cannot be read.
@@ -76,15 +73,9 @@ def record_sample(
 ) -> dict[str, np.ndarray]:
     """Returns what a model records of the sample, {"<module path>/<name>": (rows, ...)}.
 
-    The model runs in eval mode without gradients. Its mode and the random number generators are
-    restored.
-
-    Args:
-        model: the model, on ``device``.
-        sample: the rows.
-        device: where it runs.
-        names: the records that are kept; None = all.
-        pass_rows: rows of one forward pass.
+    The model, which lies on ``device``, runs in eval mode without gradients, ``pass_rows`` rows at
+    a time. Its mode and the random number generators are restored. Only records of the given
+    ``names`` are kept; None = all.
 
     Raises:
         CheckpointError: a record that the contract does not allow.
@@ -120,10 +111,8 @@ def _take(
 ) -> Batch:
     """Returns rows of a split, in host memory.
 
-    Args:
-        rows: the split, or this process's part of it.
-        order: which rows, counted within ``rows``.
-        own: which rows of the split the part holds; None = all.
+    ``order`` counts within ``rows``, which may be this process's part of the split; ``own`` then
+    says which rows of the split it holds.
     """
     if isinstance(rows, ColumnarData):
         return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))

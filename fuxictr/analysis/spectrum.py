@@ -109,9 +109,7 @@ def rank_bound(embeddings: np.ndarray, width: int) -> int:
     c_i - 1 dimensions, and 1 if all are multiples of one vector, as those of a numeric field. No
     training can lift a raw field of few values above it.
 
-    Args:
-        embeddings: (rows, F * D), finite.
-        width: D.
+    The embeddings are (rows, F * D) and finite; ``width`` is D.
 
     Raises:
         DataError: the rows are no whole number of fields of that width.

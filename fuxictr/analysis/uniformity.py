@@ -23,9 +23,7 @@ def uniformity(embeddings: np.ndarray, max_rows: int = MAX_ROWS) -> float:
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, ICML 2020, with its t of 2.
 
-    Args:
-        embeddings: (rows, D).
-        max_rows: of more rows, this many evenly spaced ones are used.
+    The embeddings are (rows, D); of more than ``max_rows``, so many evenly spaced ones are used.
 
     Raises:
         DataError: ``embeddings`` is empty, no matrix, or not finite.

@@ -48,11 +48,7 @@ def open_h5(path: Path) -> Iterator[Arrays]:
 
 
 def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """Returns a dataset of numbers or texts whose values lie in this file.
-
-    Raises:
-        DataError: it is something else, or declares what it cannot hold.
-    """
+    """Returns a dataset of numbers or texts in this file; DataError where it is something else."""
     found = "a link" if not isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     item = None if found else file[name]
     if isinstance(item, h5py.Dataset):

@@ -21,8 +21,7 @@ _MOST_KNOWN = 10_000
 class Probe:
     """Asks a child process, started once and kept, whether it can read a dataset.
 
-    Args:
-        timeout: seconds that the child may take for a slice; then it ends itself.
+    The child ends itself where a slice takes longer than ``timeout`` seconds.
     """
 
     def __init__(self, timeout: float = TIMEOUT) -> None:

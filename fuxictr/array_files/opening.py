@@ -29,11 +29,7 @@ def open_arrays(path: Path) -> AbstractContextManager[Arrays]:
 
 
 def read_whole(path: Path, name: str, found: Any) -> np.ndarray:
-    """Returns all values of what ``open_arrays`` found under a name.
-
-    Raises:
-        DataError: they are not readable, or more than memory holds.
-    """
+    """Returns all values of what ``open_arrays`` found; DataError where memory cannot hold them."""
     with naming_damage(path, name):
         if not isinstance(found, np.ndarray):  # a dataset of an h5, still on disk
             require_memory(found.nbytes, f"{path}: column '{name}'")

@@ -16,10 +16,6 @@ def read_buffer(path: Path, metadata: pq.FileMetaData) -> int:
 
     A buffered reader takes the memory that a page declares, up to 2 GB, before it notices that the
     file does not have it. A large row group is buffered all the same, as it is larger than that.
-
-    Args:
-        path: the file.
-        metadata: its metadata.
     """
     groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
     largest = max((group.total_byte_size for group in groups), default=0)
@@ -29,12 +25,7 @@ def read_buffer(path: Path, metadata: pq.FileMetaData) -> int:
 def open_parquet(
     path: Path, metadata: pq.FileMetaData | None = None, buffer: int | None = None
 ) -> pq.ParquetFile:
-    """Opens a parquet file.
-
-    Args:
-        path: the file.
-        metadata: its metadata, if it was read before.
-        buffer: what ``read_buffer`` returned for it.
+    """Opens a parquet file; ``metadata`` and ``buffer`` (see read_buffer) may be known before.
 
     Raises:
         pyarrow.ArrowException, OSError, UnicodeDecodeError: it is damaged, or none.

@@ -36,22 +36,18 @@ class Found:
 
 
 def search(path: Path, suffixes: Sequence[str]) -> Found:
-    """Returns the files that a path names.
+    """Returns the files that an absolute path, perhaps with wildcards, names.
 
     A file is itself. A folder is its files that end in ``suffixes``, and those of the data folders
-    in it, at any depth: partitions (``dt=2024-01-01/``), and such that end in ``suffixes`` as well
+    in it, at any depth: partitions (``dt=2024-01-01/``), and folders that end in ``suffixes``
     (``day.csv/``, as Spark writes them).
 
     In a glob, ``**`` is any number of folders, and ``*``, ``?`` and ``[...]`` match within a name;
-    a name that is there as it is written, such as ``br[1]``, is meant itself. Folders that a glob
+    a name that exists as it is written, such as ``br[1]``, is meant itself. Folders that a glob
     matches are read as folders are where they are data folders, or where it matches no file. Where
     it ends in ``*`` alone, only files that end in ``suffixes`` are read, if there are any. Names
     that begin with a dot, or with ``_``, are matched by their own beginning only. A file that is
     met twice, by links, is read once.
-
-    Args:
-        path: an absolute path, perhaps with wildcards.
-        suffixes: how the names of data files end.
 
     Raises:
         DataError: a folder cannot be listed.

@@ -10,6 +10,8 @@ and numbers of a million digits are refused while they are read.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +76,11 @@ def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
         ConfigError: not YAML, a key given twice, a value that does not exist (month 13), or more
             than a limit of this module; names the line.
     """
+    return copy.deepcopy(_parse_once(text, where, key))
+
+
+@functools.lru_cache(maxsize=32)  # all expids of a model stand in one file
+def _parse_once(text: str, where: str, key: str | None) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
     try:

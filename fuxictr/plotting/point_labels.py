@@ -33,7 +33,7 @@ def name_points(axes: Axes, x: np.ndarray, heights: np.ndarray, names: Sequence[
     Args:
         axes: axes whose scales are set.
         x: (P,), in data coordinates.
-        heights: (R, P), one row a run.
+        heights: (R, P), one row per run.
         names: the P names.
 
     Returns:

@@ -112,7 +112,7 @@ def add_penalty_gradients(penalties: list[tuple[nn.Parameter, int, float]]) -> N
     """Adds the gradient of (lambda / p) ||w||_p^p to each weight's gradient.
 
     It is lambda * w for p = 2 and lambda * sign(w) for p = 1, as autograd would give it. But no
-    step has to read whole tables for the value of the loss.
+    step reads whole tables for the value of the loss.
     """
     for weight, p, factor in penalties:
         if weight.grad is not None:

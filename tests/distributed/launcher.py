@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.preloaded import python
 
 ROOT = Path(__file__).parents[2]
 WORKER = "tests.distributed.worker"
@@ -88,10 +89,11 @@ def launch(
     Raises:
         LaunchError: a process failed, or they took longer; none is left. Holds the output's end.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [python(), "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={num_ranks}", "--module", module, *arguments]
     # More threads would wait for one another; torchrun itself may warn.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONWARNINGS", None)
     log = folder / "output.txt"
     with open(log, "wb") as output:
         process = subprocess.Popen(

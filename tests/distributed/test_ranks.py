@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
@@ -75,6 +76,29 @@ def test_a_deferred_table_is_drawn_as_any_other(rank):
     assert torch.equal(table, expected) and layer.num_table_rows == len(full.table)
 
 
+class LargestTensor(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that is made in memory."""
+
+    num_bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and not found.is_meta:
+            self.num_bytes = max(self.num_bytes, found.untyped_storage().nbytes())
+        return found
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_no_process_holds_more_of_a_table_than_its_rows(num_ranks):
+    feature_map = table_map(400_003)
+    feature_map.defer_tables = True
+    with LargestTensor() as largest:
+        layer = FeatureEmbedding(feature_map, 4)
+        shard_tables(layer, TrainConfig(embedding_sharding="row"), Ranks(1, num_ranks))
+    assert layer.share is not None and largest.num_bytes == layer.table.nbytes
+    assert layer.table.nbytes == 16 * (400_008 // num_ranks)
+
+
 def test_the_first_layer_of_several_draws_their_table():
     feature_map = table_map()
     feature_map.defer_tables = True
@@ -102,9 +126,9 @@ def test_a_deferred_table_may_not_be_written_before_it_is_drawn():
         layer.place_table(None)
 
 
-def table_map() -> FeatureMap:
+def table_map(num_ids: int = 70_001) -> FeatureMap:
     feature_map = FeatureMap("d")
-    for name, size in (("a", 70_001), ("b", 5)):
+    for name, size in (("a", num_ids), ("b", 5)):
         feature_map.features[name] = {"type": "categorical", "vocab_size": size}
     return feature_map
 

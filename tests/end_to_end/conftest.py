@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from fuxictr.cli import run as run_expid
 from fuxictr.experiment.run import run
 from fuxictr.experiment.scoring import score
 from fuxictr.experiment.zoo.models import ROOT
+from tests.preloaded import python
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -141,7 +141,7 @@ def shell(clone):
             cwd=clone,
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHON": sys.executable},
+            env={**os.environ, "PYTHON": python()},
             check=False,
         )
         assert done.returncode == status, done.stderr[-3000:]

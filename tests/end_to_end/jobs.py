@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tests.preloaded import python
 
 # What a run may take from its clock, its interruptions and its places.
 OF_THE_LIFE = {"run_id", "time", "seconds", "resumes", "train_seconds", "train_rows_per_second"}
@@ -30,7 +33,10 @@ class Job:
         self, arguments: Sequence[str], folder: Path, log: Path, before: Sequence[str] = ()
     ) -> None:
         self.folder, self.log = folder, log
-        command = [*before, sys.executable, "-m", "torch.distributed.run", *arguments]
+        program = sys.executable if before else python()
+        command = [*before, program, "-m", "torch.distributed.run", *arguments]
+        self._mark = f"JOB_OF_TEST={uuid.uuid4().hex}"
+        name, _, value = self._mark.partition("=")
         with open(log, "w") as file:
             self.process = subprocess.Popen(
                 command,
@@ -38,7 +44,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", name: value},
                 start_new_session=True,
             )
 
@@ -62,11 +68,10 @@ class Job:
 
     def worker(self, rank: int) -> int:
         """Returns the id of the process of a rank."""
-        wanted = f"RANK={rank}".encode()
+        wanted = {f"RANK={rank}".encode(), self._mark.encode()}
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                is_child = f"\nPPid:\t{self.process.pid}\n" in (process / "status").read_text()
-                if is_child and wanted in (process / "environ").read_bytes().split(b"\0"):
+                if wanted <= set((process / "environ").read_bytes().split(b"\0")):
                     return int(process.name)
             except OSError:
                 continue

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import polars as pl
 import pytest
 
 from fuxictr.preprocess import FeatureProcessor
+from tests.preloaded import python
 
 from .conftest import copy_tree
 from .documented import NO_CODE, NOT_RUN, PYTHON, RUN, YAML, Block, find_blocks, reason_not_run
@@ -56,7 +56,7 @@ class Tree:
         self.path, self.programs = path, programs
         self.environment = {
             **os.environ,
-            "PYTHON": sys.executable,
+            "PYTHON": python(),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         }
         self.done: set[str] = set()
@@ -151,7 +151,7 @@ _PREPARATIONS: dict[str, Callable[[Tree], None]] = {
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     programs = tmp_path_factory.mktemp("bin")
-    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{python()}" "$@"\n')
     (programs / "python").chmod(0o755)
     return Tree(copy_tree(tmp_path_factory.mktemp("documented") / "GE4Rec"), programs)
 

@@ -9,6 +9,7 @@ import h5py
 import pytest
 
 from fuxictr.experiment.tables import COLUMNS
+from tests.preloaded import python
 
 FIELDS = {
     "time", "model", "expid", "variant", "dataset_id", "seed", "config_hash", "data_hash",
@@ -90,12 +91,9 @@ def test_encoded_data_is_reused_by_the_second_run(trained):
 def test_same_seed_same_bits_whatever_the_workers(trained, shell):
     _, clone = trained
     command = ["model_zoo/DeepFM/run_expid.py", "--config", "./config/", "--gpu", "-1"]
-    command = ["env", "python3", *command]
-    command[1] = sys.executable
-    for workers in ("1", "7"):
-        shell(
-            *command, "--expid", "DeepFM_demo_gen", "--seed", "5", "--set", f"num_workers={workers}"
-        )
+    command += ["--expid", "DeepFM_demo_gen", "--seed", "5", "--set"]
+    for program, workers in ((python(), "1"), (sys.executable, "7")):
+        shell("env", program, *command, f"num_workers={workers}")
     lines = (clone / "results" / "results.jsonl").read_text().splitlines()
     runs = [json.loads(line) for line in lines]
     same = [r for r in runs if r["expid"] == "DeepFM_demo_gen" and r["seed"] == 5]
@@ -130,7 +128,7 @@ def test_plot_scripts_draw_the_same_figures(trained, shell):
     for script, name in (("collapse", "DeepFM_collapse"), ("cov_matrix", "DeepFM_gen_correlation")):
         before = (folder / f"{name}.csv").read_bytes()
         (folder / f"{name}.png").unlink()
-        shell(sys.executable, f"plot_paper_{script}.py", *options)
+        shell(python(), f"plot_paper_{script}.py", *options)
         assert (folder / f"{name}.csv").read_bytes() == before
         assert (folder / f"{name}.png").is_file()
 
@@ -143,7 +141,7 @@ def test_unprepared_dataset_names_the_command(shell):
 
 def test_analysis_before_training(trained, shell):
     done = shell(
-        sys.executable, "analyze.py", "--model", "FM", "--expid", "FM_demo", "--gpu", "-1", status=1
+        python(), "analyze.py", "--model", "FM", "--expid", "FM_demo", "--gpu", "-1", status=1
     )
     assert "FM_demo.model: no such checkpoint; train first: python model_zoo/FM/run_expid.py" in (
         done.stderr

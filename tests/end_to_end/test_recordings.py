@@ -15,6 +15,7 @@ from fuxictr.experiment.recordings import trained
 from fuxictr.experiment.recordings.record import is_recorded, load_numbers, record_run
 from fuxictr.experiment.recordings.trained import find_checkpoint
 from fuxictr.experiment.report import analyses, figures
+from fuxictr.experiment.results import code_hash
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.run import run
 from fuxictr.experiment.zoo.models import ZOO, load_experiment
@@ -109,7 +110,7 @@ def test_the_hash_of_the_code_covers_analyses_and_model(mine, tmp_path, monkeypa
     compute = recordings.recording_hash.__wrapped__
     before = compute(model_class)
     assert before == compute(model_class)
-    monkeypatch.setattr(run, "code_hash", lambda model_class: "another model")
+    monkeypatch.setattr(recordings, "code_hash", lambda model_class: "another model")
     assert compute(model_class) != before
     monkeypatch.undo()
     (tmp_path / "__init__.py").touch()
@@ -185,7 +186,7 @@ def test_a_folder_of_the_zoos_expids_or_of_anothers_has_names_of_its_own(mine, u
 
 def test_a_checkpoint_of_other_code_is_recorded_under_a_name_of_its_own(mine, monkeypatch, caplog):
     load, row = mine
-    monkeypatch.setattr(run, "code_hash", lambda model_class: "edited")
+    monkeypatch.setattr(code_hash, "code_hash", lambda model_class: "edited")
     found = find_checkpoint(*load(), [row])
     assert found.name.startswith("mine@")
     record_run(found, -1, SAMPLE)
@@ -237,7 +238,7 @@ def test_figures_of_other_code_have_names_of_their_own(mine, monkeypatch, capsys
     analyses._draw("DeepFM", [found])
     before = {p: p.read_bytes() for p in (trained.ROOT / "figure" / "final").rglob("*.csv")}
     assert any(path.name == "DeepFM_collapse.csv" for path in before)
-    monkeypatch.setattr(run, "code_hash", lambda model_class: "edited")
+    monkeypatch.setattr(code_hash, "code_hash", lambda model_class: "edited")
     found = find_checkpoint(*load(), [row])
     record_run(found, -1, SAMPLE)
     analyses._draw("DeepFM", [found])

@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import h5py
 import pytest
 from PIL import Image
 
 from fuxictr.cli.analyze import main_all
+from tests.preloaded import python
 
 SECTIONS = [
     "What was run", "DIS and GEN", "Average lifts", "Beside published figures", "Spectra",
@@ -66,7 +66,7 @@ def small(clone, tmp_path_factory):
         config.write_text(text.replace("  embedding_dim: 16\n", "  embedding_dim: 4\n"))
 
     def call(*command: str, status: int = 0) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHON": sys.executable}
+        environment = {**os.environ, "PYTHON": python()}
         done = subprocess.run(
             command, cwd=root, capture_output=True, text=True, env=environment, check=False
         )
@@ -80,7 +80,7 @@ def small(clone, tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(small):
     root, call = small
-    call(sys.executable, "-c", TRAIN)
+    call(python(), "-c", TRAIN)
     done = call("bash", "3.analyze.sh", "--report", "--gpu", "-1")
     folder = root / "results" / "demo_x1"
     return done, (folder / "report.html").read_text(), (folder / "report.md").read_text()
@@ -196,7 +196,7 @@ def test_what_is_recorded_is_not_recorded_again(report, small):
     torn.write_bytes(torn.read_bytes()[:5000])
     with h5py.File(root / "figure/raw_data/demo_x1/DCNv2_demo/records.h5", "a") as file:
         file.attrs["checkpoint_sha256"] = "0" * 64
-    done = call(sys.executable, "-c", RECORD)
+    done = call(python(), "-c", RECORD)
     first, left_out, other_sample, again = done.stdout.splitlines()
     assert first == "Recordings: 6 are up to date (--rerecord makes them again), 2 to make."
     assert "('FM_demo_gen', 6)" in left_out and "it was overwritten" in left_out

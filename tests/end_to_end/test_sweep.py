@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.preloaded import python
 
 PAPER = ["bash", "2.reproduce.sh", "--paper", "--dataset", "demo", "--gpu", "-1", "--seeds", "2"]
 
@@ -20,7 +21,7 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.env = {**os.environ, "PYTHON": sys.executable}
+        self.env = {**os.environ, "PYTHON": python()}
         for config in path.glob("model_zoo/*/config/model_config.yaml"):
             config.write_text(config.read_text().replace("epochs: 100", "epochs: 2"))
 

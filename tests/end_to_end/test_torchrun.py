@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from fuxictr.pytorch.checkpoint.weights import read_tensors
 from tests.end_to_end.jobs import OF_THE_LIFE, Job, assert_same, rows_of
+from tests.preloaded import python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 SCRIPT = ["model_zoo/DeepFM/run_expid.py", "--expid", "DeepFM_demo_gen", "--gpu", "-1"]
@@ -70,7 +70,7 @@ def undisturbed(demo) -> dict:
 
 
 def test_two_processes_give_the_numbers_of_one(demo, undisturbed, shell):
-    shell(sys.executable, *demo.arguments("alone"))
+    shell(python(), *demo.arguments("alone"))
     alone = demo.row("alone")
     assert undisturbed["processes"] == 2 and alone["processes"] == 1
     assert undisturbed["device"].startswith("2 x cpu (")
@@ -114,7 +114,7 @@ def test_the_weights_are_those_of_a_model_on_one_device(demo, undisturbed, shell
     source = demo.path / "data/Demo/demo_x1/test.csv"
     root = demo.path / "model_zoo/DeepFM"
     shutil.copytree(root / "undisturbed", root / "checkpoints")
-    shell(sys.executable, "predict.py", *options, "--data", str(source), "--out", "scores.csv")
+    shell(python(), "predict.py", *options, "--data", str(source), "--out", "scores.csv")
     assert len((demo.path / "scores.csv").read_text().splitlines()) == 801
 
 
@@ -153,7 +153,7 @@ def test_two_processes_go_on_to_the_same_bits(demo, undisturbed, killed):
 
 def test_one_process_goes_on_with_the_state_of_two(demo, undisturbed, killed, shell):
     copy_of(demo, killed, "on_one")
-    done = shell(sys.executable, *demo.arguments("on_one", "--resume"))
+    done = shell(python(), *demo.arguments("on_one", "--resume"))
     (line,) = re.findall("The last digits may differ from an undisturbed run: .*", done.stderr)
     assert "device (was '2 x cpu" in line and "processes (was 2, is 1)" in line
     row = demo.row("on_one")

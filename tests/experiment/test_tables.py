@@ -37,6 +37,7 @@ from tests.experiment.result_rows import (
     make_row,
     present_hashes,
 )
+from tests.preloaded import python
 
 AVAZU = "avazu_x4_3bbbc4c9"
 DIS, GEN = [0.70, 0.72, 0.74], [0.75, 0.76, 0.80]
@@ -336,7 +337,7 @@ def test_an_arm_that_ran_with_other_data_or_code_than_gen_says_so(tmp_path):
 
 
 def run_command(*options: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "fuxictr.experiment.tables", *map(str, options)]
+    command = [python(), "-m", "fuxictr.experiment.tables", *map(str, options)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -14,7 +14,7 @@ import pytest
 from fuxictr.array_files import h5_probe, memory, open_arrays, read_whole
 from fuxictr.errors import DataError
 from fuxictr.features import FeatureMap
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.fuzz.h5_worker import COLUMNS
 from tests.fuzz.mutations import no_hang
@@ -108,7 +108,7 @@ def test_more_than_memory_is_not_believed(tmp_path, monkeypatch):
     assert read_encoded(tmp_path / "small.npz", feature_map).num_rows == 1_000_000
     with pytest.raises(DataError, match="bomb.npz: column 'a': declares"):
         read_raw(tmp_path / "bomb.npz", COLUMNS[:1])
-    slices = array_sources.read_arrays(tmp_path / "bomb.h5", ["a", "click"], 1000)
+    slices = typed_files.read_typed(tmp_path / "bomb.h5", "h5", ["a", "click"], 1000)
     assert next(slices).num_rows == 1000  # the rest stays on disk
     slices.close()
 

@@ -16,7 +16,7 @@ from fuxictr.errors import FuxiCTRError
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess.columns.pretrained import read_pretrained
 from fuxictr.preprocess.sources import frames as sources
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.preprocess.sources.splitting import rows_of as rows_of_split
 from fuxictr.pytorch.dataloaders import read_encoded
 from tests.fuzz.mutations import no_hang
@@ -83,7 +83,7 @@ def test_a_page_that_declares_2_gb_takes_none_of_it(tmp_path):
     with pytest.raises(FuxiCTRError, match="Page was smaller"):
         read_encoded(path, make_feature_map())
     with pytest.raises(FuxiCTRError, match="train.parquet: a damaged parquet file"):
-        list(array_sources.read_parquet(path, ["a", "b"], 10))
+        list(typed_files.read_typed(path, "parquet", ["a", "b"], 10))
     assert pool.max_memory() < 1 << 30
 
 
@@ -104,8 +104,8 @@ def test_a_name_that_is_not_utf8(tmp_path, name):
     path.write_bytes(as_bytes(table, store_schema=False).replace(b"spare", name))
     for reader in (
         lambda: rows_of(path),
-        lambda: list(array_sources.read_parquet(path, ["a"], 10)),
-        lambda: array_sources.count_rows(path, "parquet", "a"),
+        lambda: list(typed_files.read_typed(path, "parquet", ["a"], 10)),
+        lambda: typed_files.count_rows(path, "parquet", "a"),
         lambda: read_pretrained(path, "c", None),
     ):
         with pytest.raises(FuxiCTRError, match="train.parquet.*(damaged|not readable)"):

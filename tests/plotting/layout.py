@@ -14,9 +14,10 @@ PRINT_DPI = 300
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """Returns the texts that a reader sees, after drawing at the resolution of the PNG."""
+    """Returns the texts that a reader sees, laid out at the resolution of the PNG."""
     figure.set_dpi(PRINT_DPI)
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure)  # which measures the letters
+    figure.draw_without_rendering()
     hidden = {id(label) for axes in figure.axes for label in _outside(axes)}
     return [
         text
@@ -33,14 +34,14 @@ def shown_text(figure: Figure) -> str:
 def assert_readable(figure: Figure, smallest: float = SMALLEST) -> None:
     """Texts lie inside the canvas, do not overlap each other, and are large enough."""
     texts = drawn_texts(figure)
+    boxes = [_box(text) for text in texts]
     width, height = figure.bbox.width, figure.bbox.height
-    for text in texts:
-        box = _box(text)
+    for text, box in zip(texts, boxes, strict=True):
         assert box.x0 >= 0 and box.y0 >= 0, f"clipped: {text.get_text()!r}"
         assert box.x1 <= width and box.y1 <= height, f"clipped: {text.get_text()!r}"
         assert text.get_fontsize() >= smallest, f"too small: {text.get_text()!r}"
-    for one, other in itertools.combinations(texts, 2):
-        assert not _box(one).overlaps(_box(other)), (one.get_text(), other.get_text())
+    for (one, own), (other, its) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        assert not own.overlaps(its), (one.get_text(), other.get_text())
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert not any(box.overlaps(axes.bbox) for axes in figure.axes), "legend over the axes"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from fuxictr.plotting import style
 from fuxictr.plotting.ablation import Bar, ablation_figure
 from tests.experiment.result_rows import present_hashes
 from tests.plotting.layout import assert_readable, drawn_texts, shown_text
+from tests.preloaded import python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = {
@@ -194,7 +194,7 @@ def test_one_seed_has_no_deviation(tmp_path):
 
 
 def run_script(script, root, *options):
-    command = [sys.executable, str(REPOSITORY / script), "--root", str(root), *options]
+    command = [python(), str(REPOSITORY / script), "--root", str(root), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from fuxictr.plotting import style
 from fuxictr.plotting.spectrum import write_activation_spectra
 from tests.plotting.layout import assert_readable, shown_text
 from tests.plotting.runs import make_records
+from tests.preloaded import python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ def test_the_script_draws_and_fails_in_one_line(tmp_path, recorded):
 
     def run():
         options = ["--dataset", "demo", "--root", str(tmp_path)]
-        command = [sys.executable, str(script), *options]
+        command = [python(), str(script), *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     done = run()

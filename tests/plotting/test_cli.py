@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fuxictr.cli.figures import ablation_arguments, figure_arguments
 from fuxictr.errors import ConfigError
+from tests.preloaded import python
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.name for path in ROOT.glob("plot_paper_*.py"))
@@ -36,7 +36,7 @@ def test_a_figure_is_of_dis_and_gen_unless_expids_are_named(dataset):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_figure_script_takes_both(script, tmp_path):
-    command = [sys.executable, script, "--model_name", "DCNv2", "--dataset_name", "demo"]
+    command = [python(), script, "--model_name", "DCNv2", "--dataset_name", "demo"]
     done = subprocess.run(
         [*command, "--root", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -20,6 +20,7 @@ from fuxictr.experiment.report.recorded import summary_table
 from fuxictr.plotting.correlation import write_correlation
 from fuxictr.plotting.spectrum import write_collapse
 from fuxictr.plotting.summary import write_summary
+from tests.preloaded import python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIELDS = ("hour", "site_id", "app_id")
@@ -148,7 +149,7 @@ def test_recordings_of_other_weights_than_the_results_are_not_drawn(
 def test_scripts(tmp_path, sides, script, files):
     def run(*expids):
         options = ["--model", "DeepFM", "--dataset-id", "demo_x1", "--root", str(tmp_path)]
-        command = [sys.executable, str(REPOSITORY / script), *options, "--expids", *expids]
+        command = [python(), str(REPOSITORY / script), *options, "--expids", *expids]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     done = run(*EXPIDS)

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
-from fuxictr.preprocess import load_encoders, prepare_dataset
+from fuxictr.preprocess import find_built, find_current, load_encoders, prepare_dataset
 from fuxictr.preprocess.dataset import build
+from fuxictr.preprocess.dataset.build import find_stale_reason
+from fuxictr.preprocess.dataset.cache import read_key
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 COLUMNS = [categorical("c"), categorical("d")]
@@ -37,7 +39,7 @@ def test_unchanged_data_is_reused_without_encoding(folder, monkeypatch):
     def forbidden(*args):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(build, "_encode_splits", forbidden)
+    monkeypatch.setattr(build, "encode_splits", forbidden)
     again = prepare(folder)
     assert not again.rebuilt
     assert (again.data_hash, again.paths) == (first.data_hash, first.paths)
@@ -167,12 +169,12 @@ SCRIPT = textwrap.dedent(
             os._exit(9) if len(done) == 2 else replace(source, target)
         os.replace = dying
     if mode == "slow":
-        encode = build._encode_splits
+        encode = build.encode_splits
         def slow(*args):
             print("building", flush=True)
             sys.stdin.readline()
             return encode(*args)
-        build._encode_splits = slow
+        build.encode_splits = slow
     built = prepare_dataset(config(folder, COLUMNS), rebuild=mode == "killed", verbose=0)
     print("rebuilt" if built.rebuilt else "reused", built.data_hash)
     """
@@ -191,12 +193,21 @@ def start(folder, mode):
     )
 
 
-def test_a_build_killed_while_its_files_get_their_names_is_finished_by_the_next_run(folder):
+@pytest.mark.parametrize("begin", [None, find_current, find_built, load_encoders])
+def test_a_build_killed_while_its_files_get_their_names_is_finished_by_the_next_run(folder, begin):
     first = prepare(folder)
     process = start(folder, "killed")
     assert process.communicate(timeout=60) and process.returncode == 9
     data_dir = first.paths["train"].parent
     assert not (data_dir / "cache_key.json").exists()
+    left = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
+    dataset = config(folder, COLUMNS)
+    assert read_key(data_dir) is None, "a part of its files is not used"
+    assert find_stale_reason(dataset) == "there is no finished encoded dataset"
+    assert {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")} == left
+    if begin is not None:
+        assert begin(dataset) is not None
+        assert not (data_dir / ".building").exists()
     again = prepare(folder)
     assert not again.rebuilt and again.data_hash == first.data_hash
     assert not (data_dir / ".building").exists()

@@ -143,7 +143,10 @@ def test_vectors_are_placed_by_id(tmp_path, home):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ([7, 8], r"column 'c': no key is a token; keys are as '7' and '8', tokens as '0' and '1'"),
+        (
+            [7, 8],
+            r"column 'c': no key is a token; keys look like '7' and '8', tokens like '0' and '1'",
+        ),
         (["x", "y"], r"v.npz: key 'x': allowed: an id"),
     ],
 )

@@ -118,7 +118,7 @@ def test_keys_are_read_as_the_columns_dtype(tmp_path):
             {},
             "row 2, key zz: found a value not finite",
         ),
-        ("v.npz", lambda p: write_npz(p, keys=["a", "b", "a"]), {}, "key 'a' is there twice"),
+        ("v.npz", lambda p: write_npz(p, keys=["a", "b", "a"]), {}, "key 'a' is given twice"),
         ("v.npz", write_npz, {"dtype": "int"}, "key 'b': allowed: an integer"),
         (
             "v.npz",
@@ -179,7 +179,8 @@ class TestKeysThatAreNoTokens:
         write_npz(tmp_path / "v.npz", keys=[7.0, 8.0, 9.0])
         message = (
             r"v.npz .pretrained_emb of column 'c'.: 0 of its 3 keys are among the 2 tokens of the "
-            r"training split; keys are as '7.0' and '8.0', tokens as '7' and '9'; write the keys"
+            r"training split; keys look like '7.0' and '8.0', tokens like '7' and '9'; "
+            r"write the keys"
         )
         with pytest.raises(DataError, match=message):
             build(tmp_path, tmp_path / "v.npz", "click,c\n1,7\n0,9\n0,7\n")

@@ -75,7 +75,7 @@ def test_what_looks_beyond_its_row_is_refused(name, size):
     rng = np.random.default_rng(size)
     x = [1.0, 3.0, 2.0, 4.0, 4.0][:size] if size < 9 else rng.normal(size=size).round(2) * 3
     n = ["a", "b", "a", "c", "d"][:size] if size < 9 else rng.integers(0, size // 3, size)
-    message = r"row \d+, column 'made': its preprocess function 'f' looks beyond its row: it "
+    message = r"row \d+, column 'made': its preprocess function 'f' depends on other rows: it "
     with pytest.raises(DataError, match=message):
         own(BEYOND[name]).fit(table(x, [str(value) for value in n]))
 
@@ -84,7 +84,7 @@ def test_what_looks_beyond_its_row_is_refused(name, size):
     "name", ["count of a value", "rank", "cum_count", "shift", "diff", "scaled"]
 )
 def test_one_row_is_enough_for_most(name):
-    with pytest.raises(DataError, match="looks beyond its row"):
+    with pytest.raises(DataError, match="depends on other rows"):
         own(BEYOND[name]).fit(table([2.0]))
 
 
@@ -109,10 +109,10 @@ def test_what_looks_beyond_rare_rows_only_is_refused(name, cell):
     n: list[str | None] = [str(i) for i in range(5000)]
     n[3123], n[3124], n[4001] = cell, cell, cell
     rows = table([float(i % 5) for i in range(5000)], n)
-    with pytest.raises(DataError, match="looks beyond its row"):
+    with pytest.raises(DataError, match="depends on other rows"):
         own(OF_RARE_ROWS[name]).fit(rows)
     if "clipped" not in name:  # missing cells may come later
-        with pytest.raises(DataError, match="looks beyond its row"):
+        with pytest.raises(DataError, match="depends on other rows"):
             own(OF_RARE_ROWS[name]).fit(table([2.0, 1.0, 3.0] * 20, ["1", "2", "3"] * 20))
 
 
@@ -121,7 +121,7 @@ def test_rare_rows_of_any_frame_are_looked_at(monkeypatch):
     n = [f"n{i}" for i in range(6000)]
     n[4200] = "n8888888"
     forward = pl.when(N != "n8888888").then(N).forward_fill()
-    with pytest.raises(DataError, match=r"row \d+, column 'made'.*looks beyond its row"):
+    with pytest.raises(DataError, match=r"row \d+, column 'made'.*depends on other rows"):
         own(forward).fit(table([1.0] * 6000, n))
 
 
@@ -179,7 +179,7 @@ def test_what_shows_in_a_later_frame_only_is_refused_there(tmp_path, monkeypatch
         "filled forward": X.cast(pl.Int64).cast(pl.String).replace("2", None).forward_fill(),
     }.items():
         rows = table([0.0] * 25 + [2.0, 1.0] * 5, ["same"] * 35)
-        with pytest.raises(DataError, match="row (2[1-9]|3[0-9]), column 'made'.*looks beyond"):
+        with pytest.raises(DataError, match="row (2[1-9]|3[0-9]), column 'made'.*depends on other"):
             own(expression).fit(rows)
         assert own(expression).fit(rows[:20]).transform(rows[:20]).height == 20, name
 
@@ -192,7 +192,7 @@ def test_numbers_of_values_met_before_are_refused():
             return N.map_elements(by_id, return_dtype=pl.Int64)
 
     columns = [*COLUMNS, categorical("made", preprocess="f")]
-    with pytest.raises(DataError, match=r"row \d, column 'made'.*looks beyond its row"):
+    with pytest.raises(DataError, match=r"row \d, column 'made'.*depends on other rows"):
         Own(columns, {"name": "click"}, "d").fit(table([1.0, 2.0, 3.0]))
     for expression in (
         N.cast(pl.Categorical).to_physical(),
@@ -206,7 +206,7 @@ def test_numbers_of_values_met_before_are_refused():
 
 
 def test_a_function_that_drops_rows_elsewhere_is_refused():
-    with pytest.raises(DataError, match="'f' looks beyond its row: it fails where other rows are"):
+    with pytest.raises(DataError, match="'f' depends on other rows: it fails where other rows are"):
         own(X.unique(maintain_order=True)).fit(table([2.0, 1.0, 3.0]))
     with pytest.raises(DataError, match="function 'f' gave 2 values, allowed: 3, one a row"):
         own(X.unique(maintain_order=True)).fit(table([2.0, 1.0, 2.0]))
@@ -229,7 +229,7 @@ def test_the_message_names_file_row_function_and_values(tmp_path):
         prepare_dataset(dataset, verbose=0, processor_class=Own)
     assert str(error.value) == (
         f"{tmp_path / 'train.csv'}: row 1 (line 2), column 'often': its preprocess function "
-        "'popularity' looks beyond its row: it gives 2, but 1 alone; "
+        "'popularity' depends on other rows: it gives 2, but 1 alone; "
         "allowed: what depends on its own row alone (docs/data.md)"
     )
 

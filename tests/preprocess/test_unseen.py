@@ -311,7 +311,7 @@ def test_a_threshold_above_every_count_is_said(tmp_path, warnings):
     build(tmp_path, categorical("a"), train_rows=table(["7", "7", "8", "9"]), min_categr_count=3)
     (text,) = warnings()
     assert "column 'a': all 4 cells of the training split are OOV" in text
-    assert "'min_categr_count': found 3, but no token is there more than 2 times ('7')" in text
+    assert "'min_categr_count': found 3, but no token occurs more than 2 times ('7')" in text
 
 
 @pytest.mark.parametrize("how", ["sequential", "random"])

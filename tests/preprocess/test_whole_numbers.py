@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, prepare_dataset
-from fuxictr.preprocess.columns.normalizers import MinMaxScaler, StandardScaler
-from fuxictr.preprocess.columns.precision import merged_in_float32
+from fuxictr.preprocess.columns.normalizers import MinMaxScaler, StandardScaler, merged_in_float32
 from fuxictr.preprocess.columns.values import (
     WrongCell,
     label_words,

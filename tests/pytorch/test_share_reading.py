@@ -108,7 +108,7 @@ def test_only_own_row_groups_are_streamed(tmp_path, monkeypatch, num_workers):
             rows, 10, num_workers=num_workers, shuffle_window=30, share=share, **options
         )
         with counted_reads() as reads:
-            num_parts = share.num_ranks if iterator.is_split_by_batch else 1
+            num_parts = share.world_size if iterator.is_split_by_batch else 1
             assert len(list(iterator)) == -(-len(iterator) // num_parts)
         return sorted(sum((groups for groups, _, _ in reads), []))
 

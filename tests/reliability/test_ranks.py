@@ -7,7 +7,6 @@ import secrets
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from fuxictr.experiment.zoo.models import ROOT
 from tests.end_to_end.conftest import UserFolder
 from tests.end_to_end.jobs import Job, assert_same, rows_of
+from tests.preloaded import python
 from tests.reliability.test_resume import SCRIPT, LongRun
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -60,7 +60,7 @@ def test_a_run_is_repeated_by_as_many_processes_or_within_the_tolerance(finished
     assert job.said().splitlines().count(verdict) == 1
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *command, "--tolerance", "1"],
+        [python(), *command, "--tolerance", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -132,7 +132,7 @@ def test_bad_rows_of_one_process_end_all(tmp_path, streaming):
     results = tmp_path / "results.jsonl"
     config = ["--config", str(user.path), "--expid", "mine", "--results", str(results)]
     command = [str(SCRIPT), *config, "--gpu", "-1"]
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    subprocess.run([python(), *command], check=True, capture_output=True)
     assert len(rows_of(results)) == 1
 
     user.dataset["rebuild_dataset"] = False  # so that what is spoilt is not made anew

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.metrics import format_metrics
 from tests.end_to_end.conftest import UserFolder
+from tests.preloaded import python
 
 SCRIPT = ROOT / "model_zoo" / "DeepFM" / "run_expid.py"
 # What a run may take from its clock and from its interruptions.
@@ -56,7 +56,7 @@ class LongRun(UserFolder):
     def command(self, *options: str) -> list[str]:
         results = ["--results", str(self.path / "results.jsonl")]
         config = ["--config", str(self.path), "--expid", "mine", "--gpu", "-1"]
-        return [sys.executable, str(SCRIPT), *config, *results, *options]
+        return [python(), str(SCRIPT), *config, *results, *options]
 
     def start(self, *options: str) -> subprocess.Popen:
         return subprocess.Popen(
@@ -152,7 +152,7 @@ def test_signals_save_and_say_how_to_go_on(tmp_path, undisturbed, number):
     found = said.strip().splitlines()[-1].partition(" resume with: python ")
     assert found[0] == f"{name}: the state is in {folder.stem}.state;"
     assert not (folder.path / "results.jsonl").exists()
-    command = [sys.executable, *shlex.split(found[2])]
+    command = [python(), *shlex.split(found[2])]
     assert command == folder.command("--resume")
     folder.run("--resume")
     row = folder.row()

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fuxictr.errors import DataError
-from fuxictr.experiment.run import run
+from fuxictr.experiment.results import code_hash
 from fuxictr.experiment.run.run import load_dataset, run_experiment
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 from tests.end_to_end.conftest import UserFolder
@@ -220,7 +220,7 @@ def test_rows_that_are_encoded_anew_under_a_run(folder, monkeypatch, moment, str
                 encode_other_rows(folder, keys)
             return super().forward(inputs)
 
-    monkeypatch.setattr(run, "code_hash", lambda _: untouched["code_hash"])
+    monkeypatch.setattr(code_hash, "code_hash", lambda _: untouched["code_hash"])
     if moment == "second epoch" and not streaming:  # all rows are in memory
         row = run_experiment(config, Disturbed, torch.device("cpu"))
         assert numbers(row) == numbers(untouched)

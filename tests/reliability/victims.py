@@ -30,7 +30,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path, write_atomically
 from fuxictr.plotting.style import save_figure, save_numbers
 from fuxictr.preprocess import EncodedDataset, prepare_dataset
-from fuxictr.preprocess.dataset.cache import find_splits, make_key, read_key, stale_reason
+from fuxictr.preprocess.dataset.cache import find_splits, load_key, make_key, stale_reason
 from fuxictr.preprocess.dataset.finished import read_finished
 from fuxictr.preprocess.dataset.processor import FeatureProcessor
 from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
@@ -135,7 +135,7 @@ def write_dataset(folder: Path, version: int) -> None:
 def read_dataset(folder: Path) -> int:
     """Returns whether the build in the folder is the one of an even or of an odd version."""
     home = folder / "encoded" / "tiny"
-    key = read_key(home)
+    key = load_key(home)
     assert key is not None, "neither the old build is there nor the new one"
     version = int("train.parquet" not in key["files"])
     processor, splits = _sources(folder, version)

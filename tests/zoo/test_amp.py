@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
 
-from fuxictr.config import TrainConfig, loading
+from fuxictr.config import TrainConfig
 from fuxictr.pytorch.dataloaders import BatchIterator
 from fuxictr.pytorch.layers.interactions import compressed_interaction
 from fuxictr.pytorch.training.trainer import Trainer
@@ -19,13 +17,6 @@ from tests.zoo.test_field_types import build as build_mixed
 NUM_STEPS = 5
 # Criteo and Avazu expids differ from the demo's in widths alone, which the suite shrinks.
 ON_DEMO = [case for case in CASES if "_demo" in case.expid]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _parse_each_yaml_file_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_yaml", functools.cache(loading.read_yaml))
-        yield
 
 
 def train(model, data, amp: str) -> tuple[np.ndarray, np.ndarray, torch.nn.Module]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.config import loading
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, MaskedAveragePooling, MaskedSumPooling
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.losses import add_penalty_gradients
@@ -25,13 +22,6 @@ ON_DEMO = [case for case in CASES if "_demo" in case.expid]
 # Widths of their own for fields of all types, which only cross networks take.
 WIDTHS = {"vector": 3, "item": 2, "words": 7, "price": 1}
 each_number_format = pytest.mark.parametrize("amp", [False, True], ids=["float32", "bf16"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _parse_each_yaml_file_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_yaml", functools.cache(loading.read_yaml))
-        yield
 
 
 def backward_of_sum(model: BaseModel, batch, amp: bool = False) -> None:

@@ -6,15 +6,13 @@ reference is skipped for a model that tests/zoo/references.py does not know.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
 from torch.func import functional_call
 
 from fuxictr.analysis.recorder import Recorder
-from fuxictr.config import GeneratorConfig, TrainConfig, loading
+from fuxictr.config import GeneratorConfig, TrainConfig
 from fuxictr.experiment.zoo.models import ZOO, load_experiment, zoo_models
 from fuxictr.pytorch.checkpoint.weights import load_weights, save_weights
 from fuxictr.pytorch.dataloaders import BatchIterator
@@ -36,13 +34,6 @@ GENERATOR_KEYS = {*GeneratorConfig.keys(), "use_gen_rst", "cross_drop"}
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_shipped = pytest.mark.parametrize("case", SHIPPED, ids=str)
 each_pair = pytest.mark.parametrize(("dis", "gen"), PAIRS, ids=[str(gen) for _, gen in PAIRS])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _parse_each_yaml_file_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_yaml", functools.cache(loading.read_yaml))
-        yield
 
 
 @each_shipped

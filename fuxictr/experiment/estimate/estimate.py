@@ -260,11 +260,7 @@ def format_plan(
 ) -> str:
     """Returns the runs as an aligned table, and a line on what is still to run.
 
-    Args:
-        plans: the runs.
-        estimates: one for each.
-        finished: (expid, seed) of runs that are already in the results.
-        jobs: how many run at a time.
+    ``finished`` holds (expid, seed) of finished runs; ``jobs`` run at a time.
     """
     names = [(plan.config.expid, plan.config.train.seed) for plan in plans]
     head = ("run", "expid", "seed", "state", "epochs", "time", "host memory", "GPU memory", "disk")

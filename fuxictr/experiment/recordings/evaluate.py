@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fuxictr.experiment.recordings.record import open_run
 from fuxictr.experiment.recordings.trained import TrainedRun
+from fuxictr.pytorch.dataloaders import RankDataLoader
+from fuxictr.pytorch.training.evaluator import Evaluator
 
 
 def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
@@ -15,9 +17,6 @@ def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
     Raises:
         FuxiCTRError: as ``open_run``, or rows that cannot be read.
     """
-    from fuxictr.pytorch.dataloaders import RankDataLoader
-    from fuxictr.pytorch.training.evaluator import Evaluator
-
     opened, config = open_run(run, gpu), run.config
     if "test" not in opened.encoded.paths:
         return None

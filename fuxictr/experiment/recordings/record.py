@@ -13,31 +13,37 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from fuxictr import analysis
+from fuxictr.analysis.records import RecordMeta, Records, load_records, save_records
 from fuxictr.analysis.sample import Sample
+from fuxictr.analysis.sampling import draw_sample, record_sample
+from fuxictr.analysis.summary import RunSummary, analysis_summary
+from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
 from fuxictr.experiment.recordings.trained import TrainedRun
+from fuxictr.experiment.results.code_hash import code_hash
 from fuxictr.experiment.results.config_record import config_folder, train_command
+from fuxictr.experiment.run.run import build_model, load_dataset, select_features
+from fuxictr.features import FeatureMap
 from fuxictr.files import file_sha256, write_atomically
+from fuxictr.preprocess import EncodedDataset, find_built
+from fuxictr.preprocess.dataset.build import find_stale_reason
+from fuxictr.preprocess.dataset.finished import check_unchanged
 from fuxictr.progress import progress_bar
+from fuxictr.pytorch.checkpoint.weights import load_weights
+from fuxictr.pytorch.dataloaders import read_encoded
+from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.torch_utils import get_device
 
 logger = logging.getLogger(__name__)
 
 # With the sample, what a recording depends on.
 _HASHES = ("checkpoint_sha256", "code_hash", "data_hash", "config_hash")
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from fuxictr.analysis.records import RecordMeta
-    from fuxictr.analysis.summary import RunSummary
-    from fuxictr.config import ExperimentConfig
-    from fuxictr.features import FeatureMap
-    from fuxictr.preprocess import EncodedDataset
-    from fuxictr.pytorch.models import BaseModel
 
 
 def make_recordings(
@@ -45,14 +51,7 @@ def make_recordings(
 ) -> dict[TrainedRun, str]:
     """Records the runs that have no recording of their checkpoint, the sample and the present code.
 
-    Args:
-        runs: the runs.
-        gpu: as --gpu.
-        sample: which rows.
-        again: whether all of them are recorded.
-
-    Returns:
-        Run -> reason, for runs that cannot be recorded.
+    ``again`` records all of them. Returns run -> reason, for runs that cannot be recorded.
     """
     due = [run for run in runs if again or not is_recorded(run, sample)]
     current = len(runs) - len(due)
@@ -89,8 +88,6 @@ def recording_hash(model_class: type) -> str:
 
     It is the code of a run of the model, of fuxictr/analysis and of this file.
     """
-    from fuxictr.experiment.results.code_hash import code_hash
-
     digest = hashlib.sha256(code_hash(model_class).encode())
     for file in (*sorted(Path(analysis.__file__).parent.glob("*.py")), Path(__file__)):
         digest.update(file.name.encode())
@@ -104,9 +101,6 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
     Raises:
         FuxiCTRError: as ``record_arrays``.
     """
-    from fuxictr.analysis.records import Records, save_records
-    from fuxictr.analysis.summary import analysis_summary
-
     if run.has_other_code:
         logger.warning(
             "%s: was trained by other code than the present one (code_hash %s); its recording is "
@@ -132,9 +126,6 @@ def load_numbers(run: TrainedRun) -> RunSummary:
     Raises:
         CheckpointError: the run is not recorded, or its recording is damaged.
     """
-    from fuxictr.analysis.records import load_records
-    from fuxictr.analysis.summary import RunSummary, analysis_summary
-
     if run.keeps_arrays:
         return analysis_summary([load_records(run.path, run.backbone)])[0]
     try:
@@ -170,12 +161,6 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
             f"{train_command(config, run.model_class, gpu)}"
         )
 
-    from fuxictr.experiment.run.run import build_model, load_dataset, select_features
-    from fuxictr.preprocess import find_built
-    from fuxictr.preprocess.dataset.finished import check_unchanged
-    from fuxictr.pytorch.checkpoint.weights import load_weights
-    from fuxictr.pytorch.torch_utils import get_device
-
     device = get_device(gpu)
     # The encoded rows of the training; they are never built anew.
     encoded = (
@@ -204,8 +189,6 @@ def _check_sources(config: ExperimentConfig) -> None:
     Raises:
         DataError: the command line names other files.
     """
-    from fuxictr.preprocess.dataset.build import find_stale_reason
-
     reason = find_stale_reason(config.dataset, config.data_dir)
     if reason is None:
         return
@@ -231,10 +214,6 @@ def record_arrays(
             records nothing.
         DataError: there are no validation rows, or the dataset has changed since the training.
     """
-    from fuxictr.analysis.records import RecordMeta
-    from fuxictr.analysis.sampling import draw_sample, record_sample
-    from fuxictr.pytorch.dataloaders import read_encoded
-
     config, opened = run.config, open_run(run, gpu)
     encoded, feature_map = opened.encoded, opened.feature_map
     if "valid" not in encoded.paths:
@@ -292,9 +271,6 @@ def _cardinalities(feature_map: FeatureMap, fields: Sequence[str]) -> tuple[int,
 
 def _read_origin(path: Path) -> tuple[int | str | None, ...] | None:
     """Returns rows, sample seed and ``_HASHES`` of a recording; None if absent or not usable."""
-    from fuxictr.analysis.records import load_records
-    from fuxictr.analysis.summary import RunSummary
-
     try:
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))

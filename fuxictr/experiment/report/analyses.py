@@ -156,11 +156,7 @@ def _find_runs(
 
     Without such a seed, each is the run whose weights exist, and a printed line says so.
 
-    Args:
-        model: the backbone.
-        places: expid and model folder of each.
-        sides: the results of each, [] for a single expid.
-        rows: the results store.
+    ``places`` are expid and model folder of each, ``sides`` their results, [] for a single expid.
 
     Raises:
         FuxiCTRError: an expid that is not trained.

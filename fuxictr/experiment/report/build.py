@@ -16,6 +16,7 @@ from fuxictr.experiment.report.sections import all_sections
 from fuxictr.experiment.tables import find_ceiling
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.files import write_atomically
+from fuxictr.plotting.summary import write_summary
 
 
 def make_report(
@@ -35,9 +36,9 @@ def make_report(
     Args:
         rows: the results store.
         dataset: as --dataset.
-        models: backbones, or ``all`` that have runs.
-        seeds: as --seeds; None = all that there are.
-        gpu: where recordings are made, as --gpu.
+        models: backbones, or ``all``.
+        seeds: as --seeds, None = all.
+        gpu: as --gpu.
         sample: which rows are recorded.
         again: whether recordings that are up to date are made again.
         command: what the user typed.
@@ -71,8 +72,6 @@ def make_report(
 
 def _write_summaries(evidence: Evidence) -> list[Path]:
     """Writes the numbers of all recorded seeds of DIS and GEN, one csv per backbone."""
-    from fuxictr.plotting.summary import write_summary
-
     paths = []
     for c in evidence.comparisons:
         keys = [(side.expid, seed) for side in (c.dis, c.gen) for seed in side.seeds]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fuxictr.analysis.fields import FieldSummary, field_summary
+from fuxictr.analysis.records import load_records
 from fuxictr.analysis.sample import Sample
+from fuxictr.analysis.summary import RunSummary
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
 from fuxictr.experiment.recordings.record import load_numbers, make_recordings
@@ -24,10 +27,7 @@ from fuxictr.experiment.tables.sides import Side
 from fuxictr.experiment.zoo.ablations import GROUPS, find_arms
 from fuxictr.experiment.zoo.models import backbones, find_folder
 from fuxictr.progress import progress_bar
-
-if TYPE_CHECKING:
-    from fuxictr.analysis.fields import FieldSummary
-    from fuxictr.analysis.summary import RunSummary
+from fuxictr.pytorch.torch_utils import get_device
 
 Rows = Sequence[dict[str, Any]]
 RunKey = tuple[str, int]  # expid and seed
@@ -149,10 +149,6 @@ def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = Fal
     Raises:
         ConfigError: there is no such GPU.
     """
-    from fuxictr.analysis.fields import field_summary
-    from fuxictr.analysis.records import load_records
-    from fuxictr.pytorch.torch_utils import get_device
-
     get_device(gpu)  # so that a wrong --gpu is reported once, not once per run
     evidence.sample = sample
     wanted = _wanted_runs(evidence)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fuxictr.analysis.records import Records, load_records
 from fuxictr.datasets import registry
 from fuxictr.errors import DataError, FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence, named_sides
@@ -14,11 +14,10 @@ from fuxictr.experiment.tables.comparisons import ArmResult, Comparison
 from fuxictr.experiment.tables.published import published_arms
 from fuxictr.experiment.tables.sides import Side
 from fuxictr.experiment.zoo.models import ROOT
+from fuxictr.plotting import cardinality, correlation, curves, fields, spectrum
+from fuxictr.plotting.ablation import METRIC, Bar, write_ablation
+from fuxictr.plotting.redundancy import RunPoint, write_redundancy
 from fuxictr.progress import progress_bar
-
-if TYPE_CHECKING:
-    from fuxictr.analysis.records import Records
-    from fuxictr.plotting.redundancy import RunPoint
 
 Draw = Callable[[], list[Path]]
 
@@ -54,8 +53,6 @@ def draw_recorded(dataset_id: str, backbone: str, records: Sequence[Records]) ->
 
 def run_points(evidence: Evidence) -> list[RunPoint]:
     """Returns test AUC and redundancy of each recorded run of DIS and GEN."""
-    from fuxictr.plotting.redundancy import RunPoint
-
     points = []
     for comparison in evidence.comparisons:
         for variant, side in named_sides(comparison):
@@ -70,8 +67,6 @@ def run_points(evidence: Evidence) -> list[RunPoint]:
 
 def _jobs(evidence: Evidence) -> Iterator[tuple[str, Draw]]:
     """Yields what is drawn, for messages, and the call that draws it."""
-    from fuxictr.plotting.redundancy import write_redundancy
-
     for comparison in evidence.comparisons:
         backbone = comparison.backbone
         records = _open(evidence, backbone, [comparison.dis.expid, comparison.gen.expid])
@@ -94,8 +89,6 @@ def _jobs(evidence: Evidence) -> Iterator[tuple[str, Draw]]:
 def _recorded_jobs(
     dataset_id: str, backbone: str, records: Sequence[Records]
 ) -> Iterator[tuple[str, Draw]]:
-    from fuxictr.plotting import cardinality, correlation, fields, spectrum
-
     writers = [
         ("spectra", spectrum.write_collapse),
         ("correlations", correlation.write_correlation),
@@ -109,8 +102,6 @@ def _recorded_jobs(
 
 
 def _curve_jobs(dataset_id: str, comparison: Comparison) -> Iterator[tuple[str, Draw]]:
-    from fuxictr.plotting import curves
-
     rows = [*comparison.dis.runs.values(), *comparison.gen.runs.values()]
     for what, write in (
         ("training curves", curves.write_training_curves),
@@ -140,8 +131,6 @@ def draw_ablation(
     Raises:
         DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.
     """
-    from fuxictr.plotting.ablation import METRIC, Bar, write_ablation
-
     bars, missing = [], []
     for result in results:
         arm, side = result.arm, result.side
@@ -174,20 +163,16 @@ def _reason(side: Side) -> str:
 
 
 def _draw_activation(evidence: Evidence, ablation: Ablation) -> list[Path]:
-    from fuxictr.plotting.spectrum import write_activation_spectra
-
     arms = [r.arm for r in ablation.results if evidence.shown_run(r.arm.expid) is not None]
     if not arms:
         return []
     records = _open(evidence, ablation.backbone, [arm.expid for arm in arms])
     labels = [arm.label for arm in arms]
     names = (evidence.dataset_id, ablation.backbone)
-    return write_activation_spectra(ROOT, *names, records, labels)
+    return spectrum.write_activation_spectra(ROOT, *names, records, labels)
 
 
 def _open(evidence: Evidence, backbone: str, expids: Sequence[str]) -> list[Records]:
     """Opens the recordings of those expids that have one."""
-    from fuxictr.analysis.records import load_records
-
     runs = [evidence.shown_run(expid) for expid in expids]
     return [load_records(run.path, backbone) for run in runs if run is not None]

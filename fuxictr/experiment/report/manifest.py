@@ -21,11 +21,8 @@ def describe(
 ) -> dict[str, Any]:
     """Returns the content of report.json.
 
-    Args:
-        evidence: what the report is made from.
-        drawn: name -> path without suffix of its figures.
-        summaries: csv files of the recordings' numbers.
-        command: what the user typed.
+    ``drawn`` is name -> path without suffix of the figures, ``summaries`` the csv files of the
+    recordings' numbers, ``command`` what the user typed.
     """
     ablations = [
         {
@@ -68,10 +65,7 @@ def train_commands(
 ) -> list[str]:
     """Returns the commands that make the runs and their tables: backbones, then ablations.
 
-    Args:
-        dataset: as --dataset.
-        compared: backbone and seeds of each comparison.
-        ablations: backbone, group and seeds of each ablation.
+    The entries are those of report.json.
     """
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for entry in compared:

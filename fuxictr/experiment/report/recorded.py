@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fuxictr.analysis.rank_correlation import spearman
 from fuxictr.analysis.spectrum import describe_condition
+from fuxictr.analysis.summary import RunSummary
 from fuxictr.experiment.report import sentences as say
 from fuxictr.experiment.report.evidence import Evidence, named_sides
 from fuxictr.experiment.report.figures import run_points
@@ -16,10 +16,7 @@ from fuxictr.experiment.report.sentences import Pair, join_sentences
 from fuxictr.experiment.tables.comparisons import Comparison
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, sample_std
 from fuxictr.experiment.tables.text import TextTable
-
-if TYPE_CHECKING:
-    from fuxictr.analysis.summary import RunSummary
-    from fuxictr.plotting.redundancy import RunPoint
+from fuxictr.plotting.redundancy import RunPoint
 
 
 def spectra_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:

@@ -59,7 +59,7 @@ def all_sections(
         drawn: name -> path without suffix of each figure.
         problems: why other figures were not drawn.
         ceiling: AUC and logloss of the true click probabilities, where they are known.
-        command: what the user typed to make the report.
+        command: what the user typed.
     """
     return [
         runs_section(evidence),

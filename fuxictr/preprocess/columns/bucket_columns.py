@@ -11,9 +11,11 @@ import pyarrow as pa
 from fuxictr.config import ColumnConfig
 from fuxictr.preprocess.columns.column import Column, fill_number
 from fuxictr.preprocess.columns.tally import NUM_EXAMPLES, Tally
-from fuxictr.preprocess.columns.token_sample import TokenSample
 from fuxictr.preprocess.columns.values import read_ids, read_values, refuse, to_arrow, to_series
 from fuxictr.preprocess.columns.vocabulary import TokenCounter, split_tokens
+
+# Distinct tokens that are kept; with fewer in training the sample is all of them.
+_SAMPLE_SIZE = 1024
 
 
 class BucketColumn(Column):
@@ -27,6 +29,53 @@ class BucketColumn(Column):
         """Returns the column's entry in the feature map."""
         size = self.oov_id + 1
         return {**super().spec(), "padding_idx": 0, "oov_idx": self.oov_id, "vocab_size": size}
+
+
+class TokenSample:
+    """The tokens with the smallest hashes (uint64, rising), and how often each was seen.
+
+    Tokens of any rows whose hash is below the largest one kept must be in the sample if training
+    had them. It is the same whatever the order of the rows.
+    """
+
+    def __init__(self) -> None:
+        self.hashes = np.zeros(0, np.uint64)
+        self.counts = np.zeros(0, np.int64)
+        self.examples: list[str] = []
+
+    def add(self, hashes: np.ndarray, counts: np.ndarray) -> None:
+        """Counts the distinct tokens of some rows."""
+        covered = self.covers(hashes)
+        joined = np.concatenate([self.hashes, hashes[covered]])
+        seen = np.concatenate([self.counts, counts[covered]])
+        self.hashes, place = np.unique(joined, return_inverse=True)
+        self.counts = np.zeros(len(self.hashes), np.int64)
+        np.add.at(self.counts, place, seen)
+        self.hashes, self.counts = self.hashes[:_SAMPLE_SIZE], self.counts[:_SAMPLE_SIZE]
+
+    def covers(self, hashes: np.ndarray) -> np.ndarray:
+        """Returns for which tokens the sample says whether training had them."""
+        if len(self.hashes) < _SAMPLE_SIZE:
+            return np.ones(len(hashes), bool)
+        return np.asarray(hashes <= self.hashes[-1])
+
+    def knows(self, hashes: np.ndarray) -> np.ndarray:
+        """Returns which tokens are in the sample."""
+        return np.isin(hashes, self.hashes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the sample, as ``from_json`` takes it."""
+        hashes, counts = self.hashes.tolist(), self.counts.tolist()
+        return {"hashes": hashes, "counts": counts, "examples": self.examples}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TokenSample:
+        """Returns the sample that ``to_json`` described."""
+        sample = cls()
+        sample.hashes = np.array(content["hashes"], np.uint64)
+        sample.counts = np.array(content["counts"], np.int64)
+        sample.examples = [str(token) for token in content["examples"]]
+        return sample
 
 
 class HashColumn(BucketColumn):
@@ -100,8 +149,8 @@ class QuantileColumn(BucketColumn):
     """The bucket of a number is 1 + how many of the training split's quantiles it reaches.
 
     The boundaries are the k / num_buckets quantiles, k = 1 .. num_buckets - 1, exact and linearly
-    interpolated, as numpy.quantile has them. Distinct numbers are kept with their counts while the
-    column is fitted, 16 bytes each.
+    interpolated, as in numpy.quantile. While the column is fitted, each distinct number takes 16
+    bytes.
     """
 
     reads_text = False

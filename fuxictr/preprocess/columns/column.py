@@ -14,8 +14,8 @@ from fuxictr.preprocess.columns.normalizers import (
     NORMALIZERS,
     Normalizer,
     normalizer_from_json,
+    precision_note,
 )
-from fuxictr.preprocess.columns.precision import precision_note
 from fuxictr.preprocess.columns.tally import Tally
 from fuxictr.preprocess.columns.values import (
     WrongCell,
@@ -39,9 +39,6 @@ _SCALED = "scaled as fitted to the training split"
 
 class Column:
     """A column that is carried along as it is; base of those that are encoded.
-
-    Args:
-        config: the column's entry in the dataset config.
 
     Attributes:
         has_values: whether a cell that is not missing was observed.
@@ -69,21 +66,13 @@ class Column:
         return "int" if self.dtype == "int" else "float"
 
     def observe(self, column: pa.ChunkedArray) -> None:
-        """Learns from one frame's raw cells of the training split.
-
-        Raises:
-            WrongCell: a cell does not fit the column.
-        """
+        """Learns from one frame's raw training cells; WrongCell where one does not fit."""
         values = read_ids(to_series(column), self.dtype)
         self._note(values)
         self._is_unsigned = self._is_unsigned or values.dtype == pl.UInt64
 
     def finish(self) -> None:
-        """Ends learning.
-
-        Raises:
-            DataError: there was nothing to learn from.
-        """
+        """Ends learning; DataError where there was nothing to learn from."""
         is_feature = self.config.type != "meta"
         if is_feature and not self.has_values and self.config.fill_na is None:
             raise DataError(
@@ -92,11 +81,7 @@ class Column:
             )
 
     def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
-        """Returns one frame's encoded cells.
-
-        Args:
-            column: the raw cells.
-            tally: where the cells of a feature are counted.
+        """Returns one frame's encoded cells; ``tally`` counts the cells of a feature.
 
         Raises:
             WrongCell: a cell does not fit the column.
@@ -117,11 +102,7 @@ class Column:
         return []
 
     def lasting_cells(self, present: int) -> int:
-        """Returns how many cells of the training split would be known without them too.
-
-        Args:
-            present: its cells that are not missing.
-        """
+        """Returns how many of the ``present`` training cells would be known without them too."""
         return present
 
     def spec(self) -> dict[str, Any]:
@@ -137,11 +118,7 @@ class Column:
         return {"is_unsigned": True} if self._is_unsigned else {}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in what ``state`` and ``spec`` gave when the column was fitted.
-
-        Raises:
-            KeyError, TypeError, ValueError: they are not of this column.
-        """
+        """Takes in what ``state`` and ``spec`` gave when the column was fitted."""
         self._is_unsigned = bool(state.get("is_unsigned", False))
 
     def _fill_token(self) -> str:
@@ -263,11 +240,7 @@ class VectorColumn(Column):
         self.encode(column)
 
     def finish(self) -> None:
-        """Checks that there was a vector.
-
-        Raises:
-            DataError: there was none.
-        """
+        """Checks that a vector gave the width."""
         super().finish()
         if not self.width:
             raise DataError(f"column '{self.name}': no vector in the training split gives a width")

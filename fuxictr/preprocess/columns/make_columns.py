@@ -6,30 +6,28 @@ from collections.abc import Sequence
 
 from fuxictr.config import ColumnConfig
 from fuxictr.errors import ConfigError, did_you_mean
-from fuxictr.preprocess.columns.bucket_columns import BucketColumn, HashColumn, QuantileColumn
+from fuxictr.preprocess.columns.bucket_columns import HashColumn, QuantileColumn
 from fuxictr.preprocess.columns.column import Column, NumericColumn, VectorColumn
 from fuxictr.preprocess.columns.token_columns import CategoricalColumn, SequenceColumn, TokenColumn
 
+_OTHER_KINDS: dict[str, type[Column]] = {
+    "numeric": NumericColumn,
+    "embedding": VectorColumn,
+    "hash_bucket": HashColumn,
+    "quantile_bucket": QuantileColumn,
+}
+
 
 def make_column(config: ColumnConfig, min_count: int) -> Column:
-    """Returns the column of a config entry.
-
-    Args:
-        config: the entry.
-        min_count: the dataset's min_categr_count.
-    """
-    if config.type == "categorical":
-        buckets: dict[str | None, type[BucketColumn]] = {
-            "hash_bucket": HashColumn,
-            "quantile_bucket": QuantileColumn,
-        }
-        if config.category_processor in buckets:
-            return buckets[config.category_processor](config)
+    """Returns the column of a config entry; ``min_count`` is the dataset's min_categr_count."""
+    kind: str = config.type
+    if kind == "categorical" and config.category_processor in ("hash_bucket", "quantile_bucket"):
+        kind = config.category_processor
+    if kind == "categorical":
         return CategoricalColumn(config, min_count)
-    if config.type == "sequence":
+    if kind == "sequence":
         return SequenceColumn(config, min_count)
-    kinds = {"numeric": NumericColumn, "embedding": VectorColumn}
-    return kinds.get(config.type, Column)(config)
+    return _OTHER_KINDS.get(kind, Column)(config)
 
 
 def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
@@ -59,13 +57,7 @@ def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
 
 
 def share_vocabularies(columns: Sequence[Column]) -> None:
-    """Gives the columns of each group one vocabulary.
-
-    It holds the owner's tokens, then the new ones of the others in the order of the columns.
-
-    Raises:
-        ConfigError: see sharing_groups.
-    """
+    """Gives each group one vocabulary: the owner's tokens, then the others' new ones."""
     for owner, *others in sharing_groups(columns).values():
         vocabulary = owner.vocabulary
         for column in others:

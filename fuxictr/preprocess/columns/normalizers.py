@@ -1,4 +1,4 @@
-"""Scaling of numeric columns, fitted on the training split."""
+"""Scaling of numeric columns, and values that float32 cannot tell apart after it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 
 from fuxictr.errors import ConfigError
+from fuxictr.preprocess.columns.whole_numbers import merged_integers
+
+# Relative difference that rounding in float64 explains, and share of values that matters.
+_NOISE, _MATERIAL = 1e-11, 0.1
 
 
 class Normalizer:
@@ -23,7 +28,7 @@ class Normalizer:
         self.shift, self.scale = shift, scale
 
     def observe(self, values: np.ndarray) -> None:
-        """Takes one frame's values (rows,) float64 into account."""
+        """Adds one frame's values (rows,) float64."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -93,12 +98,62 @@ NORMALIZERS = {scaler.name: scaler for scaler in (StandardScaler, MinMaxScaler)}
 
 
 def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
-    """Returns the normalizer that ``to_json`` described.
-
-    Raises:
-        ConfigError: its name is unknown.
-    """
+    """Returns the normalizer that ``to_json`` described; ConfigError where its name is unknown."""
     name = content["normalizer"]
     if name not in NORMALIZERS:
         raise ConfigError(f"normalizer '{name}': allowed: {', '.join(NORMALIZERS)}")
     return NORMALIZERS[name](float(content["shift"]), float(content["scale"]))
+
+
+def precision_note(
+    name: str, raw: pl.Series, values: np.ndarray, normalizer: Normalizer | None
+) -> str | None:
+    """Returns a sentence on values of a numeric column that become equal, or None.
+
+    ``raw`` are its cells and ``values`` the numbers in them as float64, (rows,).
+    """
+    if (np.abs(values) >= 2.0**53).any():
+        integers = merged_integers(raw)
+        if integers is not None:
+            return (
+                f"column '{name}': {integers[0]} and {integers[1]} are one number in float64; is "
+                "it an id? Make it categorical, with dtype: int or str"
+            )
+    merged = merged_in_float32(values, normalizer)
+    if merged is None:
+        return None
+    share, first, second = merged
+    advice = "set a normalizer, which computes in float64, or subtract a constant beforehand"
+    if normalizer is not None:
+        advice = (
+            "though they are scaled in float64: an outlier, or fill_na, is far from the other "
+            "values; set another fill_na or subtract a constant beforehand"
+        )
+    return (
+        f"column '{name}': {100 * share:.3g} % of its distinct values become equal to the next one "
+        f"in float32, as {first:.17g} and {second:.17g}; {advice}"
+    )
+
+
+def merged_in_float32(
+    values: np.ndarray, normalizer: Normalizer | None = None
+) -> tuple[float, float, float] | None:
+    """Returns how many distinct float64 values become one float32 with their neighbour.
+
+    Epoch seconds, say: 128 s are one float32. Values that differ in the last digits of float64
+    only count as equal.
+
+    Returns:
+        The share of the distinct values, and two neighbours that become equal; None where few do.
+    """
+    scaled = values if normalizer is None else normalizer.apply(values)
+    if (scaled.astype(np.float32) == scaled).all():
+        return None
+    distinct = np.unique(values)
+    scaled = distinct if normalizer is None else normalizer.apply(distinct)
+    differ = np.diff(distinct) > _NOISE * np.abs(distinct[1:])
+    merged = differ & (np.diff(scaled.astype(np.float32)) == 0)
+    if merged.sum() < max(_MATERIAL * len(distinct), 1):
+        return None
+    place = int(merged.argmax())
+    return float(merged.mean()), float(distinct[place]), float(distinct[place + 1])

@@ -31,8 +31,8 @@ def each_column(
 ) -> Iterator[list[Result]]:
     """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
 
-    Columns are worked on at once; meanwhile the next frame is read and, by who takes the results,
-    the last one written. A column never sees two frames at once.
+    Columns run in parallel, while the next frame is read and the last one is written. A column
+    never sees two frames at once.
     """
 
     def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> Result:

@@ -24,15 +24,9 @@ _LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
-    """Reads a file of vectors: arrays or columns ``key`` (n,) and ``value`` (n, width).
+    """Reads a file of arrays or columns ``key`` (n,) and ``value`` (n, width) as float32.
 
-    Args:
-        path: an npz, h5 or parquet file.
-        column: the column whose tokens the keys are, for messages.
-        width: pretrain_dim, null = as in the file.
-
-    Returns:
-        The keys and the vectors, float32.
+    ``column`` is the one whose tokens the keys are; ``width`` None = as in the file.
 
     Raises:
         DataError: the file is missing, damaged or holds something else; names file and row.
@@ -58,7 +52,7 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
         raise DataError(f"{where}: row {row + 1}, key {keys[row]}: found a value not finite")
     series = keys if isinstance(keys, pl.Series) else pl.Series(keys)
     if series.is_duplicated().any():
-        raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is there twice")
+        raise DataError(f"{where}: key {series.filter(series.is_duplicated())[0]!r} is given twice")
     return series, vectors
 
 
@@ -68,11 +62,7 @@ def file_name(column: str) -> str:
 
 
 def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
-    """Returns the keys as tokens of a column.
-
-    Raises:
-        DataError: a key does not fit the column's dtype.
-    """
+    """Returns the keys as tokens of a column; DataError where one does not fit its dtype."""
     where = f"{path} (pretrained_emb of column '{column.name}')"
     try:
         tokens = column.texts(keys)
@@ -87,13 +77,9 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
 
 
 def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
-    """Returns a sentence where the keys and the tokens of the training split are mostly others.
+    """Returns a sentence where few keys are tokens of the training split, or few tokens are keys.
 
-    Args:
-        column: the column.
-        keys: the keys, as its tokens.
-        seen: the distinct tokens of the training split, of all columns that share its table.
-        path: the file of the vectors.
+    ``seen`` are the distinct tokens of all columns that share the table.
 
     Raises:
         DataError: no key is a token.
@@ -114,17 +100,9 @@ def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: P
 def place_by_id(
     tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
 ) -> np.ndarray:
-    """Returns the vectors (size, width) by id, NaN where an id has none.
+    """Returns the vectors (size, width) by the ``ids`` of ``tokens``, NaN where an id has none.
 
-    Args:
-        tokens: the tokens of a vocabulary.
-        ids: their ids (tokens,).
-        keys: the tokens that have vectors; others than those of the vocabulary are left out.
-        vectors: theirs, (keys, width).
-        size: number of ids.
-
-    Raises:
-        ValueError: no key is a token.
+    Keys that are not among the tokens are left out; ValueError where none is.
     """
     rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
     found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")
@@ -140,7 +118,7 @@ def _both(keys: pl.Series, tokens: pl.Series) -> str:
         " and ".join(repr(text[:60]) for text in texts.drop_nulls().head(2))
         for texts in (keys, tokens)
     ]
-    return f"keys are as {shown[0]}, tokens as {shown[1]}"
+    return f"keys look like {shown[0]}, tokens like {shown[1]}"
 
 
 def _read(path: Path, where: str) -> tuple[Any, np.ndarray]:

@@ -45,12 +45,7 @@ def canonical(tokens: pl.Series) -> pl.Series:
 
 
 def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray]) -> pl.Series:
-    """Returns for each token a known one that is the same value written otherwise, null if none.
-
-    Args:
-        tokens: the tokens.
-        knows: returns which tokens are known.
-    """
+    """Returns for each token a known one that is the same value in another spelling, or null."""
     found = pl.Series([None] * len(tokens), dtype=pl.String)
     others = _spellings(tokens) if len(tokens) else []
     known = np.asarray(knows(pl.concat(others)) if others else []).reshape(len(others), -1)
@@ -75,11 +70,9 @@ def is_number(token: str) -> bool:
 def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     """Returns two tokens of a training split that are one value written in two ways, or None.
 
-    Only where all speaks for it: a tenth of the cells are written in the rarer way, of two values
-    or more, or most cells hold the one value. 7 and 8.0 without twins are two ways as well.
-
-    Args:
-        counted: ``token``, each one once, and ``count``, its cells.
+    Only where there is strong evidence: a tenth of the cells are written in the rarer way, and
+    there are two such values or more, or most cells hold the one. 7 and 8.0 without twins are two
+    ways as well. ``counted`` has each ``token`` once, and ``count``, its cells.
     """
     cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)

@@ -29,8 +29,8 @@ class Counts:
         unseen: those whose token has no id: unseen in training, or too rare there.
         lasting: in training, those whose token would have an id without them as well.
         examples: the first tokens that have no id.
-        written: those unseen whose token is a known one written otherwise.
-        twins: the first such tokens, and the known ones.
+        written: unseen cells whose token is a known one in another spelling.
+        twins: the first such tokens -> the known ones.
         shapes: shape -> cells of a sample of the tokens; MOST_SHAPES = there may be more.
     """
 
@@ -65,13 +65,9 @@ class Counts:
         unseen: int,
         knows: Callable[[pl.Series], np.ndarray],
     ) -> None:
-        """Counts the unseen cells of a frame that are known tokens written otherwise.
+        """Counts the unseen cells of a frame that are known tokens in another spelling.
 
-        Args:
-            tokens: some unseen tokens.
-            cells: the cells of each, (tokens,).
-            unseen: the unseen cells that these stand for.
-            knows: returns which tokens are known.
+        ``tokens`` with ``cells`` each are some unseen tokens; they stand for ``unseen`` cells.
         """
         spellings = known_spellings(tokens, knows)
         has_twin = spellings.is_not_null()
@@ -83,14 +79,9 @@ class Counts:
 
 
 class Tally:
-    """Counts the cells of one column, frame by frame in the order of the rows.
+    """Counts the cells of one column by split, frame by frame in the order of the rows.
 
-    Args:
-        splits: the splits that the rows belong to.
-        codes: which of them each row belongs to, (all rows,); None = there is one split only.
-
-    Attributes:
-        counts: split -> what was counted.
+    ``codes`` says which of the splits each row belongs to; None = there is one split only.
     """
 
     def __init__(self, splits: Sequence[str], codes: np.ndarray | None = None) -> None:
@@ -99,11 +90,7 @@ class Tally:
         self._start = 0
 
     def add_numbers(self, is_missing: pl.Series) -> None:
-        """Counts the cells of a frame that is no matter of tokens.
-
-        Args:
-            is_missing: which cells are, (rows,).
-        """
+        """Counts the cells of a frame by which of them are missing, (rows,)."""
         index = is_missing.cast(pl.Int64).to_numpy()
         rows = self._next(len(index))
         self._add(index, rows, pl.Series([""]), np.zeros(1, bool), np.zeros(1, bool))
@@ -127,7 +114,7 @@ class Tally:
             is_missing: the tokens that stand for missing, (tokens,).
             lengths: the cells of each row, (rows,); None = one each.
             is_sampled: the tokens of which it is known whether they have an id; the others count
-                in their proportion. None = all.
+                proportionally. None = all.
             knows: returns which tokens are known, where one may be written in several ways.
         """
         rows = self._next(len(index) if lengths is None else len(lengths))

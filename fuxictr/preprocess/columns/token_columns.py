@@ -38,14 +38,10 @@ class TokenColumn(Column):
     float: ``7.0``). The token that equals ``fill_na`` stands for missing and gets no id of its own,
     as in FuxiCTR. With ``remap: false`` a token is its own id.
 
-    Args:
-        config: the column's entry in the dataset config.
-        min_count: the dataset's min_categr_count.
-
     Attributes:
         vocabulary: its tokens.
         min_count: how often a token must be in the training split.
-        most_frequent: the token seen most often, and how often; None = not fitted, or no token.
+        most_frequent: the token seen most often, and how often; None before fitting or without one.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
@@ -78,10 +74,9 @@ class TokenColumn(Column):
         self.vocabulary = self._with_ids(self._counted["token"].rechunk())
 
     def note_spellings(self, others: Sequence[TokenColumn] = ()) -> None:
-        """Notes two tokens of the training split that are one value; forgets how often each is.
+        """Notes two tokens of the training split that are one value, then forgets their counts.
 
-        Args:
-            others: the columns that use the vocabulary too.
+        ``others`` are the columns that use the vocabulary too.
         """
         counted = pl.concat([column._counted for column in (self, *others)])
         for column in (self, *others):
@@ -130,11 +125,7 @@ class TokenColumn(Column):
         return spec
 
     def texts(self, values: pl.Series) -> pl.Series:
-        """Returns values as tokens, null where missing.
-
-        Raises:
-            WrongCell: a value is not of the dtype, or with ``remap: false`` no id.
-        """
+        """Returns values as tokens, null where missing; WrongCell where one does not fit."""
         if values.dtype == pl.Boolean and self.dtype == "int":
             # True would be read as 1.
             is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()
@@ -166,14 +157,9 @@ class TokenColumn(Column):
         tally: Tally | None,
         lengths: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns the ids of cells, and counts them.
+        """Returns the ids of cells by the ``index`` of their token, and counts them.
 
-        Args:
-            tokens: the distinct tokens.
-            index: the token of each cell; past the last one it is missing.
-            missing_id: the id of such a cell.
-            tally: where they are counted, if anywhere.
-            lengths: the cells of each row, where that is not one.
+        An index past the last token is a missing cell. Without ``lengths``, each row has one cell.
         """
         ids = self.vocabulary.encode(tokens)
         if tally is not None:
@@ -264,7 +250,7 @@ class SequenceColumn(TokenColumn):
         self.max_len = int(spec["max_len"])
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-        """Returns the distinct tokens, for every element its token's index, and the rows' lengths.
+        """Returns the distinct tokens, each element's index among them, and the rows' lengths.
 
         The index of a missing element is past the last token.
         """

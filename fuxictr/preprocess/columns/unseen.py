@@ -16,7 +16,7 @@ _MANY_CELLS = 100
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
 _PART, _CHANCE = 0.1, 0.01
-_SAID = "many cells are not known from training"
+_SAID = "many cells are unknown from training"
 
 
 def lost_columns(
@@ -27,21 +27,15 @@ def lost_columns(
 ) -> str | None:
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
-    A column is lost where at least half of its cells in training had an id, and fewer than half as
+    A column is lost where at least half of its training cells had an id, and fewer than half as
     many have one here. Of a training split of 100 cells or more, only those count whose token would
-    have an id without them too, as others promise as many new tokens here, and chance must not
-    explain so few. A column is lost as well where a tenth of it are known tokens written otherwise
-    than in training, be they numbers, days, truth values, or of another case or other blanks,
-    or where none of 20 cells or more is known and all look otherwise than training's.
-    Of rows to score there must be 20 cells and two different unseen
-    tokens, or 1,000 cells where they are missing, unless an unseen token is a known one written
-    otherwise.
+    have an id without them too, and chance must not explain so few.
 
-    Args:
-        columns: the fitted columns.
-        trained: column -> counts of the training split.
-        found: column -> counts of the rows.
-        is_scoring: they are rows to score, not a split.
+    It is lost as well where a tenth of it are known tokens in another spelling (numbers, days,
+    truth values, case, blanks), or where none of 20 cells is known and all look different.
+
+    Rows to score (``is_scoring``) must have 20 cells and two different unseen tokens, or 1,000
+    missing cells, unless an unseen token is a known one in another spelling.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
@@ -64,7 +58,7 @@ def lost_columns(
     if not has_unseen:
         return f"{_SAID}: {listed}; is the column filled in these files?"
     if not spelled:
-        return f"{_SAID}: {listed}; are these values new, or written otherwise than in training?"
+        return f"{_SAID}: {listed}; are these values new, or spelled differently from training?"
     token, twin = spelled[0]
     number = " (dtype: int takes both)" if is_number(token) and is_number(twin) else ""
     return f"{_SAID}: {listed}; '{token}' is '{twin}' in training: write them alike{number}"
@@ -81,7 +75,7 @@ def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[s
         if column.most_frequent is not None:
             token, count = column.most_frequent
             text += (
-                f": key 'min_categr_count': found {column.min_count}, but no token is there more "
+                f": key 'min_categr_count': found {column.min_count}, but no token occurs more "
                 f"than {count} times ('{token}'); lower it, or leave the column out"
             )
         texts.append(text)

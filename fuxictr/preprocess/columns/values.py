@@ -31,13 +31,7 @@ class WrongCell(ValueError):
 
 
 def refuse(wrong: np.ndarray | pl.Series, cells: pl.Series, allowed: str) -> None:
-    """Raises WrongCell for the first cell that is wrong, if there is one.
-
-    Args:
-        wrong: which cells are, (rows,).
-        cells: the cells as they were found.
-        allowed: what is.
-    """
+    """Raises WrongCell for the first of ``cells`` (as found) that is ``wrong`` (rows,), if any."""
     if wrong.any():
         row = int(np.asarray(wrong).argmax())
         raise WrongCell(row, cells[row], allowed)
@@ -66,14 +60,10 @@ def to_arrow(series: pl.Series) -> pa.Array:
 
 
 def read_values(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns the cells as texts, integers or Float64, null where missing.
+    """Returns the cells (rows,) as texts (dtype str), integers or Float64, null where missing.
 
     Missing is null, an empty text and NaN; a text ``nan`` too where a number is expected. Integers
     are Int64, or what ``read_integers`` says where one is larger.
-
-    Args:
-        raw: cells (rows,) of any scalar type.
-        dtype: str, int or float.
 
     Raises:
         WrongCell: a cell is not of the type.
@@ -101,15 +91,20 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
             refuse(wrong, raw, allowed_integer(raw.filter(wrong)[0]))
         return values
     values = raw.cast(pl.Float64, strict=False)
-    _check_parsed(raw, values)
+    wrong = values.is_null() & raw.is_not_null()
+    if raw.dtype == pl.String:
+        wrong &= raw != ""
+        if wrong.any():
+            wrong &= raw.str.to_lowercase() != "nan"
+    refuse(wrong, raw, _NUMBER)
     return values.fill_nan(None)
 
 
 def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns what read_values does, of cells that are compared for equality, as ids are.
+    """Returns what read_values does, of cells that are compared for equality.
 
     Raises:
-        WrongCell: as read_values; or a number that stands for several integers, as a float.
+        WrongCell: as read_values; or a float that stands for several integers.
     """
     values = read_values(raw, dtype)
     floats = raw if raw.dtype.is_float() else values
@@ -122,9 +117,7 @@ def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
     """Returns the elements of all rows one after another, and how many each row has.
 
-    Args:
-        column: texts, which are split at ``splitter``, or lists; a missing or empty cell has none.
-        splitter: the text between two elements.
+    Texts are split at ``splitter``, lists taken as they are; a missing or empty cell has none.
     """
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one
@@ -144,16 +137,7 @@ def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.n
 
 
 def fill_numbers(read: pl.Series, raw: pl.Series, fill: float) -> np.ndarray:
-    """Returns numbers as float64 (rows,), ``fill`` where missing.
-
-    Args:
-        read: what read_values made of the cells.
-        raw: the cells.
-        fill: the number of a missing one.
-
-    Raises:
-        WrongCell: a number is one that float32 cannot hold.
-    """
+    """Returns the numbers as float64 (rows,), filled; WrongCell where float32 cannot hold one."""
     values = read.cast(pl.Float64).fill_null(fill).to_numpy()
     refuse(exceeds_float32(values), raw, "a finite number that float32 can hold")
     return values
@@ -165,11 +149,7 @@ def exceeds_float32(values: np.ndarray) -> np.ndarray:
 
 
 def label_words(raw: pl.Series) -> dict[str, float]:
-    """Returns the words that labels are written in, as the first cell is; none = numbers.
-
-    Raises:
-        WrongCell: the first cell is empty.
-    """
+    """Returns the words that labels are written in, as the first cell is; none = numbers."""
     if len(raw) and (raw[0] is None or not str(raw[0]).strip()):
         raise WrongCell(0, None, _LABELS)
     first = str(raw[0]).strip().lower() if len(raw) else ""
@@ -177,14 +157,9 @@ def label_words(raw: pl.Series) -> dict[str, float]:
 
 
 def read_labels(raw: pl.Series, words: Mapping[str, float]) -> np.ndarray:
-    """Returns the cells as float32 (rows,).
+    """Returns the cells as float32 (rows,); WrongCell where one is missing, or no label.
 
-    Args:
-        raw: the cells.
-        words: the labels as words, in lower case; none = they are numbers or truth values.
-
-    Raises:
-        WrongCell: a cell is missing, or no label.
+    ``words`` are the labels in lower case -> 0 or 1; none = they are numbers or truth values.
     """
     if words:
         texts = raw.cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -211,12 +186,3 @@ def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
         return texts
     has_nanoseconds = (raw.dt.timestamp("ns") % 1000 != 0).fill_null(False)
     return raw.cast(pl.String).zip_with(has_nanoseconds, texts)
-
-
-def _check_parsed(raw: pl.Series, values: pl.Series) -> None:
-    wrong = values.is_null() & raw.is_not_null()
-    if raw.dtype == pl.String:
-        wrong &= raw != ""
-        if wrong.any():
-            wrong &= raw.str.to_lowercase() != "nan"
-    refuse(wrong, raw, _NUMBER)

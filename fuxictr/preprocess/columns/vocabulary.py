@@ -19,13 +19,13 @@ _MERGE_ROWS = 500_000
 class Vocabulary:
     """Ids of a categorical column: ``__PAD__`` 0, its tokens 1..n, ``__OOV__`` n + 1.
 
-    Tokens are looked up by binary search over their hashes and then compared, which is exact, costs
-    nothing a batch, and takes about 28 bytes a token.
+    Tokens are looked up by binary search over their hashes and then compared, which is exact and
+    takes about 28 bytes per token.
 
     Args:
-        tokens: the tokens in the order of their ids, each one once.
-        ids: their ids (n,) where these are not 1..n: those of a column that holds ids already.
-        oov_id: the id of ``__OOV__``; null = one past the last id.
+        tokens: each one once, in the order of their ids.
+        ids: (n,) where these are not 1..n: those of a column that holds ids already.
+        oov_id: the id of ``__OOV__``; None = one past the last id.
     """
 
     def __init__(
@@ -66,14 +66,10 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, ids: dict[str, int], keeps_ids: bool = False) -> Vocabulary:
-        """Returns the vocabulary of {token: id}.
-
-        Args:
-            ids: the content of feature_vocab.json for one column.
-            keeps_ids: whether ids may have gaps, as those of a column that held ids already.
+        """Returns the vocabulary of {token: id}; ids may have gaps where the column ``keeps_ids``.
 
         Raises:
-            ValueError: the ids are not 0..n+1 with ``__PAD__`` first and ``__OOV__`` last.
+            ValueError: the ids do not begin with ``__PAD__`` 0 and end with ``__OOV__``.
         """
         ordered = sorted(ids, key=ids.__getitem__)
         tokens = [token for token in ordered if token not in (PAD, OOV)]
@@ -101,11 +97,7 @@ class Vocabulary:
 
 
 class TokenCounter:
-    """Counts tokens, or numbers, over batches; what comes out depends on the rows alone.
-
-    Args:
-        dtype: polars' type of what is counted.
-    """
+    """Counts tokens, or numbers, over batches; the result depends on the rows alone."""
 
     def __init__(self, dtype: type[pl.DataType] = pl.String) -> None:
         self._counts = pl.DataFrame(schema={"token": dtype, "count": pl.Int64})
@@ -128,9 +120,7 @@ class TokenCounter:
     def vocabulary(self, min_count: int, excluded: Collection[str]) -> Vocabulary:
         """Returns the tokens seen at least ``min_count`` times: most frequent first, then by text.
 
-        Args:
-            min_count: rarer tokens become ``__OOV__``.
-            excluded: tokens that become ``__OOV__`` however frequent they are.
+        Rarer tokens and ``excluded`` ones become ``__OOV__``.
         """
         return Vocabulary(self.counted(min_count, excluded)["token"].rechunk())
 

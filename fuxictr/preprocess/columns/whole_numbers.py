@@ -15,10 +15,7 @@ def read_integers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Returns the cells as integers, and which of them are none, (rows,).
 
     The integers are Int64; where one is larger, UInt64, or Int128 if another one is negative. A
-    float, or a text of one, must be whole.
-
-    Args:
-        raw: texts without blanks around them, numbers or booleans, null where missing.
+    float, or a text of one, must be whole. Texts come without blanks around them.
     """
     if raw.dtype == pl.String:
         return _from_texts(raw)
@@ -47,12 +44,9 @@ def allowed_integer(found: object) -> str:
 
 
 def merged_floats(values: pl.Series) -> tuple[pl.Series, str]:
-    """Returns which whole numbers may stand for others too, (rows,), and what is allowed.
+    """Returns which floats may stand for several integers, (rows,), and what is allowed.
 
-    From 2^53 on (2^24 in float32) a float is the next one to several integers, so that ids merge.
-
-    Args:
-        values: floats.
+    From 2^53 on (2^24 in float32) a float is nearest to several integers, so that ids merge.
     """
     bound = next(bound for kind, bound in _INEXACT.items() if values.dtype == kind)
     allowed = (

@@ -18,7 +18,7 @@ from fuxictr.preprocess.dataset.processor import FeatureProcessor
 from fuxictr.preprocess.dataset.publishing import (
     CACHE_KEY,
     changed_file,
-    complete,
+    complete_publish,
     published_files,
 )
 from fuxictr.preprocess.sources.files import search_files
@@ -43,13 +43,10 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Split:
-    """One raw split: train, valid or test.
+    """One raw split: the files found for what the config has as train, valid or test data.
 
     Attributes:
-        name: its name.
-        given: file, folder or glob as the config has it.
-        files: the files found, in order.
-        passed_over: what was seen beside them.
+        passed_over: what was seen beside the files.
         error: why there are none, or None.
     """
 
@@ -60,12 +57,7 @@ class Split:
     error: DataError | None = None
 
     def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
-        """Returns name, size, modification time and a hash of each file's content.
-
-        Args:
-            is_full: hash all bytes, not only a sample of them.
-            columns: the raw columns that are read; of partition folders those values count.
-        """
+        """Returns the fingerprint of each file, with those of its folders' values that are read."""
         files = [fingerprint(path, is_full) for path in self.files]
         for path, known in zip(self.files, files, strict=True):
             values = {n: v for n, v in partitions(path).items() if n in columns}
@@ -146,26 +138,35 @@ def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what the last finished build left, or None.
+    """Returns what the last finished build left, or None; writes nothing."""
+    try:
+        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
+    is_whole = isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    )
+    return content if is_whole else None
 
-    A build whose process was killed while its files got their names is finished first.
+
+def load_key(folder: Path) -> dict[str, Any] | None:
+    """Returns what read_key does, for a build or a load that begins.
+
+    A build whose process was killed while its files got their names is completed first.
     """
-    content = _load_key(folder)
-    if content is None:
-        complete(folder)
-        content = _load_key(folder)
-    return content
+    key = read_key(folder)
+    if key is None:
+        complete_publish(folder)
+        key = read_key(folder)
+    return key
 
 
 def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
     """Returns why the encoded dataset of a folder cannot be reused, or None when it can.
 
-    Raw files that are absent altogether are taken as unchanged: users may delete them.
-
-    Args:
-        folder: the dataset's folder.
-        key: what make_key returned.
-        processor: its functions are tried on rows that they met when the dataset was built.
+    Raw files that are absent altogether are taken as unchanged: users may delete them. The
+    processor's functions are tried on rows that they met when the dataset was built.
     """
     old = read_key(folder)
     if old is None:
@@ -183,13 +184,13 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
         if source["files"] and source["files"] != known.get("files"):
             return f"the raw files of the {name} split changed"
         if not source["files"] and source["given"] != known.get("given"):
-            return f"the raw files of the {name} split are others"
+            return f"the raw files of the {name} split are different ones"
     damaged = changed_file(folder, old)
     if damaged is not None:
         return f"{damaged} is missing or damaged"
     foreign = foreign_parts(folder, {name.partition("/")[0] for name in old.get("files", {})})
     if foreign:
-        return f"{foreign[0]} is not of the build"
+        return f"{foreign[0]} was not written by the build"
     try:
         return processor.expressions.changed_value(folder)
     except DataError as error:
@@ -197,28 +198,11 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
 
 
 def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
-    """Returns the encoded files in a dataset's folders of part files that no build wrote.
-
-    Args:
-        folder: the dataset's folder.
-        splits: names of the folders in it that are looked at.
-    """
+    """Returns the files in the ``splits``' folders of part files that no build wrote."""
     ours = published_files(folder)
     parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
     foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
     return sorted(foreign, key=natural_order)
-
-
-def _load_key(folder: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    kinds = {"rows": dict, "files": dict, "config": dict, "sources": dict, "data_hash": str}
-    is_whole = isinstance(content, dict) and all(
-        isinstance(content.get(name), kind) for name, kind in kinds.items()
-    )
-    return content if is_whole else None
 
 
 def _code_digest(processor: type) -> str | None:
@@ -262,9 +246,7 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
     """Returns what tells one state of a file from another.
 
-    Args:
-        path: the file.
-        is_full: hash all bytes; otherwise 64 KB at its beginning, middle and end.
+    All bytes are hashed where ``is_full``; else 64 KB at its beginning, middle and end.
     """
     status = path.stat()
     known = {"name": path.name, "size": status.st_size}

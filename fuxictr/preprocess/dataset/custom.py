@@ -14,10 +14,8 @@ from fuxictr.preprocess.dataset.processor import FeatureProcessor
 def load_processor(given: str | None, base_dir: Path) -> type[FeatureProcessor]:
     """Imports a processor class from a Python file of the user.
 
-    Args:
-        given: ``file.py`` with a class FeatureProcessor, or ``file.py:Class``; null = the plain
-            FeatureProcessor.
-        base_dir: folder that a relative path resolves against.
+    ``given`` is ``file.py`` with a class FeatureProcessor, or ``file.py:Class``; None = the plain
+    FeatureProcessor.
 
     Raises:
         ConfigError: no such file or class, or the file cannot be imported.

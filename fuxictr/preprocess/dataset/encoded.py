@@ -19,7 +19,7 @@ from fuxictr.features import ID_TYPES, FeatureMap, fuxictr_pooling
 from fuxictr.preprocess.columns.pretrained import place_by_id, read_pretrained
 from fuxictr.preprocess.columns.values import WrongCell, read_values
 from fuxictr.preprocess.dataset.cache import fingerprint
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.preprocess.sources.splitting import SPLITS
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,8 @@ def read_encoded(
 
     A split is the file, folder or glob that the config names. Where it names none, or a csv, which
     is raw rows, it is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. The
-    fields are those of feature_map.json beside it;
-    without such a file those of feature_cols, where columns of ids need vocab_size.
-
-    Args:
-        config: the dataset config.
-        base_dir: folder that its relative paths resolve against.
-        folder: <data_root>/<dataset_id>.
+    fields are those of feature_map.json beside it; without such a file those of feature_cols, where
+    columns of ids need vocab_size.
 
     Returns:
         The feature map, split -> path, and a hash of the files: of every byte with ``source_hash:
@@ -120,7 +115,7 @@ def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> Feature
     feature_map = FeatureMap(config.dataset_id, train.parent)
     feature_map.labels = [config.label().name]
     files = find_encoded(train)
-    widths = next((found for found in map(array_sources.list_widths, files) if found), {})
+    widths = next((found for found in map(typed_files.list_widths, files) if found), {})
     for column in config.columns():
         spec = _spec(column, widths, str(files[0]))
         feature_map.features[column.name] = spec

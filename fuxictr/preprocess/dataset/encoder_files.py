@@ -41,11 +41,7 @@ def save_encoders(
 def restore_encoders(
     folder: Path, dataset_id: str, columns: Sequence[Column], types: RawTypes
 ) -> FeatureMap:
-    """Gives columns what save_encoders wrote; returns the feature map.
-
-    Raises:
-        DataError: a file is absent or does not fit the columns.
-    """
+    """Gives columns what save_encoders wrote; DataError where it is absent or does not fit."""
     vocabularies = _read_json(folder / FEATURE_VOCAB)
     states, known = _read_json(folder / NORMALIZERS), _read_json(folder / RAW_TYPES)
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)

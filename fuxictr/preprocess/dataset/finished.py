@@ -14,6 +14,7 @@ from fuxictr.preprocess.dataset.cache import (
     ENCODER_VERSION,
     changed_keys,
     config_key,
+    load_key,
     only_encoding,
     read_key,
 )
@@ -64,13 +65,13 @@ def load_encoders(
 def find_built(
     config: DatasetConfig, base_dir: str | Path = "."
 ) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns an encoded dataset as it is, never built anew, and its processor, still unfitted.
+    """Returns an encoded dataset as it is, never rebuilt, and its processor, still unfitted.
 
     Raises:
         DataError: as load_encoders.
     """
     folder = dataset_folder(config, Path(base_dir))
-    known = read_key(folder)
+    known = load_key(folder)
     if not folder.is_dir() and not config.is_encoded:
         raise DataError(
             f"{folder}: no such folder, so no dataset that was encoded here from raw rows; train "
@@ -95,11 +96,7 @@ def find_built(
 
 
 def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
-    """Checks that the files of a build that was found are what the build wrote.
-
-    Raises:
-        DataError: one is gone or was changed by another hand.
-    """
+    """Raises DataError where a file of a build is gone or is not what the build wrote."""
     folder = dataset_folder(config, Path(base_dir))
     known = read_key(folder)
     damaged = changed_file(folder, known) if known is not None else None
@@ -111,17 +108,13 @@ def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
 
 
 def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str | Path) -> None:
-    """Checks that a dataset is still the one that was found, once its rows have been opened.
-
-    Raises:
-        DataError: another process built it anew meanwhile, so that the rows may be others.
-    """
+    """Raises DataError where another process built the dataset anew while its rows were opened."""
     if config.is_encoded:
         return
     folder = dataset_folder(config, Path(base_dir))
-    key = read_key(folder)
+    key = load_key(folder)
     if key is None or key["data_hash"] != encoded.data_hash:
-        raise DataError(f"{folder}: another process built the dataset anew meanwhile; start again")
+        raise DataError(f"{folder}: another process rebuilt the dataset meanwhile; start again")
 
 
 def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
@@ -130,14 +123,10 @@ def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
 
 
 def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    """Returns the finished build in a folder that held one a moment ago.
-
-    Raises:
-        DataError: it is gone.
-    """
-    key = read_key(folder)
+    """Returns the finished build in a folder that held one before; DataError where it is gone."""
+    key = load_key(folder)
     if key is None:
-        raise DataError(f"{folder}: the encoded dataset was removed meanwhile; start again")
+        raise DataError(f"{folder}: the encoded dataset was removed during the load; start again")
     is_single = {name: f"{name}.parquet" in key["files"] for name in key["rows"]}
     paths = {n: folder / (f"{n}.parquet" if single else n) for n, single in is_single.items()}
     feature_map = FeatureMap.load(folder / FEATURE_MAP, dataset_id)

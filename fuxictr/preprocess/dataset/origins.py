@@ -26,10 +26,8 @@ def origins_of(
 ) -> dict[str, str]:
     """Returns split -> number of its files, the first and the last one.
 
-    Args:
-        splits: the raw splits.
-        codes: the split of every row of train_data, where it is divided, see split_codes.
-        file_rows: rows of each of its files, where it is divided.
+    Where train_data is divided, ``codes`` has the split of each row (see split_codes) and
+    ``file_rows`` the rows of each file.
     """
     found = {split.name: span(split.files) for split in splits}
     if codes is not None:
@@ -42,11 +40,7 @@ def origins_of(
 
 
 def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Returns a warning where a file of the training split is one of another split too.
-
-    Args:
-        files: split -> its files. Valid and test may share theirs.
-    """
+    """Returns a warning where the training split shares a file with valid or test."""
     trained = {path.resolve() for path in files.get("train", ())}
     found = []
     for name in SPLITS[1:]:
@@ -56,19 +50,13 @@ def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
     if not found:
         return []
     return [
-        f"files of train_data are in {' and in '.join(found)} too: rows that were trained on are "
-        "judged; name other files, or set valid_size or test_size"
+        f"files of train_data are in {' and in '.join(found)} too: the model would be evaluated on "
+        "rows that it was trained on; name other files, or set valid_size or test_size"
     ]
 
 
 def say_passed_over(key: str, given: str, passed_over: Sequence[Path]) -> None:
-    """Logs what was seen beside the files of a split and is not read, if there is anything.
-
-    Args:
-        key: the config key that named the files.
-        given: its value.
-        passed_over: the files and folders.
-    """
+    """Logs what was seen beside the files of a split and is not read, if there is anything."""
     if passed_over:
         logger.info("%s %s: passed over %s", key, given, name_some(passed_over))
 
@@ -87,11 +75,9 @@ def say_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
 
 
 def say_encoded(paths: Mapping[str, Path], column: str) -> None:
-    """Logs the same of rows that are encoded already; what is wrong with them their reader says.
+    """Logs rows and files of splits that are encoded already; their reader reports faults.
 
-    Args:
-        paths: split -> what find_encoded takes.
-        column: one that they have.
+    ``paths`` are what find_encoded takes; ``column`` is one that all have.
     """
     rows: dict[str, Any] = {}
     origins, read = {}, {}

@@ -70,24 +70,20 @@ class FeatureProcessor:
         min_categr_count: int = 1,
         **kwargs: Any,
     ) -> None:
-        params = {
-            **kwargs,
-            "feature_cols": list(feature_cols),
-            "label_col": label_col or {},
-            "data_root": str(data_root),
-            "min_categr_count": min_categr_count,
-        }
-        if dataset_id is not None:
-            params["dataset_id"] = dataset_id
         self.base_dir = Path.cwd()
-        self.configure(params)
+        self.configure(
+            {
+                **kwargs,
+                **({} if dataset_id is None else {"dataset_id": dataset_id}),
+                "feature_cols": list(feature_cols),
+                "label_col": label_col or {},
+                "data_root": str(data_root),
+                "min_categr_count": min_categr_count,
+            }
+        )
 
     def configure(self, params: Mapping[str, Any]) -> None:
-        """Starts anew with the dataset config in ``params``, unfitted.
-
-        Raises:
-            ConfigError: a key does not fit.
-        """
+        """Resets the processor, unfitted, to a dataset config; ConfigError where it is wrong."""
         self.config = DatasetConfig.from_params(dict(params), "FeatureProcessor")
         label, min_count = self.config.label(), self.config.min_categr_count
         self.columns = [make_column(c, min_count) for c in self.config.columns()]
@@ -119,31 +115,31 @@ class FeatureProcessor:
             DataError: a file, column or cell that cannot be used; names it.
         """
         self.configure(asdict(self.config))
-        self._check_pretrained()
+        with_vectors = self._with_pretrained()
+        for column in with_vectors:  # before the long pass; vectors may be large and are not kept
+            tokens, vectors = self._read_pretrained(column)
+            self._given[column.name] = (tokens, vectors.shape[1])
         frames = self.frames(source, "Fit", verbose)
         columns = self.all_columns
         cells = self._cells(frames, columns)
         for _ in each_column(cells, columns, lambda column, values: column.observe(values)):
             pass
-        self._match_pretrained()
-        for column in columns:
+        self._match_pretrained(with_vectors)
+        for each in columns:
             try:
-                column.finish()
+                each.finish()
             except DataError as error:
                 raise DataError(f"{_shown(source)}{error}") from None
-        self._add_pretrained_tokens()
+        for column in with_vectors:  # their tokens have an id even where no row has them
+            column.add_tokens(self._given[column.name][0])
         share_vocabularies(self.columns)
         note_spellings(self.columns)
         self.feature_map = self._make_feature_map()
         return self
 
     def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
-        """Returns all encoded rows of a split: features in order, then the label.
-
-        Raises:
-            DataError: as fit does, or the processor is not fitted.
-        """
-        tables = list(self.encode(source, "Encode", verbose))
+        """Returns the encoded rows of a split: features in order, then the label; raises as fit."""
+        tables = self.encode(source, "Encode", verbose)
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
     def encode(
@@ -158,10 +154,10 @@ class FeatureProcessor:
 
         Args:
             source: as in fit, or frames.
-            description: what the progress bar says.
+            description: label of the progress bar.
             verbose: 0 shows no progress bar.
-            fields: the columns to encode; null = all, the label among them.
-            tallies: column -> what counts its cells meanwhile; null = none.
+            fields: the columns to encode; None = all, the label among them.
+            tallies: column -> what counts its cells meanwhile; None = none.
 
         Raises:
             DataError: as fit does, or the processor is not fitted.
@@ -207,7 +203,7 @@ class FeatureProcessor:
                 advance(frame.table.num_rows)
 
     def raw_columns(self, fields: Sequence[str] | None = None) -> list[str]:
-        """Returns the names of the raw columns that are read to encode ``fields``, null = all."""
+        """Returns the names of the raw columns that are read to encode ``fields``; None = all."""
         columns = self._chosen(fields)
         names = [c.name for c in columns if not c.config.preprocess]
         inputs = self.expressions.inputs([column.name for column in columns])
@@ -224,11 +220,7 @@ class FeatureProcessor:
         return [*names, *(n for n in inputs if self.expressions.raw_entry(n)[0] == "str")]
 
     def save(self, folder: Path) -> None:
-        """Writes the feature map, the vocabularies, what else was learnt, and pretrained vectors.
-
-        Raises:
-            DataError: the processor is not fitted.
-        """
+        """Writes the feature map, vocabularies, other learned values and pretrained vectors."""
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
         save_encoders(folder, self.feature_map, self.columns, self._types)
@@ -244,8 +236,8 @@ class FeatureProcessor:
         """Reads what save wrote.
 
         Raises:
-            DataError: a file is absent or does not fit the config, or a preprocess function makes
-                another value of a row than it did then.
+            DataError: a file is absent or does not fit the config, or a preprocess function gives
+                another value for a row than it did then.
         """
         changed = self.expressions.changed_value(folder)
         if changed is not None:
@@ -274,43 +266,31 @@ class FeatureProcessor:
         keys, vectors = pretrained.read_pretrained(path, column.name, column.config.pretrain_dim)
         return pretrained.tokens_of(column, keys, path), vectors
 
-    def _check_pretrained(self) -> None:
-        # Before the long pass over the rows. The vectors may be large and are not kept.
-        for column in self._with_pretrained():
-            tokens, vectors = self._read_pretrained(column)
-            self._given[column.name] = (tokens, vectors.shape[1])
-
-    def _match_pretrained(self) -> None:
+    def _match_pretrained(self, with_vectors: Sequence[TokenColumn]) -> None:
         # Before the tokens that are too rare for an id of their own are forgotten.
         groups = sharing_groups(self.columns)
-        for column in self._with_pretrained():
+        for column in with_vectors:
             seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
             keys, path = self._given[column.name][0], self.pretrained_path(column)
             note = pretrained.check_matches(column, keys, pl.concat(seen), path)
             column.notes += [] if note is None else [note]
 
-    def _add_pretrained_tokens(self) -> None:
-        """Gives tokens that have a vector an id, also those that are not among the rows."""
-        for column in self._with_pretrained():
-            column.add_tokens(self._given[column.name][0])
-
     def _make_feature_map(self) -> FeatureMap:
         feature_map = FeatureMap(self.config.dataset_id)
         feature_map.features = {column.name: column.spec() for column in self.columns}
-        for name, (_, width) in self._given.items():
-            spec, config = feature_map.features[name], self._by_name(name).config
-            spec["pretrained_emb"] = pretrained.file_name(name)
-            spec["pretrain_dim"] = width
-            spec["pretrain_usage"], spec["freeze_emb"] = config.pretrain_usage, config.freeze_emb
+        for column in self._with_pretrained():
+            feature_map.features[column.name] |= {
+                "pretrained_emb": pretrained.file_name(column.name),
+                "pretrain_dim": self._given[column.name][1],
+                "pretrain_usage": column.config.pretrain_usage,
+                "freeze_emb": column.config.freeze_emb,
+            }
         feature_map.labels = [self.all_columns[-1].name]
         return feature_map
 
     def _chosen(self, fields: Sequence[str] | None) -> list[Column]:
         names = None if fields is None else as_names(fields, "fields")
         return [c for c in self.all_columns if names is None or c.name in names]
-
-    def _by_name(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
 
     def _cells(
         self, frames: Iterable[Frame], columns: Sequence[Column]

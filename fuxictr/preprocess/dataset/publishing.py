@@ -7,6 +7,7 @@ it, the build counts: whoever takes the lock next completes what a killed proces
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -37,22 +38,15 @@ def dataset_lock(folder: Path) -> Iterator[None]:
 
     What a process that was killed while it published left is completed first.
     """
-
-    def say() -> None:
-        logger.info("Waiting for another process that builds %s", folder)
-
-    with file_lock(folder / ".lock", say):
+    on_wait = functools.partial(logger.info, "Waiting for another process that builds %s", folder)
+    with file_lock(folder / ".lock", on_wait):
         _complete(folder)
         yield
 
 
 @contextlib.contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty hidden folder; it goes in the end, and so does what a killed build left.
-
-    Raises:
-        DiskFullError: the disk takes no more; what is published stays as it was.
-    """
+    """Yields an empty hidden folder; it is removed afterwards, as are a killed build's files."""
     staging = folder / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     with write_errors(staging):
@@ -67,12 +61,8 @@ def staging_folder(folder: Path) -> Iterator[Path]:
 def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
     """Moves finished files to their final names; without the key, which comes last, none is used.
 
-    The files of the build before are removed, also those of one that was killed in here.
-
-    Args:
-        staging: holds the files.
-        folder: where they go.
-        key: what is written to CACHE_KEY, beside the files' sizes and the hashes of their bytes.
+    The files of the build before are removed, also those of one that was killed in here. ``key`` is
+    written to CACHE_KEY with the files' sizes and hashes.
     """
     paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
     sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in paths}
@@ -89,14 +79,10 @@ def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
 
 
 def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
-    """Returns the name of a file that is gone or is not what a build wrote, None where all are.
+    """Returns the name of a file that is gone or is not what the build of ``key`` wrote, or None.
 
     Files that are not newer than the key are taken as they were written; the bytes of others, as of
-    copies, are looked at.
-
-    Args:
-        folder: the dataset's folder.
-        key: what the build left there.
+    copies, are hashed.
     """
     hashes = key.get("hashes") or {}
     try:
@@ -113,12 +99,8 @@ def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
     return None
 
 
-def complete(folder: Path) -> None:
-    """Completes what a killed process left half published; waits for one that publishes right now.
-
-    Raises:
-        WriteError: the folder cannot be written.
-    """
+def complete_publish(folder: Path) -> None:
+    """Completes a killed process's publish; waits for one that is running."""
     if (folder / _NOTE).is_file() and (folder / _STAGING / CACHE_KEY).is_file():
         with dataset_lock(folder):
             pass
@@ -130,7 +112,7 @@ def published_files(folder: Path) -> list[str]:
 
 
 def _complete(folder: Path) -> None:
-    """Moves what the note says; where it was done in part, the rest. To be called under the lock.
+    """Moves what the note says, or the rest of it; to be called under the lock.
 
     Nothing here needs room on the disk: files are renamed and removed.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuxictr.preprocess.sources.frames import FRAME_ROWS
@@ -16,12 +17,7 @@ class SplitWriter:
     """Writes the encoded rows of a split to ``<split>.parquet``, or to ``<split>/part_*.parquet``.
 
     Rows come in tables of any size; row groups have FRAME_ROWS rows, so that neither the files nor
-    the digest depend on how the rows were read.
-
-    Args:
-        folder: where to write.
-        split: train, valid or test.
-        block_size: rows of a part file; 0 = one file.
+    the digest depend on how the rows were read. A part file has ``block_size`` rows; 0 = one file.
 
     Attributes:
         num_rows: rows written so far.
@@ -93,12 +89,7 @@ class SplitWriter:
 
 def _bytes(column: pa.ChunkedArray) -> bytes:
     if pa.types.is_list(column.type):
-        column = column.combine_chunks()
-        column = (
-            column.flatten()
-            if isinstance(column, pa.Array)
-            else pa.chunked_array([chunk.flatten() for chunk in column.chunks])
-        )
+        column = pc.list_flatten(column)
     if column.type in (pa.int32(), pa.float32()):
         return column.to_numpy().tobytes()
     return repr(column.to_pylist()).encode()

@@ -37,10 +37,8 @@ class Expressions:
     An expression sees each raw column with the dtype of the entry that has its name (an inactive
     entry counts too; str where there is none) and with missing cells filled, as in FuxiCTR.
 
-    Args:
-        config: the dataset config.
-        columns: all of its active columns, the label included.
-        methods: functions ``(col_name) -> pl.Expr`` by name; they come before COLUMN_FUNCTIONS.
+    ``columns`` are all active ones, the label included; ``methods`` are functions
+    ``(col_name) -> pl.Expr`` that come before COLUMN_FUNCTIONS.
 
     Raises:
         ConfigError: a function is unknown.
@@ -105,11 +103,7 @@ class Expressions:
         self._sample.save(folder)
 
     def changed_value(self, folder: Path) -> str | None:
-        """Returns what a function makes otherwise of the rows that save_sample wrote, or None.
-
-        Raises:
-            DataError: there are no such rows.
-        """
+        """Returns how a function's values of the rows that save_sample wrote changed, or None."""
 
         def make(name: str, inputs: Mapping[str, pl.Series], num_rows: int) -> pl.Series:
             return _evaluate(self.by_column[name], self._rows_of(name, inputs, num_rows))
@@ -151,7 +145,7 @@ class Expressions:
         if difference is not None:
             raise DataError(
                 f"{frame.locate(difference.row)}, column '{name}': its preprocess function "
-                f"'{self._functions[name]}' looks beyond its row: it {difference.found}; allowed: "
+                f"'{self._functions[name]}' depends on other rows: it {difference.found}; allowed: "
                 "what depends on its own row alone (docs/data.md)"
             )
 

@@ -24,28 +24,20 @@ RowFunction = Callable[[pl.DataFrame], pl.Series]
 
 @dataclass(frozen=True)
 class Difference:
-    """A row whose value depends on the rows around it.
-
-    Attributes:
-        row: its index in the frame.
-        found: what it has there, and elsewhere.
-    """
+    """A row (its index in the frame) whose value depends on the rows around it, and its values."""
 
     row: int
     found: str
 
 
 class RowWise:
-    """Tries a function on the rows of each frame anew, among others and alone.
+    """Tries a function on the rows of each frame again, among others and alone.
 
     A function of the row alone gives each row what it gave in the frame. One that counts, ranks,
     averages, shifts, sorts, draws, or fills a cell from others does not, and would encode the same
     rows differently in another frame, such as one to score. All rows are tried in two halves. Those
     with an input that is missing, extreme or of another kind, and made-up ones with missing inputs,
     are tried alone and among copies of one other row.
-
-    Args:
-        function: what is tried.
     """
 
     def __init__(self, function: RowFunction) -> None:
@@ -56,10 +48,7 @@ class RowWise:
     ) -> Difference | None:
         """Returns a row of a frame whose value is another elsewhere, or None.
 
-        Args:
-            rows: the raw columns.
-            values: what the function made of them.
-            filler: one row, of missing cells as the function sees them.
+        ``filler`` is one row, of missing cells as the function sees them.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the frame itself had them already
@@ -102,13 +91,8 @@ class RowWise:
     ) -> Difference | None:
         """Returns a row that has another value among the rows of an index, or None.
 
-        Args:
-            rows: those of the frame.
-            values: what the function made of them.
-            index: the rows that are tried.
-            strange: made-up rows that stand before and behind them, and their values. A function
-                need not be able to take such.
-            copied: a row of which copies stand around all of these, more than they are.
+        ``strange`` rows (with their values) stand before and behind the tried ones; a function need
+        not be able to take them. Copies of row ``copied`` stand around all, more than they are.
         """
         tried, expected = rows[index], values[index]
         if strange is not None:

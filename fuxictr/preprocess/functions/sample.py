@@ -34,12 +34,7 @@ class FunctionSample:
         self._num_rows = 0
 
     def add(self, inputs: Mapping[str, pl.Series], made: Mapping[str, pl.Series]) -> None:
-        """Keeps rows of a frame, as long as there is room.
-
-        Args:
-            inputs: the raw columns, missing cells filled.
-            made: what the functions made of them.
-        """
+        """Keeps rows of a frame (missing cells of the inputs filled), as long as there is room."""
         room = _MOST_ROWS - self._num_rows
         if room <= 0 or not made:
             return
@@ -65,14 +60,12 @@ class FunctionSample:
 def changed_value(
     folder: Path, functions: Mapping[str, Callable[[Mapping[str, pl.Series], int], pl.Series]]
 ) -> str | None:
-    """Returns what a function makes otherwise than it did when its column was encoded, or None.
+    """Returns how a function's values differ from those when its column was encoded, or None.
 
-    Args:
-        folder: holds what FunctionSample.save wrote.
-        functions: column -> from its inputs and the number of rows to its values.
+    ``functions`` make a column's values of its inputs and the number of rows.
 
     Raises:
-        DataError: the rows are not there.
+        DataError: the rows that FunctionSample.save wrote are not there.
     """
     if not functions:
         return None
@@ -95,7 +88,7 @@ def changed_value(
             )
         except Exception as error:  # a user's function may raise anything
             text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            return f"column '{column}': its preprocess function fails by now ({text})"
+            return f"column '{column}': its preprocess function now fails ({text})"
         same = equal(known, found) if len(known) == len(found) else np.zeros(len(known), bool)
         if not same.all():
             row = int(np.argmin(same))

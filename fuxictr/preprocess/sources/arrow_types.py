@@ -38,11 +38,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def kind_of(kind: pa.DataType) -> str:
-    """Returns text, int, float, ... of a type's values, or of the elements of its lists.
-
-    Raises:
-        ValueError: values of the type cannot be read.
-    """
+    """Returns text, int, float, ... of a type's values or list elements; else ValueError."""
     element = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind
     for name, tests in _KINDS.items():
         if any(test(element) for test in tests):
@@ -57,12 +53,9 @@ def texts_agree(known: str, found: str) -> bool:
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Checks that a table can be read; a text that is no UTF-8 might end the process.
+    """Checks that a table can be read; a text that is not UTF-8 might end the process.
 
-    Args:
-        table: the columns.
-        where: the file.
-        first_row: rows of it before these.
+    ``where`` names the file, of which ``first_row`` rows come before these.
 
     Raises:
         DataError: a column has another type, or a text is not UTF-8; names file, row and column.
@@ -87,13 +80,9 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
-    """Returns a column's pieces from several files as one, in a type that holds all of them.
+    """Returns a column's pieces (file, cells) as one, in a type that holds all of them.
 
     Files of one split may differ in a column's type: one has no missing value, say.
-
-    Args:
-        pieces: file and cells.
-        name: the column, for messages.
 
     Raises:
         DataError: there is no such type; names the files.

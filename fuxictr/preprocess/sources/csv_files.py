@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 
 from fuxictr.array_files import brief, partitions
 from fuxictr.errors import ConfigError, DataError, did_you_mean
-from fuxictr.preprocess.sources.csv_quotes import QuoteWatch
+from fuxictr.preprocess.sources.csv_quotes import QuoteWatch, WatchedFile
 from fuxictr.preprocess.sources.csv_rows import (
     BLOCK,
     DAMAGE,
@@ -33,11 +33,7 @@ _MOST_OF_BLANK = 1000
 
 
 def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterator[pa.Table]:
-    """Yields the rows of a csv as text.
-
-    Raises:
-        DataError: see sources.read_frames.
-    """
+    """Yields the rows of a csv as text; raises as sources.frames.read_frames does."""
     header = csv_header(path, dialect)
     _check_label(path, header, columns, dialect)
     check_columns(header, columns, str(path), dialect)
@@ -48,7 +44,9 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
     try:
         for batch in _batches(path, header, columns, dialect, watch):
             if watch.is_suspicious and not is_verified:
-                _verify(path, header, dialect)
+                fault = csv_fault(path, header, dialect)
+                if fault is not None:
+                    raise DataError(fault)
                 is_verified = True
             if batch is not None:
                 yield pa.Table.from_batches([batch])
@@ -59,10 +57,10 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
 
 
 def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
-    """Returns the names of the columns, of a file without a header those of the dialect.
+    """Returns the names of the columns; of a file without a header, those of the dialect.
 
     Raises:
-        DataError: the file is empty, damaged, its header is no UTF-8 text, or there are more or
+        DataError: the file is empty, damaged, its header is not UTF-8 text, or there are more or
             fewer columns than names.
         ConfigError: it is a parquet file.
     """
@@ -95,14 +93,7 @@ def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
 def check_columns(
     found: Sequence[str], columns: Sequence[str], where: str, dialect: CsvDialect | None = None
 ) -> None:
-    """Raises DataError where a column is missing or named twice.
-
-    Args:
-        found: the names that there are.
-        columns: the names that are needed.
-        where: the file.
-        dialect: that of a csv; null = it is none.
-    """
+    """Raises DataError where a column is missing or named twice; ``dialect`` is that of a csv."""
     repeated = [name for name, count in Counter(found).items() if count > 1]
     if repeated:
         raise DataError(
@@ -168,8 +159,7 @@ def _begins(path: Path, magic: bytes) -> bool:
 def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
     """Returns the names of a file without a header.
 
-    One to score may lack the label, and a column whose value the file's folder has may be in no
-    file, as Hive writes them.
+    A file to score may lack the label; a column that the file's folder names may be in no file.
     """
     names = list(dialect.names or ())
     unlabelled = [name for name in names if name != dialect.label]
@@ -258,7 +248,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch | None]:
     # Yields the rows and, when ``watch`` has seen all bytes, None.
     with (
-        _WatchedFile(path, watch) as file,
+        WatchedFile(path, watch) as file,
         pa_csv.open_csv(
             file,
             read_options=pa_csv.ReadOptions(
@@ -278,61 +268,3 @@ def _batches(
         yield from reader
     watch.finish()
     yield None
-
-
-def _verify(path: Path, header: list[str], dialect: CsvDialect) -> None:
-    fault = csv_fault(path, header, dialect)
-    if fault is not None:
-        raise DataError(fault)
-
-
-class _WatchedFile:
-    """The bytes of a csv, uncompressed, on their way to the fast reader.
-
-    Args:
-        path: the file.
-        watch: sees the bytes.
-    """
-
-    def __init__(self, path: Path, watch: QuoteWatch) -> None:
-        self._file = pa.input_stream(
-            str(path), compression="gzip" if path.suffix == ".gz" else None
-        )
-        self._watch = watch
-        self._held = b""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        is_closed: bool = self._file.closed
-        return is_closed
-
-    def readable(self) -> bool:
-        """Returns True."""
-        return True
-
-    def read(self, size: int) -> bytes:
-        """Returns at most ``size`` next bytes, none at the end.
-
-        A carriage return ends no block: the fast reader would drop a line feed that begins the next
-        one, also between quotes.
-        """
-        data: bytes = self._held + self._file.read(size - len(self._held))
-        self._held = b""
-        behind = self._file.read(1) if data.endswith(b"\r") else b""
-        if behind and len(data) > 1:
-            data, self._held = data[:-1], b"\r" + behind
-        else:
-            self._held = behind
-        self._watch.add(data)
-        return data
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def __enter__(self) -> _WatchedFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

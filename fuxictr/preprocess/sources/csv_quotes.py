@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
@@ -12,16 +15,9 @@ class QuoteWatch:
     """Watches the bytes of a csv for quotes that a strict reader might refuse.
 
     A quote that is never closed swallows the rows behind it, and one that is closed within a cell
-    changes the cell: the fast reader says nothing about either. Here every quote that opens must
-    stand at the beginning of a cell, every one that closes at the end of one, or two side by side.
-    What else there is, such as a quote within a cell without quotes, may be right; it is suspected.
-
-    Args:
-        separator: the character between two cells.
-        quote_char: the quote; null = quotes have no meaning.
-
-    Attributes:
-        is_suspicious: whether a stricter look is needed.
+    changes the cell; the fast reader reports neither. Here every opening quote must stand at the
+    beginning of a cell, every closing one at the end, or two side by side. Anything else makes the
+    file suspicious (``is_suspicious``): a strict reader must check it.
     """
 
     def __init__(self, separator: str, quote_char: str | None) -> None:
@@ -56,3 +52,49 @@ class QuoteWatch:
         before, behind = values[places[first::2]], values[2:][places[1 - first :: 2]]
         self._num_quotes += len(places)
         self.is_suspicious |= not (self._ends[before].all() and self._ends[behind].all())
+
+
+class WatchedFile:
+    """The uncompressed bytes of a csv on their way to the fast reader; ``watch`` sees them."""
+
+    def __init__(self, path: Path, watch: QuoteWatch) -> None:
+        self._file = pa.input_stream(
+            str(path), compression="gzip" if path.suffix == ".gz" else None
+        )
+        self._watch = watch
+        self._held = b""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        is_closed: bool = self._file.closed
+        return is_closed
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def read(self, size: int) -> bytes:
+        """Returns at most ``size`` next bytes, none at the end.
+
+        A carriage return ends no block: the fast reader would drop the line feed of the next one.
+        """
+        data: bytes = self._held + self._file.read(size - len(self._held))
+        self._held = b""
+        behind = self._file.read(1) if data.endswith(b"\r") else b""
+        if behind and len(data) > 1:
+            data, self._held = data[:-1], b"\r" + behind
+        else:
+            self._held = behind
+        self._watch.add(data)
+        return data
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> WatchedFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

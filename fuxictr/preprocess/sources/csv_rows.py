@@ -29,10 +29,10 @@ class CsvDialect:
         separator: the character between two cells.
         quote_char: the character around a cell that holds separators, or None.
         names: of the columns of files without a header; None = they have one.
-        label: the column that such a file may lack, where it is the only one.
+        label: the only column that such a file may lack.
 
     Raises:
-        ConfigError: they are one character.
+        ConfigError: separator and quote_char are one character.
     """
 
     separator: str = ","
@@ -65,18 +65,12 @@ def csv_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (line of the row's end, cells), the header first, where there is one.
 
-    An empty line is no row, but one of an empty cell where there is one column: so polars writes
-    it. A blank first line is an empty header. Bytes that are no UTF-8 become lone surrogates.
-
-    Args:
-        path: the file.
-        dialect: its dialect.
-        strict: whether quotes must be as the format has them.
-        most_bytes: bytes that a row may have.
+    An empty line is no row, except in a file of one column, where polars writes an empty cell so.
+    A blank first line is an empty header. Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
-        csv.Error: a row is too long, the header ends in a carriage return alone, or strict and
-            quotes are not well-formed.
+        csv.Error: a row has over ``most_bytes``, the header ends in a carriage return alone, or
+            quotes are not well-formed and ``strict``.
         OSError, EOFError, zlib.error: the file is damaged.
     """
     with (
@@ -113,14 +107,7 @@ def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
 def csv_fault(
     path: Path, header: list[str], dialect: CsvDialect, most_bytes: int = 2 * BLOCK
 ) -> str | None:
-    """Returns what is wrong with a csv, and where; None where nothing is.
-
-    Args:
-        path: the file.
-        header: the names of its columns.
-        dialect: its dialect.
-        most_bytes: bytes that a row may have.
-    """
+    """Returns what is wrong with a csv, and where; None where nothing is."""
     index = 0
     start = int(dialect.names is not None)  # rows count from 1, a header is row 0
     try:

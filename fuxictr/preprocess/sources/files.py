@@ -23,12 +23,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class SourceFormat:
-    """The form of raw files.
-
-    Attributes:
-        name: csv, parquet, npz or h5.
-        dialect: that of a csv.
-    """
+    """The form of raw files: csv (of a dialect), parquet, npz or h5."""
 
     name: str
     dialect: CsvDialect = field(default_factory=CsvDialect)
@@ -43,14 +38,10 @@ def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
 
 
 def format_of_config(config: DatasetConfig, read: Sequence[str]) -> SourceFormat:
-    """Returns the form of a dataset's raw files; without a header it has their columns' names.
-
-    Args:
-        config: the dataset config.
-        read: the raw columns that are read.
+    """Returns the form of a dataset's raw files; without a header, with the names of its columns.
 
     Raises:
-        ConfigError: ``header: false``, and a raw column has no place in the config's order.
+        ConfigError: ``header: false``, and a raw column that is read has no place in the config.
     """
     names, label = None, config.label()
     if config.header is not True:
@@ -82,23 +73,15 @@ def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
 
 
 def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
-    """Returns the files of a split in natural order, see search_files.
-
-    Raises:
-        DataError: there is no such file.
-    """
+    """Returns the files of a split in natural order, see search_files."""
     return search_files(given, key, base_dir, data_format).files
 
 
 def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
     """Returns the files of a split in natural order (2 before 10), and what is passed over.
 
-    Args:
-        given: a file, a folder (all of its files of the format, those of partition folders in it
-            too) or a glob; see array_files.search.
-        key: the config key that gave it.
-        base_dir: folder that relative paths resolve against.
-        data_format: csv, parquet, npz or h5.
+    ``given`` is a file, a folder or a glob, see array_files.search; ``key`` is the config key that
+    has it, for messages.
 
     Raises:
         DataError: there is no such file.

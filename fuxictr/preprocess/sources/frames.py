@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from fuxictr.array_files import partitions
 from fuxictr.errors import DataError
-from fuxictr.preprocess.sources import typed_files as array_sources
+from fuxictr.preprocess.sources import typed_files
 from fuxictr.preprocess.sources.arrow_types import check_table, join, kind_of, texts_agree
 from fuxictr.preprocess.sources.csv_files import (
     check_columns,
@@ -79,11 +78,6 @@ def read_frames(
     A csv cell is read as the text that is written there, and so is the value of a partition folder
     (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
 
-    Args:
-        files: what find_files returned.
-        source_format: their form.
-        columns: names of the raw columns to read.
-
     Raises:
         DataError: a file lacks a column or is not readable; names the row if it has one.
         NoRowsError: none of the files has a row.
@@ -122,12 +116,7 @@ def read_frames(
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
-    """Yields the rows of a table in memory.
-
-    Raises:
-        DataError: a column is missing.
-        NoRowsError: there are no rows.
-    """
+    """Yields the rows of a table in memory; DataError where a column is absent, or all rows are."""
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
@@ -138,14 +127,10 @@ def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
 
 
 def column_names(path: Path, source_format: SourceFormat) -> list[str]:
-    """Returns the names of a raw file's columns.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns the names of a raw file's columns."""
     if source_format.name == "csv":
         return csv_header(path, source_format.dialect)
-    return array_sources.array_names(path, source_format.name)
+    return typed_files.array_names(path, source_format.name)
 
 
 def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> int:
@@ -156,11 +141,7 @@ def estimate_rows(files: Sequence[Path], source_format: SourceFormat, column: st
 
 
 def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) -> list[int]:
-    """Returns how many rows a column of each file has; a csv is read for it.
-
-    Raises:
-        DataError: a file is not readable, or has no such column.
-    """
+    """Returns how many rows a column of each file has; a csv is read for it."""
     is_part = len(files) > 1 and source_format.name == "csv"
     return [
         0 if is_part and is_blank(path) else _count_rows(path, source_format, column)
@@ -169,14 +150,9 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Checks that columns read as text have one kind of value in all files of all splits.
+    """Checks that columns read as text have one kind of value in all files, those of train first.
 
     The same number is another text as an integer (7) and as a float (7.0).
-
-    Args:
-        files: the files of all splits, those of train first.
-        data_format: their form; the cells of a csv are texts.
-        columns: the columns that are read as text.
 
     Raises:
         DataError: a column is of one kind in one file and of another in the next.
@@ -185,7 +161,7 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
         return
     known: dict[str, tuple[str, Path]] = {}
     for path in files:
-        for name, found in array_sources.array_schema(path, data_format, columns).items():
+        for name, found in typed_files.array_schema(path, data_format, columns).items():
             try:
                 kind = kind_of(found)
             except ValueError as error:
@@ -194,9 +170,9 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
             if first == "null":
                 known[name] = (kind, path)
             elif not texts_agree(first, kind):
-                if not array_sources.count_rows(path, data_format, name):
+                if not typed_files.count_rows(path, data_format, name):
                     continue
-                if not array_sources.count_rows(where, data_format, name):
+                if not typed_files.count_rows(where, data_format, name):
                     known[name] = (kind, path)
                     continue
                 raise DataError(
@@ -209,7 +185,7 @@ def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str])
     """Returns columns of a file as a table without rows; those that are no arrays are texts."""
     types = {}
     if source_format.name != "csv":
-        types = array_sources.array_schema(path, source_format.name, columns)
+        types = typed_files.array_schema(path, source_format.name, columns)
     return pa.table({name: pa.array([], types.get(name, pa.string())) for name in columns})
 
 
@@ -217,16 +193,14 @@ def _read_file(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
-    arrays = functools.partial(array_sources.read_arrays, num_rows=FRAME_ROWS)
-    reader = {
-        "csv": functools.partial(read_csv, dialect=source_format.dialect),
-        "parquet": functools.partial(array_sources.read_parquet, num_rows=FRAME_ROWS),
-        "npz": arrays,
-        "h5": arrays,
-    }[source_format.name]
     values = partition_values(path, source_format, columns)
     own = [name for name in columns if name not in values]
-    for table in reader(path, own or column_names(path, source_format)[:1]):
+    own = own or column_names(path, source_format)[:1]
+    if source_format.name == "csv":
+        tables = read_csv(path, own, source_format.dialect)
+    else:
+        tables = typed_files.read_typed(path, source_format.name, own, FRAME_ROWS)
+    for table in tables:
         for name, value in values.items():
             cells = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
             table = table.append_column(name, cells)
@@ -243,11 +217,7 @@ def partition_values(
 
 
 class _FolderValues:
-    """Checks that a column is not the folder's value in one file and otherwise in another's cells.
-
-    Args:
-        columns: names of the raw columns that are read.
-    """
+    """Checks that no column is the folder's value in one file and in cells of another."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
@@ -255,12 +225,7 @@ class _FolderValues:
         self._of_file: dict[str, Path] = {}
 
     def check(self, path: Path, table: pa.Table, source_format: SourceFormat) -> None:
-        """Looks at some rows of a file.
-
-        Raises:
-            DataError: a file beside another takes the value from its folder, which the other's
-                cells contradict.
-        """
+        """Raises DataError where a file takes its folder's value and another's cells differ."""
         named = {n: value for n, value in partitions(path).items() if n in self._columns}
         if not named:
             return
@@ -283,7 +248,7 @@ def _count_rows(path: Path, source_format: SourceFormat, column: str) -> int:
         return sum(table.num_rows for table in _read_file(path, source_format, [column]))
     if partition_values(path, source_format, [column]):
         column = column_names(path, source_format)[0]
-    return array_sources.count_rows(path, source_format.name, column)
+    return typed_files.count_rows(path, source_format.name, column)
 
 
 def _cut_frame(

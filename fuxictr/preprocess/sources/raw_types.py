@@ -10,27 +10,20 @@ from fuxictr.preprocess.sources.frames import Frame
 
 
 class RawTypes:
-    """Sees to it that columns read as text keep the kind of their values.
+    """Checks that columns read as text keep the kind of their values.
 
     The same number is another text as an integer (7) and as a float (7.0), which pandas makes of
     integers where one is missing: rows of another kind would silently be all ``__OOV__``.
 
-    Args:
-        columns: the raw columns that are read as text.
-
     Attributes:
-        known: column -> text, int, float, ..., or null where only missing values were seen.
+        known: column -> text, int, float, ..., or "null" where only missing values were seen.
     """
 
     def __init__(self, columns: Iterable[str]) -> None:
         self.known = dict.fromkeys(columns, "null")
 
     def check(self, frame: Frame) -> None:
-        """Notes the kinds of a frame's columns, or compares them with those known.
-
-        Raises:
-            DataError: a column is of another kind than before; names the rows.
-        """
+        """Notes the kinds of a frame's columns; DataError where one differs from before."""
         for name in self.known.keys() & set(frame.table.column_names):
             known, found = self.known[name], kind_of(frame.table.schema.field(name).type)
             if known == "null":

@@ -18,12 +18,8 @@ def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
     """Returns the split of every row, as an index into SPLITS, uint8 (rows,).
 
     ``sequential``: the last rows are test, those before them valid. ``random``: test and valid are
-    drawn without replacement by ``split_seed``; the rows keep their order within a split.
-
-    Args:
-        config: valid_size and test_size are shares of the rows (below 1), rounded down, or
-            numbers of rows.
-        num_rows: rows of the source.
+    drawn without replacement by ``split_seed``; the rows keep their order within a split. Sizes
+    below 1 are shares of the rows, rounded down; others are numbers of rows.
 
     Raises:
         DataError: no row is left for training, or a split that is asked for gets none.
@@ -46,11 +42,7 @@ def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
 
 
 def rows_of(frames: Iterable[Frame], codes: np.ndarray, split: str) -> Iterator[Frame]:
-    """Yields the frames of the source with only the rows of one split.
-
-    Raises:
-        DataError: there are more rows than were counted.
-    """
+    """Yields the frames of the source with only the rows of one split."""
     start = 0
     for frame in frames:
         mask = next_codes(codes, start, frame.table.num_rows) == SPLITS.index(split)
@@ -60,11 +52,7 @@ def rows_of(frames: Iterable[Frame], codes: np.ndarray, split: str) -> Iterator[
 
 
 def next_codes(codes: np.ndarray, start: int, num_rows: int) -> np.ndarray:
-    """Returns the splits of ``num_rows`` rows from row ``start`` on.
-
-    Raises:
-        DataError: there are more rows than were counted.
-    """
+    """Returns the splits of the next rows; DataError where there are more than were counted."""
     if start + num_rows > len(codes):
         raise DataError(
             f"the raw files changed while they were read: found more than {len(codes):,} rows, "
@@ -78,6 +66,7 @@ def _count(config: DatasetConfig, key: str, num_rows: int) -> int:
     count = int(size if size >= 1 else size * num_rows + 1e-6)  # 0.29 * 100 is 28.999...
     if size and not count:
         raise DataError(
-            f"dataset '{config.dataset_id}': key '{key}': {size} of {num_rows} rows is no row"
+            f"dataset '{config.dataset_id}': key '{key}': {size} of {num_rows} rows is less than "
+            "one row"
         )
     return count

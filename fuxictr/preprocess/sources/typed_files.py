@@ -16,8 +16,22 @@ from fuxictr.preprocess.sources.arrow_types import check_table, is_list
 from fuxictr.preprocess.sources.csv_files import check_columns
 
 
-def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of a parquet file."""
+def read_typed(
+    path: Path, data_format: str, columns: Sequence[str], num_rows: int
+) -> Iterator[pa.Table]:
+    """Yields up to ``num_rows`` rows at a time of a parquet, npz or h5 file.
+
+    The arrays of an npz are in memory at once: numpy cannot read a part of one.
+    """
+    if data_format == "parquet":
+        yield from _read_parquet(path, columns, num_rows)
+        return
+    with open_arrays(path) as (names, find):
+        check_columns(names, columns, str(path))
+        yield from _slices(path, {name: find(name) for name in columns}, num_rows)
+
+
+def _read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
     check_columns(_schema(path).names, columns, str(path))
     row = 0
     with open_parquet(path) as file:
@@ -36,11 +50,7 @@ def read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Opens a parquet file.
-
-    Raises:
-        DataError: it is empty, cut off or none.
-    """
+    """Opens a parquet file; DataError where it is empty, cut off or none."""
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
@@ -49,22 +59,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: damaged, or not a parquet file ({brief(error)})") from error
 
 
-def read_arrays(path: Path, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of an npz or h5 file.
-
-    The arrays of an npz are in memory at once: numpy cannot read a part of one.
-    """
-    with open_arrays(path) as (names, find):
-        check_columns(names, columns, str(path))
-        yield from _slices(path, {name: find(name) for name in columns}, num_rows)
-
-
 def array_names(path: Path, data_format: str) -> list[str]:
-    """Returns the names of the columns.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns the names of the columns."""
     if data_format == "parquet":
         return list(_schema(path).names)
     with open_arrays(path) as (names, _):
@@ -74,11 +70,7 @@ def array_names(path: Path, data_format: str) -> list[str]:
 def array_schema(
     path: Path, data_format: str, columns: Sequence[str] | None = None
 ) -> dict[str, pa.DataType]:
-    """Returns column -> Arrow type of its values, of those of ``columns`` that are there.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns column -> Arrow type of its values, of those of ``columns`` that are there."""
     if data_format == "parquet":
         fields = {field.name: field.type for field in _schema(path)}
         return {name: kind for name, kind in fields.items() if columns is None or name in columns}
@@ -93,30 +85,18 @@ def array_schema(
 
 
 def list_widths(path: Path) -> dict[str, int]:
-    """Returns column -> width of its first row, of the columns that hold lists; none without rows.
-
-    Args:
-        path: a parquet, npz or h5 file, known by its suffix.
-
-    Raises:
-        DataError: the file is not readable.
-    """
+    """Returns column -> width of its first row, of the columns that hold lists."""
     data_format = path.suffix.removeprefix(".")
     schema = array_schema(path, data_format)
     names = [name for name, kind in schema.items() if is_list(kind)]
-    reader = read_parquet if data_format == "parquet" else read_arrays
-    rows = next(reader(path, names, 1), None) if names else None
+    rows = next(read_typed(path, data_format, names, 1), None) if names else None
     if rows is None or not rows.num_rows:
         return {}
     return {name: len(rows[name][0].as_py() or ()) for name in names}
 
 
 def count_rows(path: Path, data_format: str, column: str) -> int:
-    """Returns the number of rows that a column of a parquet, npz or h5 file has.
-
-    Raises:
-        DataError: the file is not readable, or has no such column.
-    """
+    """Returns the number of rows that a column of a parquet, npz or h5 file has."""
     if data_format == "parquet":
         with open_parquet(path) as file:
             return file.metadata.num_rows

@@ -45,8 +45,8 @@ class BestWeights:
         if path is None:
             self._held = {name: tensor.clone() for name, tensor in weights.items()}
             return
-        whole = gather_full_state_dict(weights, self.model, self.ranks)
-        self.ranks.from_rank_zero(lambda: save_weights(whole, path, self.note))
+        full = gather_full_state_dict(weights, self.model, self.ranks)
+        self.ranks.from_rank_zero(lambda: save_weights(full, path, self.note))
 
     def restore(self) -> None:
         """Loads the kept weights into the model, if there are any.
@@ -68,11 +68,9 @@ class BestWeights:
 
     def state(self) -> dict[str, torch.Tensor] | None:
         """Returns what is kept in memory, with the rows of all ranks; None where nothing is."""
-        return (
-            None
-            if self._held is None
-            else gather_full_state_dict(self._held, self.model, self.ranks)
-        )
+        if self._held is None:
+            return None
+        return gather_full_state_dict(self._held, self.model, self.ranks)
 
     def load_state(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Takes over what ``state`` returned on the first rank."""

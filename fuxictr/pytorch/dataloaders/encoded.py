@@ -38,8 +38,8 @@ def read_encoded(
     In parquet a sequence or vector is a list. An .npz has one array per column, an .h5 one dataset;
     a sequence or vector is 2-D there, with the rows along the first axis.
 
-    Where only some rows are wanted, no more is read than the row groups of a parquet file that have
-    some of them, a dataset's slice from the first to the last of them, or a column of an .npz.
+    If only some rows are wanted, only a part of the file is read: of parquet the row groups that
+    have some of them, of an .h5 the slice from the first to the last, of an .npz one column.
 
     Args:
         path: what ``find_encoded`` takes.

@@ -161,7 +161,7 @@ class BatchIterator(EpochIterator):
         elif data.cut is not None and data.cut != own:
             raise ValueError(
                 f"data: found {data.num_rows:,} rows that were cut from {self.num_rows:,}, but not "
-                f"the {own.num_rows:,} of rank {share.rank} of {share.num_ranks}"
+                f"the {own.num_rows:,} of rank {share.rank} of {share.world_size}"
             )
         self.data = self._place(data)
 

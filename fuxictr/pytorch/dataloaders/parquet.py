@@ -38,18 +38,11 @@ _SLICE_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class Block:
-    """A row group, or small neighbouring ones, which shuffling moves together.
+    """A row group, or small neighbouring ones, which shuffling moves together."""
 
-    Attributes:
-        file: index of its file.
-        row_groups: indices of its row groups in that file.
-        first_row: rows of the file before it.
-        num_rows: its rows.
-    """
-
-    file: int
-    row_groups: tuple[int, ...]
-    first_row: int
+    file: int  # index of its file
+    row_groups: tuple[int, ...]  # their indices in that file
+    first_row: int  # rows of the file before it
     num_rows: int
 
 

@@ -16,23 +16,23 @@ class Share:
 
     Args:
         rank: its number, from 0.
-        num_ranks: how many there are.
+        world_size: how many there are.
 
     Raises:
         ValueError: there is no such rank.
     """
 
     rank: int = 0
-    num_ranks: int = 1
+    world_size: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.num_ranks:
-            raise ValueError(f"rank {self.rank}: allowed: 0..{self.num_ranks - 1}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank {self.rank}: allowed: 0..{self.world_size - 1}")
 
     @property
     def is_all(self) -> bool:
         """Whether there is no other process."""
-        return self.num_ranks == 1
+        return self.world_size == 1
 
     @property
     def is_first(self) -> bool:
@@ -45,7 +45,7 @@ class Share:
         The runs of all ranks follow each other; their lengths differ by one at most.
         """
         first, stop = number * self.rank, number * (self.rank + 1)
-        return first // self.num_ranks, stop // self.num_ranks
+        return first // self.world_size, stop // self.world_size
 
 
 # One process, which has all rows.
@@ -108,7 +108,7 @@ class Division:
         bounds = batch_bounds(num_rows, self.batch_size)
         if self.is_split_by_batch:
             own = bounds[slice(*self.share.part(len(bounds)))]
-            num_batches = -(-len(bounds) // self.share.num_ranks)
+            num_batches = -(-len(bounds) // self.share.world_size)
             return own + [(0, 0)] * (num_batches - len(own))
         parts = ((start, *self.share.part(stop - start)) for start, stop in bounds)
         return [(start + first, start + stop) for start, first, stop in parts]

@@ -22,19 +22,12 @@ from fuxictr.pytorch.dataloaders.share import ALONE, Share
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows that were read, or a rank's rows of a window that all ranks share.
+    """Rows that were read, or a rank's rows of a window that all ranks share."""
 
-    Attributes:
-        rows: the rank's rows.
-        num_rows: rows of all ranks.
-        order: the order to take the rank's rows in; None: as they are.
-        places: np.int64 (len(order),), ascending: where among the window's rows, in their order,
-            these are; None: they are all.
-    """
-
-    rows: ColumnarData
-    num_rows: int
-    order: torch.Tensor | None = None
+    rows: ColumnarData  # the rank's rows
+    num_rows: int  # rows of all ranks
+    order: torch.Tensor | None = None  # to take the rank's rows in; None: as they are
+    # Ascending int64: where in the window's order the rank's rows are; None: they are all.
     places: np.ndarray | None = None
 
     def take(self, start: int, stop: int) -> Batch:
@@ -93,8 +86,8 @@ class StreamingIterator(EpochIterator):
             order = torch.randperm(len(blocks), generator=generator)
             blocks = [blocks[index] for index in order.tolist()]
             own = self._own_places(blocks)
-            blocks = blocks[self.share.rank :: self.share.num_ranks]
-            bounds, ahead = self.bounds(), self.shuffle_window // self.share.num_ranks
+            blocks = blocks[self.share.rank :: self.share.world_size]
+            bounds, ahead = self.bounds(), self.shuffle_window // self.share.world_size
         else:
             own = self.division.own_rows(self.num_rows)
             bounds, ahead = self.division.own_bounds(self.num_rows), self.batch_size
@@ -109,7 +102,7 @@ class StreamingIterator(EpochIterator):
     def _own_places(self, blocks: list[Block]) -> RowRanges:
         """Returns which rows, counted in the order of the blocks, are those of this rank."""
         bounds = list(pairwise(accumulate((block.num_rows for block in blocks), initial=0)))
-        own = bounds[self.share.rank :: self.share.num_ranks]
+        own = bounds[self.share.rank :: self.share.world_size]
         return RowRanges(np.array(own, dtype=np.int64).reshape(-1, 2), self.num_rows)
 
     def _windows(

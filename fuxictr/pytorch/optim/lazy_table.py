@@ -13,6 +13,7 @@ from fuxictr.pytorch.optim.catch_up import SkippedSteps
 from fuxictr.pytorch.optim.sparse_lookup import RowBlock, TableReader, UniqueRows
 
 _ROWS_AT_ONCE = 16_384  # of a flush, so that they stay in the processor's cache
+_PLAIN_ADAM = {"fused": True, "amsgrad": False, "maximize": False, "weight_decay": 0.0}
 
 
 class _Moments(NamedTuple):
@@ -74,22 +75,9 @@ class LazyTable(TableReader):
             return False
         block = self._blocks.pop()
         (beta1, beta2), eps = self._constants
-        adam(
-            [weights],
-            [weights.grad],
-            [block.state.exp_avg],
-            [block.state.exp_avg_sq],
-            [],
-            [self._step],
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            weight_decay=0.0,
-            beta1=beta1,
-            beta2=beta2,
-            eps=eps,
-            lr=lr,
-        )
+        tensors = [weights], [weights.grad], [block.state.exp_avg], [block.state.exp_avg_sq]
+        constants = {"beta1": beta1, "beta2": beta2, "eps": eps, "lr": lr}
+        adam(*tensors, [], [self._step], **_PLAIN_ADAM, **constants)
         self._skipped.advance(lr)
         self._write(block)
         return True

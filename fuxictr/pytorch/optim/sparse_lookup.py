@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from fuxictr.pytorch.layers.embeddings.lookup import RowGroups, group_rows, sum_by_row
+from fuxictr.pytorch.layers.embeddings.lookup import (
+    RowGroups,
+    group_rows,
+    look_up_groups,
+    sum_by_row,
+)
 
 
 class UniqueRows:
@@ -147,25 +151,3 @@ class TableReader:
         merged = self._read(groups.rows)
         merged.weights.requires_grad_().grad = sum_by_row(groups, gradients)
         return merged
-
-
-def look_up_groups(weights: torch.Tensor, inverse: torch.Tensor, groups: RowGroups) -> torch.Tensor:
-    """Returns F.embedding(inverse, weights) of distinct rows (U, D); the gradient is a sum per row.
-
-    ``groups`` are the positions, grouped by row.
-    """
-    return _LookUp.apply(weights, inverse, groups)
-
-
-class _LookUp(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, weights: torch.Tensor, inverse: torch.Tensor, groups: RowGroups
-    ) -> torch.Tensor:
-        ctx.groups = groups
-        return F.embedding(inverse, weights)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return sum_by_row(ctx.groups, grads[0].reshape(-1, grads[0].shape[-1])), None, None

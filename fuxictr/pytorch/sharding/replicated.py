@@ -14,8 +14,8 @@ from fuxictr.pytorch.optim.sparse_lookup import TableReader
 class RowExchange:
     """Makes the gradient of a table the mean over ranks, from the rows that their batches hold.
 
-    Every rank gets the numbers (4 bytes each) and the gradients of the rows (U_r, D) of every other
-    rank and adds them up in the order of the ranks, so that all have the same bits. A step receives
+    Every rank gets the numbers (4 bytes each) and the gradients (U_r, D) of the rows of every other
+    rank. It adds them up in the order of the ranks, so that all have the same bits. A step receives
     4 (P - 1) U (D + 1) bytes, where an all-reduce of the table receives 8 N D (P - 1) / P.
 
     Args:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fuxictr.pytorch.distributed.ranks import Ranks
-from fuxictr.pytorch.layers.embeddings.lookup import RowGroups
-from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows, look_up_groups
+from fuxictr.pytorch.layers.embeddings.lookup import RowGroups, look_up_groups
+from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 from fuxictr.pytorch.sharding.replicated import split_columns
 
 

@@ -53,8 +53,8 @@ class RankTables:
         }
         for block, reader in sharded:
             block.read_rows_with(shard_readers[id(reader)])
-        self._apart = [reader.table for _, reader in tables]
-        self.apart = {id(table) for table in self._apart}
+        self._tables = [reader.table for _, reader in tables]
+        self.apart = {id(table) for table in self._tables}  # from the weights that DDP reduces
         for found, words in ((full, "full on each"), (sharded, "sharded over all")):
             num_bytes = sum(reader.table.nbytes for _, reader in found)
             if found:
@@ -68,7 +68,7 @@ class RankTables:
         Raises:
             RuntimeError: a table has a gradient of its own, which only this rank knows of.
         """
-        if any(table.grad is not None for table in self._apart):
+        if any(table.grad is not None for table in self._tables):
             raise RuntimeError(
                 "a table that several processes share has a gradient of its own: something other "
                 "than a lookup has read it"
@@ -173,8 +173,10 @@ def _distinct_tables(tables: list[_ReadTable]) -> list[_ReadTable]:
 
 
 def _is_sharded(blocks: list[FieldBlocks], config: TrainConfig, ranks: Ranks) -> bool:
-    if not may_shard(config, ranks) or config.embedding_sharding == "row":
-        return may_shard(config, ranks)
+    if not may_shard(config, ranks):
+        return False
+    if config.embedding_sharding == "row":
+        return True
     num_bytes = sum(block.table.nbytes for block in blocks if block.table is not None)
     if num_bytes > _MEMORY_SHARE * _smallest_memory(ranks):
         return True

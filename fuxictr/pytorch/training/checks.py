@@ -50,7 +50,7 @@ def check_splits(
     if valid is not None:
         ranks.from_rank_zero(lambda: check_groups(metrics, valid.group_ids))
         with closing(_labels(model, valid)) as own:
-            labels = own if valid.share.num_ranks == 1 else _gathered(own, ranks)
+            labels = own if valid.share.world_size == 1 else _gathered(own, ranks)
             ranks.from_rank_zero(
                 lambda: check_defined(metrics, labels, valid.group_ids, "the validation split")
             )
@@ -65,11 +65,11 @@ def check_splits(
 def _check_share(train: EpochIterator, ranks: Ranks) -> None:
     share = train.share
     is_split_otherwise = train.is_split_by_batch and ranks.size > 1
-    if (share.rank, share.num_ranks) != (ranks.rank, ranks.size) or is_split_otherwise:
+    if (share.rank, share.world_size) != (ranks.rank, ranks.size) or is_split_otherwise:
         raise ConfigError(
-            f"training batches: found those of rank {share.rank} of {share.num_ranks}, this is "
-            f"rank {ranks.rank} of {ranks.size}; give the loader share=Share(rank, num_ranks), and "
-            "let training rows not be split by batch"
+            f"training batches: found those of rank {share.rank} of {share.world_size}, this is "
+            f"rank {ranks.rank} of {ranks.size}; give the loader share=Share(rank, world_size), "
+            "and let training rows not be split by batch"
         )
 
 

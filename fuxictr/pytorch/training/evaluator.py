@@ -144,7 +144,7 @@ class Evaluator:
         On several processes the first one has them, the others none.
         """
         y_pred, y_true = self._own_scores(batches, description, with_labels)
-        if batches.share.num_ranks == 1:
+        if batches.share.world_size == 1:
             return (y_pred, y_true) if self.ranks.is_first else (y_pred[:0], y_true[:0])
         found = [self.ranks.gather_to_first(values.cpu()) for values in (y_pred, y_true)]
         whole = [torch.cat(parts) if parts else torch.empty(0) for parts in found]
@@ -174,7 +174,7 @@ class Evaluator:
                 if with_labels:
                     y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
                 start = stop
-                advance(min(batch.num_rows * batches.share.num_ranks, batches.num_rows))
+                advance(min(batch.num_rows * batches.share.world_size, batches.num_rows))
                 for callback in self.callbacks:
                     callback.after_batch()
         return y_pred, y_true

@@ -41,27 +41,36 @@ def look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """
     needs_gradient = torch.is_grad_enabled() and table.requires_grad
     if table.is_cpu and needs_gradient and not torch.compiler.is_compiling():
-        return _LookUp.apply(table, rows)
+        return _LookUp.apply(table, rows, None)
     return F.embedding(rows, table)
+
+
+def look_up_groups(table: torch.Tensor, rows: torch.Tensor, groups: RowGroups) -> torch.Tensor:
+    """Returns table[rows] of rows (...) that are grouped already, and are all rows of the table."""
+    return _LookUp.apply(table, rows, groups)
 
 
 class _LookUp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, table: torch.Tensor, rows: torch.Tensor, groups: RowGroups | None
+    ) -> torch.Tensor:
         ctx.save_for_backward(rows)
-        ctx.num_rows = len(table)
+        ctx.num_rows, ctx.groups = len(table), groups
         return F.embedding(rows, table)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (rows,) = ctx.saved_tensors
         width = grads[0].shape[-1]
         values = grads[0].reshape(-1, width)
+        if ctx.groups is not None:
+            return sum_by_row(ctx.groups, values), None, None
         table_grad = values.new_zeros(ctx.num_rows, width)
         if width == 1:
             table_grad.view(-1).index_add_(0, rows.reshape(-1), values.view(-1))
         else:
             groups = group_rows(rows)
             table_grad[groups.rows] = sum_by_row(groups, values)
-        return table_grad, None
+        return table_grad, None, None

@@ -20,16 +20,11 @@ class RowShare:
     """Rank i mod P holds row i of a table of N rows, as row i div P of its part.
 
     Ids are mostly sorted by frequency, so every rank gets as many of the frequent ones.
-
-    Attributes:
-        rank: the process that holds the rows.
-        world_size: number P of processes.
-        num_rows: number N of rows of the full table.
     """
 
     rank: int
     world_size: int
-    num_rows: int
+    num_rows: int  # of the full table
 
     @property
     def num_own(self) -> int:
@@ -66,9 +61,7 @@ class DeferredTable(nn.Parameter):
     def defer(self, std: float, padding: torch.Tensor) -> None:
         """Notes the state of the generator, and draws all numbers without keeping them.
 
-        Args:
-            std: standard deviation of the weights.
-            padding: rows that are zero.
+        They are to be from N(0, std^2), but for the rows ``padding``, which are zero.
         """
         self._std, self._padding = std, padding
         self._random_state, self._known_version = torch.get_rng_state(), self._version

@@ -140,7 +140,7 @@ class WeightedPairSum(nn.Module):
 class MatrixPairSum(nn.Module):
     """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix per pair.
 
-    All pairs are one product of the flattened left side with an (F D x F D) matrix whose block
+    All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block
     (i, j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in
     R^D, for which left_i M_ij is an element-wise product.
 
