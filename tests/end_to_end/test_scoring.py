@@ -181,7 +181,7 @@ def test_rows_whose_tokens_training_does_not_know_are_warned_of_once(
     assert command(trained.path, tmp_path / "new.csv", tmp_path / "s.csv")[0] == 0
     first, second = floats["user"].unique(maintain_order=True)[:2]
     (text,) = caplog.messages
-    assert text.startswith("rows to score: many cells are unknown from training: column 'user':")
+    assert text.startswith("rows to score: many cells are not known from training: column 'user':")
     assert f"100 % of 300 cells unseen, as '{first}' and '{second}' (training: 0 %, as" in text
     assert f"'{first}' is '{first[:-2]}' in training" in text
     caplog.clear()

@@ -86,7 +86,7 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
     folder = dataset_folder(config, Path(base_dir))
-    load_key(folder)
+    load_key(folder)  # completes a publish that was interrupted
     if find_stale_reason(config, base_dir) is not None:
         return None
     return read_finished(folder, config.dataset_id)
@@ -168,7 +168,7 @@ def _prepare(
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
     key = make_key(processor, splits)
-    load_key(folder)
+    load_key(folder)  # completes a publish that was interrupted
     reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key, processor)
     if reason is None:
         return _reuse(folder, config.dataset_id)
