@@ -82,9 +82,9 @@ def test_parts_in_folders_are_scored_in_natural_order(trained, tmp_path, capsys)
         scored = pl.read_parquet(out)
         assert scored["id"].to_list() == rows["id"].to_list()
         assert scored["y_pred"].equals(from_python(trained, rows)["y_pred"])
-        passed_over = "Passed over notes.md\n" if given == "raw" else ""
+        skipped = "Skipped notes.md\n" if given == "raw" else ""
         files = "4 files, user=2/empty.csv to user=10/part-0.csv"
-        assert capsys.readouterr().out == f"{passed_over}Scored 6 rows of {files}: {out}\n"
+        assert capsys.readouterr().out == f"{skipped}Scored 6 rows of {files}: {out}\n"
 
 
 def test_no_rows_have_no_scores(trained, command, tmp_path):
