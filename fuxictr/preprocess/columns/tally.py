@@ -104,7 +104,7 @@ class Tally:
         is_sampled: np.ndarray | None = None,
         knows: Callable[[pl.Series], np.ndarray] | None = None,
     ) -> None:
-        """Counts the cells of a frame by the distinct tokens in it.
+        """Counts the cells of a frame by the distinct ``tokens`` in it.
 
         Args:
             tokens: these, (tokens,).

@@ -151,7 +151,7 @@ def read_key(folder: Path) -> dict[str, Any] | None:
 
 
 def load_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what read_key does, for a build or a load that begins.
+    """Returns read_key's answer at the beginning of a build or a load.
 
     A build whose process was killed while its files got their names is completed first.
     """
