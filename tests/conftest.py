@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Tests open no window; this must come before anything imports matplotlib.
@@ -17,3 +19,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # A busy machine must not turn a slow example into a failure.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
+
+# What takes longest comes first, so that no process is left with a long file at the end.
+LONGEST = (
+    *("end_to_end/test_sweep.py", "reliability/test_ranks.py", "distributed/test_trainings.py"),
+    *("end_to_end/test_torchrun.py", "reliability/test_resume.py", "end_to_end/test_pipeline.py"),
+    *("distributed/test_states.py", "end_to_end/test_report.py", "experiment/test_tables.py"),
+    *("plotting/test_ablation.py", "end_to_end/test_documented.py", "benchmarks/test_scaling.py"),
+    *("distributed/test_ranks_agree.py", "reliability/test_atomic_files.py", "zoo/test_zoo.py"),
+    *("plotting/test_fields.py", "reliability/test_full_disk.py", "fuzz/test_csv.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of LONGEST first; the others keep their order."""
+    folder = Path(__file__).parent
+    order = {folder / name: position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))

@@ -16,10 +16,11 @@ import contextlib
 import functools
 import gc
 import importlib
+import importlib.abc
+import importlib.util
 import io
 import os
 import random
-import runpy
 import selectors
 import signal
 import socket
@@ -153,26 +154,45 @@ class Request:
                 file = io.FileIO(number, "w", closefd=False)
                 setattr(sys, name, io.TextIOWrapper(file, write_through=True))
             first, *rest = rest
-        if first == "-m":
-            name, *rest = rest
-            sys.argv[:], folder = [name, *rest], self.folder
-            sys.modules.pop(name, None)  # one of LIBRARIES
-            sys.path.insert(0, folder)
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
-            return
         main = types.ModuleType("__main__")
         if first == "-c":
-            code, *rest = rest
-            sys.argv[:] = ["-c", *rest]
+            text, *rest = rest
             sys.path.insert(0, "")
         else:
-            code = Path(first).read_text(encoding="utf-8")
-            sys.argv[:] = [first, *rest]
-            sys.path.insert(0, str(Path(first).resolve().parent))
+            is_module = first == "-m"
+            folder = self.folder if is_module else Path(first).resolve().parent
+            sys.path.insert(0, str(folder))
+            if is_module:
+                name, *rest = rest
+                first, main.__package__ = _find_module(name)
             main.__file__ = first
+            text = Path(first).read_text(encoding="utf-8")
+        sys.argv[:] = [first, *rest]
         sys.modules["__main__"] = main
-        name = "<string>" if first == "-c" else first
-        exec(compile(code, name, "exec"), main.__dict__)  # noqa: S102 - as Python does
+        _Source(text, "<string>" if first == "-c" else first).exec_module(main)
+
+
+def _find_module(name: str) -> tuple[str, str]:
+    """Returns the file that ``python -m NAME`` runs, and its package."""
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"{sys.executable}: No module named {name}")
+    return spec.origin, spec.parent or ""
+
+
+class _Source(importlib.abc.InspectLoader):
+    """Loads a text, which is no file of its own or one that is run."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text, self.file = text, file
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.text, self.file)
 
 
 def serve(address: str) -> Request:

@@ -12,7 +12,8 @@ selection="not slow"
 arguments=(--durations=5)
 for argument in "$@"; do
     case $argument in
-        --all) selection="slow or not slow" ;;
+        # Then each command is also a Python of its own, see tests/preloaded.py.
+        --all) selection="slow or not slow"; export FRESH_PROCESSES=1 ;;
         *) arguments+=("$argument") ;;
     esac
 done
@@ -22,7 +23,8 @@ use_environment dev
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 "$PYTHON" -m mypy
-# A file's tests stay together, and a process has one thread: more would only wait for one another.
+# A file's tests stay together, the longest files first (tests/conftest.py), and a process has one
+# thread: more would only wait for one another.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-arguments+=(-n "${TEST_PROCESSES:-auto}" --maxprocesses 8 --dist loadfile)
+arguments+=(-n "${TEST_PROCESSES:-auto}" --maxprocesses 8 --dist loadfile --no-loadscope-reorder)
 exec "$PYTHON" -m pytest -m "$selection" "${arguments[@]}"

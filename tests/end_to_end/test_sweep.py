@@ -60,9 +60,13 @@ class Repository:
 @pytest.fixture(scope="module")
 def repository(clone, tmp_path_factory) -> Repository:
     target = tmp_path_factory.mktemp("sweep") / "GE4Rec"
-    ignored = shutil.ignore_patterns("results", "checkpoints", "data", "figure", "*.csv")
+    written = shutil.ignore_patterns("results", "checkpoints", "data", "figure", "*.csv")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        has_sources = Path(folder).relative_to(clone).parts[:1] in (("fuxictr",), ("docs",))
+        return set() if has_sources else written(folder, names)
+
     shutil.copytree(clone, target, ignore=ignored)
-    shutil.copytree(clone / "docs", target / "docs", dirs_exist_ok=True)
     repository = Repository(target)
     repository.run("bash", "1.prepare.sh", "demo", "--rows", "3000")
     return repository
