@@ -119,10 +119,10 @@ def train(work: str, model: str, rows: int, mode: str) -> dict[str, Any]:
     results = Path(work) / "results.jsonl"
     row = run_experiment(config, model_class, torch.device("cpu"), RunOptions(results_file=results))
     return {
-        "rows_per_second": row["train_rows_per_second"],
-        "test": row["test"],
-        "parameters": row["parameters"],
-        "data_hash": row["data_hash"],
+        "rows_per_second": row.train_rows_per_second,
+        "test": row.test,
+        "parameters": row.parameters,
+        "data_hash": row.data_hash,
     }
 
 

@@ -14,21 +14,21 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs the sweep."""
     parser = argparse.ArgumentParser(
         prog="2.reproduce.sh",
-        description="Train the DIS and the GEN variant of backbones and compare them. What is in "
-        "results/results.jsonl already is not run again, so the same command goes on where it was "
-        "cut off.",
+        description="Train the DIS and the GEN variant of backbones and compare them. Runs that "
+        "are already in results/results.jsonl are not repeated, so the same command resumes a "
+        "sweep.",
     )
     parser.add_argument(
         "--paper",
         action="store_true",
         help=f"the whole table: all backbones, datasets {','.join(PAPER_DATASETS)}, {PAPER_SEEDS} "
-        "seeds, each unless another option says otherwise",
+        "seeds, unless other options select others",
     )
     add_sweep_options(parser)
     parser.add_argument(
         "--gpu",
         help="auto (a GPU if there is one; all of them with --paper, --ablation or --jobs), -1 "
-        "(CPU), or the GPUs that take runs, each a whole one, as 0,2 (default auto)",
+        "(CPU), or a list of GPUs that each take whole runs, as 0,2 (default auto)",
     )
     parser.add_argument(
         "--gpus",
@@ -39,15 +39,15 @@ def main(argv: list[str] | None = None) -> None:
         "--gpus-per-run",
         type=int,
         metavar="N",
-        help="with --gpus: N of them for each run, so that several runs go at a time",
+        help="with --gpus: N of them for each run, so that several runs are trained at a time",
     )
     parser.add_argument(
-        "--jobs", type=int, help="runs at a time (default: one a GPU, or one on the CPU)"
+        "--jobs", type=int, help="runs at a time (default: one per GPU, or one on the CPU)"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="list the runs with time and memory; train nothing"
     )
-    parser.add_argument("--rerun", action="store_true", help="run also what is in the results")
+    parser.add_argument("--rerun", action="store_true", help="repeat runs that are in the results")
     parser.add_argument(
         "--verbose",
         action="store_true",
@@ -57,9 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     def run() -> int:
-        from fuxictr.experiment.sweep.reproduce import (
-            reproduce,
-        )  # not before --help: it needs numpy
+        from fuxictr.experiment.sweep.reproduce import reproduce  # --help must not need numpy
 
         return reproduce(args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +17,24 @@ from fuxictr.errors import DataError
 from fuxictr.plotting import style
 from fuxictr.plotting.naming import seeds_text
 
-Row = Mapping[str, Any]
+Entries = Sequence[Mapping[str, Any]]
+
+
+class _Row(Protocol):
+    """What the curves take from a row of results."""
+
+    @property
+    def expid(self) -> str: ...
+    @property
+    def variant(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def rows(self) -> Mapping[str, int] | None: ...
+    @property
+    def history(self) -> Entries | None: ...
+    @property
+    def collapse(self) -> Entries | None: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ def curves_figure(
 
 
 def write_training_curves(
-    root: str | Path, dataset_id: str, model: str, rows: Sequence[Row]
+    root: str | Path, dataset_id: str, model: str, rows: Sequence[_Row]
 ) -> list[Path]:
     """Draws validation AUC and training loss over epochs: ``<model>_training.{pdf,png,csv}``.
 
@@ -77,7 +94,7 @@ def write_training_curves(
     """
     curves = []
     for row in rows:
-        if entries := row.get("history"):
+        if entries := row.history:
             auc = [(entry.get("metrics") or {}).get("AUC") for entry in entries]
             loss = [entry.get("train_loss") for entry in entries]
             curves.append(_curve(row, entries, {"Validation AUC": auc, "Training loss": loss}))
@@ -89,7 +106,7 @@ def write_training_curves(
 
 
 def write_collapse_curve(
-    root: str | Path, dataset_id: str, model: str, rows: Sequence[Row]
+    root: str | Path, dataset_id: str, model: str, rows: Sequence[_Row]
 ) -> list[Path]:
     """Draws collapse over training: ``<model>_collapse_curve.{pdf,png,csv}``.
 
@@ -104,7 +121,7 @@ def write_collapse_curve(
     }
     curves = []
     for row in rows:
-        if entries := row.get("collapse"):
+        if entries := row.collapse:
             numbers = {name: [entry.get(key) for entry in entries] for name, key in keys.items()}
             curves.append(_curve(row, entries, numbers))
     if not curves:
@@ -134,10 +151,10 @@ def curve_numbers(curves: Sequence[Curve]) -> style.Numbers:
 
 
 def _caption(
-    dataset_id: str, rows: Sequence[Row], curves: Sequence[Curve], sample: Sample | None = None
+    dataset_id: str, rows: Sequence[_Row], curves: Sequence[Curve], sample: Sample | None = None
 ) -> str:
     """Returns data, validation rows (of the sample, where one was drawn) and seeds."""
-    sizes = {row["rows"]["valid"] for row in rows if (row.get("rows") or {}).get("valid")}
+    sizes = {row.rows["valid"] for row in rows if row.rows and row.rows.get("valid")}
     text = dataset_id
     for size in sorted(sizes):
         count = size if sample is None else min(size, sample.num_rows)
@@ -148,24 +165,24 @@ def _caption(
     return f"{text}; trained with {seeds_text(seeds)}{band}"
 
 
-def _curve(row: Row, entries: Sequence[Row], numbers: Mapping[str, list]) -> Curve:
+def _curve(row: _Row, entries: Entries, numbers: Mapping[str, list]) -> Curve:
     return Curve(
-        label=f"{row['variant'].upper()} ({row['expid']})",
-        variant=row["variant"],
-        seed=row["seed"],
+        label=f"{str(row.variant).upper()} ({row.expid})",
+        variant=str(row.variant),
+        seed=row.seed,
         epochs=np.array(_epochs(row, entries), dtype=np.float64),
         numbers={name: np.array(values, dtype=np.float64) for name, values in numbers.items()},
     )
 
 
-def _epochs(row: Row, entries: Sequence[Row]) -> list[float]:
+def _epochs(row: _Row, entries: Entries) -> list[float]:
     """Returns the passes over the training rows at each entry of a run.
 
     Entries within an epoch differ in their rows or in their steps; the run's last evaluation gives
     the rows of a step.
     """
-    num_rows = (row.get("rows") or {}).get("train")
-    last = (row.get("history") or [{}])[-1]
+    num_rows = (row.rows or {}).get("train")
+    last = (row.history or [{}])[-1]
     if num_rows and all("rows" in entry for entry in entries):
         return [entry["rows"] / num_rows for entry in entries]
     if num_rows and last.get("step") and all("step" in entry for entry in entries):

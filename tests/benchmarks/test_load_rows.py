@@ -25,7 +25,7 @@ def test_rows_are_loaded_and_trained_on(run_script, tmp_path):
         assert load["grown_peak_mb"] >= load["grown_mb"] - 0.1
     assert train["step"] == "train" and train["rows_per_second"] > 0
     assert stored["ratios"] == []
-    assert "cells     bytes a row: 100" in printed
+    assert "cells     bytes per row: 100" in printed
 
 
 def test_small_sizes_are_trained_several_times_over(script, tmp_path):

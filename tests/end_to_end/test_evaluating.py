@@ -44,10 +44,10 @@ def test_the_test_metrics_are_those_of_the_run(user, train, analyze, streaming):
     (row,) = read_results(run.RESULTS)
     config, model_class = load_experiment("mine", ZOO / "DeepFM", user.path)
     found = evaluate_test(find_checkpoint("DeepFM", config, model_class, [row]), -1)
-    assert found == row["test"] and set(found) == {"AUC", "logloss", "gAUC"}
+    assert found == row.test and set(found) == {"AUC", "logloss", "gAUC"}
     printed = analyze()
-    assert printed.splitlines()[-1] == f"[Metrics] {format_metrics(row['test'])}"
-    assert f"Test split, weights of {row['checkpoint']}:" in printed
+    assert printed.splitlines()[-1] == f"[Metrics] {format_metrics(row.test)}"
+    assert f"Test split, weights of {row.checkpoint}:" in printed
 
 
 def test_without_a_test_split_it_says_so(user, train, analyze):

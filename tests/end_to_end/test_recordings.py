@@ -43,11 +43,11 @@ def mine(user, train, tmp_path, monkeypatch):
 def test_weights_belong_to_the_run_with_their_hash_and_config(mine, user):
     load, row = mine
     others = [
-        row | {"seed": 8, "checkpoint_sha256": "0" * 64},
-        row | {"seed": 9, "config_hash": "another"},
+        dataclasses.replace(row, seed=8, checkpoint_sha256="0" * 64),
+        dataclasses.replace(row, seed=9, config_hash="another"),
     ]
     found = find_checkpoint(*load(), [row, *others])
-    assert (found.train_seed, found.checkpoint_sha256) == (7, row["checkpoint_sha256"])
+    assert (found.train_seed, found.checkpoint_sha256) == (7, row.checkpoint_sha256)
     user.model["mine"]["learning_rate"] = 0.1
     user.write_configs()
     with pytest.raises(CheckpointError, match="another config .*; train again: ") as error:
@@ -60,7 +60,7 @@ def test_weights_belong_to_the_run_with_their_hash_and_config(mine, user):
 def test_weights_of_no_finished_run_have_no_seed(mine, capsys):
     load, row = mine
     note_path(load()[1].checkpoint_path).unlink()
-    for rows in ([], [row | {"checkpoint_sha256": "0" * 64}]):
+    for rows in ([], [dataclasses.replace(row, checkpoint_sha256="0" * 64)]):
         found = find_checkpoint(*load(), rows)
         assert found.train_seed is None
         assert capsys.readouterr().out.count("\n") == 1

@@ -9,7 +9,7 @@ import pytest
 from fuxictr.experiment.report import analyses
 from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.run import run
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 
 from .conftest import UserFolder
 
@@ -41,12 +41,12 @@ def find(zoo, train):
             assert status == 0, stderr
         rows = read_results(run.RESULTS)
         for row in rows:
-            if (row["expid"], row["seed"]) in lost:
-                Path(row["checkpoint"]).unlink()
+            if (row.expid, row.seed) in lost:
+                Path(row.checkpoint).unlink()
         sides = []
         for expid in ("mine", "mine_gen"):
-            own = {row["seed"]: row for row in rows if row["expid"] == expid}
-            sides.append(Side(expid, tuple(sorted(own)), own, {}))
+            own = {row.seed: row for row in rows if row.expid == expid}
+            sides.append(SeedRuns(expid, tuple(sorted(own)), own, {}))
         places = [(side.expid, zoo.path.parent) for side in sides]
         found = analyses._find_runs("DeepFM", places, sides, rows)
         assert [item.config.expid for item in found] == ["mine", "mine_gen"]

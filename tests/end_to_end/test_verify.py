@@ -3,12 +3,14 @@
 import json
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fuxictr.cli import show
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run import run
 from fuxictr.experiment.verify import compare as comparing
 from fuxictr.experiment.verify import repeat as verify
@@ -235,8 +237,9 @@ def test_a_run_of_a_gpu_asks_for_one(user, train, results):
 
 
 def row_of(**changes):
-    row = {"code_hash": "c", "device": "cpu", "threads": 1, "versions": {"torch": "2"}}
-    return {**row, "valid": {"AUC": 0.5}, **changes}
+    values = {"code_hash": "c", "device": "cpu", "threads": 1, "versions": {"torch": "2"}}
+    values |= {"valid": {"AUC": 0.5}, **changes}
+    return RunRecord(expid="mine", dataset_id="d", seed=1, **values)
 
 
 def test_what_an_older_row_holds_is_compared():
@@ -280,7 +283,7 @@ def test_weights_of_older_rows_are_compared_by_their_tensors(tmp_path):
     weights = {"a": torch.tensor([1.0, float("nan")]), "b": torch.tensor(2), "c": torch.zeros(0)}
     torch.save(weights, left)
     write_tensors(weights, now)
-    row = {"checkpoint": str(left), "checkpoint_sha256": file_sha256(left)}
+    row = row_of(checkpoint=str(left), checkpoint_sha256=file_sha256(left))
     assert file_sha256(left) != file_sha256(now)
     assert comparing.compare_weights(row, now, is_exact=False) == ([], None)
     write_tensors({**weights, "b": torch.tensor(2.0), "d": torch.zeros(1)}, now)
@@ -289,7 +292,7 @@ def test_weights_of_older_rows_are_compared_by_their_tensors(tmp_path):
         ("weight b", "torch.int64 ()", "torch.float32 ()", 0.0),
         ("weight d", None, "torch.float32 (1,)", None),
     ]
-    row["checkpoint_sha256"] = "another run's"
+    row = replace(row, checkpoint_sha256="another run's")
     assert "is gone or is not what the run left" in comparing.compare_weights(row, now, False)[1]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.identity import PresentData, run_key
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.models import find_folder, load_experiment
 
 SEEDS = (2019, 2020, 2021)
@@ -22,7 +24,12 @@ def present_hashes(expid: str) -> dict[str, str]:
     except ConfigError:
         return words
     key = run_key(config, model_class, PresentData().data_hash(config) or "data")
-    return {name: key[name] for name in words}
+    return {name: getattr(key, name) for name in words}
+
+
+def records(rows: Iterable[dict[str, Any]]) -> list[RunRecord]:
+    """Returns rows, as their lines have them, in the form that readers of the results get."""
+    return [RunRecord.from_json(row) for row in rows]
 
 
 def make_row(expid: str, seed: int, auc: float, dataset_id: str = DEMO, **changes: Any) -> dict:

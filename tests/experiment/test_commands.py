@@ -12,6 +12,7 @@ from fuxictr.experiment.recordings.record import record_arrays
 from fuxictr.experiment.recordings.trained import TrainedRun
 from fuxictr.experiment.report.inputs import load_runs
 from fuxictr.experiment.results.config_record import analyze_command, config_record, train_command
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 
 MODELS = "e 1: {model: FM, model_root: ./ckpt/, dataset_id: d}\n"
@@ -49,7 +50,8 @@ def test_the_command_that_trains_loads_the_same_config(folder, monkeypatch, plac
     again = loaded(train_command(config, model_class))
     assert again.config_hash() == config.config_hash()
     assert again.checkpoint_path == config.checkpoint_path
-    row = {"model": "FM", "expid": "e 1", "config": config_record(config, model_class)}
+    record = config_record(config, model_class)
+    row = RunRecord(model="FM", expid="e 1", dataset_id="d", seed=1, config=record)
     assert loaded(analyze_command(row)).config_hash() == config.config_hash()
 
 
@@ -72,7 +74,7 @@ def test_figures_of_a_folder_of_ones_own_say_how_to_record(folder, tmp_path):
     config, model_class = load_experiment("e 1", ZOO / "FM", folder, ["gamma=3"])
     row = {"model": "FM", "expid": "e 1", "dataset_id": "d", "seed": 1}
     (tmp_path / "results").mkdir()
-    row |= {"config": config_record(config, model_class)}
+    row |= {"config": vars(config_record(config, model_class))}
     (tmp_path / "results" / "results.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(CheckpointError, match="to record them run: ") as error:
         load_runs(tmp_path, "d", ["e 1"], "FM")

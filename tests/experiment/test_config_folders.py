@@ -4,6 +4,7 @@ import pytest
 
 from fuxictr.errors import DataError
 from fuxictr.experiment.results.config_record import config_record, load_recorded
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run.run import load_dataset
 from fuxictr.experiment.zoo import models as zoo
 
@@ -57,7 +58,8 @@ def test_what_relative_paths_of_a_config_folder_resolve_against(
     with pytest.raises(DataError) as error:
         load_dataset(config)
     assert str(error.value).startswith(f"{repository / base / 'train.csv'}: no such file")
-    row = {"expid": "e", "seed": 3, "config": config_record(config, model_class)}
+    record = config_record(config, model_class)
+    row = RunRecord(expid="e", dataset_id="d", seed=3, config=record)
     again, _ = load_recorded(row)  # as show, --verify and sweeps do
     assert (again.run_dir, again.data_dir) == (config.run_dir, config.data_dir)
 

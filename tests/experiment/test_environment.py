@@ -24,6 +24,7 @@ from fuxictr.experiment.results.config_record import (
     plain,
     repeat_command,
 )
+from fuxictr.experiment.results.record import ConfigRecord, RunRecord
 from fuxictr.experiment.zoo.models import ZOO, load_experiment
 
 ME = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "commit.gpgsign=false")
@@ -238,14 +239,16 @@ def test_plain(value, expected):
 
 def recorded(*overrides: str, expid: str = "DeepFM_demo_gen", seed: int | None = None):
     config, model_class = load_experiment(expid, ZOO / "DeepFM", overrides=[*overrides], seed=seed)
-    return config, json.loads(json.dumps(config_record(config, model_class)))
+    return config, ConfigRecord(**json.loads(json.dumps(vars(config_record(config, model_class)))))
+
+
+def row_of(record: ConfigRecord | None, expid: str, seed: int, **other) -> RunRecord:
+    return RunRecord(config=record, expid=expid, seed=seed, dataset_id="d", **other)
 
 
 def test_every_key_is_kept_with_value_and_origin():
     config, record = recorded("gamma=3", "learning_rate=1e-3", seed=5)
-    found = {
-        name: (v, origin) for origin, keys in record["keys"].items() for name, v in keys.items()
-    }
+    found = {name: (v, origin) for origin, keys in record.keys.items() for name, v in keys.items()}
     assert set(config.params()) <= set(found)
     assert all(found[name][0] == plain(value) for name, value in config.params().items())
     assert found["gamma"] == (3.0, "command line (--set)")
@@ -258,15 +261,15 @@ def test_every_key_is_kept_with_value_and_origin():
     assert found["amp"] == ("none", "default")
     given = set(config.origins) & set(config.params())
     assert {name for name in found if found[name][1] != "default"} == given
-    assert {"learning_rate", "optimizer", "net_dropout"} <= set(record["as_default"])
-    assert not {"gamma", "amp", "embedding_dim"} & set(record["as_default"])
+    assert {"learning_rate", "optimizer", "net_dropout"} <= set(record.as_default)
+    assert not {"gamma", "amp", "embedding_dim"} & set(record.as_default)
 
 
 def test_defaults_of_the_model_are_kept_too():
-    assert recorded(expid="DeepFM_demo")[1]["keys"]["default"]["num_source"] == 10
+    assert recorded(expid="DeepFM_demo")[1].keys["default"]["num_source"] == 10
     config, model_class = load_experiment("FM_demo", ZOO / "FM")
     config = replace(config, model_params={})
-    assert config_record(config, model_class)["keys"]["default"]["embedding_dim"] == 10
+    assert config_record(config, model_class).keys["default"]["embedding_dim"] == 10
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,7 @@ def test_defaults_of_the_model_are_kept_too():
 )
 def test_overrides_are_loaded_again_as_they_were(override):
     config, record = recorded(override, "verbose=0", seed=11)
-    row = {"config": record, "expid": config.expid, "seed": config.train.seed}
+    row = row_of(record, config.expid, config.train.seed)
     again, model_class = load_recorded(row)
     assert again.params() == config.params()
     assert again.config_hash() == config.config_hash()
@@ -301,8 +304,8 @@ def test_an_override_by_an_older_name_is_given_by_that_name_again(tmp_path):
     (tmp_path / "dataset_config.yaml").write_text(yaml.safe_dump({"d": data}))
     config, model_class = load_experiment("mine", ZOO / "FM", tmp_path, ["patience=7"])
     record = config_record(config, model_class)
-    assert record["overrides"] == ["patience=7"]
-    again, _ = load_recorded({"config": record, "expid": "mine", "seed": 2019})
+    assert record.overrides == ["patience=7"]
+    again, _ = load_recorded(row_of(record, "mine", 2019))
     assert again.train.early_stop_patience == 7
 
 
@@ -323,35 +326,34 @@ def test_folders_are_found_again(tmp_path, monkeypatch, is_folder, is_inside):
     (zoo.parent / "dataset_config.yaml").write_text(data)
     config, model_class = load_experiment("mine", zoo, folder)
     record = config_record(config, model_class)
-    assert (record["folder"], record["zoo"]) == (str(folder), str(zoo))
+    assert (record.folder, record.zoo) == (str(folder), str(zoo))
     monkeypatch.chdir(tmp_path)
-    again, _ = load_recorded({"config": record, "expid": "mine", "seed": 2019})
+    again, _ = load_recorded(row_of(record, "mine", 2019))
     assert (again.run_dir, again.data_dir) == (config.run_dir, config.data_dir)
 
 
 def test_rows_of_older_versions_are_of_the_models_folder():
-    row = {"model": "DeepFM", "expid": "DeepFM_demo", "seed": 4}
+    row = row_of(None, "DeepFM_demo", 4, model="DeepFM")
     config, model_class = load_recorded(row)
     assert (config.expid, config.train.seed) == ("DeepFM_demo", 4)
     assert changed_keys(row, config, model_class) == {}
     assert repeat_command(row) is None
-    with pytest.raises(ConfigError, match="does not say which folder"):
-        load_recorded({"expid": "DeepFM_demo", "seed": 4})
+    with pytest.raises(ConfigError, match="does not name its config folder"):
+        load_recorded(row_of(None, "DeepFM_demo", 4))
 
 
 def test_a_config_that_came_from_no_folder_is_kept_without():
     config, model_class = load_experiment("FM_demo", ZOO / "FM")
     record = config_record(replace(config, origins={}), model_class)
-    assert record["folder"] is None and record["zoo"] == str(ZOO / "FM")
-    assert record["keys"].keys() == {"default"}
-    with pytest.raises(ConfigError, match="run x: its row does not say which folder"):
-        load_recorded({"run_id": "x", "config": record, "model": "FM", "expid": "e", "seed": 1})
+    assert record.folder is None and record.zoo == str(ZOO / "FM")
+    assert record.keys.keys() == {"default"}
+    with pytest.raises(ConfigError, match="run x: its row does not name its config"):
+        load_recorded(row_of(record, "e", 1, run_id="x", model="FM"))
 
 
 def test_changed_keys_name_both_values():
     config, record = recorded("gamma=3")
-    row = {"config": record, "expid": config.expid, "seed": 2019}
-    keys = record["keys"]
+    row, keys = row_of(record, config.expid, 2019), record.keys
     keys["default"]["gone"] = [1]
     del keys["default"]["amp"]
     changed, model_class = load_experiment(
@@ -366,28 +368,28 @@ def test_changed_keys_name_both_values():
 
 def test_the_repeating_command(tmp_path):
     config, record = recorded("gamma=3", "monitor={AUC: 1}")
-    row = {"config": record, "expid": config.expid, "seed": 6, "model": "DeepFM"}
+    row = row_of(record, config.expid, 6, model="DeepFM")
     start = f"python {ZOO}/DeepFM/run_expid.py --config {ZOO}/DeepFM/config --expid DeepFM_demo_gen"
     end = "--set 'monitor={AUC: 1.0}' gamma=3.0"
     assert repeat_command(row) == f"{start} --seed 6 --gpu -1 {end}"
-    row["device"] = "cuda:1 (NVIDIA H200)"
+    row = replace(row, device="cuda:1 (NVIDIA H200)")
     assert repeat_command(row) == f"{start} --seed 6 --gpu 1 {end}"
-    assert repeat_command({**row, "command": "x y"}) == "x y", "of a failed run of a sweep"
-    record["zoo"] = str(tmp_path)
+    assert repeat_command(replace(row, command="x y")) == "x y", "of a failed run of a sweep"
+    row = replace(row, config=replace(record, zoo=str(tmp_path)))
     assert repeat_command(row).startswith(f"python {ZOO}/DeepFM/run_expid.py")
 
 
 def test_a_row_stays_small_whatever_the_columns(tmp_path):
     for dataset in ("demo", "avazu", "criteo"):
         config, model_class = load_experiment(f"DCNv2_{dataset}_gen", ZOO / "DCNv2")
-        assert len(json.dumps(config_record(config, model_class))) < 6000, dataset
+        assert len(json.dumps(vars(config_record(config, model_class)))) < 6000, dataset
     columns = [{"name": f"column_{i}", "type": "categorical"} for i in range(300)]
     config, record = recorded(f"feature_cols={json.dumps(columns)}")
-    (kept,) = (keys["feature_cols"] for keys in record["keys"].values() if "feature_cols" in keys)
+    (kept,) = (keys["feature_cols"] for keys in record.keys.values() if "feature_cols" in keys)
     assert set(kept) == {"sha256", "characters"}
     columns[7]["name"] = "other"
     _, other = recorded(f"feature_cols={json.dumps(columns)}")
-    row = {"config": other, "expid": config.expid, "seed": 2019}
+    row = row_of(other, config.expid, 2019)
     _, model_class = load_experiment("DeepFM_demo_gen", ZOO / "DeepFM")
     assert set(changed_keys(row, config, model_class)) == {"feature_cols"}
     assert len(json.dumps(environment.environment_record())) < 3000

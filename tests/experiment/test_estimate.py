@@ -13,6 +13,7 @@ from fuxictr.experiment.estimate import estimate
 from fuxictr.experiment.estimate.data_size import describe_data
 from fuxictr.experiment.estimate.estimate import Estimate, estimate_runs, format_plan
 from fuxictr.experiment.estimate.model_cost import MachineRates, count_cost
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.models import find_folder, load_experiment
 from fuxictr.preprocess import prepare_dataset
 
@@ -54,13 +55,19 @@ def _load(tmp_path: Path, expid: str, folder=None, *overrides: str):
 def row_of(plan, **changes):
     """A row of results of a run of the plan; it took 100 seconds."""
     config = plan.config
-    row = {
-        "model": config.run.model, "expid": config.expid, "seed": config.train.seed,
-        "dataset_id": config.dataset.dataset_id, "config_hash": config.config_hash(),
-        "epochs": 4, "train_seconds": 80.0, "seconds": 100.0, "device": NAMES[CPU],
-        "rows": {"train": 160_000, "valid": 20_000, "test": 20_000},
-    }  # fmt: skip
-    return row | changes
+    row = RunRecord(
+        model=config.run.model,
+        expid=config.expid,
+        seed=config.train.seed,
+        dataset_id=config.dataset.dataset_id,
+        config_hash=config.config_hash(),
+        epochs=4,
+        train_seconds=80.0,
+        seconds=100.0,
+        device=NAMES[CPU],
+        rows={"train": 160_000, "valid": 20_000, "test": 20_000},
+    )
+    return replace(row, **changes)
 
 
 def estimate_one(plan, rows=(), device=CPU, rates=RATES):
@@ -98,7 +105,7 @@ def test_runs_of_the_same_config_are_taken_as_measured(plan):
     assert (found.seconds, found.epochs, found.basis) == (73.0, 4, "measured, 3 runs")
     modelled = estimate_one(one)
     assert found.host_bytes == modelled.host_bytes
-    rows[0] |= {"peak_memory_bytes": 7 * 10**9}
+    rows[0] = replace(rows[0], peak_memory_bytes=7 * 10**9)
     assert estimate_one(one, rows).host_bytes == 7 * 10**9
     half = row_of(one, rows={"train": 80_000, "valid": 10_000})
     assert estimate_one(one, [half]).seconds == 203.0
@@ -136,7 +143,7 @@ def test_another_gpu_of_the_same_kind_counts(plan):
     found = estimate_one(one, rows, GPU, GPU_RATES)
     assert found.basis == "measured, 1 run"
     assert found.gpu_bytes > 0
-    rows[0] |= {"peak_gpu_bytes": 3 * 10**9}
+    rows[0] = replace(rows[0], peak_gpu_bytes=3 * 10**9)
     assert estimate_one(one, rows, GPU, GPU_RATES).gpu_bytes == 3 * 10**9
 
 

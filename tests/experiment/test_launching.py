@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from fuxictr.analysis.sampling import draw_sample, draw_shared_sample
 from fuxictr.errors import CheckpointError, ConfigError, DataError, Interrupted
 from fuxictr.experiment.results.config_record import gpu_option, repeat_command
+from fuxictr.experiment.results.record import ConfigRecord, RunRecord
 from fuxictr.experiment.run import launch as launching
 from fuxictr.experiment.run import resume as resuming
 from fuxictr.experiment.run.signals import stop_requests
@@ -113,14 +115,16 @@ def test_devices_of_several_processes_are_counted():
     ],
 )
 def test_where_a_run_is_repeated(device, option):
-    assert gpu_option({"device": device}) == option
-    config = {"folder": "/c", "zoo": "/z", "overrides": []}
-    row = {"config": config, "device": device, "expid": "e", "seed": 1, "model": "FM"}
-    command = repeat_command(row | {"processes": 4}).split()
+    assert gpu_option(device) == option
+    config = ConfigRecord("/c", "/z", [], {}, [])
+    row = RunRecord(
+        config=config, device=device, expid="e", dataset_id="d", seed=1, model="FM", seconds=3
+    )
+    command = repeat_command(replace(row, processes=4)).split()
     assert command[:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
     assert command[-2:] == ["--gpu", option]
     assert repeat_command(row).startswith("python ")
-    assert run_report._took({"processes": 4, "seconds": 3}) == "3 s, 4 processes"
+    assert run_report._took(replace(row, processes=4)) == "3 s, 4 processes"
 
 
 def ends_with(error: BaseException) -> BaseException:

@@ -19,7 +19,7 @@ from fuxictr.experiment.tables.published import (
     read_published,
 )
 from fuxictr.experiment.zoo.models import backbones
-from tests.experiment.result_rows import make_pair
+from tests.experiment.result_rows import make_pair, records
 
 AVAZU, CRITEO = "avazu_x4_3bbbc4c9", "criteo_x1_7b681156"
 # Known by their dataset_id: of the raw files of Avazu_x4 and Criteo_x4, encoded otherwise.
@@ -45,7 +45,7 @@ def figures(monkeypatch):
 
 def compare(names, alias="avazu", dataset_id=AVAZU, dis=0.70, gen=0.75):
     rows = [r for n in names for r in make_pair(n, [dis], [gen], alias, dataset_id=dataset_id)]
-    return compare_backbones(rows, names, alias)
+    return compare_backbones(records(rows), names, alias)
 
 
 def test_the_shipped_figures_name_known_datasets_and_say_where_they_are_from():
@@ -166,7 +166,7 @@ def test_average_lifts_are_over_what_both_datasets_have(figures, tmp_path):
     assert table.rows[::2] == [[label, "AUC", *numbers, "", ""] for label in labels]
     assert [row[1] for row in table.rows[1::2]] == ["logloss"] * 4
     out = sorted(set(backbones("avazu")) - {"FM", "DeepFM"})
-    over, left = table.notes[0].split("; left out, for missing runs or not asked for: ")
+    over, left = table.notes[0].split("; left out, for missing runs or not requested: ")
     assert over == "all: average over FM DeepFM"
     assert sorted(left.split()) == out
     text, paths = write_average_lifts({"avazu": avazu, "criteo": criteo}, tmp_path)

@@ -21,7 +21,7 @@ from fuxictr.experiment.report.page import (
     to_markdown,
 )
 from fuxictr.experiment.report.sentences import Pair
-from fuxictr.experiment.tables.text import TextTable
+from fuxictr.text_tables import TextTable
 
 FM = Pair("FM", 0.7, 0.71, 0.0123, 3)
 PNN = Pair("PNN", 0.8, 0.79, 0.0004, 3)

@@ -9,7 +9,7 @@ from fuxictr.experiment.report.evidence import gather
 from fuxictr.experiment.report.manifest import describe, train_commands
 from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones
 from fuxictr.experiment.zoo.models import ROOT, backbones
-from tests.experiment.result_rows import make_pair, make_row, present_hashes
+from tests.experiment.result_rows import make_pair, make_row, present_hashes, records
 
 
 def compared(names, seeds=(2019, 2020, 2021)):
@@ -54,7 +54,7 @@ def rows():
 def test_it_holds_what_the_report_was_made_from(rows, monkeypatch):
     # Rows of made-up configs count as those of the configs at hand.
     monkeypatch.setattr("fuxictr.config.ExperimentConfig.config_hash", lambda self: "config")
-    evidence = gather(rows, "demo", ["FM", "DCNv2"], None)
+    evidence = gather(records(rows), "demo", ["FM", "DCNv2"], None)
     drawn = {"FM_collapse": ROOT / "figure" / "final" / "demo_x1" / "FM_collapse"}
     summaries = [ROOT / "figure" / "final" / "demo_x1" / "FM_summary.csv"]
     found = describe(evidence, drawn, summaries, "bash 3.analyze.sh --report")

@@ -20,8 +20,8 @@ from fuxictr.experiment.report.sections import (
     training_section,
 )
 from fuxictr.experiment.tables.published import published_value
-from fuxictr.experiment.tables.text import TextTable
-from tests.experiment.result_rows import SEEDS, make_failed, make_pair, make_row
+from fuxictr.text_tables import TextTable
+from tests.experiment.result_rows import SEEDS, make_failed, make_pair, make_row, records
 
 AVAZU = "avazu_x4_3bbbc4c9"
 DIS, GEN = [0.790, 0.791, 0.792], [0.793, 0.795, 0.794]
@@ -51,7 +51,7 @@ def evidence():
     for arm, aucs in arms.items():
         rows += [make_row(f"DCNv2_avazu_gen{arm}", 2019 + i, a, AVAZU) for i, a in enumerate(aucs)]
     rows += [make_row("DCNv2_avazu", 2019 + i, auc, AVAZU) for i, auc in enumerate(DIS[:2])]
-    return gather(rows, "avazu", ["FM", "DeepFM", "PNN", "DCNv2"], None)
+    return gather(records(rows), "avazu", ["FM", "DeepFM", "PNN", "DCNv2"], None)
 
 
 def test_what_was_run(evidence):
@@ -91,7 +91,7 @@ def test_lifts_are_beside_the_papers_over_its_own_backbones_alone(evidence):
 def test_lifts_beside_the_paper(dataset, dataset_id, stated):
     names = ["FM", "FwFM", "FmFM", "CrossNet", "DeepFM"]
     rows = [r for n in names for r in make_pair(n, DIS, GEN, dataset, dataset_id=dataset_id)]
-    section = lifts_section(gather(rows, dataset, names, None))
+    section = lifts_section(gather(records(rows), dataset, names, None))
     value = float(published_value("all", "explicit_average", "lift", "AUC_percent")[0]["value"])
     found = [line for line in words(section).splitlines() if "the paper states" in line]
     assert len(found) == 2 * stated
@@ -121,7 +121,7 @@ def test_published_figures(evidence):
     largest = max(differences, key=abs)
     assert f"the largest difference is {largest:+.6f} (" in words(section)
     assert any(f"{largest:+.6f}" in row for row in table(section).rows)
-    demo = gather(make_pair("FM", DIS, GEN), "demo", ["FM"], None)
+    demo = gather(records(make_pair("FM", DIS, GEN)), "demo", ["FM"], None)
     assert words(published_section(demo)) == "No figures are published for demo_x1."
 
 
@@ -137,7 +137,7 @@ def test_what_is_missing(evidence):
         "bash 2.reproduce.sh --ablation source --model DCNv2 --dataset avazu --seeds 2019,2020",
         "bash 3.analyze.sh --report",
     ]
-    whole = gather(make_pair("FM", DIS[:1], GEN[:1]), "demo", ["FM"], "7,")
+    whole = gather(records(make_pair("FM", DIS[:1], GEN[:1])), "demo", ["FM"], "7,")
     assert "--seeds 7,\n" in "\n".join(commands(missing_section(whole, [], "")))
 
 
@@ -151,7 +151,7 @@ def test_ablations_count_the_seeds_that_their_arms_have(evidence):
     _, _, missing = text.partition("Not complete: own field (reference), ")
     assert all(name in missing for name in fields)
     assert f"own field (p = {p:.3f})" in text
-    demo = gather(make_pair("FM", DIS, GEN), "demo", ["FM"], None)
+    demo = gather(records(make_pair("FM", DIS, GEN)), "demo", ["FM"], None)
     section = ablation_section(demo, {})
     assert commands(section) == ["bash 2.reproduce.sh --ablation all --dataset demo"]
 
@@ -161,13 +161,13 @@ def test_an_ablation_that_failed_says_why():
     arms = ["linear", "sigmoid", "silu", "elu", "prelu", "tanh"]
     expids = [f"DCNv2_demo_gen_activation_{arm}" for arm in arms]
     rows += [make_failed(expid, 2019, "out of memory") for expid in expids]
-    failed = gather(rows, "demo", ["DCNv2"], None)
+    failed = gather(records(rows), "demo", ["DCNv2"], None)
     assert "No ablation was run" not in words(ablation_section(failed, {}))
     text = words(missing_section(failed, [], ""))
     assert "DCNv2, activation, tanh: seed 2019 failed: out of memory" in text
     # On one seed all arms failed.
     rows += [make_row(expid, 2020, 0.79) for expid in expids]
-    (ablation,) = gather(rows, "demo", ["DCNv2"], None).ablations
+    (ablation,) = gather(records(rows), "demo", ["DCNv2"], None).ablations
     assert ablation.results[1].side.seeds == (2019, 2020)
     assert not ablation.results[1].side.is_complete
 
@@ -175,7 +175,7 @@ def test_an_ablation_that_failed_says_why():
 def test_a_backbone_whose_runs_failed_says_why():
     rows = make_pair("FM", DIS[:1], GEN[:1])
     rows += [make_failed(expid, 2019, "disk full") for expid in ("PNN_demo", "PNN_demo_gen")]
-    found = gather(rows, "demo", ["FM", "PNN", "DeepFM"], None)
+    found = gather(records(rows), "demo", ["FM", "PNN", "DeepFM"], None)
     assert found.untrained == ["DeepFM"]
     text = words(missing_section(found, [], ""))
     assert "PNN GEN: seed 2019 failed: disk full" in text
@@ -185,7 +185,7 @@ def test_a_backbone_whose_runs_failed_says_why():
 def test_an_arm_of_other_code_is_named():
     rows = make_pair("DCNv2", DIS, GEN)
     rows += [make_row("DCNv2_demo_gen_source_own", s, 0.7, code_hash="new") for s in SEEDS]
-    text = words(missing_section(gather(rows, "demo", ["DCNv2"], None), [], ""))
+    text = words(missing_section(gather(records(rows), "demo", ["DCNv2"], None), [], ""))
     assert "DCNv2, source, own field: it and GEN ran with different code (code_hash new" in text
 
 
@@ -197,7 +197,7 @@ def number(rankme: float, redundancy: float) -> RunSummary:
 
 def test_recorded_numbers_are_compared_over_the_seeds_of_both():
     rows = make_pair("FM", [0.7, 0.9], [0.71, 0.72]) + make_pair("PNN", DIS[:2], GEN[:2])
-    found = gather(rows, "demo", ["FM", "PNN"], None)
+    found = gather(records(rows), "demo", ["FM", "PNN"], None)
     # Of FM's DIS the second seed is recorded alone: its AUC would turn the order round.
     ranks = {("FM_demo", 2019): 3.0, ("FM_demo", 2020): 4.0, ("FM_demo_gen", 2019): 5.0}
     ranks |= {(f"PNN_demo{v}", s): 3.0 + s % 7 for v in ("", "_gen") for s in SEEDS[:2]}
@@ -219,11 +219,11 @@ def test_training_and_cost():
     rows = make_pair("FM", DIS[:1], GEN[:1])
     for row in rows:
         row["history"] = [{"epoch": e, "metrics": {"AUC": a}} for e, a in ((1, 0.6), (2, 0.7))]
-    evidence = gather(rows, "demo", ["FM"], None)
+    evidence = gather(records(rows), "demo", ["FM"], None)
     assert "the best epoch is 2 for DIS and 2 for GEN" in words(training_section(evidence, {}))
     for row in rows:
-        row["collapse"] = [{"rankme": 9.0}, {"rankme": 3.0}]
-    evidence = gather(rows, "demo", ["FM"], None)
+        row["collapse"] = [{"epoch": 0, "rankme": 9.0}, {"epoch": 1, "rankme": 3.0}]
+    evidence = gather(records(rows), "demo", ["FM"], None)
     evidence.shown = {"FM_demo": 2019, "FM_demo_gen": 2019}
     section = training_section(evidence, {"FM_collapse_curve": Path("FM_collapse_curve")})
     (gallery,) = [block for block in section.blocks if isinstance(block, Gallery)]
@@ -239,4 +239,4 @@ def test_training_and_cost():
 def test_nothing_to_report():
     failed = [make_failed("FM_demo", 2019, "out of memory")]
     with pytest.raises(DataError, match="bash 2.reproduce.sh --model FM,PNN --dataset demo"):
-        gather(failed, "demo", ["FM", "PNN"], None)
+        gather(records(failed), "demo", ["FM", "PNN"], None)

@@ -1,15 +1,17 @@
 """The results store, and the options of the commands that fill it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fuxictr.errors import ConfigError, DataError
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import append_result, check_appendable, read_results
 from fuxictr.experiment.zoo.selection import parse_models, parse_seeds, parse_variants
 from fuxictr.files import DiskFullError, WriteError
 
-RUN = {"expid": "FM_x", "dataset_id": "x", "seed": 1}
+RUN = RunRecord(expid="FM_x", dataset_id="x", seed=1)
 
 
 def test_a_torn_line_costs_only_itself(tmp_path, caplog):
@@ -18,8 +20,8 @@ def test_a_torn_line_costs_only_itself(tmp_path, caplog):
     with open(path, "a") as file:
         file.write('{"number": 2, "te')
     assert read_results(path) == [RUN]
-    append_result(path, {**RUN, "seed": 3})
-    assert [r["seed"] for r in read_results(path)] == [1, 3]
+    append_result(path, replace(RUN, seed=3))
+    assert [row.seed for row in read_results(path)] == [1, 3]
     assert json.loads(path.read_text().splitlines()[-1])["seed"] == 3
     assert caplog.messages == [f"{path}, line 2 is torn and was skipped"], "it is said once"
 
@@ -38,7 +40,7 @@ FOREIGN = {
     b'{"expid": "FM_x", "dataset_id": "x", "seed": true}': "'seed' is bool",
     b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "failed": null}': "'failed' is missing",
     b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "test": [0.7]}': "'test' is list",
-    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "test": {"AUC": "0.7"}}': "'test' holds what",
+    b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "test": {"AUC": "0.7"}}': "'test.AUC' is str",
     b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "seconds": "7 s"}': "'seconds' is str",
     b'{"expid": "FM_x", "dataset_id": "x", "seed": 1, "history": [{"epoch": 1}]}': "'history' with",
     b'{"expid": "FM_\xff\xfe", "dataset_id": "x", "seed": 1}': "invalid start byte",
@@ -54,8 +56,8 @@ def test_a_line_that_is_no_row_is_skipped_and_named(tmp_path, caplog, line, reas
     append_result(path, RUN)
     with open(path, "ab") as file:
         file.write(line + b"\n")
-    append_result(path, {**RUN, "seed": 2})
-    assert [row["seed"] for row in read_results(path)] == [1, 2]
+    append_result(path, replace(RUN, seed=2))
+    assert [row.seed for row in read_results(path)] == [1, 2]
     (warning,) = caplog.messages
     assert f"{path}, line 2 " in warning and reason in warning and "was skipped" in warning
 
@@ -70,8 +72,8 @@ def test_a_file_of_something_else_is_warned_of_in_few_lines(tmp_path, caplog):
 
 def test_separators_of_lines_inside_a_text_end_no_line(tmp_path):
     path = tmp_path / "results.jsonl"
-    row = {**RUN, "command": "a\u2028b\x85c\x0cd"}
-    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    row = replace(RUN, command="a\u2028b\x85c\x0cd")
+    path.write_text(json.dumps(row.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_results(path) == [row]
 
 

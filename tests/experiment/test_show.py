@@ -12,7 +12,7 @@ from fuxictr.experiment.verify.describe import describe_run, list_runs
 from fuxictr.experiment.zoo.models import ZOO, load_experiment
 from fuxictr.files import file_sha256
 
-from .result_rows import make_failed, make_row
+from .result_rows import make_failed, make_row, records
 
 
 def numbered(expid: str, seed: int, run_id: str, **changes):
@@ -28,6 +28,7 @@ ROWS = [
     {**make_failed("PNN_demo", 2, "ended by SIGKILL"), "run_id": "eeee1111"},
     make_row("FwFM_demo", 1, 0.6),
 ]
+RECORDS = records(ROWS)
 
 
 @pytest.fixture
@@ -64,17 +65,17 @@ def command(tmp_path, capsys):
     ],
 )
 def test_a_run_is_found(name, seed, run_id):
-    assert show.find_run(ROWS, name, seed)["run_id"] == run_id
+    assert show.find_run(RECORDS, name, seed).run_id == run_id
 
 
 def test_last_is_the_last_whatever_became_of_it():
-    assert show.find_run(ROWS, "last") is ROWS[-1]
-    assert show.find_run(ROWS[:-1], "last") is ROWS[-2]
+    assert show.find_run(RECORDS, "last") is RECORDS[-1]
+    assert show.find_run(RECORDS[:-1], "last") is RECORDS[-2]
 
 
 def test_the_beginning_of_several_runs_lists_them():
     with pytest.raises(ConfigError, match="'aaaa' is the beginning of several runs") as error:
-        show.find_run(ROWS, "aaaa")
+        show.find_run(RECORDS, "aaaa")
     first, second = str(error.value).splitlines()[2:]
     for text in ("aaaa1111", "2026-01-01 10:00:00", "FM_demo", "AUC 0.700000 logloss 0.500000"):
         assert text in first
@@ -87,12 +88,12 @@ def test_the_beginning_of_several_runs_lists_them():
 )
 def test_an_unknown_run_names_the_nearest(name, nearest):
     with pytest.raises(ConfigError, match=f"no run '{name}' .* 4 or more .*; nearest: .*{nearest}"):
-        show.find_run(ROWS, name)
+        show.find_run(RECORDS, name)
 
 
 def test_an_unknown_seed_names_those_there_are():
     with pytest.raises(ConfigError, match="--seed 7: 'FM_demo' has no run of it; its seeds: 1, 2"):
-        show.find_run(ROWS, "FM_demo", 7)
+        show.find_run(RECORDS, "FM_demo", 7)
 
 
 # --- the command ---
@@ -139,22 +140,22 @@ def test_no_results_yet(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "key"),
+    ("part", "value", "reason"),
     [
-        ("environment", [], "environment"),
-        ("encoded", {"train": 3}, "encoded.train"),
-        ("resumes", [{}, 3], "resumes.1"),
-        ("environment", {"packages": 3}, "environment.packages"),
-        ("config", {"zoo": "/", "overrides": [], "keys": []}, "config.keys"),
-        ("config", {"zoo": "/", "overrides": [1], "keys": {}}, "config.overrides.0"),
+        ("environment", [], "'environment' is list"),
+        ("encoded", {"train": 3}, "'encoded.train' is int"),
+        ("resumes", [{}, 3], "'resumes.1' is int"),
+        ("environment", {"packages": 3}, "'environment.packages' is int"),
+        ("config", {"zoo": "/", "overrides": [], "keys": []}, "'config.keys' is list"),
+        ("config", {"zoo": "/", "overrides": [1], "keys": {}}, "'config.overrides.0' is int"),
     ],
 )
-def test_a_record_changed_by_another_hand(command, part, value, key):
+def test_a_record_changed_by_another_hand(command, caplog, part, value, reason):
     for option in ([], ["--verify"]):
-        status, _, err = command(
-            "last", *option, rows=[numbered("FM_demo", 1, "x", **{part: value})]
-        )
-        assert status == 1 and err.startswith(f"DataError: run x: key '{key}' of its row")
+        changed = numbered("FM_demo", 1, "x", **{part: value})
+        status, _, err = command("x", *option, rows=[ROWS[0], changed])
+        assert status == 1 and err.startswith("ConfigError: no run 'x' in the results")
+        assert f"line 2 is no row of results ({reason}) and was skipped" in caplog.text
 
 
 # --- the report ---
@@ -176,8 +177,8 @@ def full(tmp_path):
         "epochs": 30,
         "code_version": "1.0-abc+dirty",
         "resumes": [{"epoch": 2, "step": 20, "time": "2026-01-05"}, {"epoch": 3, "step": 30}],
-        "config": config_record(config, model_class),
-        "environment": environment_record(),
+        "config": vars(config_record(config, model_class)),
+        "environment": {**environment_record(), "device": {}},
         "encoded": {"train": str(tmp_path / "train.parquet"), "valid": str(tmp_path)},
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": file_sha256(checkpoint),
@@ -186,7 +187,7 @@ def full(tmp_path):
 
 def test_everything_is_reported(full):
     full["environment"]["variables"] = {"OMP_NUM_THREADS": "3"}
-    text = describe_run(full)
+    text = describe_run(*records([full]))
     assert text.startswith("FM_demo_gen, seed 5: finished\n")
     env = full["environment"]
     for expected in (
@@ -215,7 +216,7 @@ def test_everything_is_reported(full):
 
 
 def test_a_long_history_is_cut_in_the_middle(full):
-    lines = describe_run(full).splitlines()
+    lines = describe_run(*records([full])).splitlines()
     head = next(i for i, line in enumerate(lines) if line.split()[:2] == ["epoch", "step"])
     shown = [line.split()[0] for line in lines[head + 1 : head + 14]]
     assert shown == ["1", "2", "(18", *(str(i) for i in range(21, 31))]
@@ -223,7 +224,7 @@ def test_a_long_history_is_cut_in_the_middle(full):
 
 
 def test_what_differs_from_the_default_comes_first(full):
-    lines = describe_run(full).split("\nConfig\n")[1].split("\n\n")[0].splitlines()
+    lines = describe_run(*records([full])).split("\nConfig\n")[1].split("\n\n")[0].splitlines()
     heads = {line.strip(): i for i, line in enumerate(lines) if not line.startswith("    ")}
     gamma = lines.index(next(line for line in lines if line.split() == ["gamma", "3.0"]))
     assert gamma == heads["from command line (--set)"] + 1
@@ -238,16 +239,16 @@ def test_what_differs_from_the_default_comes_first(full):
 
 def test_a_checkpoint_that_was_overwritten_or_removed(full, tmp_path):
     (tmp_path / "FM_demo_gen.model").write_bytes(b"others")
-    assert "is NOT what the run left: sha256" in describe_run(full)
-    assert "whether it is what the run left is not known" in describe_run(
-        {**full, "checkpoint_sha256": None}
-    )
+    assert "is NOT what the run left: sha256" in describe_run(*records([full]))
+    (unknown,) = records([{**full, "checkpoint_sha256": None}])
+    assert "whether it is what the run left is not known" in describe_run(unknown)
     (tmp_path / "FM_demo_gen.model").unlink()
-    assert "\n              is gone\n" in describe_run(full)
+    assert "\n              is gone\n" in describe_run(*records([full]))
 
 
 def test_a_row_of_an_older_version_says_what_is_not_known():
-    text = describe_run(make_row("FM_demo", 1, 0.7, versions={"python": "3.10", "torch": "2.4"}))
+    versions = {"python": "3.10", "torch": "2.4"}
+    text = describe_run(*records([make_row("FM_demo", 1, 0.7, versions=versions)]))
     for expected in ("python 3.10, torch 2.4", "cpu (x86_64, 2 threads)", "AUC", "0.700000"):
         assert expected in text, expected
     environment, config, again = (
@@ -258,8 +259,10 @@ def test_a_row_of_an_older_version_says_what_is_not_known():
 
 
 def test_a_failed_run_is_reported_with_its_reason(full):
-    failed = {key: full[key] for key in ("expid", "seed", "config", "environment", "run_id")}
-    failed |= {"failed": "NotFiniteError: the training loss is nan", "command": "python x y"}
+    kept = ("expid", "dataset_id", "seed", "config", "environment", "run_id")
+    row = {key: full[key] for key in kept}
+    row |= {"failed": "NotFiniteError: the training loss is nan", "command": "python x y"}
+    (failed,) = records([row])
     text = describe_run(failed)
     assert "FM_demo_gen, seed 5: FAILED: NotFiniteError: the training loss is nan\n" in text
     assert text.endswith("\nTo repeat it\n  python x y")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.code_hash import code_hash
 from fuxictr.experiment.results.identity import PresentData, find_finished, runs_of
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import last_failures
 from fuxictr.experiment.run.run import identity
 from fuxictr.experiment.sweep import reasons, runner
@@ -122,7 +124,7 @@ def test_several_gpus_are_one_run_or_several(monkeypatch):
         (("gpus", "0,1", "gpus_per_run", "0"), "--gpus-per-run 0: 2 GPUs are named; allowed: 1, 2"),
         (("gpus_per_run", "2"), "--gpus-per-run 2: --gpus is missing"),
         (("gpus", "0,1", "gpu", "0"), "--gpu 0 and --gpus 0,1: allowed: one of them"),
-        (("gpus", "0,1", "jobs", "2"), "--jobs 2 and --gpus 0,1: .*--gpus-per-run says"),
+        (("gpus", "0,1", "jobs", "2"), "--jobs 2 and --gpus 0,1: .*--gpus-per-run sets"),
     ],
 )
 def test_options_that_contradict_each_other(monkeypatch, options, message):
@@ -162,9 +164,9 @@ def test_processes_of_a_run_share_the_cores(monkeypatch, tmp_path):
     assert threads("-1,-1") == "3"
 
 
-def rows_of(run, **changes) -> dict:
-    done = {"valid": {}, "test": {"AUC": 0.5}, "seconds": 3.0}
-    return identity(run.config, run.model_class) | {"data_hash": "d"} | done | changes
+def row_of(run, **changes) -> RunRecord:
+    done = {"data_hash": "d", "valid": {}, "test": {"AUC": 0.5}, "seconds": 3.0}
+    return replace(identity(run.config, run.model_class), **(done | changes))
 
 
 @pytest.fixture
@@ -178,54 +180,54 @@ def encoded(monkeypatch):
 
 
 def test_a_run_with_the_same_config_data_and_code_is_finished(run, encoded):
-    assert runner.unfinished([run], [rows_of(run)]) == []
+    assert runner.unfinished([run], [row_of(run)]) == []
 
 
 @pytest.mark.parametrize("key", ["config_hash", "data_hash", "code_hash", "expid", "seed"])
 def test_a_run_that_differs_is_not_finished(run, encoded, key):
-    assert runner.unfinished([run], [rows_of(run, **{key: "other"})]) == [run]
+    assert runner.unfinished([run], [row_of(run, **{key: "other"})]) == [run]
 
 
 def test_a_failed_run_is_not_finished(run, encoded):
-    assert runner.unfinished([run], [rows_of(run, failed="why")]) == [run]
-    assert runner.unfinished([run], [rows_of(run), rows_of(run, failed="why")]) == []
+    assert runner.unfinished([run], [row_of(run, failed="why")]) == [run]
+    assert runner.unfinished([run], [row_of(run), row_of(run, failed="why")]) == []
 
 
 def test_data_that_would_be_encoded_anew_finish_nothing(run, monkeypatch):
     monkeypatch.setattr(PresentData, "data_hash", lambda self, config: None)
-    assert runner.unfinished([run], [rows_of(run)]) == [run]
+    assert runner.unfinished([run], [row_of(run)]) == [run]
 
 
 def test_runs_share_config_data_and_code(run):
-    key = rows_of(run)
+    key = row_of(run)
     rows = [
-        rows_of(run, seed=1, code_hash="old"),
-        rows_of(run, seed=2, test={"AUC": 0.6}),
-        rows_of(run, seed=2, test={"AUC": 0.7}),
-        rows_of(run, seed=3, failed="why"),
+        row_of(run, seed=1, code_hash="old"),
+        row_of(run, seed=2, test={"AUC": 0.6}),
+        row_of(run, seed=2, test={"AUC": 0.7}),
+        row_of(run, seed=3, failed="why"),
     ]
     found = runs_of(rows, key)
-    assert {seed: row["test"]["AUC"] for seed, row in found.items()} == {2: 0.7}
-    assert runs_of(rows, key, [1])[1]["code_hash"] == "old"
+    assert {seed: row.test["AUC"] for seed, row in found.items()} == {2: 0.7}
+    assert runs_of(rows, key, [1])[1].code_hash == "old"
     assert last_failures(rows, "FM_demo", "demo_x1") == {3: "why"}
-    assert last_failures([*rows, rows_of(run, seed=3)], "FM_demo", "demo_x1") == {}
+    assert last_failures([*rows, row_of(run, seed=3)], "FM_demo", "demo_x1") == {}
 
 
 def test_a_finished_run_is_found_whatever_its_data_where_they_are_not_known(run):
-    row = rows_of(run)
-    assert find_finished([row], row | {"data_hash": None}, row["seed"]) is row
-    assert find_finished([row], row | {"data_hash": "e"}, row["seed"]) is None
+    row = row_of(run)
+    assert find_finished([row], replace(row, data_hash=None), row.seed) is row
+    assert find_finished([row], replace(row, data_hash="e"), row.seed) is None
 
 
 def test_the_time_left_is_that_of_finished_runs():
     dis, gen = plan_backbones(["FM"], "demo", ["dis", "gen"], "1")
     assert expected_seconds([dis, gen], []) is None
-    rows = [rows_of(dis, seconds=s) for s in (1.0, 2.0, 9.0)] + [rows_of(dis, failed="x")]
+    rows = [row_of(dis, seconds=s) for s in (1.0, 2.0, 9.0)] + [row_of(dis, failed="x")]
     assert expected_seconds([dis], rows) == 2.0
     assert expected_seconds([dis, gen], rows) == 4.0
-    assert expected_seconds([dis, gen], [*rows, rows_of(gen, seconds=30.0)]) == 32.0
+    assert expected_seconds([dis, gen], [*rows, row_of(gen, seconds=30.0)]) == 32.0
     assert expected_seconds([dis], rows, num_processes=2) is None
-    rows.append(rows_of(dis, seconds=1.5, processes=2))
+    rows.append(row_of(dis, seconds=1.5, processes=2))
     assert expected_seconds([dis], rows, num_processes=2) == 1.5
     assert expected_seconds([dis], rows) == 2.0
 

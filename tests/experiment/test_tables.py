@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 import re
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 
 from fuxictr.datasets import demo, registry
 from fuxictr.experiment import tables
-from fuxictr.experiment.results.store import append_result
 from fuxictr.experiment.tables import (
     COLUMNS,
     ablation_markdown,
@@ -25,10 +25,11 @@ from fuxictr.experiment.tables import (
 )
 from fuxictr.experiment.tables.backbones import accuracy_table, cost_table
 from fuxictr.experiment.tables.published import read_published
-from fuxictr.experiment.tables.text import SCREEN, TextTable, escape_latex, format_p
+from fuxictr.experiment.tables.text import format_p
 from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones, find_arms
 from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment
 from fuxictr.preprocess import prepare_dataset
+from fuxictr.text_tables import SCREEN, TextTable, escape_latex
 from tests.experiment.result_rows import (
     DEMO,
     SEEDS,
@@ -36,6 +37,7 @@ from tests.experiment.result_rows import (
     make_pair,
     make_row,
     present_hashes,
+    records,
 )
 from tests.preloaded import python
 
@@ -58,7 +60,7 @@ def find_line(text: str, start: str) -> list[str]:
 
 
 def test_accuracy_says_what_was_measured_and_what_is_missing():
-    comparisons = compare_backbones(some_rows(), ["FM", "PNN", "DeepFM"], "demo")
+    comparisons = compare_backbones(records(some_rows()), ["FM", "PNN", "DeepFM"], "demo")
     text = to_markdown(comparisons, "demo", CEILING)
     # The differences 0.05, 0.04, 0.06 give t = 0.05 / (0.01 / sqrt(3)) = sqrt(75); with 2 degrees
     # of freedom p = 1 - t / sqrt(t^2 + 2).
@@ -85,7 +87,7 @@ def test_accuracy_says_what_was_measured_and_what_is_missing():
 
 
 def test_cost_says_what_gen_needs_more_of():
-    table = cost_table(compare_backbones(some_rows(), ["FM", "PNN"], "demo"), "demo")
+    table = cost_table(compare_backbones(records(some_rows()), ["FM", "PNN"], "demo"), "demo")
     assert table.rows[0] == [
         *("FM", "1,000", "1,500", "+50.0", "10.0", "12.0", "+20.0", "+25.0", "2", "3", "+50.0")
     ]
@@ -107,7 +109,7 @@ def test_cost_says_what_gen_needs_more_of():
 
 def test_a_single_seed_shows_the_value_alone():
     rows = make_pair("FM", DIS[:1], GEN[:1])
-    line = find_line(to_markdown(compare_backbones(rows, ["FM"], "demo"), "demo"), "FM")
+    line = find_line(to_markdown(compare_backbones(records(rows), ["FM"], "demo"), "demo"), "FM")
     assert line[1:5] == ["0.700000", "0.750000", "+7.143", ""]
 
 
@@ -122,7 +124,7 @@ def test_a_table_of_nothing_still_prints(tmp_path):
 
 def test_backbones_on_unlike_data_are_named():
     rows = make_pair("FM", DIS, GEN) + make_pair("PNN", DIS, GEN, data_hash="other")
-    table = accuracy_table(compare_backbones(rows, ["FM", "PNN"], "demo"), "demo")
+    table = accuracy_table(compare_backbones(records(rows), ["FM", "PNN"], "demo"), "demo")
     assert any(
         "not all backbones ran on the same data (data_hash): FM on data; PNN on other" in note
         for note in table.notes
@@ -140,7 +142,7 @@ def test_accuracy_is_the_same_bits_in_whatever_order_the_runs_were_done():
         draw.shuffle(rows)
         for row in rows:
             row["train_seconds"] = draw.random()
-        comparisons = compare_backbones(rows, names, "demo")
+        comparisons = compare_backbones(records(rows), names, "demo")
         table = accuracy_table(comparisons, "demo", CEILING)
         raw = [(c.lift(m), c.p_value(m), c.dis.std(m)) for c in comparisons for m in CEILING]
         texts.add((table.to_markdown(), table.to_latex("x", "y"), repr(raw)))
@@ -153,12 +155,12 @@ def test_all_markdown_is_aligned_and_fits_a_screen(dataset):
     rows = []
     for name in backbones(dataset):
         rows += make_pair(name, DIS, GEN, dataset, dataset_id=dataset_id, parameters=123_456_789)
-    texts = [to_markdown(compare_backbones(rows, backbones(dataset), dataset), dataset)]
+    texts = [to_markdown(compare_backbones(records(rows), backbones(dataset), dataset), dataset)]
     for group in GROUPS:
         for name in ablated_backbones(dataset, group):
             arms = find_arms(name, dataset, group)
             rows += [make_row(a.expid, s, 0.7, dataset_id) for a in arms[1:-1] for s in SEEDS]
-            results = ablation_results(rows, arms, dataset_id)
+            results = ablation_results(records(rows), arms, dataset_id)
             texts.append(ablation_markdown(name, group, results, dataset))
     for text in texts:
         assert max(map(len, text.splitlines())) <= SCREEN
@@ -171,7 +173,7 @@ def test_all_markdown_is_aligned_and_fits_a_screen(dataset):
 
 
 def test_csv_has_all_digits_and_its_columns_stay(tmp_path):
-    comparisons = compare_backbones(some_rows(), ["FM", "PNN"], "demo")
+    comparisons = compare_backbones(records(some_rows()), ["FM", "PNN"], "demo")
     write_tables(comparisons, "demo", tmp_path, CEILING)
     with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -230,7 +232,7 @@ def check_latex(text: str) -> list[int]:
 
 
 def test_latex_is_escaped_and_whole(tmp_path):
-    comparisons = compare_backbones(some_rows(), ["FM", "PNN"], "demo")
+    comparisons = compare_backbones(records(some_rows()), ["FM", "PNN"], "demo")
     write_tables(comparisons, "demo", tmp_path, CEILING)
     text = (tmp_path / "table.tex").read_text()
     assert check_latex(text) == [9, 11]
@@ -267,7 +269,7 @@ def test_ablation_tables(tmp_path):
     arms = find_arms("DCNv2", "avazu", "source")
     rows = ablation_rows()
     rows[4]["test"]["AUC"] += 0.002  # own field, the second seed
-    results = ablation_results(rows, arms, AVAZU)
+    results = ablation_results(records(rows), arms, AVAZU)
     paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
     assert [p.name for p in paths] == [f"DCNv2_ablation_source.{s}" for s in ("md", "csv", "tex")]
     text = paths[0].read_text()
@@ -288,12 +290,12 @@ def test_ablation_tables(tmp_path):
     assert find_line(text, "source=own_ours")[-2:] == ["not published", ""]
     assert find_line(text, "source=high_ours")[-3] == "2 of 3 runs"
     assert check_latex(paths[2].read_text()) == [9, 6]
-    records = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
     words = [w + of for w in ("own", "high", "low") for of in ("", "_reference")]
-    assert [r["arm"] for r in records] == ["dis", *words, "full"]
-    assert float(records[2]["AUC_minus_gen"]) == ours - results[-1].side.mean("AUC")
-    assert [records[i]["published_AUC"] for i in (1, 2)] == ["", str(float(own["value"]))]
-    assert (records[3]["AUC_mean"], records[3]["published_AUC_difference"]) == ("", "")
+    assert [r["arm"] for r in lines] == ["dis", *words, "full"]
+    assert float(lines[2]["AUC_minus_gen"]) == ours - results[-1].side.mean("AUC")
+    assert [lines[i]["published_AUC"] for i in (1, 2)] == ["", str(float(own["value"]))]
+    assert (lines[3]["AUC_mean"], lines[3]["published_AUC_difference"]) == ("", "")
 
 
 def test_ceiling_is_of_the_data_that_the_runs_saw(tmp_path, monkeypatch):
@@ -314,7 +316,7 @@ def test_ceiling_is_of_the_data_that_the_runs_saw(tmp_path, monkeypatch):
 
     def found(data_hash):
         rows = make_pair("FM", DIS, GEN, data_hash=data_hash)
-        return find_ceiling("demo", compare_backbones(rows, ["FM"], "demo"))
+        return find_ceiling("demo", compare_backbones(records(rows), ["FM"], "demo"))
 
     assert found(encoded.data_hash) == ceiling
     assert found("other") is None, "as many rows of another log"
@@ -328,12 +330,12 @@ def test_an_arm_that_ran_with_other_data_or_code_than_gen_says_so(tmp_path):
     rows = ablation_rows()
     for row in rows[3:6]:  # own field
         row["data_hash"] = "other"
-    results = ablation_results(rows, arms, AVAZU)
+    results = ablation_results(records(rows), arms, AVAZU)
     note = "own field: it and GEN ran with different data (data_hash other, data)"
     assert ablation_markdown("DCNv2", "source", results, "avazu").count(f"- {note}\n") == 1
     paths = write_ablation_tables("DCNv2", "source", results, "avazu", tmp_path)
-    records = list(csv.DictReader(io.StringIO(paths[1].read_text())))
-    assert [r["missing"] for r in records if "different" in r["missing"]] == [note]
+    lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert [r["missing"] for r in lines if "different" in r["missing"]] == [note]
 
 
 def run_command(*options: object) -> subprocess.CompletedProcess:
@@ -347,8 +349,7 @@ def store(tmp_path):
     rows = some_rows() + ablation_rows()
     rows += make_pair("FM", [0.8], [0.81], "criteo", dataset_id="criteo_x1_7b681156")
     rows += [make_row("Mine_x", 1, 0.5, "my_clicks"), {"written": "by another program"}]
-    for row in rows:
-        append_result(path, row)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fuxictr.analysis.records import RecordMeta, Records
+from fuxictr.experiment.results.record import RunRecord
 
 AVAZU = (
     "hour C1 banner_pos site_id site_domain site_category app_id app_domain app_category device_id "
@@ -64,7 +66,7 @@ def make_pair(**other: Any) -> list[Records]:
     ]
 
 
-def make_row(variant: str = "dis", seed: int = 2019, num: int = 5, **other: Any) -> dict[str, Any]:
+def make_row(variant: str = "dis", seed: int = 2019, num: int = 5, **other: Any) -> RunRecord:
     """Returns a row of results with a history and a collapse curve of ``num`` evaluations."""
     rng = np.random.default_rng(seed + len(variant))
     history = [
@@ -88,6 +90,13 @@ def make_row(variant: str = "dis", seed: int = 2019, num: int = 5, **other: Any)
         }
         for i in range(2 * num + 1)
     ]
-    row = {"expid": f"DCNv2_demo{'_gen' * (variant == 'gen')}", "variant": variant, "seed": seed}
-    row |= {"history": history, "collapse": collapse, "rows": {"train": 400, "valid": 60_000}}
-    return row | other
+    row = RunRecord(
+        expid=f"DCNv2_demo{'_gen' * (variant == 'gen')}",
+        dataset_id="demo_x1",
+        variant=variant,
+        seed=seed,
+        history=history,
+        collapse=collapse,
+        rows={"train": 400, "valid": 60_000},
+    )
+    return replace(row, **other)

@@ -117,7 +117,7 @@ def test_the_mean_is_over_all_seeds_and_ends_with_the_first(tmp_path, drawn):
     auc, loss = drawn[0].axes
     assert (auc.get_ylabel(), loss.get_ylabel()) == ("Validation AUC", "Training loss")
     for axes, value in ((auc, lambda e: e["metrics"]["AUC"]), (loss, lambda e: e["train_loss"])):
-        values = np.array([[value(entry) for entry in row["history"][:4]] for row in rows])
+        values = np.array([[value(entry) for entry in row.history[:4]] for row in rows])
         *single, mean = axes.lines
         assert [len(line.get_xdata()) for line in single] == [4, 6, 5]
         np.testing.assert_allclose(mean.get_ydata(), values.mean(axis=0))
@@ -132,7 +132,7 @@ def test_the_mean_is_over_all_seeds_and_ends_with_the_first(tmp_path, drawn):
     found = read_csv(path)
     assert len(found) == 15
     assert [float(r["epoch"]) for r in found[4:10]] == [1, 2, 3, 4, 5, 6]
-    entry = rows[1]["history"][5]
+    entry = rows[1].history[5]
     assert float(found[9]["Validation AUC"]) == pytest.approx(entry["metrics"]["AUC"], rel=1e-9)
     assert float(found[9]["Training loss"]) == pytest.approx(entry["train_loss"], rel=1e-9)
     shown = shown_text(drawn[0])
@@ -153,7 +153,7 @@ def test_evaluations_within_an_epoch_stand_where_they_were(tmp_path):
         {"epoch": 1, "rows": 100, "train_loss": 1.0, "metrics": {"AUC": 0.5}},
         {"epoch": 2, "rows": 150, "train_loss": 1.0, "metrics": {"AUC": 0.5}},
     ]
-    row = make_row(history=history) | {"rows": {"train": 100}}
+    row = make_row(history=history, rows={"train": 100})
     paths = write_training_curves(tmp_path, "demo_x1", "DCNv2", [row])
     assert [p.name for p in paths] == [f"DCNv2_training.{s}" for s in ("pdf", "png", "csv")]
     assert [float(r["epoch"]) for r in read_csv(paths[2])] == [0.5, 1, 1.5]
@@ -165,7 +165,7 @@ def test_collapse_points_of_one_epoch_are_placed_by_their_steps(tmp_path, drawn)
     assert path.name == "DCNv2_collapse_curve.csv"
     found = read_csv(path)
     assert [float(r["epoch"]) for r in found] == [0, 0.5, 1, 1.5, 2] * 2
-    expected = [entry["rankme"] for row in rows for entry in row["collapse"]]
+    expected = [entry["rankme"] for row in rows for entry in row.collapse]
     np.testing.assert_allclose([float(r["RankMe"]) for r in found], expected)
     assert [r["Effective dimensions"] for r in found[:3]] == ["9", "8", "7"]
     assert drawn[0].axes[0].get_ylabel() == "RankMe"
@@ -174,16 +174,15 @@ def test_collapse_points_of_one_epoch_are_placed_by_their_steps(tmp_path, drawn)
 
 
 def test_rows_without_a_history_draw_nothing(tmp_path):
-    old = [{"expid": "DCNv2_demo", "variant": "dis", "seed": 1}, make_row() | {"history": []}]
+    old = [make_row(history=None, collapse=None, rows=None), make_row(history=[], collapse=[])]
     assert write_training_curves(tmp_path, "demo_x1", "DCNv2", old) == []
-    old[1]["collapse"] = []
     assert write_collapse_curve(tmp_path, "demo_x1", "DCNv2", old) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_validation_rows_only_the_loss_is_drawn(tmp_path, drawn):
     row = make_row()
-    for entry in row["history"]:
+    for entry in row.history:
         del entry["metrics"]
     write_training_curves(tmp_path, "demo_x1", "DCNv2", [row])
     assert [axes.get_ylabel() for axes in drawn[0].axes] == ["Training loss"]

@@ -12,7 +12,7 @@ import pytest
 from fuxictr.array_files import find_encoded, natural_order, span
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
-from fuxictr.preprocess.sources.files import find_files, search_files
+from fuxictr.preprocess.sources.files import search_files
 from tests.preprocess.tables import categorical, config, read, write_csv
 
 
@@ -21,7 +21,7 @@ def names(found, folder):
 
 
 def find(folder, given, data_format="csv"):
-    return names(find_files(given, "train_data", folder, data_format), folder)
+    return names(search_files(given, "train_data", folder, data_format).files, folder)
 
 
 def touch(folder, *paths):
@@ -41,7 +41,7 @@ def test_two_stars_are_any_number_of_folders(tmp_path):
 def test_a_name_with_brackets_is_meant_itself_where_it_is_there(tmp_path, given):
     folder = tmp_path if given.startswith("br") else tmp_path / "br[1]"
     touch(tmp_path, "br[1]/b.csv", "br1/other.csv")
-    assert names(find_files(given, "--data", folder, "csv"), tmp_path) == ["br[1]/b.csv"]
+    assert names(search_files(given, "--data", folder, "csv").files, tmp_path) == ["br[1]/b.csv"]
 
 
 def test_brackets_match_where_no_such_name_is_there(tmp_path):
@@ -118,9 +118,9 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "raw/a/up").symlink_to(tmp_path / "raw")
     (tmp_path / "raw/a/k=b").symlink_to(tmp_path / "raw/b")
     (tmp_path / "raw/b/k=a").symlink_to(tmp_path / "raw/a")
-    found = find_files("raw/**/*.csv", "train_data", tmp_path, "csv")
+    found = search_files("raw/**/*.csv", "train_data", tmp_path, "csv").files
     assert sorted(path.resolve().name for path in found) == ["x.csv", "y.csv"]
-    assert len(find_files("raw/a", "train_data", tmp_path, "csv")) == 2
+    assert len(search_files("raw/a", "train_data", tmp_path, "csv").files) == 2
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def obey(order: dict[str, Any], folder: Path, results: Path) -> dict[str, Any]:
         return {"data_hash": load_dataset(config, rebuild=True).data_hash}
     csv_file, skip = folder / "lines.csv", order.get("skip_finished", False)
     options = RunOptions(csv_file=csv_file, results_file=results, skip_finished=skip)
-    return run_experiment(config, kind, torch.device("cpu"), options)
+    return run_experiment(config, kind, torch.device("cpu"), options).to_json()
 
 
 def hang(*args: Any) -> None:

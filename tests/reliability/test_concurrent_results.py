@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import append_line, append_result, read_results
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def row(writer: int, number: int, num_bytes: int) -> dict:
+def row(writer: int, number: int, num_bytes: int) -> RunRecord:
     filler = chr(97 + writer % 26) * num_bytes
-    return {"expid": f"w{writer}", "dataset_id": "x", "seed": number, "filler": filler}
+    return RunRecord(expid=f"w{writer}", dataset_id="x", seed=number, device=filler)
 
 
 def size_of(writer: int, number: int) -> int:
@@ -44,14 +45,14 @@ def check(path: Path, num_writers: int) -> int:
     rows = read_results(path)
     total = 0
     for writer in range(num_writers):
-        seeds = [found["seed"] for found in rows if found["expid"] == f"w{writer}"]
+        seeds = [found.seed for found in rows if found.expid == f"w{writer}"]
         assert seeds == list(range(len(seeds))), "none is lost, doubled or out of order"
         # One more may be whole than was said to be: its process was killed before it could.
         assert num_done(path, writer) <= len(seeds) <= num_done(path, writer) + 1
         total += len(seeds)
     assert len(rows) == total
     for found in rows:
-        writer, number = int(found["expid"][1:]), found["seed"]
+        writer, number = int(found.expid[1:]), found.seed
         assert found == row(writer, number, size_of(writer, number))
     return total
 
@@ -144,7 +145,7 @@ def test_readers_beside_writers_see_whole_rows_only(tmp_path, caplog):
 
 
 def key(found: dict) -> tuple[int, int]:
-    return int(found["expid"][1:]), found["seed"]
+    return int(found.expid[1:]), found.seed
 
 
 def test_a_refused_append_leaves_no_trace(tmp_path, monkeypatch):

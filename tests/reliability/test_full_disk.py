@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from fuxictr.datasets import archive, demo
 from fuxictr.datasets.archive import unpack_csv
 from fuxictr.experiment.recordings import trained
 from fuxictr.experiment.report.inputs import load_runs
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import append_result, read_results
 from fuxictr.experiment.run import run
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
@@ -37,6 +39,7 @@ from fuxictr.utils import set_logger
 from tests.datasets.server import GOOD_ZIP, MD5
 from tests.end_to_end.conftest import UserFolder
 from tests.experiment.result_rows import make_pair
+from tests.experiment.result_rows import records as records_of
 
 PAGE = 4096
 FULL = re.compile(
@@ -196,29 +199,29 @@ def check_training(after_training: Commands, num_pages: int, *options: str) -> N
         check_one_line(printed, disk)
         assert rows == [first]
     else:
-        assert [row["seed"] for row in rows] == [first["seed"], 2] and rows[0] == first
+        assert [row.seed for row in rows] == [first.seed, 2] and rows[0] == first
     assert read_tensors(config.checkpoint_path), "the old weights, or newer ones, but whole"
     disk.free()
     encoded = find_current(config.dataset, config.data_dir)
-    assert encoded is not None and encoded.data_hash == first["data_hash"]
+    assert encoded is not None and encoded.data_hash == first.data_hash
     assert commands.train("--seed", "2", "--resume")[0] == 0
     last = read_results(commands.results)[-1]
-    assert (last["seed"], last["data_hash"]) == (2, first["data_hash"])
+    assert (last.seed, last.data_hash) == (2, first.data_hash)
     left = [p.name for p in disk.path.rglob(".*") if ".tmp" in p.name or p.name == ".building"]
     assert left == []
 
 
 def test_a_row_of_results_that_does_not_fit(disk):
-    path, row = disk.path / "results.jsonl", {"expid": "e", "dataset_id": "d", "seed": 1}
+    path, row = disk.path / "results.jsonl", RunRecord(expid="e", dataset_id="d", seed=1)
     append_result(path, row)
     disk.fill(PAGE)
     with pytest.raises(DiskFullError, match="results.jsonl: the disk is full"):
-        append_result(path, {**row, "filler": "x" * 10 * PAGE})
+        append_result(path, replace(row, device="x" * 10 * PAGE))
     assert read_results(path) == [row]
     assert path.read_bytes().endswith(b"}\n"), "what was written of it is taken back"
     disk.free()
-    append_result(path, {**row, "seed": 2})
-    assert [found["seed"] for found in read_results(path)] == [1, 2]
+    append_result(path, replace(row, seed=2))
+    assert [found.seed for found in read_results(path)] == [1, 2]
 
 
 def test_a_log_that_does_not_fit_is_said_once(after_training):
@@ -327,7 +330,7 @@ def test_figures_and_tables(after_training):
         tables_main(options)
 
     results = disk.path / "demo.jsonl"
-    for row in make_pair("FM", [0.7, 0.71], [0.72, 0.73]):
+    for row in records_of(make_pair("FM", [0.7, 0.71], [0.72, 0.73])):
         append_result(results, row)
     commands_to_try = {"figure/final": lambda: run_cli(draw), "out": tabulate}
     for folder, command in commands_to_try.items():

@@ -204,7 +204,7 @@ def encode_other_rows(folder: Path, keys: list[str]) -> None:
 def test_rows_that_are_encoded_anew_under_a_run(folder, monkeypatch, moment, streaming, block_size):
     keys = [f"streaming={streaming}", f"data_block_size={block_size}", "epochs=2"]
     config, kind = load_experiment("mine", ZOO / "DeepFM", folder, keys)
-    untouched = run_experiment(config, kind, torch.device("cpu"))
+    untouched = run_experiment(config, kind, torch.device("cpu")).to_json()
 
     class Disturbed(kind):
         def __init__(self, *args, **params):
@@ -222,7 +222,7 @@ def test_rows_that_are_encoded_anew_under_a_run(folder, monkeypatch, moment, str
 
     monkeypatch.setattr(code_hash, "code_hash", lambda _: untouched["code_hash"])
     if moment == "second epoch" and not streaming:  # all rows are in memory
-        row = run_experiment(config, Disturbed, torch.device("cpu"))
+        row = run_experiment(config, Disturbed, torch.device("cpu")).to_json()
         assert numbers(row) == numbers(untouched)
         return
     with pytest.raises(DataError, match="another process .* meanwhile; start again"):

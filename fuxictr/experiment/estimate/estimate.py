@@ -6,7 +6,7 @@ import heapq
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -19,11 +19,12 @@ from fuxictr.experiment.estimate.model_cost import (
     count_cost,
     measure_rates,
 )
-from fuxictr.experiment.results.store import is_finished
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run.run import device_name
 from fuxictr.experiment.zoo.models import find_folder, load_experiment
+from fuxictr.text_tables import align_columns, format_duration, format_size
 
-Row = dict[str, Any]
+Row = RunRecord
 
 # Host memory of Python and its libraries, and of CUDA's on a GPU.
 _PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 2_500_000_000}
@@ -89,7 +90,7 @@ def estimate_runs(
         device: where they will run.
         rates: of the device; None = measured when needed.
     """
-    estimator = _Estimator([row for row in rows if is_finished(row)], device, rates)
+    estimator = _Estimator([row for row in rows if row.is_finished], device, rates)
     return [estimator.estimate(plan.config, plan.model_class) for plan in plans]
 
 
@@ -99,9 +100,9 @@ def typical_epochs(rows: Iterable[Row], config: ExperimentConfig) -> tuple[int, 
     It is the median of earlier runs of the expid, or of any on its dataset; otherwise the patience
     plus one, the earliest that a run can stop.
     """
-    on_dataset = [r for r in rows if r.get("dataset_id") == config.dataset.dataset_id]
-    own = [row for row in on_dataset if row.get("expid") == config.expid]
-    found = [row["epochs"] for row in own or on_dataset if row.get("epochs")]
+    on_dataset = [r for r in rows if r.dataset_id == config.dataset.dataset_id]
+    own = [row for row in on_dataset if row.expid == config.expid]
+    found = [row.epochs for row in own or on_dataset if row.epochs]
     patience, most = config.train.early_stop_patience, config.train.epochs
     epochs = round(statistics.median(found)) if found else patience + 1
     if epochs >= most:
@@ -116,7 +117,7 @@ class _Estimator:
         self.rows = rows
         self.device = device
         kind = _device_kind(device_name(device))
-        self.local_rows = [row for row in rows if _device_kind(row.get("device", "")) == kind]
+        self.local_rows = [row for row in rows if _device_kind(row.device or "") == kind]
         self._rates = rates
         self._known: dict[str, tuple[DataFacts | None, ModelCost | str]] = {}
         self._ratios: list[tuple[Row, float]] | None = None
@@ -140,7 +141,7 @@ class _Estimator:
         epochs, words = typical_epochs(own or self.rows, config)
         if own:
             basis = f"measured, {_count(own, 'run')}"
-            seconds = statistics.median([row["seconds"] * _growth(row, facts) for row in own])
+            seconds = statistics.median([(row.seconds or 0) * _growth(row, facts) for row in own])
             seconds += _START_SECONDS
         elif facts is None or isinstance(cost, str):
             is_encoded = facts is not None and facts.is_encoded
@@ -179,21 +180,21 @@ class _Estimator:
             found = ((row, self._ratio(row)) for row in self.local_rows)
             self._ratios = [(row, ratio) for row, ratio in found if ratio is not None]
         dataset_id = config.dataset.dataset_id
-        return [ratio for row, ratio in self._ratios if row["dataset_id"] == dataset_id]
+        return [ratio for row, ratio in self._ratios if row.dataset_id == dataset_id]
 
     def _ratio(self, row: Row) -> float | None:
         try:
-            config, model_class = load_experiment(row["expid"], find_folder(row["model"]))
+            config, model_class = load_experiment(row.expid, find_folder(str(row.model)))
         except (ConfigError, KeyError):  # removed, or from a user's own config folder
             return None
         facts, cost = self._look_at(config, model_class)
-        if facts is None or isinstance(cost, str) or config.config_hash() != row.get("config_hash"):
+        if facts is None or isinstance(cost, str) or config.config_hash() != row.config_hash:
             return None
-        if not row.get("epochs") or not row.get("train_seconds"):
+        if not row.epochs or not row.train_seconds:
             return None
-        num_rows = (row.get("rows") or facts.rows).get("train", 0)
-        modelled = row["epochs"] * cost.training_seconds(self.rates, num_rows)
-        return row["train_seconds"] / modelled if modelled else None
+        num_rows = (row.rows or facts.rows).get("train", 0)
+        modelled = row.epochs * cost.training_seconds(self.rates, num_rows)
+        return row.train_seconds / modelled if modelled else None
 
     def _model_seconds(
         self,
@@ -270,15 +271,10 @@ def format_plan(
         epochs = "?" if found.epochs is None else str(found.epochs)
         gpu = "-" if found.host_bytes and found.gpu_bytes is None else _size(found.gpu_bytes)
         sizes = (_size(found.host_bytes), gpu, _size(found.disk_bytes))
-        cells = (str(number), name[0], str(name[1]), state, epochs, _time(found.seconds))
-        lines.append((*cells, *sizes, found.basis))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    layout = list(zip("><><>>>>><", widths, strict=True))
-    aligned = (
-        "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(line, layout, strict=True))
-        for line in lines
-    )
-    text = "\n".join(line.rstrip() for line in aligned)
+        cells = (str(number), name[0], str(name[1]), state, epochs)
+        time = "?" if found.seconds is None else format_duration(found.seconds)
+        lines.append((*cells, time, *sizes, found.basis))
+    text = "\n".join(align_columns(lines, "><><>>>>><"))
     waiting = [e for name, e in zip(names, estimates, strict=True) if name not in finished]
     return f"{text}\n\n{_total(waiting, len(plans), jobs)}\n"
 
@@ -291,7 +287,7 @@ def _total(waiting: Sequence[Estimate], num_runs: int, jobs: int) -> str:
     host = sum(sorted((e.host_bytes or 0 for e in known), reverse=True)[:jobs])
     text = f"To run: {len(waiting)} of {num_runs} runs{at_a_time}."
     if known:
-        text += f" About {_time(_makespan(known, jobs))}; {_size(host)} of host memory"
+        text += f" About {format_duration(_makespan(known, jobs))}; {_size(host)} of host memory"
         gpu = max((e.gpu_bytes or 0 for e in known), default=0)
         text += f", {_size(gpu)} of GPU memory per run" if gpu else ""
         disk = [e.disk_bytes or 0 for e in known]
@@ -313,19 +309,19 @@ def _makespan(estimates: Sequence[Estimate], jobs: int) -> float:
 
 def _is_same_run(row: Row, config: ExperimentConfig) -> bool:
     wanted = (config.expid, config.dataset.dataset_id, config.config_hash())
-    found = (row.get("expid"), row.get("dataset_id"), row.get("config_hash"))
-    return found == wanted and bool(row.get("seconds"))
+    found = (row.expid, row.dataset_id, row.config_hash)
+    return found == wanted and bool(row.seconds)
 
 
 def _growth(row: Row, facts: DataFacts | None) -> float:
     """Returns the ratio of the training rows now to those of an earlier run."""
-    before = (row.get("rows") or {}).get("train")
+    before = (row.rows or {}).get("train")
     now = facts.rows.get("train") if facts is not None else None
     return now / before if before and now else 1.0
 
 
 def _measured(rows: Sequence[Row], key: str, otherwise: int | None) -> int | None:
-    found = [row[key] for row in rows if row.get(key)]
+    found = [getattr(row, key) for row in rows if getattr(row, key)]
     return round(statistics.median(found)) if found else otherwise
 
 
@@ -339,17 +335,5 @@ def _count(items: Sequence[object], word: str) -> str:
     return f"{len(items)} {word}" + "s" * (len(items) != 1)
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _size(num_bytes: int | None) -> str:
-    if num_bytes is None:
-        return "?"
-    megabytes = num_bytes / 1e6
-    return f"{max(1, round(megabytes))} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+    return "?" if num_bytes is None else format_size(num_bytes)

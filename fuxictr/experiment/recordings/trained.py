@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fuxictr.config import ExperimentConfig, list_expids
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.results.checkpoint_config import check_as_trained
 from fuxictr.experiment.results.config_record import changed_keys, config_folder, train_command
 from fuxictr.experiment.results.identity import has_config, is_run, present_key, run_key, runs_of
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint.weights import read_note
@@ -31,11 +31,11 @@ class TrainedRun:
         config: its config, whose seed and model_id are the run's.
         model_class: its model.
         checkpoint_sha256: of its checkpoint, empty where that was not read yet.
-        num_valid_rows: rows of the validation split, None where that is not known.
+        num_valid_rows: rows of the validation split. This and the following are None where unknown.
         keeps_arrays: whether its arrays are kept, or only its numbers.
-        train_seed: the seed that it was trained with, None where that is not known.
-        data_hash: of the data that it was trained on, None where that is not known.
-        code_hash: of the code that trained it, None where that is not known.
+        train_seed: the seed that it was trained with.
+        data_hash: of the data that it was trained on.
+        code_hash: of the code that trained it.
     """
 
     backbone: str
@@ -50,10 +50,10 @@ class TrainedRun:
 
     @property
     def name(self) -> str:
-        """What its recording is called: the expid, if it is what the expid stands for by now.
+        """The name of its recording: the expid, if a run of the expid would be the same now.
 
-        A run of other code, of keys that the command line gave, or of another folder's expid of the
-        same name gets a name of its own, so that nothing takes its recording for the expid's.
+        A run of other code, with keys from the command line, or of the same expid in another folder
+        gets a name of its own, so that its recording cannot be taken for the expid's.
         """
         config, expid = self.config, self.config.expid
         given = {k for k, origin in config.origins.items() if origin.startswith("command line")}
@@ -67,7 +67,7 @@ class TrainedRun:
 
     @property
     def has_other_code(self) -> bool:
-        """Whether it was trained by other code than there is now."""
+        """Whether the code has changed since it was trained."""
         from fuxictr.experiment.results.code_hash import code_hash
 
         return self.code_hash not in (None, code_hash(self.model_class))
@@ -98,11 +98,7 @@ class TrainedRun:
 
 
 def recorded_folder(path: Path) -> str | None:
-    """Returns the config folder of the run in a recording, None where there is none that says it.
-
-    Args:
-        path: of its arrays.
-    """
+    """Returns the config folder of the run whose arrays lie at a path, None if it is not known."""
     from fuxictr.analysis.records import load_records
 
     try:
@@ -112,9 +108,9 @@ def recorded_folder(path: Path) -> str | None:
 
 
 def find_trained(
-    backbone: str, expid: str, folder: Path, row: dict[str, Any], keeps_arrays: bool = True
+    backbone: str, expid: str, folder: Path, row: RunRecord, keeps_arrays: bool = True
 ) -> TrainedRun:
-    """Returns the run of a row of results, with the checkpoint that it left.
+    """Returns the run of a row of results, with its checkpoint.
 
     Args:
         backbone: the name that figures show.
@@ -124,37 +120,44 @@ def find_trained(
         keeps_arrays: see TrainedRun.
 
     Raises:
-        CheckpointError: the checkpoint is gone or is another run's, or the config changed since.
+        CheckpointError: the checkpoint is missing or another run's, or the config has changed.
     """
     config, model_class = load_experiment(expid, folder)
-    config, seed = _of_run(config, row), row["seed"]
+    config, seed = _of_run(config, row), row.seed
     path = config.checkpoint_path
-    if not has_config(row, run_key(config, model_class, row.get("data_hash"))):
+    if not has_config(row, run_key(config, model_class, row.data_hash)):
         raise CheckpointError(
             f"expid '{expid}': its config has changed since it was trained with seed {seed}"
         )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     digest = file_sha256(path)
-    # Rows of older versions do not say which weights they left.
-    if digest != row.get("checkpoint_sha256", digest):
+    if row.checkpoint_sha256 not in (None, digest):  # None in rows of older versions
         raise CheckpointError(
             f"{path}: is not what the run of seed {seed} left; it was overwritten"
         )
     check_as_trained(config, model_class, train_command(config, model_class))
-    num_rows = (row.get("rows") or {}).get("valid")
-    hashes = row.get("data_hash"), row.get("code_hash")
-    return TrainedRun(backbone, config, model_class, digest, num_rows, keeps_arrays, seed, *hashes)
+    return TrainedRun(
+        backbone,
+        config,
+        model_class,
+        digest,
+        (row.rows or {}).get("valid"),
+        keeps_arrays,
+        seed,
+        row.data_hash,
+        row.code_hash,
+    )
 
 
 def find_checkpoint(
-    backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[dict[str, Any]]
+    backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[RunRecord]
 ) -> TrainedRun:
-    """Returns the run whose weights are there.
+    """Returns the run whose weights exist.
 
-    They are those that the config names, or where it was not trained with its own seed those of the
-    first seed that the results have. Weights that no run of the results left, and beside which no
-    note says more, are taken as they are.
+    They are those that the config names. Where it was not trained with its own seed they are those
+    of the first seed in the results. Weights of no run in the results, and without a note beside
+    them, are taken as they are.
 
     Args:
         backbone: the name that figures show.
@@ -178,20 +181,18 @@ def find_checkpoint(
     if not path.is_file():
         return TrainedRun(backbone, config, model_class)
     digest = file_sha256(path)
-    left_by = [row for row in rows if row.get("checkpoint_sha256") == digest]
-    same = [row for row in left_by if row.get("config_hash") == config.config_hash()]
+    left_by = [row for row in rows if row.checkpoint_sha256 == digest]
+    same = [row for row in left_by if row.config_hash == config.config_hash()]
     check_as_trained(config, model_class, train_command(asked, model_class))
     if left_by and not same:
-        changed = changed_keys(left_by[-1], config, model_class)
-        found = "; ".join(
-            f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()
-        )
+        changed = changed_keys(left_by[-1], config, model_class).items()
+        found = "; ".join(f"key '{name}': was {was}, is {now}" for name, (was, now) in changed)
         raise CheckpointError(
             f"{path}: was trained with another config than expid '{config.expid}' has now"
             f"{': ' if found else ''}{found}; train again: {train_command(asked, model_class)}"
         )
     present = [row for row in same if is_run(row, key)]
-    known = [*same, *present][-1] if same else read_note(path)
+    known = vars([*same, *present][-1]) if same else read_note(path)
     seed = known.get("seed")
     if is_seed_asked and seed not in (None, asked.train.seed):
         raise CheckpointError(
@@ -213,11 +214,11 @@ def find_checkpoint(
     )
 
 
-def _of_run(config: ExperimentConfig, row: dict[str, Any]) -> ExperimentConfig:
+def _of_run(config: ExperimentConfig, row: RunRecord) -> ExperimentConfig:
     """Returns the config with the seed and the files of a row of results."""
-    checkpoint = Path(row.get("checkpoint") or config.checkpoint_path)
+    checkpoint = Path(row.checkpoint or config.checkpoint_path)
     return replace(
         config,
-        train=replace(config.train, seed=row["seed"]),
+        train=replace(config.train, seed=row.seed),
         run=replace(config.run, model_id=checkpoint.stem),
     )

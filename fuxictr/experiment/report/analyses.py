@@ -6,17 +6,17 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fuxictr.analysis.sample import Sample
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.recordings.record import record_run
 from fuxictr.experiment.recordings.trained import TrainedRun, find_checkpoint, find_trained
-from fuxictr.experiment.results.store import is_finished, read_results
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.sweep.reproduce import default_dataset
 from fuxictr.experiment.tables.comparisons import ablation_results, compare_backbones
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms, parse_groups
 from fuxictr.experiment.zoo.models import (
     ROOT,
@@ -137,11 +137,11 @@ def _typed(args: argparse.Namespace) -> list[str]:
     return typed
 
 
-def _dataset_with_results(rows: Sequence[dict[str, Any]]) -> str:
+def _dataset_with_results(rows: Sequence[RunRecord]) -> str:
     """Returns avazu if it is prepared and has results, otherwise demo."""
     avazu = registry.resolve("avazu")
     if registry.is_prepared(ROOT, avazu):
-        if any(r.get("dataset_id") == avazu.dataset_id and is_finished(r) for r in rows):
+        if any(r.dataset_id == avazu.dataset_id and r.is_finished for r in rows):
             return "avazu"
     return "demo"
 
@@ -149,8 +149,8 @@ def _dataset_with_results(rows: Sequence[dict[str, Any]]) -> str:
 def _find_runs(
     model: str,
     places: Sequence[tuple[str, Path]],
-    sides: Sequence[Side],
-    rows: Sequence[dict[str, Any]],
+    sides: Sequence[SeedRuns],
+    rows: Sequence[RunRecord],
 ) -> list[TrainedRun]:
     """Returns the runs that one figure shows: those of the first seed whose weights all exist.
 
@@ -223,7 +223,7 @@ def _print_paths(paths: Sequence[Path]) -> None:
         print(path.relative_to(ROOT))
 
 
-def _rows(path: Path | None = None) -> list[dict[str, Any]]:
+def _rows(path: Path | None = None) -> list[RunRecord]:
     """Returns the results store, [] if the default one does not exist yet."""
     from fuxictr.experiment.run.run import RESULTS
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fuxictr.analysis.fields import FieldSummary, field_summary
 from fuxictr.analysis.records import load_records
@@ -15,21 +14,21 @@ from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, DataError, FuxiCTRError
 from fuxictr.experiment.recordings.record import load_numbers, make_recordings
 from fuxictr.experiment.recordings.trained import TrainedRun, find_trained
-from fuxictr.experiment.results.store import is_finished
-from fuxictr.experiment.tables.asked import ablated_with_rows, own_seeds, with_rows
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.tables.comparisons import (
     ArmResult,
     Comparison,
     ablation_results,
     compare_backbones,
 )
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
+from fuxictr.experiment.tables.selection import ablated_with_rows, own_seeds, with_rows
 from fuxictr.experiment.zoo.ablations import GROUPS, find_arms
 from fuxictr.experiment.zoo.models import backbones, find_folder
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.torch_utils import get_device
 
-Rows = Sequence[dict[str, Any]]
+Rows = Sequence[RunRecord]
 RunKey = tuple[str, int]  # expid and seed
 
 
@@ -76,7 +75,7 @@ class Evidence:
         return registry.dataset_id_of(self.dataset)
 
     @property
-    def sides(self) -> list[Side]:
+    def sides(self) -> list[SeedRuns]:
         """DIS and GEN of every backbone."""
         return [side for c in self.comparisons for side in (c.dis, c.gen)]
 
@@ -100,7 +99,7 @@ class Evidence:
         return dis, gen
 
 
-def named_sides(comparison: Comparison) -> tuple[tuple[str, Side], tuple[str, Side]]:
+def named_sides(comparison: Comparison) -> tuple[tuple[str, SeedRuns], tuple[str, SeedRuns]]:
     """Returns DIS and GEN of a backbone with their names."""
     return (("DIS", comparison.dis), ("GEN", comparison.gen))
 
@@ -120,7 +119,7 @@ def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -
     dataset_id = registry.dataset_id_of(dataset)
     known = backbones(dataset) if list(models) == ["all"] else list(models)
     names = with_rows(rows, known, dataset)
-    if not with_rows([row for row in rows if is_finished(row)], known, dataset):
+    if not with_rows([row for row in rows if row.is_finished], known, dataset):
         raise DataError(
             f"no finished run on {dataset_id} to report; train first: "
             f"bash 2.reproduce.sh --model {','.join(models)} --dataset {dataset}"
@@ -176,11 +175,11 @@ def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = Fal
             advance(1)
 
 
-def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, dict[str, Any]]]:
+def _wanted_runs(evidence: Evidence) -> dict[RunKey, tuple[str, Path, RunRecord]]:
     """Returns backbone, model folder and row of each run to record; sets the seeds shown."""
-    wanted: dict[RunKey, tuple[str, Path, dict[str, Any]]] = {}
+    wanted: dict[RunKey, tuple[str, Path, RunRecord]] = {}
 
-    def add(backbone: str, folder: Path, side: Side, seeds: Sequence[int], shown: int) -> None:
+    def add(backbone: str, folder: Path, side: SeedRuns, seeds: Sequence[int], shown: int) -> None:
         evidence.shown[side.expid] = shown
         wanted.update({(side.expid, s): (backbone, folder, side.runs[s]) for s in seeds})
 

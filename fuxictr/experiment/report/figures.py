@@ -12,7 +12,7 @@ from fuxictr.errors import DataError, FuxiCTRError
 from fuxictr.experiment.report.evidence import Ablation, Evidence, named_sides
 from fuxictr.experiment.tables.comparisons import ArmResult, Comparison
 from fuxictr.experiment.tables.published import published_arms
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.models import ROOT
 from fuxictr.plotting import cardinality, correlation, curves, fields, spectrum
 from fuxictr.plotting.ablation import METRIC, Bar, write_ablation
@@ -57,7 +57,7 @@ def run_points(evidence: Evidence) -> list[RunPoint]:
     for comparison in evidence.comparisons:
         for variant, side in named_sides(comparison):
             for seed, row in side.runs.items():
-                numbers, auc = evidence.numbers.get((side.expid, seed)), row["test"].get("AUC")
+                numbers, auc = evidence.numbers.get((side.expid, seed)), (row.test or {}).get("AUC")
                 if numbers is not None and auc is not None:
                     redundancy = numbers.mean_absolute_correlation
                     name = variant.lower()
@@ -149,11 +149,11 @@ def draw_ablation(
             f"no figure of the {group} ablation of {backbone} on {dataset_id}: runs are missing: "
             f"{', '.join(missing)}; to make them run: bash 2.reproduce.sh {options}"
         )
-    num_rows = (first.runs[first.seeds[0]].get("rows") or {}).get("test")
+    num_rows = (first.runs[first.seeds[0]].rows or {}).get("test")
     return write_ablation(root, dataset_id, backbone, group, bars, first.seeds, num_rows)
 
 
-def _reason(side: Side) -> str:
+def _reason(side: SeedRuns) -> str:
     """Returns why a side has no mean."""
     if not side.seeds:
         return "not run"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fuxictr.analysis.records import RecordMeta, Records, load_records, records_path
 from fuxictr.datasets import registry
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.results.config_record import analyze_command
-from fuxictr.experiment.results.identity import outdated, present_key, runs_of
-from fuxictr.experiment.results.store import is_finished, read_results
+from fuxictr.experiment.results.identity import PresentKey, outdated, present_key, runs_of
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import read_results
 from fuxictr.experiment.tables.comparisons import ArmResult, ablation_results
 from fuxictr.experiment.tables.published import published_arms
 from fuxictr.experiment.zoo.ablations import find_arms
@@ -103,15 +103,15 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
     path, rows = _finished_rows(root)
     for meta in (run.meta for run in records):
         names = (meta.expid, meta.dataset_id)
-        own = [row for row in rows if (row.get("expid"), row.get("dataset_id")) == names]
+        own = [row for row in rows if (row.expid, row.dataset_id) == names]
         key = _present_key(meta) if own else None
-        if key is not None and key["config_hash"] != meta.config_hash:
+        if key is not None and key.config_hash != meta.config_hash:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of another config than it has now "
-                f"(config_hash {meta.config_hash}, now {key['config_hash']}); {_again(root, meta)}"
+                f"(config_hash {meta.config_hash}, now {key.config_hash}); {_again(root, meta)}"
             )
-        runs = {row["seed"]: row for row in own} if key is None else runs_of(own, key)
-        left = {r["checkpoint_sha256"]: r for r in runs.values() if r.get("checkpoint_sha256")}
+        runs = {row.seed: row for row in own} if key is None else runs_of(own, key)
+        left = {r.checkpoint_sha256: r for r in runs.values() if r.checkpoint_sha256}
         if left and meta.checkpoint_sha256 not in left:
             raise CheckpointError(
                 f"{meta.expid}: its recorded embeddings are of other weights than its runs in "
@@ -122,8 +122,8 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
                 logger.warning("%s: its recorded embeddings are of other %s", meta.expid, what)
 
 
-def _present_key(meta: RecordMeta) -> dict[str, Any] | None:
-    """Returns the hashes that a run of the expid would have now, None where they are not known."""
+def _present_key(meta: RecordMeta) -> PresentKey | None:
+    """Returns the key that a run of the expid would have now, None where it is not known."""
     if meta.config_hash is None:  # of an older version
         return None
     try:
@@ -145,10 +145,10 @@ def _again(root: str | Path, meta: RecordMeta) -> str:
 def record_commands(root: str | Path, dataset_id: str) -> dict[str, str]:
     """Returns expid -> the command that records its newest run, where its config is known."""
     _, rows = _finished_rows(root)
-    known = [row for row in rows if row.get("dataset_id") == dataset_id and row.get("config")]
-    return {row["expid"]: analyze_command(row) for row in known}
+    known = [row for row in rows if row.dataset_id == dataset_id and row.config is not None]
+    return {row.expid: analyze_command(row) for row in known}
 
 
-def _finished_rows(root: str | Path) -> tuple[Path, list[dict[str, Any]]]:
+def _finished_rows(root: str | Path) -> tuple[Path, list[RunRecord]]:
     path = Path(root) / "results" / "results.jsonl"
-    return path, [row for row in read_results(path, missing_ok=True) if is_finished(row)]
+    return path, [row for row in read_results(path, missing_ok=True) if row.is_finished]

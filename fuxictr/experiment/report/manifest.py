@@ -8,7 +8,7 @@ from typing import Any
 
 from fuxictr.config import TrainConfig, list_expids
 from fuxictr.experiment.report.evidence import Evidence
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 from fuxictr.experiment.zoo.ablations import GROUPS, ablated_backbones
 from fuxictr.experiment.zoo.models import ROOT, backbones, select_expids
 from fuxictr.experiment.zoo.selection import parse_seeds
@@ -51,11 +51,11 @@ def describe(
         "ablations": ablations,
         "figures": sorted(_relative(stem.with_name(f"{stem.name}.png")) for stem in drawn.values()),
         "summaries": [_relative(path) for path in summaries],
-        "sizes": distinct(row.get("rows") for row in rows),
+        "sizes": distinct(row.rows for row in rows),
         "devices": sorted({name for side in sides for name in side.devices}),
-        "versions": distinct(row.get("versions") for row in rows),
-        "code_versions": distinct(row.get("code_version") for row in rows),
-        "code_hashes": distinct(row.get("code_hash") for row in rows),
+        "versions": distinct(row.versions for row in rows),
+        "code_versions": distinct(row.code_version for row in rows),
+        "code_hashes": distinct(row.code_hash for row in rows),
         "runs": _runs(sides),
     }
 
@@ -111,12 +111,12 @@ def _own_seed(backbone: str, dataset: str) -> int:
     return list_expids(choice.folder / "config")[choice.expid].get("seed", TrainConfig.seed)
 
 
-def _runs(sides: Iterable[Side]) -> list[dict[str, Any]]:
+def _runs(sides: Iterable[SeedRuns]) -> list[dict[str, Any]]:
     """Returns what identifies the runs that were used, each once."""
     keys = ("run_id", "time", "config_hash", "data_hash", "code_hash", "checkpoint_sha256")
     found = {(side.expid, seed): row for side in sides for seed, row in side.runs.items()}
     return [
-        {"expid": expid, "seed": seed, **{key: row.get(key) for key in keys}}
+        {"expid": expid, "seed": seed, **{key: getattr(row, key) for key in keys}}
         for (expid, seed), row in found.items()
     ]
 

@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuxictr.experiment.tables.text import TextTable
+from fuxictr.text_tables import TextTable
 
 if TYPE_CHECKING:
     from PIL import Image

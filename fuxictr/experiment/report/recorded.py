@@ -15,8 +15,8 @@ from fuxictr.experiment.report.page import Block, Picture, Section, find_picture
 from fuxictr.experiment.report.sentences import Pair, join_sentences
 from fuxictr.experiment.tables.comparisons import Comparison
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, sample_std
-from fuxictr.experiment.tables.text import TextTable
 from fuxictr.plotting.redundancy import RunPoint
+from fuxictr.text_tables import TextTable
 
 
 def spectra_section(evidence: Evidence, drawn: Mapping[str, Path]) -> Section:

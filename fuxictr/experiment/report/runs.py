@@ -9,7 +9,7 @@ from fuxictr.experiment.report.evidence import Evidence
 from fuxictr.experiment.report.manifest import distinct, seed_option
 from fuxictr.experiment.report.page import Block, Commands, Items, Section
 from fuxictr.experiment.tables.ablations import arm_notes
-from fuxictr.experiment.tables.text import TextTable
+from fuxictr.text_tables import TextTable
 
 
 def runs_section(evidence: Evidence) -> Section:
@@ -17,14 +17,13 @@ def runs_section(evidence: Evidence) -> Section:
     sides = evidence.sides
     runs = [run for side in sides for run in side.runs.values()]
     sizes = distinct(
-        ", ".join(f"{count:,} {split}" for split, count in (run.get("rows") or {}).items())
-        for run in runs
+        ", ".join(f"{count:,} {split}" for split, count in (run.rows or {}).items()) for run in runs
     )
     versions = distinct(
-        ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
+        ", ".join(f"{name} {version}" for name, version in (run.versions or {}).items())
         for run in runs
     )
-    dates = sorted(run["time"][:16].replace("T", " ") for run in runs if run.get("time"))
+    dates = sorted(run.time[:16].replace("T", " ") for run in runs if run.time)
     recorded = "nothing is recorded"
     if evidence.numbers:
         num_rows = max(numbers.num_rows for numbers in evidence.numbers.values())
@@ -37,9 +36,9 @@ def runs_section(evidence: Evidence) -> Section:
         "finished runs": f"{len(runs)} of {sum(len(side.seeds) for side in sides)}",
         "device": "; ".join(distinct(name for side in sides for name in side.devices)),
         "versions": "; ".join(versions),
-        "code": ", ".join(distinct(run.get("code_version") for run in runs)),
-        "code hashes": ", ".join(distinct(run.get("code_hash") for run in runs)),
-        "data hash": ", ".join(distinct(run.get("data_hash") for run in runs)),
+        "code": ", ".join(distinct(run.code_version for run in runs)),
+        "code hashes": ", ".join(distinct(run.code_hash for run in runs)),
+        "data hash": ", ".join(distinct(run.data_hash for run in runs)),
         "run": f"{dates[0]} to {dates[-1]} UTC" if dates else "",
         "recorded sample": recorded,
     }

@@ -34,7 +34,7 @@ from fuxictr.experiment.tables.published import (
     published_table,
     stated_lift,
 )
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.statistics import paired_t_test
 
 _COSTS = {
@@ -218,11 +218,11 @@ def _ablation_blocks(ablation: Ablation, drawn: Mapping[str, Path]) -> list[Bloc
     ]
 
 
-def _best_epochs(side: Side) -> list[int]:
+def _best_epochs(side: SeedRuns) -> list[int]:
     """Returns the epoch of each run's highest validation AUC, the first of equal ones."""
     found = []
     for run in side.runs.values():
-        scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.get("history") or []]
+        scores = [(e.get("metrics", {}).get("AUC"), e["epoch"]) for e in run.history or []]
         known = [(auc, epoch) for auc, epoch in scores if auc is not None]
         if known:
             found.append(max(known, key=lambda score: score[0])[1])
@@ -233,8 +233,8 @@ def _changes(evidence: Evidence, comparison: Comparison) -> dict[str, tuple[floa
     """Returns RankMe at the start and at the end of training, of the runs shown."""
     changes = {}
     for variant, side in named_sides(comparison):
-        run = side.runs.get(evidence.shown.get(side.expid, -1), {})
-        curve = run.get("collapse") or []
+        run = side.runs.get(evidence.shown.get(side.expid, -1))
+        curve = (run.collapse if run is not None else None) or []
         if curve:
             changes[variant] = (curve[0]["rankme"], curve[-1]["rankme"])
     return changes

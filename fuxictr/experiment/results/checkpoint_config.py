@@ -21,6 +21,7 @@ from fuxictr.config.coercion import signature_annotations
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.results.code_hash import model_hash
 from fuxictr.experiment.results.config_record import default_values, plain
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.models import load_model_class
 from fuxictr.pytorch.checkpoint.weights import note_path, read_note
 
@@ -34,7 +35,7 @@ _SHOWN_CHARACTERS = 80  # of a value in a message
 
 
 def make_note(
-    config: ExperimentConfig, model_class: type, row: Mapping[str, Any], encoders_hash: str
+    config: ExperimentConfig, model_class: type, row: RunRecord, encoders_hash: str
 ) -> dict[str, Any]:
     """Returns the note to write beside the weights of a run.
 
@@ -47,7 +48,7 @@ def make_note(
     keys = ("expid", "seed", "config_hash", "data_hash", "code_hash")
     return {
         "encoders_hash": encoders_hash,
-        **{name: row[name] for name in keys},
+        **{name: getattr(row, name) for name in keys},
         "zoo": str(_model_folder(model_class).parent),
         "run_dir": str(config.run_dir),
         "data_dir": str(config.data_dir),

@@ -19,24 +19,18 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.config.loading import SECTIONS
 from fuxictr.config.sections import RENAMED_KEYS
 from fuxictr.errors import ConfigError
+from fuxictr.experiment.results.record import ConfigRecord, RunRecord
 from fuxictr.experiment.zoo.models import ROOT, ZOO, load_experiment
 
 DEFAULT = "default"
 NO_KEY = "no such key"
 _SET = "command line (--set)"
-# Characters of a value's JSON; a longer one, as of a thousand columns, is kept as its hash.
-_LONGEST = 8000
+_LONGEST = 8000  # characters of a value's JSON; of a longer one the hash is kept
 _CREDENTIALS = re.compile(r"(\w://)[^/\s@]+@")
 
 
-def config_record(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
-    """Returns what a row of results keeps of a config, as JSON holds it.
-
-    Returns:
-        ``folder`` (the config's; None where the config was not read from one), ``zoo`` (the
-        model's), ``overrides`` (as --set takes them), ``keys`` (origin -> key -> value) and
-        ``as_default`` (the keys that were given and have the value that they have anyway).
-    """
+def config_record(config: ExperimentConfig, model_class: type) -> ConfigRecord:
+    """Returns what a row of results keeps of a config, with values as JSON holds them."""
     params, defaults = config.params(), default_values(model_class)
     keys: dict[str, dict[str, Any]] = {}
     as_default = []
@@ -47,91 +41,78 @@ def config_record(config: ExperimentConfig, model_class: type) -> dict[str, Any]
         if origin != DEFAULT and name in defaults and plain(defaults[name]) == plain(value):
             as_default.append(name)
     folder = config_folder(config)
-    return {
-        "folder": None if folder is None else str(folder),
-        "zoo": str(_zoo_folder(config, folder, model_class)),
-        "overrides": [plain(f"{name}={_yaml(value)}") for name, value in _overrides(config)],
-        "keys": keys,
-        "as_default": as_default,
-    }
+    return ConfigRecord(
+        folder=None if folder is None else str(folder),
+        zoo=str(_zoo_folder(config, folder, model_class)),
+        overrides=[plain(f"{name}={_yaml(value)}") for name, value in _overrides(config)],
+        keys=keys,
+        as_default=as_default,
+    )
 
 
-def load_recorded(row: Mapping[str, Any]) -> tuple[ExperimentConfig, type]:
+def load_recorded(row: RunRecord) -> tuple[ExperimentConfig, type]:
     """Loads the config of a row of results as its files are now, with the run's own seed.
 
-    Of a row of an older version, which says no folder, it is that of the model's folder.
+    A row of an older version does not name its folder; then it is the model's own.
 
     Raises:
         ConfigError: the config cannot be loaded any more.
     """
-    record = row.get("config") or {}
-    if record.get("folder") is not None:
-        folder, zoo, overrides = record["folder"], Path(record["zoo"]), record["overrides"]
-    elif record or not row.get("model"):
-        raise ConfigError(f"run {row.get('run_id')}: its row does not say which folder it is of")
+    record = row.config
+    if record is not None and record.folder is not None:
+        folder, zoo, overrides = Path(record.folder), Path(record.zoo), record.overrides
+    elif record is not None or not row.model:
+        raise ConfigError(f"run {row.run_id}: its row does not name its config folder")
     else:
-        zoo = ZOO / row["model"]
+        zoo = ZOO / row.model
         folder, overrides = zoo / "config", []
-    return load_experiment(row["expid"], zoo, folder, overrides, row["seed"])
+    return load_experiment(row.expid, zoo, folder, overrides, row.seed)
 
 
 def changed_keys(
-    row: Mapping[str, Any], config: ExperimentConfig, model_class: type
+    row: RunRecord, config: ExperimentConfig, model_class: type
 ) -> dict[str, tuple[str, str]]:
-    """Returns key -> (what it was, what it is), of the keys that a run had otherwise.
+    """Returns key -> (value of the run, value now), of the keys that differ.
 
     Seed and names of files are left out: they are the run's own.
     """
-    before = recorded_values(row.get("config") or {})
-    now = recorded_values(config_record(config, model_class)) if before else {}
+    before = row.config_values
+    now = config_record(config, model_class).values() if before else {}
     return {
-        name: tuple(_shown(values, name) for values in (before, now))  # type: ignore[misc]
+        name: (_shown(before, name), _shown(now, name))
         for name in sorted({*before, *now} - {"seed", "model_id"})
         if name not in before or name not in now or before[name] != now[name]
     }
 
 
-def repeat_command(row: Mapping[str, Any]) -> str | None:
-    """Returns the command that makes a run again, None where the row does not say enough."""
-    record = row.get("config") or {}
-    if "command" in row or record.get("folder") is None:  # a sweep keeps that of a failed run
-        return row.get("command")
-    zoo = Path(record["zoo"])
-    if not (zoo / "run_expid.py").is_file():
-        zoo = ZOO / str(row.get("model"))
-    processes = row.get("processes", 1)
-    command = (
-        ["python"]
-        if processes == 1
-        else ["torchrun", "--standalone", f"--nproc_per_node={processes}"]
-    )
-    command += [str(zoo / "run_expid.py"), "--config", record["folder"]]
-    command += ["--expid", row["expid"], "--seed", str(row["seed"])]
-    command += ["--gpu", gpu_option(row)]
-    command += ["--set", *record["overrides"]] if record["overrides"] else []
-    return shlex.join(command)
+def repeat_command(row: RunRecord) -> str | None:
+    """Returns the command that repeats a run, None where the row does not hold enough."""
+    if row.command is not None or row.config_folder is None:  # a failed run keeps its command
+        return row.command
+    record, processes = row.config, row.num_processes
+    assert record is not None
+    launcher = ["torchrun", "--standalone", f"--nproc_per_node={processes}"]
+    command = ["python"] if processes == 1 else launcher
+    command += [str(_script(record, str(row.model))), "--config", row.config_folder]
+    command += ["--expid", row.expid, "--seed", str(row.seed), "--gpu", gpu_option(row.device)]
+    return shlex.join(command + _set_option(record))
 
 
 def train_command(config: ExperimentConfig, model_class: type, gpu: int | str = "auto") -> str:
     """Returns the command that trains a config, as it works in the current folder."""
     record = config_record(config, model_class)
-    zoo = Path(record["zoo"])
-    if not (zoo / "run_expid.py").is_file():
-        zoo = ZOO / config.run.model
-    command = ["python", from_here(zoo / "run_expid.py"), *config_option(record["folder"], zoo)]
+    script = _script(record, config.run.model)
+    command = ["python", from_here(script), *config_option(record.folder, script.parent)]
     command += ["--expid", config.expid, "--gpu", str(gpu)]
-    command += ["--set", *record["overrides"]] if record["overrides"] else []
-    return shlex.join(command)
+    return shlex.join(command + _set_option(record))
 
 
-def analyze_command(row: Mapping[str, Any], gpu: int | str = -1) -> str:
+def analyze_command(row: RunRecord, gpu: int | str = -1) -> str:
     """Returns the command that records a run of the results, as it works in the current folder."""
-    record, model = row.get("config") or {}, str(row["model"])
+    model = str(row.model)
     command = ["python", from_here(ROOT / "analyze.py"), "--model", model]
-    command += [*config_option(record.get("folder"), ZOO / model), "--expid", str(row["expid"])]
-    command += ["--gpu", str(gpu)]
-    command += ["--set", *record["overrides"]] if record.get("overrides") else []
-    return shlex.join(command)
+    command += [*config_option(row.config_folder, ZOO / model), "--expid", row.expid]
+    return shlex.join([*command, "--gpu", str(gpu), *_set_option(row.config)])
 
 
 def config_option(folder: str | None, zoo: Path) -> list[str]:
@@ -142,24 +123,35 @@ def config_option(folder: str | None, zoo: Path) -> list[str]:
 
 
 def from_here(path: Path) -> str:
-    """Returns a path as a command in the current folder takes it: relative where it lies below."""
+    """Returns a path for a command in the current folder: relative if it lies below."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def gpu_option(row: Mapping[str, Any]) -> str:
-    """Returns the --gpu of a run: a GPU's index, ``auto`` for several GPUs, or -1 for the CPU."""
-    device = re.match(r"(?P<several>\d+ x )?cuda(:(?P<index>\d+))?", str(row.get("device")))
-    if device is None:
+def gpu_option(device: str | None) -> str:
+    """Returns the --gpu of a run: a GPU's index, ``auto`` for several GPUs, or -1 for the CPU.
+
+    Args:
+        device: as a row of results has it.
+    """
+    found = re.match(r"(?P<several>\d+ x )?cuda(:(?P<index>\d+))?", device or "")
+    if found is None:
         return "-1"
-    return "auto" if device["several"] else device["index"] or "0"
+    return "auto" if found["several"] else found["index"] or "0"
+
+
+def _script(record: ConfigRecord, model: str) -> Path:
+    """Returns the run_expid.py of a config's model folder, or else that of the zoo's model."""
+    own = Path(record.zoo) / "run_expid.py"
+    return own if own.is_file() else ZOO / model / "run_expid.py"
+
+
+def _set_option(record: ConfigRecord | None) -> list[str]:
+    return ["--set", *record.overrides] if record is not None and record.overrides else []
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON holds it; user names and passwords in URLs become ``***``.
-
-    NaN and the infinities, which JSON has not, become texts.
-    """
+    """Returns a value as JSON holds it: NaN and infinities as texts, logins in URLs as ``***``."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -210,7 +202,7 @@ def config_folder(config: ExperimentConfig) -> Path | None:
 
 
 def _zoo_folder(config: ExperimentConfig, folder: Path | None, model_class: type) -> Path:
-    """Returns the model folder that relative paths resolved against, or else the model's own."""
+    """Returns the model folder that relative paths resolved against, else the model's own."""
     for place in (config.data_dir, config.run_dir):
         if folder is not None and place != folder:
             return place
@@ -228,11 +220,6 @@ def _yaml(value: Any) -> str:
     """Returns a value as YAML on one line, which --set reads."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
     return text.removesuffix("...\n").rstrip("\n")
-
-
-def recorded_values(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns key -> value of what ``config_record`` returned, {} of an empty record."""
-    return {name: v for keys in (record.get("keys") or {}).values() for name, v in keys.items()}
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -1,27 +1,38 @@
 """Which rows of results are of one run: the rule of sweeps, tables, reports, figures and show.
 
-A run is its expid, the folder and the keys of its config, its data and its code. What a run would
-be now, or was, is told by how its row of results begins, as ``run_key`` returns it.
+A run is its expid, the folder and the keys of its config, its data and its code: its ``RunKey``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import FuxiCTRError
-from fuxictr.experiment.results.config_record import config_record, recorded_values
-from fuxictr.experiment.results.store import is_finished
+from fuxictr.experiment.results.config_record import config_record, load_recorded
+from fuxictr.experiment.results.record import ConfigRecord, RunKey, RunRecord
+from fuxictr.experiment.zoo.models import ZOO
 
 # Keys that no hash of a config covers, as data may be moved, and that name the data of a run.
 _PATHS = ("data_root", "train_data", "valid_data", "test_data")
 _HASHES = ("data_hash", "code_hash")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PresentKey(RunKey):
+    """The key of a run as it would be now.
+
+    Attributes:
+        stale_data: why the encoded data are not those of the raw files; None where they are.
+    """
+
+    stale_data: str | None = None
+
+
 class PresentData:
-    """The encoded data as they are now; those of one dataset are looked at once."""
+    """The encoded data as they are now; each dataset is read once."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[str | None, str | None]] = {}
@@ -42,7 +53,7 @@ class PresentData:
         if key not in self._found:
             try:
                 self._found[key] = self._find(config)
-            except FuxiCTRError:  # a run itself will say it
+            except FuxiCTRError:  # the run itself will report it
                 self._found[key] = None, None
         return self._found[key]
 
@@ -61,177 +72,149 @@ class PresentData:
 
 def present_key(
     config: ExperimentConfig, model_class: type, data: PresentData | None = None
-) -> dict[str, Any]:
-    """Returns ``run_key`` with the data as they are now.
-
-    Where the raw files changed since they were encoded, ``stale_data`` says why the data of any
-    row are others.
-    """
+) -> PresentKey:
+    """Returns the key of a run of a config, with the encoded data as they are now."""
     data = data or PresentData()
     key = run_key(config, model_class, data.data_hash(config))
-    return {**key, "stale_data": data.stale_reason(config)}
+    return PresentKey(**vars(key), stale_data=data.stale_reason(config))
 
 
-def run_key(
-    config: ExperimentConfig, model_class: type, data_hash: str | None = None
-) -> dict[str, Any]:
-    """Returns what a run of a config is by now, as its row of results has it.
-
-    Args:
-        config: the config.
-        model_class: its model.
-        data_hash: of its encoded data; None = not known.
-    """
+def run_key(config: ExperimentConfig, model_class: type, data_hash: str | None = None) -> RunKey:
+    """Returns the key of a run of a config; a ``data_hash`` of None is not known."""
     from fuxictr.experiment.results.code_hash import code_hash
 
-    return {
-        "expid": config.expid,
-        "dataset_id": config.dataset.dataset_id,
-        "config_hash": config.config_hash(),
-        "data_hash": data_hash,
-        "code_hash": code_hash(model_class),
-        "config": config_record(config, model_class),
-    }
+    return RunKey(
+        expid=config.expid,
+        dataset_id=config.dataset.dataset_id,
+        config_hash=config.config_hash(),
+        data_hash=data_hash,
+        code_hash=code_hash(model_class),
+        config=config_record(config, model_class),
+    )
 
 
-def has_config(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+def has_config(row: RunRecord, key: RunKey) -> bool:
     """Returns whether a row is of a run's expid, with its config, from its folder, on its paths.
 
-    Rows of older versions do not say folder and paths; the hashes alone decide then.
-
-    Args:
-        row: of the results store.
-        key: what ``run_key`` returned, or how a row begins.
+    Rows of older versions do not name folder and paths; then the hashes alone decide.
     """
     names = ("expid", "dataset_id", "config_hash")
-    if any(row.get(name) != key[name] for name in names):
+    if any(getattr(row, name) != getattr(key, name) for name in names):
         return False
-    return _is_of_folder(row, key) and _is_on_paths(row, key)
+    return _is_of_folder(row.config, key.config) and _is_on_paths(row, key)
 
 
-def is_run(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+def is_run(row: RunRecord, key: RunKey) -> bool:
     """Returns whether a row is of a run: of its config, its data and its code.
 
-    Args:
-        row: of the results store.
-        key: as ``has_config``; a hash of data or code that is None is any.
+    A hash of data or code that is None in the key matches any.
     """
-    same = all(key[name] is None or row.get(name) == key[name] for name in _HASHES)
-    return same and has_config(row, key)
+    hashes = [(getattr(row, name), getattr(key, name)) for name in _HASHES]
+    return all(now in (None, found) for found, now in hashes) and has_config(row, key)
 
 
-def find_finished(
-    rows: Iterable[dict[str, Any]], key: Mapping[str, Any], seed: int
-) -> dict[str, Any] | None:
+def find_finished(rows: Iterable[RunRecord], key: RunKey, seed: int) -> RunRecord | None:
     """Returns the newest finished row of a run with a seed, or None."""
-    found = [r for r in rows if is_finished(r) and r.get("seed") == seed and is_run(r, key)]
+    found = [row for row in rows if row.is_finished and row.seed == seed and is_run(row, key)]
     return found[-1] if found else None
 
 
 def runs_of(
-    rows: Iterable[dict[str, Any]],
-    key: Mapping[str, Any],
-    seeds: Collection[int] | None = None,
-) -> dict[int, dict[str, Any]]:
+    rows: Iterable[RunRecord], key: RunKey, seeds: Collection[int] | None = None
+) -> dict[int, RunRecord]:
     """Returns seed -> newest finished row of a run, all of the same data and code.
 
     Where no row is of the run's data and code, they are those of the newest row of its config, and
-    ``outdated`` says so.
+    ``outdated`` names the difference.
 
     Args:
         rows: the results store.
-        key: as ``is_run``.
+        key: of the run.
         seeds: only these; None = all.
     """
     of_config = [
         row
         for row in rows
-        if is_finished(row) and (seeds is None or row["seed"] in seeds) and has_config(row, key)
+        if row.is_finished and (seeds is None or row.seed in seeds) and has_config(row, key)
     ]
     found = [row for row in of_config if is_run(row, key)] or of_config
-    same = [row for row in found if all(row.get(k) == found[-1].get(k) for k in _HASHES)]
-    return {row["seed"]: row for row in sorted(same, key=lambda row: row["seed"])}
+    same = [row for row in found if all(getattr(row, k) == getattr(found[-1], k) for k in _HASHES)]
+    return {row.seed: row for row in sorted(same, key=lambda row: row.seed)}
 
 
-def newest_present(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Returns the newest of an expid's finished rows that is a run of it by now, if one is.
+def newest_present(rows: Sequence[RunRecord]) -> tuple[RunRecord, list[str]]:
+    """Returns the newest of an expid's finished rows that is of its present config, data and code.
 
-    With it, what it has otherwise than a run would have now, as ``outdated`` says it.
-
-    Those of the expid in the zoo come before those of a folder of the same expids. Where none is of
-    the present config, data and code, it is the newest of all.
+    Rows of the expid in the zoo come before those of another folder. Where none is of the present
+    config, data and code, it is the newest of all.
 
     Args:
         rows: finished rows of one expid, at least one.
-    """
-    from fuxictr.experiment.zoo.models import ZOO
 
-    data, keys = PresentData(), dict[str, dict[str, Any] | None]()
-    of_zoo: list[dict[str, Any]] = []
-    of_others: list[dict[str, Any]] = []
+    Returns:
+        The row, and how it differs from a run now, in the words of ``outdated``.
+    """
+    data, keys = PresentData(), dict[tuple, PresentKey | None]()
+    of_zoo: list[RunRecord] = []
+    of_others: list[RunRecord] = []
     for row in reversed(rows):
-        folder, name = str((row.get("config") or {}).get("folder")), _name_of(row)
+        name = _source(row)
         if name not in keys:
             keys[name] = _key_of(row, data)
         key = keys[name]
         if key is not None and is_run(row, key):
-            (of_zoo if Path(folder).is_relative_to(ZOO) else of_others).append(row)
+            is_of_zoo = Path(str(row.config_folder)).is_relative_to(ZOO)
+            (of_zoo if is_of_zoo else of_others).append(row)
     row = [*of_zoo, *of_others, rows[-1]][0]
-    key = keys[_name_of(row)]
+    key = keys[_source(row)]
     if key is None:
         return row, []
     changed = [] if has_config(row, key) else ["config than its folder has now"]
     return row, changed + outdated(row, key)
 
 
-def outdated(row: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
-    """Returns ``data (data_hash a, now b)`` and the like, of what a row of a run has otherwise."""
-    stale = key.get("stale_data")
-    of_data = [f"data than the raw files hold by now ({stale}; not encoded yet)"] if stale else []
-    return of_data + [
-        f"{name.removesuffix('_hash')} ({name} {row.get(name)}, now {key[name]})"
-        for name in _HASHES
-        if key[name] is not None and row.get(name) != key[name]
-    ]
+def outdated(row: RunRecord, key: PresentKey) -> list[str]:
+    """Returns ``data (data_hash a, now b)`` and the like: how a row differs from a run now."""
+    found = []
+    if key.stale_data:
+        found.append(f"data than the raw files hold by now ({key.stale_data}; not encoded yet)")
+    for name in _HASHES:
+        before, now = getattr(row, name), getattr(key, name)
+        if now not in (None, before):
+            found.append(f"{name.removesuffix('_hash')} ({name} {before}, now {now})")
+    return found
 
 
-def _name_of(row: Mapping[str, Any]) -> str:
-    folder = (row.get("config") or {}).get("folder")
-    return f"{folder} {row.get('model')} {row.get('dataset_id')}"
+def _source(row: RunRecord) -> tuple[str | None, ...]:
+    """Returns what decides which config a row's expid is loaded from."""
+    return row.config_folder, row.model, row.dataset_id
 
 
-def _key_of(row: Mapping[str, Any], data: PresentData) -> dict[str, Any] | None:
-    """Returns what a run of a row's expid and folder would be now, None where there is none."""
-    from fuxictr.experiment.results.config_record import load_recorded
-
-    record = row.get("config")
-    without_overrides = {**record, "overrides": []} if record else record
+def _key_of(row: RunRecord, data: PresentData) -> PresentKey | None:
+    """Returns the key of a run of a row's expid and folder now, None where there is none."""
+    config = None if row.config is None else replace(row.config, overrides=[])
     try:
-        config, model_class = load_recorded({**row, "config": without_overrides})
+        return present_key(*load_recorded(replace(row, config=config)), data)
     except FuxiCTRError:
         return None
-    return present_key(config, model_class, data)
 
 
-def _is_of_folder(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+def _is_of_folder(known: ConfigRecord | None, own: ConfigRecord | None) -> bool:
     """Returns whether the config folders are one, or the row's is that of a project moved since."""
-    known, own = (record.get("config") or {} for record in (row, key))
-    folder, now = known.get("folder"), own.get("folder")
-    if folder is None or now is None or folder == now:
+    if known is None or own is None or None in (known.folder, own.folder):
         return True
-    is_gone = not Path(str(folder)).exists()
-    return is_gone and _place(known) == _place(own)
+    if known.folder == own.folder:
+        return True
+    return not Path(str(known.folder)).exists() and _place(known) == _place(own)
 
 
-def _place(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the model folder's name, and where the config folder lies as seen from it."""
-    zoo, folder = Path(str(record.get("zoo"))), Path(str(record["folder"]))
-    is_inside = folder.is_relative_to(zoo)
-    return zoo.name, str(folder.relative_to(zoo)) if is_inside else str(folder)
+def _place(record: ConfigRecord) -> tuple[str, str]:
+    """Returns the model folder's name, and where the config folder lies relative to it."""
+    zoo, folder = Path(record.zoo), Path(str(record.folder))
+    return zoo.name, str(folder.relative_to(zoo) if folder.is_relative_to(zoo) else folder)
 
 
-def _is_on_paths(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
-    known, own = (recorded_values(record.get("config") or {}) for record in (row, key))
+def _is_on_paths(row: RunRecord, key: RunKey) -> bool:
+    known, own = row.config_values, key.config_values
     same = all(known.get(name) == own.get(name) for name in _PATHS if name in known and name in own)
-    is_same_data = key["data_hash"] is not None and row.get("data_hash") == key["data_hash"]
-    return same or is_same_data
+    return same or (key.data_hash is not None and row.data_hash == key.data_hash)

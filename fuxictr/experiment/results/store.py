@@ -1,4 +1,4 @@
-"""The results store: results.jsonl, one row a run, appended and never rewritten."""
+"""The results store: results.jsonl, one row per run, appended and never rewritten."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fuxictr.errors import DataError
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.files import sync_folder, write_errors
 
 logger = logging.getLogger(__name__)
@@ -22,37 +22,19 @@ logger = logging.getLogger(__name__)
 # What two runs of one expid and seed must share for the one to stand for the other.
 IDENTITY = ("config_hash", "data_hash", "code_hash")
 
-# Lines that are warned of one by one.
-_SHOWN = 10
-# The keys that readers of rows count on, and their types; show.py checks those of its own.
-_NEEDED = {"expid": str, "dataset_id": str, "seed": int}
-_WHERE_PRESENT: dict[str, Any] = {
-    **dict.fromkeys(("model", "variant", "run_id", "time", "config_hash"), str),
-    **dict.fromkeys(("checkpoint", "checkpoint_sha256"), str),
-    **dict.fromkeys(("data_hash", "code_hash", "code_version", "device"), str),
-    **dict.fromkeys(("valid", "test", "rows", "versions", "config"), dict),
-    **dict.fromkeys(("history", "collapse"), list),
-    **dict.fromkeys(("seconds", "train_seconds", "train_rows_per_second"), (int, float)),
-    **dict.fromkeys(("parameters", "epochs", "jobs", "processes"), int),
-    **dict.fromkeys(("peak_memory_bytes", "peak_gpu_bytes"), int),
-}
+_SHOWN = 10  # lines that are warned of one by one
 
 
-def append_result(path: str | Path, row: dict[str, Any]) -> None:
-    """Appends one row; several processes may append to one file at once.
-
-    Raises:
-        DiskFullError: the disk takes no more.
-        WriteError: the file cannot be written.
-    """
-    append_line(path, json.dumps(row, sort_keys=False))
+def append_result(path: str | Path, row: RunRecord) -> None:
+    """Appends one row; several processes may append to one file at once. Raises as append_line."""
+    append_line(path, json.dumps(row.to_json()))
 
 
 def append_line(path: str | Path, line: str) -> None:
     """Appends one line, whole or not at all, under a lock; a torn line before it is closed first.
 
     Raises:
-        DiskFullError: the disk takes no more.
+        DiskFullError: the disk is full.
         WriteError: the file cannot be written.
     """
     path = Path(path)
@@ -65,7 +47,7 @@ def append_line(path: str | Path, line: str) -> None:
                 _write(file, b"\n" * is_torn + line.encode("utf-8") + b"\n")
                 os.fsync(file.fileno())
             except OSError:
-                with contextlib.suppress(OSError):  # a line that stays torn is closed by the next
+                with contextlib.suppress(OSError):  # the next one closes a line that stays torn
                     os.ftruncate(file.fileno(), size)
                 raise
         if not size:
@@ -73,10 +55,10 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def check_appendable(path: str | Path) -> None:
-    """Sees to it, before a long work, that its result can be appended; leaves no file behind.
+    """Checks, before a long run, that its result can be appended; leaves no file behind.
 
     Raises:
-        DiskFullError: the disk takes no more.
+        DiskFullError: the disk is full.
         WriteError: the file cannot be written.
     """
     path = Path(path)
@@ -86,14 +68,11 @@ def check_appendable(path: str | Path) -> None:
             pass
 
 
-def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, Any]]:
+def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
     """Returns all rows in the order of writing.
 
     A line that a killed process left torn, or that is no row of results, is skipped with a warning.
-
-    Args:
-        path: the results store.
-        missing_ok: whether a store that is not there yet has no rows; else it is an error.
+    A missing file has no rows with ``missing_ok``, else it is an error.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -108,14 +87,11 @@ def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, A
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
-            _check_row(row)
+            rows.append(RunRecord.from_json(json.loads(line.decode("utf-8"))))
         except (ValueError, RecursionError) as error:
             is_torn = isinstance(error, json.JSONDecodeError)
             reason = "is torn" if is_torn else f"is no row of results ({error})"
             skipped.append(f"line {number} {reason} and was skipped")
-        else:
-            rows.append(row)
     for text in skipped[:_SHOWN]:
         _warn_once(path, text)
     if len(skipped) > _SHOWN:
@@ -123,19 +99,10 @@ def read_results(path: str | Path, missing_ok: bool = False) -> list[dict[str, A
     return rows
 
 
-def is_finished(row: Mapping[str, Any]) -> bool:
-    """Returns whether the row is of a run that came to its end, not of one that failed."""
-    return "failed" not in row
-
-
-def last_failures(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> dict[int, str]:
+def last_failures(rows: Iterable[RunRecord], expid: str, dataset_id: str) -> dict[int, str]:
     """Returns seed -> reason, for the seeds whose newest row is of a failed run."""
-    newest = {row["seed"]: row for row in _of(rows, expid, dataset_id)}
-    return {seed: row["failed"] for seed, row in newest.items() if not is_finished(row)}
-
-
-def _of(rows: Iterable[dict[str, Any]], expid: str, dataset_id: str) -> Iterable[dict[str, Any]]:
-    return (r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id)
+    newest = {r.seed: r for r in rows if (r.expid, r.dataset_id) == (expid, dataset_id)}
+    return {seed: row.failed for seed, row in newest.items() if row.failed is not None}
 
 
 @functools.lru_cache(maxsize=256)
@@ -145,7 +112,7 @@ def _warn_once(path: Path, text: str) -> None:
 
 def _open_to_append(path: Path) -> io.FileIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, "ab+", buffering=0)  # what a buffer held back could be torn by its close
+    return open(path, "ab+", buffering=0)  # closing a buffer could write a part of a line
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
@@ -155,7 +122,7 @@ def _write(file: io.FileIO, data: bytes) -> None:
 
 
 def _read_lines(path: Path) -> list[bytes]:
-    """Returns the lines of a file; one that is being written is waited for."""
+    """Returns the lines of a file, once the last one is complete or its writer has ended."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -166,28 +133,3 @@ def _read_lines(path: Path) -> list[bytes]:
     except OSError as error:
         raise DataError(f"{path}: not readable ({error.strerror or error})") from error
     return content.split(b"\n")
-
-
-def _check_row(row: object) -> None:
-    """Raises ValueError where a line of the store is none that its readers can use."""
-    if not isinstance(row, dict):
-        raise ValueError(f"found {type(row).__name__}, expected an object")
-    needed = _NEEDED if is_finished(row) else {**_NEEDED, "failed": str}
-    for key in needed:
-        if row.get(key) is None:
-            raise ValueError(f"'{key}' is missing")
-    for key, kinds in {**needed, **_WHERE_PRESENT}.items():
-        value = row.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
-            raise ValueError(f"'{key}' is {type(value).__name__}")
-    for key in ("valid", "test", "rows"):
-        numbers = (row.get(key) or {}).values()
-        if not all(number is None or isinstance(number, int | float) for number in numbers):
-            raise ValueError(f"'{key}' holds what is no number")
-    keys = (row.get("config") or {}).get("keys") or {}
-    if not isinstance(keys, dict) or not all(isinstance(found, dict) for found in keys.values()):
-        raise ValueError("'config.keys' holds what is no key and value")
-    for key in ("history", "collapse"):
-        for entry in row.get(key) or []:
-            if not isinstance(entry, dict) or "epoch" not in entry or "variant" not in row:
-                raise ValueError(f"'{key}' without 'variant', or with an entry without 'epoch'")

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from fuxictr.config import ExperimentConfig
 from fuxictr.experiment.results.identity import find_finished
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import check_appendable, read_results
 from fuxictr.experiment.run.launch import start_command
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
@@ -73,9 +73,7 @@ def own_files(config: ExperimentConfig, options: RunOptions) -> Iterator[None]:
         yield
 
 
-def find_row(
-    config: ExperimentConfig, row: dict[str, Any], options: RunOptions
-) -> dict[str, Any] | None:
+def find_row(config: ExperimentConfig, row: RunRecord, options: RunOptions) -> RunRecord | None:
     """Returns the row of the same run from the results store, if it may be used in its place.
 
     For a run to resume this is so only if its weights are still there.
@@ -88,15 +86,15 @@ def find_row(
     file = options.results_file
     if file is None or not (options.skip_finished or options.resume):
         return None
-    found = find_finished(read_results(file, missing_ok=True), row, row["seed"])
+    found = find_finished(read_results(file, missing_ok=True), row, row.seed)
     if found is None or options.skip_finished:
         return found
     path = config.checkpoint_path
-    is_there = path.is_file() and file_sha256(path) == found.get("checkpoint_sha256")
+    is_there = path.is_file() and file_sha256(path) == found.checkpoint_sha256
     return found if is_there else None
 
 
-def csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
+def csv_line(config: ExperimentConfig, row: RunRecord) -> str:
     """Returns the line of a run, with this row of results, in FuxiCTR's format."""
     parts = [
         f" {datetime.now().strftime('%Y%m%d-%H%M%S')}",
@@ -104,7 +102,7 @@ def csv_line(config: ExperimentConfig, row: dict[str, Any]) -> str:
         f"[exp_id] {config.expid}",
         f"[dataset_id] {config.dataset.dataset_id}",
         "[train] N.A.",
-        f"[val] {format_metrics(row.get('valid', {})) or 'N.A.'}",
-        f"[test] {format_metrics(row.get('test', {})) or 'N.A.'}",
+        f"[val] {format_metrics(row.valid or {}) or 'N.A.'}",
+        f"[test] {format_metrics(row.test or {}) or 'N.A.'}",
     ]
     return ",".join(parts)

@@ -17,6 +17,7 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.errors import CheckpointError, ConfigError, Interrupted
 from fuxictr.experiment.results.checkpoint_config import short
 from fuxictr.experiment.results.config_record import plain
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run.launch import resume_command
 from fuxictr.experiment.run.signals import stop_requests
 from fuxictr.pytorch.checkpoint.state_files import StateFiles
@@ -33,7 +34,7 @@ def state_files(config: ExperimentConfig) -> StateFiles:
     return StateFiles(config.output_stem, config.checkpoint_path)
 
 
-def resume_identity(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, Any]:
+def resume_identity(config: ExperimentConfig, row: RunRecord) -> dict[str, Any]:
     """Returns all that a resumed run must share with the interrupted one.
 
     Args:
@@ -42,7 +43,7 @@ def resume_identity(config: ExperimentConfig, row: dict[str, Any]) -> dict[str, 
     """
     params = {**config.hashed_params(), "analyze_every": config.run.analyze_every}
     keys = {f"key '{name}'": plain(value) for name, value in params.items()}
-    return {"seed": row["seed"], **keys, "data": row["data_hash"], "code": row["code_hash"]}
+    return {"seed": row.seed, **keys, "data": row.data_hash, "code": row.code_hash}
 
 
 class RunSession:

@@ -18,6 +18,7 @@ from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.checkpoint_config import make_note
 from fuxictr.experiment.results.environment import code_version, device_record, environment_record
 from fuxictr.experiment.results.identity import run_key
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import IDENTITY, append_line, append_result
 from fuxictr.experiment.run.files import RunOptions, csv_line, find_row, own_files
 from fuxictr.experiment.run.launch import check_same, describe_devices, mute_warnings_unless
@@ -55,7 +56,7 @@ def run_experiment(
     model_class: type,
     device: torch.device,
     options: RunOptions = _DEFAULTS,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Trains and evaluates one expid, and records the result.
 
     Two processes never train into the same files: the second one waits for the first. The processes
@@ -85,40 +86,43 @@ def run_experiment(
             else:
                 set_rank_logger(ranks.rank)
         encoded = _prepare(ranks, config, options.rebuild)
-        row["data_hash"] = encoded.data_hash
-        row["encoded"] = {name: str(path) for name, path in encoded.paths.items()}
-        row["environment"]["device"] = device_record(device)
-        same = {"seed": row["seed"], **{name: row[name] for name in IDENTITY}}
+        row = replace(
+            row,
+            data_hash=encoded.data_hash,
+            encoded={name: str(path) for name, path in encoded.paths.items()},
+            environment={**(row.environment or {}), "device": device_record(device)},
+        )
+        same = {name: getattr(row, name) for name in ("seed", *IDENTITY)}
         check_same(ranks, {**same, "torch": str(torch.__version__), "device": device.type})
 
         finished = ranks.from_rank_zero(lambda: _find_finished(config, row, options))
         if finished is not None:
-            return finished
+            return RunRecord.from_json(finished)
         devices = describe_devices(ranks.gather_texts(device_name(device)))
         session = RunSession(resume_identity(config, row), devices, start, options.run_id)
         state = None
         if options.resume:
             restart_on_error = options.skip_finished or was_restarted()
             state = session.find_state(state_files(config), restart_on_error)
-        row |= {"run_id": session.run_id, "jobs": options.jobs, "resumes": session.resumes}
-        row |= {"processes": ranks.size, "device": devices}
+        row = replace(row, run_id=session.run_id, jobs=options.jobs, resumes=session.resumes)
+        row = replace(row, processes=ranks.size, device=devices)
         note = make_note(config, model_class, row, encoded.encoders_hash)
-        row |= _train(config, model_class, device, encoded, note, session, state)
-        row["seconds"] = round(session.total_seconds(), 3)
-        return ranks.from_rank_zero(lambda: _record(config, row, options))
+        trained = _train(config, model_class, device, encoded, note, session, state)
+        row = replace(row, **trained, seconds=round(session.total_seconds(), 3))
+        return RunRecord.from_json(ranks.from_rank_zero(lambda: _record(config, row, options)))
 
 
-def identity(config: ExperimentConfig, model_class: type) -> dict[str, Any]:
+def identity(config: ExperimentConfig, model_class: type) -> RunRecord:
     """Returns the beginning of a row of results: what is run, without its outcome."""
-    return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": config.run.model,
-        "variant": config.variant,
-        "seed": config.train.seed,
-        **run_key(config, model_class),
-        "code_version": code_version(),
-        "environment": environment_record(),
-    }
+    return RunRecord(
+        **vars(run_key(config, model_class)),
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        model=config.run.model,
+        variant=config.variant,
+        seed=config.train.seed,
+        code_version=code_version(),
+        environment=environment_record(),
+    )
 
 
 def load_dataset(
@@ -168,31 +172,32 @@ def _prepare(ranks: Ranks, config: ExperimentConfig, rebuild: bool) -> EncodedDa
 
 
 def _find_finished(
-    config: ExperimentConfig, row: dict[str, Any], options: RunOptions
+    config: ExperimentConfig, row: RunRecord, options: RunOptions
 ) -> dict[str, Any] | None:
     """Returns the row to use in the place of this run; logs its metrics as the run did."""
     found = find_row(config, row, options)
     if found is None:
         return None
-    logger.info("Already in %s, run on %s", options.results_file, found["time"])
+    logger.info("Already in %s, run on %s", options.results_file, found.time)
     for split, headline in _HEADLINES.items():
-        if found.get(split):
+        metrics = getattr(found, split)
+        if metrics:
             logger.info(headline)
-            logger.info("[Metrics] %s", format_metrics(found[split]))
+            logger.info("[Metrics] %s", format_metrics(metrics))
     state_files(config).remove()
-    return found
+    return found.to_json()
 
 
-def _record(config: ExperimentConfig, row: dict[str, Any], options: RunOptions) -> dict[str, Any]:
-    """Writes the row of a finished run, and returns it."""
-    row["checkpoint"] = str(config.checkpoint_path)
-    row["checkpoint_sha256"] = file_sha256(config.checkpoint_path)
+def _record(config: ExperimentConfig, row: RunRecord, options: RunOptions) -> dict[str, Any]:
+    """Writes the row of a finished run, and returns it as JSON."""
+    path = config.checkpoint_path
+    row = replace(row, checkpoint=str(path), checkpoint_sha256=file_sha256(path))
     if options.results_file is not None:
         append_result(options.results_file, row)
     if options.csv_file is not None:
         append_line(options.csv_file, csv_line(config, row))
     state_files(config).remove()
-    return row
+    return row.to_json()
 
 
 def _train(

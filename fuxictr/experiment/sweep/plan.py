@@ -36,10 +36,7 @@ class PlannedRun:
 
 
 def with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:
-    """Returns the config with another seed.
-
-    The files of the config's own seed are named after the expid, those of others get ``_seed<S>``.
-    """
+    """Returns the config with a seed; the files of another than its own end in ``_seed<S>``."""
     if seed == config.train.seed:
         return config
     return replace(
@@ -92,7 +89,7 @@ def plan_ablations(
         for name in ablated_backbones(dataset, group)
         if name in models or list(models) == ["all"]
     ]
-    # Without a pair the first of what was asked for says what there is.
+    # Where there is no pair, the first one raises an error that names the existing ablations.
     pairs = pairs or [(models[0], groups[0])]
     found = [
         (name, arm.expid, arm.folder)
@@ -103,7 +100,7 @@ def plan_ablations(
 
 
 def unique_runs(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """Returns the runs without the second of any expid, dataset and seed."""
+    """Returns the first run of each expid, dataset and seed."""
     first: dict[tuple[str, str, int], PlannedRun] = {}
     for run in runs:
         first.setdefault((run.expid, run.dataset, run.seed), run)

@@ -1,25 +1,25 @@
-"""What a sweep shows while it runs: a line a run, and how much is left."""
+"""What a sweep shows while it runs: one line per run, and the remaining time."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
-from fuxictr.experiment.results.store import is_finished
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.metrics import format_metrics
+from fuxictr.text_tables import format_duration
 
 
 class SweepProgress:
-    """Headlines where the runs show their own bars, else a line a run above one bar.
+    """A headline per run where the runs show their own bars, else a line per run above one bar.
 
     Args:
-        num_runs: runs to do.
+        num_runs: runs to train.
         num_skipped: runs that were finished before.
         num_slots: runs at a time.
-        verbose: the runs show what they do.
+        verbose: whether the runs show their own output.
     """
 
     def __init__(self, num_runs: int, num_skipped: int, num_slots: int, verbose: bool) -> None:
@@ -54,47 +54,48 @@ class SweepProgress:
         self._bar.close()
 
     def begin(
-        self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: list[dict[str, Any]]
+        self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: Sequence[RunRecord]
     ) -> None:
-        """Says that a run begins.
+        """Shows that a run begins.
 
         Args:
             run: the run.
-            gpu: where it runs, as --gpu, or the GPUs of its processes, as ``0,1``.
+            gpu: its --gpu, or the GPUs of its processes, as ``0,1``.
             left: it and the runs after it.
-            rows: the results store, which says how long such runs take.
+            rows: the results store, from which the remaining time is estimated.
         """
         self.num_begun += 1
         seconds = expected_seconds(left, rows, len(gpu.split(",")))
-        self.remaining = "" if seconds is None else f"{_span(seconds / self.num_slots)} left"
+        self.remaining = (
+            "" if seconds is None else f"{format_duration(seconds / self.num_slots)} left"
+        )
         title = f"{run.expid}, seed {run.seed}, {device_text(gpu)}"
         if self._bar.disable:
             left_text = f"; about {self.remaining}" if self.remaining else ""
             self._bar.write(f"\n=== Run {self.num_begun}/{self.num_runs}: {title}{left_text} ===")
         self._show(title)
 
-    def end(self, run: PlannedRun, row: dict[str, Any]) -> None:
-        """Says what came of a run: its row, or that of its failure."""
+    def end(self, run: PlannedRun, row: RunRecord) -> None:
+        """Shows the outcome of a run."""
         self.num_ended += 1
         name = f"{run.expid}, seed {run.seed}"
-        if is_finished(row):
+        if row.is_finished:
             text = (
-                f"{name}: test {format_metrics(row.get('test', {})) or 'N.A.'} - "
-                f"{row['epochs']} epochs, {row['train_rows_per_second']:,.0f} rows/s, "
-                f"{_span(row['seconds'])}"
+                f"{name}: test {format_metrics(row.test or {}) or 'N.A.'} - "
+                f"{row.epochs} epochs, {row.train_rows_per_second:,.0f} rows/s, "
+                f"{format_duration(row.seconds or 0)}"
             )
         else:
             self.num_failed += 1
-            text = f"{name}: FAILED: {row['failed']}"
-        if not (self._bar.disable and is_finished(row)):
+            text = f"{name}: FAILED: {row.failed}"
+        if not (self._bar.disable and row.is_finished):
             self._bar.write(text)
         self._bar.update()
         self._show("")
 
     def _show(self, doing: str) -> None:
         failed = f"{self.num_failed} failed" if self.num_failed else ""
-        parts = [part for part in (self.remaining, failed, doing) if part]
-        self._bar.set_postfix_str("; ".join(parts))
+        self._bar.set_postfix_str("; ".join(filter(None, (self.remaining, failed, doing))))
 
 
 def device_text(gpu: str) -> str:
@@ -106,24 +107,19 @@ def device_text(gpu: str) -> str:
 
 
 def expected_seconds(
-    runs: Sequence[PlannedRun], rows: list[dict[str, Any]], num_processes: int = 1
+    runs: Sequence[PlannedRun], rows: Sequence[RunRecord], num_processes: int = 1
 ) -> float | None:
     """Returns how long runs take one after the other, or None where nothing is known.
 
-    A run takes what finished runs of its expid took (median), else of its dataset.
-
-    Args:
-        runs: the runs.
-        rows: the results store.
-        num_processes: of each run; rows of another number say nothing.
+    The time of a run is the median of finished runs of its expid, else of its dataset, with as many
+    processes.
     """
     by_expid: dict[tuple[str, str], list[float]] = {}
     by_dataset: dict[str, list[float]] = {}
     for row in rows:
-        is_alike = is_finished(row) and row.get("processes", 1) == num_processes
-        if is_alike and row.get("seconds"):
-            by_expid.setdefault((row["expid"], row["dataset_id"]), []).append(row["seconds"])
-            by_dataset.setdefault(row["dataset_id"], []).append(row["seconds"])
+        if row.is_finished and row.num_processes == num_processes and row.seconds:
+            by_expid.setdefault((row.expid, row.dataset_id), []).append(row.seconds)
+            by_dataset.setdefault(row.dataset_id, []).append(row.seconds)
     total = 0.0
     for run in runs:
         dataset_id = run.config.dataset.dataset_id
@@ -132,10 +128,3 @@ def expected_seconds(
             return None
         total += statistics.median(known)
     return total
-
-
-def _span(seconds: float) -> str:
-    """Returns a time as ``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -47,7 +47,7 @@ def reproduce(args: argparse.Namespace) -> int:
     try:
         sweep.run()
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on with the runs that are left.", flush=True)
+        print("\nInterrupted. The same command continues with the remaining runs.", flush=True)
         return 130
     _print_tables(plans, args, groups)
     print(f"Figures of what was learned: bash 3.analyze.sh --dataset {datasets[0]}")
@@ -75,7 +75,7 @@ def default_dataset() -> str:
 
 
 def ensure_prepared(dataset: str) -> None:
-    """Generates the demo data where it is needed and absent; other data must be there.
+    """Generates the demo data where they are missing; other data must be prepared.
 
     Raises:
         DataError: the dataset's raw files are not prepared; names the command that prepares it.
@@ -110,11 +110,7 @@ def _plan(args: argparse.Namespace, dataset: str, groups: Sequence[str]) -> list
 
 
 def _slots_of(args: argparse.Namespace, takes_all: bool) -> list[str]:
-    """Returns one entry for each run at a time: its --gpu, or those of its processes, as ``0,1``.
-
-    Raises:
-        ConfigError: options that contradict each other, or a GPU that is not there.
-    """
+    """Returns one entry per simultaneous run: its --gpu, or those of its processes, as ``0,1``."""
     if args.gpus is None:
         if args.gpus_per_run is not None:
             raise ConfigError(f"--gpus-per-run {args.gpus_per_run}: --gpus is missing")
@@ -123,19 +119,14 @@ def _slots_of(args: argparse.Namespace, takes_all: bool) -> list[str]:
         raise ConfigError(f"--gpu {args.gpu} and --gpus {args.gpus}: allowed: one of them")
     if args.jobs is not None:
         raise ConfigError(
-            f"--jobs {args.jobs} and --gpus {args.gpus}: allowed: one of them; --gpus-per-run says "
-            "how many of the GPUs a run takes, and so how many runs go at a time"
+            f"--jobs {args.jobs} and --gpus {args.gpus}: allowed: one of them; --gpus-per-run sets "
+            "how many GPUs each run takes, and with it how many runs are trained at a time"
         )
     return _shared_slots(args.gpus, args.gpus_per_run)
 
 
 def _shared_slots(gpus: str, per_run: int | None) -> list[str]:
-    """Returns the GPUs of each run at a time, as ``0,1``.
-
-    Args:
-        gpus: as --gpus.
-        per_run: as --gpus-per-run.
-    """
+    """Returns the GPUs of each simultaneous run, as ``0,1``, of --gpus and --gpus-per-run."""
     from fuxictr.pytorch.torch_utils import get_device
 
     names = [name.strip() for name in gpus.split(",") if name.strip()]
@@ -162,13 +153,7 @@ def _shared_slots(gpus: str, per_run: int | None) -> list[str]:
 
 
 def _slots(gpu: str, jobs: int | None, takes_all: bool) -> list[str]:
-    """Returns the --gpu of each run that may run at a time.
-
-    Args:
-        gpu: as --gpu.
-        jobs: as --jobs.
-        takes_all: whether ``auto`` means all GPUs, or the first.
-    """
+    """Returns the --gpu of each simultaneous run; ``auto`` is all GPUs, or only the first."""
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: allowed: >= 1")
 
@@ -203,8 +188,8 @@ def _print_plan(
     if others:
         where = ", ".join(device_text(gpu) for gpu in dict.fromkeys(gpus))
         print(
-            f"Each run takes {1 + len(others)} processes at once ({where}); times and memory above "
-            "are those of one process that does all (docs/scaling.md)."
+            f"Each run takes {1 + len(others)} processes at once ({where}); the times and memory "
+            "above are for a single process (docs/scaling.md)."
         )
 
 
@@ -244,12 +229,8 @@ def _print_tables(
 
 def _ablated(runs: Sequence[PlannedRun], groups: Sequence[str]) -> list[tuple[str, str]]:
     """Returns (backbone, group) of the ablations that are among the runs."""
-    found = []
-    for run in runs:
-        for group in groups:
-            if f"_gen_{group}_" in run.expid:
-                found.append((run.backbone, group))
-    return list(dict.fromkeys(found))
+    pairs = ((run, group) for run in runs for group in groups if f"_gen_{group}_" in run.expid)
+    return list(dict.fromkeys((run.backbone, group) for run, group in pairs))
 
 
 def _generate_demo_if_absent() -> None:

@@ -15,13 +15,15 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.results.identity import PresentData, find_finished
-from fuxictr.experiment.results.store import append_result, is_finished, read_results
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import append_result, read_results
 from fuxictr.experiment.run.launch import torchrun_command
 from fuxictr.experiment.sweep.plan import PlannedRun
 from fuxictr.experiment.sweep.progress import SweepProgress
@@ -87,8 +89,8 @@ class Sweep:
                         run, gpu = pending.pop(task)
                         free.insert(0, gpu)
                         row = task.result()
-                        if not is_finished(row):
-                            self.failures.append((run, row["failed"]))
+                        if row.failed is not None:
+                            self.failures.append((run, row.failed))
                         progress.end(run, row)
             except BaseException:
                 self._is_stopping = True
@@ -96,7 +98,7 @@ class Sweep:
                     child.terminate()
                 raise
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[RunRecord]:
         return read_results(self.results_file, missing_ok=True)
 
     def _environment(self) -> dict[str, str]:
@@ -116,7 +118,7 @@ class Sweep:
             changes["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
         return os.environ | changes
 
-    def _run(self, run: PlannedRun, gpu: str) -> dict[str, Any]:
+    def _run(self, run: PlannedRun, gpu: str) -> RunRecord:
         """Runs one run to its end; returns the row that it, or its failure, left."""
         command, run_id = run_command(run, gpu), uuid.uuid4().hex
         options = ["--end-with-stdin", "--results", str(self.results_file), "--run-id", run_id]
@@ -142,21 +144,22 @@ class Sweep:
             self._children.discard(child)
         row = self._find_row(run, run_id) if status == 0 else None
         if row is None:
-            row = run_identity(run) | {
-                "run_id": run_id,
-                "failed": find_reason(status, tail),
-                "command": shlex.join(command),
-                "seconds": round(time.perf_counter() - start, 3),
-            }
+            row = replace(
+                run_identity(run),
+                run_id=run_id,
+                failed=find_reason(status, tail),
+                command=shlex.join(command),
+                seconds=round(time.perf_counter() - start, 3),
+            )
             if not self._is_stopping:
                 append_result(self.results_file, row)
         return row
 
-    def _find_row(self, run: PlannedRun, run_id: str) -> dict[str, Any] | None:
+    def _find_row(self, run: PlannedRun, run_id: str) -> RunRecord | None:
         """Returns the row that a run wrote, or that it found in the results store."""
         rows = self._rows()
-        own = [row for row in rows if row.get("run_id") == run_id]
-        any_data = run_identity(run) | {"code_hash": None}
+        own = [row for row in rows if row.run_id == run_id]
+        any_data = replace(run_identity(run), code_hash=None)
         return own[-1] if own else find_finished(rows, any_data, run.seed)
 
 
@@ -171,25 +174,25 @@ def run_command(run: PlannedRun, gpu: str) -> list[str]:
     return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
 
 
-def run_identity(run: PlannedRun) -> dict[str, Any]:
+def run_identity(run: PlannedRun) -> RunRecord:
     """Returns the beginning of the row of a run, without its data."""
     from fuxictr.experiment.run.run import identity
 
     return identity(run.config, run.model_class)
 
 
-def unfinished(runs: Sequence[PlannedRun], rows: list[dict[str, Any]]) -> list[PlannedRun]:
+def unfinished(runs: Sequence[PlannedRun], rows: list[RunRecord]) -> list[PlannedRun]:
     """Returns the runs that have no row of the same config, data and code.
 
     If their data must be encoded first, all are returned. Each looks again after the encoding.
     """
-    known = {(row["expid"], row["seed"]) for row in rows if is_finished(row)}
+    known = {(row.expid, row.seed) for row in rows if row.is_finished}
     data = PresentData()
     found = []
     for run in runs:
         if (run.expid, run.seed) in known:
             data_hash = data.data_hash(run.config)
-            wanted = run_identity(run) | {"data_hash": data_hash}
+            wanted = replace(run_identity(run), data_hash=data_hash)
             if data_hash is not None and find_finished(rows, wanted, run.seed) is not None:
                 continue
         found.append(run)

@@ -9,13 +9,13 @@ from fuxictr.experiment.tables.comparisons import (
     compare_backbones,
 )
 from fuxictr.experiment.tables.published import write_average_lifts
-from fuxictr.experiment.tables.sides import Side
+from fuxictr.experiment.tables.seed_runs import SeedRuns
 
 __all__ = [
     "COLUMNS",
     "ArmResult",
     "Comparison",
-    "Side",
+    "SeedRuns",
     "ablation_markdown",
     "ablation_results",
     "compare_backbones",

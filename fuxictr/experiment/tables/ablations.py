@@ -14,19 +14,17 @@ from fuxictr.experiment.tables.published import (
     has_published,
     published_table,
 )
-from fuxictr.experiment.tables.sides import METRICS, Side, unlike_runs
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, unlike_runs
 from fuxictr.experiment.tables.statistics import paired_t_test
 from fuxictr.experiment.tables.text import (
-    LATEX_PREAMBLE,
-    TextTable,
     describe_runs,
     format_mean,
     format_number,
     format_p,
     to_csv,
-    wrap,
 )
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 _OF_METRIC = ("mean", "std", "minus_gen", "p_against_gen", "minus_dis")
 COLUMNS = (
@@ -57,9 +55,9 @@ def write_ablation_tables(
     Args:
         backbone: as --model.
         group: source, encoder, target or activation.
-        results: DIS, the arms and the full GEN, what ablation_results returned.
+        results: DIS, the arms and the full GEN, as ablation_results returned them.
         dataset: as --dataset.
-        folder: where to.
+        folder: where to write.
 
     Returns:
         The paths.
@@ -116,29 +114,29 @@ def ablation_table(backbone: str, group: str, results: Sequence[ArmResult]) -> T
     return TextTable(f"Ablation of {backbone}: {group}", columns, rows, notes=notes)
 
 
-def arm_notes(result: ArmResult, gen: Side) -> list[str]:
+def arm_notes(result: ArmResult, gen: SeedRuns) -> list[str]:
     """Returns what a reader must know of an arm: missing runs, unlike data or code."""
     label, unlike = result.arm.label, unlike_runs(result.side, gen)
     return result.side.notes(label) + [f"{label}: it and GEN ran with {what}" for what in unlike]
 
 
-def _minus(side: Side, base: Side, metric: str) -> float | None:
+def _minus(side: SeedRuns, base: SeedRuns, metric: str) -> float | None:
     ours, theirs = side.mean(metric), base.mean(metric)
     return None if ours is None or theirs is None or side is base else ours - theirs
 
 
-def _p_against(side: Side, gen: Side, metric: str) -> float | None:
+def _p_against(side: SeedRuns, gen: SeedRuns, metric: str) -> float | None:
     ours, theirs = side.values(metric), gen.values(metric)
     return paired_t_test(theirs, ours) if ours and theirs and side is not gen else None
 
 
 def _published_table(backbone: str, results: Sequence[ArmResult], dataset: str) -> TextTable:
-    figures = [f for r in results for f in _published(backbone, r, dataset)]
-    return published_table(figures, is_ablation=True)
+    return published_table(_published(backbone, results, dataset), is_ablation=True)
 
 
-def _published(backbone: str, result: ArmResult, dataset: str) -> list[Figure]:
-    return beside_published([(backbone, result.arm.published, result.side)], dataset, ["AUC"])
+def _published(backbone: str, results: Sequence[ArmResult], dataset: str) -> list[Figure]:
+    sides = [(backbone, result.arm.published, result.side) for result in results]
+    return beside_published(sides, dataset, ["AUC"])
 
 
 def _record(
@@ -164,7 +162,7 @@ def _record(
             _minus(side, dis, metric),
         )
         record |= {f"{metric}_{n}": v for n, v in zip(_OF_METRIC, numbers, strict=True)}
-    figure = _published(backbone, result, dataset)[0]
+    figure = _published(backbone, [result], dataset)[0]
     record |= {
         "published_AUC": figure.published,
         "published_AUC_difference": figure.difference,

@@ -11,20 +11,19 @@ from fuxictr.datasets.demo import load_bayes_ceiling
 from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
-from fuxictr.experiment.tables.sides import METRICS, Side
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
 from fuxictr.experiment.tables.text import (
-    LATEX_PREAMBLE,
-    TextTable,
     describe_runs,
     format_mean,
     format_number,
     format_p,
     to_csv,
-    wrap,
 )
 from fuxictr.experiment.zoo.models import ROOT, backbones, load_experiment, select_expids
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
+Ceiling = Mapping[str, float] | None
 CEILING = "Bayes ceiling"
 _HASHES = ("config_hash", "data_hash", "code_hash")
 _COST_COLUMNS = dict(zip(COSTS, (*COSTS[:3], "peak_memory_bytes"), strict=True))
@@ -53,18 +52,15 @@ _COST_LEGEND = (
 
 
 def write_tables(
-    comparisons: Sequence[Comparison],
-    dataset: str,
-    folder: Path,
-    ceiling: Mapping[str, float] | None = None,
+    comparisons: Sequence[Comparison], dataset: str, folder: Path, ceiling: Ceiling = None
 ) -> list[Path]:
     """Writes table.md, table.csv, table.tex and published.csv, each whole or not at all.
 
     Args:
         comparisons: what compare_backbones returned.
         dataset: as --dataset.
-        folder: where to.
-        ceiling: AUC and logloss of the true click probabilities, where they are known.
+        folder: where to write.
+        ceiling: what find_ceiling returned.
 
     Returns:
         The paths.
@@ -90,9 +86,7 @@ def write_tables(
     return [folder / file for file in contents]
 
 
-def to_markdown(
-    comparisons: Sequence[Comparison], dataset: str, ceiling: Mapping[str, float] | None = None
-) -> str:
+def to_markdown(comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling = None) -> str:
     """Returns accuracy, cost and published figures as Markdown; arguments as for write_tables."""
     tables = [accuracy_table(comparisons, dataset, ceiling), cost_table(comparisons, dataset)]
     parts = [wrap(f"{describe_runs(_sides(comparisons), dataset)} {_LEGEND}")]
@@ -104,11 +98,11 @@ def to_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> dict[str, float] | None:
+def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> Ceiling:
     """Returns AUC and logloss of the demo data's true click probabilities on the test split.
 
-    None for other data, and unless the runs saw the demo data at hand: their data_hash is that of
-    the encoded dataset, and that is up to date with the raw files, whose ground truth this is.
+    None for other data, and unless the runs were trained on the present demo data: their data_hash
+    is that of the encoded dataset, which is up to date with the raw files.
     """
     if registry.alias_of(dataset) != "demo":
         return None
@@ -116,14 +110,14 @@ def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> dict[str, f
     if not registry.is_prepared(ROOT, raw):
         return None
     sides = [side for side in _sides(comparisons) if side.runs]
-    hashes = {run.get("data_hash") for side in sides for run in side.runs.values()}
+    hashes = {run.data_hash for side in sides for run in side.runs.values()}
     if hashes and hashes != {_current_data_hash(comparisons[0].backbone, dataset)}:
         return None
     return load_bayes_ceiling(registry.raw_dir(ROOT, raw))
 
 
 def accuracy_table(
-    comparisons: Sequence[Comparison], dataset: str, ceiling: Mapping[str, float] | None = None
+    comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling = None
 ) -> TextTable:
     """Returns the test metrics, lifts and p of each backbone, the averages and the ceiling.
 
@@ -181,12 +175,11 @@ def cost_table(comparisons: Sequence[Comparison], dataset: str) -> TextTable:
 
 
 def averages_of(comparisons: Sequence[Comparison], dataset: str) -> list[Average]:
-    """Returns the averages that the tables show, none over a single backbone."""
+    """Returns the averages in the tables, [] for a single backbone."""
     return average(comparisons, backbones(dataset)) if len(comparisons) > 1 else []
 
 
 def _current_data_hash(backbone: str, dataset: str) -> str | None:
-    """Returns the hash of the encoded data, None where they are not those of the raw files."""
     (choice,) = select_expids(backbone, dataset, ["dis"])
     config, _ = load_experiment(choice.expid, choice.folder)
     return PresentData().data_hash(config)
@@ -207,7 +200,7 @@ def _unlike_data(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"not all backbones ran on the same data (data_hash): {'; '.join(parts)}"]
 
 
-def _sides(comparisons: Sequence[Comparison]) -> list[Side]:
+def _sides(comparisons: Sequence[Comparison]) -> list[SeedRuns]:
     return [side for c in comparisons for side in (c.dis, c.gen)]
 
 
@@ -217,7 +210,7 @@ def _figures(comparisons: Sequence[Comparison], dataset: str) -> list[published.
 
 
 def _records(
-    comparisons: Sequence[Comparison], dataset: str, ceiling: Mapping[str, float] | None
+    comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling
 ) -> list[dict[str, Any]]:
     records = [_record(c) for c in comparisons]
     for a in averages_of(comparisons, dataset):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fuxictr.datasets import registry
 from fuxictr.experiment.results.identity import PresentData
-from fuxictr.experiment.tables.sides import Side, find_runs, shared_seeds, unlike_runs
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.tables.seed_runs import SeedRuns, find_runs, shared_seeds, unlike_runs
 from fuxictr.experiment.tables.statistics import mean, paired_t_test, relative_lift
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import select_expids
 
-# What GEN may need more of.
 COSTS = ("parameters", "train_seconds", "seconds_per_row", "peak_memory")
-# The backbones that interact fields without a deep network beside it.
+# The backbones without a deep network beside the interactions.
 EXPLICIT = ("FM", "FwFM", "FmFM", "CrossNet")
 # Those of the paper's table, which has no FwFM: its stated averages are over these alone.
 OF_PAPER = ("FM", "FmFM", "CrossNet", "DeepFM", "xDeepFM", "PNN", "DCNv2")
@@ -24,11 +23,11 @@ EXPLICIT_OF_PAPER = ("FM", "FmFM", "CrossNet")
 
 @dataclass(frozen=True)
 class Comparison:
-    """DIS and GEN of one backbone; every number is None unless both sides have all seeds."""
+    """DIS and GEN of one backbone; a number is None unless both sides have all seeds."""
 
     backbone: str
-    dis: Side
-    gen: Side
+    dis: SeedRuns
+    gen: SeedRuns
 
     @property
     def is_complete(self) -> bool:
@@ -46,10 +45,9 @@ class Comparison:
         return paired_t_test(dis, gen) if dis and gen else None
 
     def overhead(self, what: str) -> float | None:
-        """Returns what GEN needs more than DIS, in percent.
+        """Returns how much more GEN needs than DIS of one of COSTS, in percent.
 
-        Args:
-            what: among COSTS; time and memory count only where both ran on one kind of device.
+        Time and memory are compared only where both ran on one kind of device.
         """
         dis, gen = getattr(self.dis, what), getattr(self.gen, what)
         if not dis or gen is None or (what != "parameters" and not self._on_one_device()):
@@ -80,12 +78,12 @@ class Average:
     """The mean over the complete ones of some backbones.
 
     Attributes:
-        label: ``all`` or ``explicit``, of ours, or ``paper`` or ``paper explicit``.
+        label: ``all``, ``explicit``, ``paper`` or ``paper explicit``.
         over: the complete comparisons.
-        incomplete: those that were compared and miss a run.
+        incomplete: the backbones that were compared and miss a run.
         absent: the other backbones that the label stands for.
-        published: what the published figures call the paper's average over the same backbones;
-            empty for the averages of ours, which the paper has none of.
+        published: the name of the paper's average over the same backbones in the published figures;
+            empty where the paper has none.
     """
 
     label: str
@@ -96,12 +94,12 @@ class Average:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether it may stand beside the paper's average: it is over the same backbones."""
+        """Whether it is over the same backbones as the paper's average."""
         return bool(self.published) and not self.left_out
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """All that the label stands for and that it is not over."""
+        """The backbones of the label that are missing in the mean."""
         return (*self.incomplete, *self.absent)
 
     def describe(self) -> str:
@@ -129,11 +127,11 @@ class ArmResult:
     """The runs of one arm of an ablation."""
 
     arm: Arm
-    side: Side
+    side: SeedRuns
 
 
 def compare_backbones(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     backbones: Sequence[str],
     dataset: str,
     seeds: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -144,8 +142,8 @@ def compare_backbones(
         rows: the results store.
         backbones: as --model.
         dataset: as --dataset.
-        seeds: the seeds each side must have, or those of each backbone; null = all that any of the
-            backbones was run or failed with on both sides. Other seeds are named in the notes.
+        seeds: the seeds that each side must have, or those of each backbone; None = all that any
+            of the backbones was run or failed with on both sides. The notes name other seeds.
 
     Raises:
         ConfigError: a backbone without a DIS and a GEN expid on the dataset.
@@ -162,13 +160,13 @@ def compare_backbones(
     comparisons = []
     for backbone, pair in zip(backbones, found, strict=True):
         own = wanted[backbone] if isinstance(wanted, Mapping) else wanted
-        sides = [runs.side(own, names_left_out=seeds is None) for runs in pair]
+        sides = [runs.over(own, names_left_out=seeds is None) for runs in pair]
         comparisons.append(Comparison(backbone, *sides))
     return comparisons
 
 
 def ablation_results(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     arms: Sequence[Arm],
     dataset_id: str,
     seeds: Sequence[int] | None = None,
@@ -179,15 +177,15 @@ def ablation_results(
         rows: the results store.
         arms: what find_arms returned: DIS, the arms, the full GEN.
         dataset_id: the dataset.
-        seeds: the seeds each arm must have; null = all that any arm and the full GEN were both run
-            or failed with. Other seeds, those of DIS and GEN included, are named in the notes.
+        seeds: the seeds that each arm must have; None = all that any arm and the full GEN were both
+            run or failed with. The notes name other seeds, those of DIS and GEN included.
     """
     rows, data = list(rows), PresentData()
     found = [find_runs(rows, arm.expid, arm.folder, dataset_id, data) for arm in arms]
     own = [runs for arm, runs in zip(arms, found, strict=True) if not arm.is_reference]
     wanted = shared_seeds([(runs, found[-1]) for runs in own], found) if seeds is None else seeds
     return [
-        ArmResult(arm, runs.side(wanted, names_left_out=seeds is None))
+        ArmResult(arm, runs.over(wanted, names_left_out=seeds is None))
         for arm, runs in zip(arms, found, strict=True)
     ]
 
@@ -195,9 +193,7 @@ def ablation_results(
 def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Average]:
     """Returns the averages over all backbones and the explicit ones, and over the paper's of both.
 
-    Args:
-        comparisons: what compare_backbones returned.
-        known: the backbones that ``all`` stands for.
+    ``known`` are the backbones that ``all`` stands for.
     """
     compared = [c.backbone for c in comparisons]
     names = list(dict.fromkeys([*compared, *known]))
@@ -222,6 +218,6 @@ def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Ave
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Returns the mean; None where one of the values is None, or none is there."""
+    """Returns the mean; None without values, or where one of them is None."""
     known = [value for value in values if value is not None]
     return mean(known) if known and len(known) == len(values) else None

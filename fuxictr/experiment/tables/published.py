@@ -13,11 +13,12 @@ from fuxictr.datasets import registry
 from fuxictr.datasets.registry import PAPER_DATASETS
 from fuxictr.errors import DataError
 from fuxictr.experiment.tables.comparisons import Average, Comparison, average, mean_of
-from fuxictr.experiment.tables.sides import METRICS, Side
-from fuxictr.experiment.tables.text import TextTable, format_number, to_csv
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
+from fuxictr.experiment.tables.text import format_number, to_csv
 from fuxictr.experiment.zoo.ablations import Arm
 from fuxictr.experiment.zoo.models import ROOT, backbones
 from fuxictr.files import write_atomically
+from fuxictr.text_tables import TextTable
 
 PUBLISHED = ROOT / "docs" / "reference" / "published_results.csv"
 COLUMNS = (
@@ -56,7 +57,7 @@ class Figure:
     backbone: str
     variant: str
     metric: str
-    side: Side
+    side: SeedRuns
     published: float | None = None
     source: str = ""
     note: str = NOT_PUBLISHED
@@ -76,10 +77,10 @@ class Figure:
 
 
 def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Returns the published figures, one a row.
+    """Returns the published figures, one per row.
 
-    Their columns are source, dataset, model, variant, metric, value, note, and reference: where the
-    value stands. ``dataset`` is the name at the source, or the dataset_id of another encoding.
+    The columns are source, dataset, model, variant, metric, value, note, and reference: where the
+    value is published. ``dataset`` is the source's name, or the dataset_id of another encoding.
 
     Raises:
         DataError: the file is missing.
@@ -94,10 +95,10 @@ def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
 def published_value(
     dataset_name: str, model: str, variant: str, metric: str
 ) -> list[dict[str, str]]:
-    """Returns the published figures of one metric, one a source; [] where none is published.
+    """Returns the published figures of one metric, one per source; [] where none is published.
 
     Args:
-        dataset_name: as --dataset, or a name of the file, as avazu_x4 or all.
+        dataset_name: as --dataset, or as in the file, such as avazu_x4 or all.
         model: our name of the backbone, or the file's.
         variant: DIS, GEN or an arm of an ablation, as ``source=own``.
         metric: AUC or logloss.
@@ -123,14 +124,11 @@ def has_published(dataset: str) -> bool:
 
 
 def beside_published(
-    sides: Iterable[tuple[str, str, Side]], dataset: str, metrics: Sequence[str] = METRICS
+    sides: Iterable[tuple[str, str, SeedRuns]], dataset: str, metrics: Sequence[str] = METRICS
 ) -> list[Figure]:
     """Returns each side's metrics beside every published value, or beside none.
 
-    Args:
-        sides: backbone, variant (as in published_value) and runs.
-        dataset: as --dataset.
-        metrics: which.
+    A side is backbone, variant (as in published_value) and runs.
     """
     figures = []
     for backbone, variant, side in sides:
@@ -145,12 +143,7 @@ def beside_published(
 
 
 def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> TextTable:
-    """Returns the table of the figures.
-
-    Args:
-        figures: what beside_published returned.
-        is_ablation: whether they are the AUC of the arms of one backbone.
-    """
+    """Returns the table of figures; those of an ablation are the AUC of one backbone's arms."""
     rows = [
         [
             *([figure.variant] if is_ablation else _names_of(figure)),
@@ -171,8 +164,8 @@ def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> Tex
 def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
     """Returns our average lifts over the datasets that the paper averages, beside the paper's.
 
-    A backbone counts where it is complete on all of them. The paper's stand beside an average over
-    its own backbones, all of them, and beside no other.
+    A backbone counts where it is complete on all of them. The paper's averages are shown only
+    beside ours over all of its backbones.
 
     Args:
         by_dataset: dataset, as --dataset -> what compare_backbones returned.
@@ -181,7 +174,7 @@ def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[s
         The rows of average_lifts.csv, with the columns LIFT_COLUMNS.
 
     Raises:
-        DataError: one of the datasets is not there.
+        DataError: one of the datasets is missing.
     """
     found = {registry.alias_of(name): list(value) for name, value in by_dataset.items()}
     absent = [name for name in PAPER_DATASETS if name not in found]
@@ -225,7 +218,7 @@ def lift_table(records: Sequence[Mapping[str, Any]]) -> TextTable:
     ]
     notes = {
         f"{record['average']}: average over {record['averaged_over'] or 'no backbone'}; left out, "
-        f"for missing runs or not asked for: {record['left_out'] or 'none'}": None
+        f"for missing runs or not requested: {record['left_out'] or 'none'}": None
         for record in records
     }
     head = ["average", "metric", *(name.replace("_", ", ") for name in numbers)]
@@ -250,15 +243,11 @@ def write_average_lifts(
 ) -> tuple[str, list[Path]]:
     """Writes average_lifts.md and .csv: ours over Avazu and Criteo beside the paper's.
 
-    Args:
-        by_dataset: dataset, as --dataset -> what compare_backbones returned.
-        folder: where to.
-
     Returns:
         The Markdown, and the paths.
 
     Raises:
-        DataError: one of the two datasets is not there.
+        DataError: one of the two datasets is missing.
     """
     records = average_lifts(by_dataset)
     contents = {

@@ -1,4 +1,4 @@
-"""What a table says of several seeds: mean, sample deviation, relative lift, paired t-test."""
+"""Statistics over seeds: mean, sample deviation, relative lift, paired t-test."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def paired_t_test(dis: Sequence[float], gen: Sequence[float]) -> float | None:
     ``t = mean(d) / (std(d) / sqrt(n))`` of the differences d, with n - 1 degrees of freedom.
 
     Args:
-        dis: one value a seed.
-        gen: one value a seed, the seeds in the same order.
+        dis: one value per seed.
+        gen: one value per seed, in the same order.
 
     Returns:
-        p; None where the test is not defined: fewer than two pairs, or differences that are all
-        the same but for rounding.
+        p; None where the test is not defined: fewer than two pairs, or differences that are equal
+        up to rounding.
 
     Raises:
-        ValueError: the two are of different length.
+        ValueError: they differ in length.
     """
     differences = [b - a for a, b in zip(dis, gen, strict=True)]
     deviation = sample_std(differences)

@@ -1,9 +1,8 @@
-"""Compares two rows of results: what they were computed by, what came out, and the weights."""
+"""Compares two rows of results: code and environment, outcome, and weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import torch
 
 from fuxictr.errors import CheckpointError
 from fuxictr.experiment.results.environment import VARIABLES
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.files import file_sha256
 from fuxictr.pytorch.checkpoint.weights import read_tensors
 
-# What a run gave, but for its times and its memory.
+# The outcome of a run, except for times and memory.
 _RESULTS = ("valid", "test", "epochs", "parameters", "rows", "history")
-# Differences of these are said, and excuse no difference of a number.
+# Differences of these are shown, but explain no difference of a number.
 HARMLESS = (
     "git.",
     "code_version",
@@ -30,13 +30,13 @@ HARMLESS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that the repeat has otherwise.
+    """A value that differs in the repeat.
 
     Attributes:
-        name: which, as ``test.AUC``.
-        before: of the run.
-        now: of the repeat.
-        size: the absolute difference, None where there is none to take.
+        name: its path in the row, as ``test.AUC``.
+        before: the run's value.
+        now: the repeat's value.
+        size: the absolute difference; None where it is not defined.
     """
 
     name: str
@@ -45,27 +45,25 @@ class Difference:
     size: float | None = None
 
 
-def environment_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Returns what of code, packages, machine, device, threads, flags and git is another.
+def environment_differences(row: RunRecord, now: RunRecord) -> list[Difference]:
+    """Returns the differences in code, packages, machine, device, threads, flags and git.
 
     Args:
         row: of the results store; what it does not hold is not compared.
-        now: the same keys, of this process.
+        now: a row of this process.
     """
     before, after = _environment(row), _environment(now)
     names = [name for name in before if before[name] != after.get(name)]
     return [Difference(name, before[name], after.get(name)) for name in names]
 
 
-def differences(row: Mapping[str, Any], repeat: Mapping[str, Any]) -> list[Difference]:
-    """Returns every metric, count and value of the history in which two rows are not equal.
+def differences(row: RunRecord, repeat: RunRecord) -> list[Difference]:
+    """Returns every metric, count and value of the history in which two rows differ.
 
-    Args:
-        row: of the results store; a key that it does not hold, as an older one, is not compared.
-        repeat: of the repeat.
+    What the run's row does not hold, as one of an older version, is not compared.
     """
-    keys = [key for key in _RESULTS if key in row]
-    before, now = (flatten({key: r.get(key) for key in keys}) for r in (row, repeat))
+    keys = [key for key in _RESULTS if getattr(row, key) is not None]
+    before, now = (flatten({key: getattr(r, key) for key in keys}) for r in (row, repeat))
     found = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)
@@ -75,23 +73,22 @@ def differences(row: Mapping[str, Any], repeat: Mapping[str, Any]) -> list[Diffe
 
 
 def compare_weights(
-    row: Mapping[str, Any], path: Path, is_exact: bool
+    row: RunRecord, path: Path, is_exact: bool
 ) -> tuple[list[Difference], str | None]:
-    """Compares a repeat's checkpoint with what the run left.
+    """Compares a repeat's checkpoint with the run's.
 
     Args:
         row: of the results store.
         path: the repeat's checkpoint.
-        is_exact: whether equal weights make equal files: not those of an older row, or of another
-            torch or device.
+        is_exact: whether equal weights make equal files, as they do with the same torch and device.
 
     Returns:
-        The weights that differ, and why they could not be compared, None where they could.
+        The weights that differ, and why they could not be compared (None where they could).
     """
-    wanted, found = row.get("checkpoint_sha256"), file_sha256(path)
+    wanted, found = row.checkpoint_sha256, file_sha256(path)
     if wanted == found:
         return [], None
-    left = Path(row.get("checkpoint") or "")
+    left = Path(row.checkpoint or "")
     if wanted is None or not left.is_file() or file_sha256(left) != wanted:
         if is_exact:
             return [Difference("checkpoint_sha256", wanted, found)], None
@@ -115,14 +112,15 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def _environment(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns name -> value of what a run was computed by, as far as its row says it."""
-    known = {name: row.get(name) for name in ("code_hash", "code_version", "device", "threads")}
-    known["processes"] = row.get("processes", 1)  # of an older row: it was one
-    record = row.get("environment")
+def _environment(row: RunRecord) -> dict[str, Any]:
+    """Returns name -> value of what a run depends on, as far as its row holds it."""
+    known = {
+        name: getattr(row, name) for name in ("code_hash", "code_version", "device", "threads")
+    }
+    known["processes"] = row.num_processes
+    record = row.environment
     if record is None:  # an older version
-        versions = row.get("versions") or {}
-        return {**known, **flatten(versions, "packages")}
+        return {**known, **flatten(row.versions or {}, "packages")}
     parts = {key: record.get(key) for key in ("packages", "platform", "numerics", "git")}
     parts["device"] = record.get("device") or {}
     parts["inter_op_threads"] = record["threads"].get("inter_op")

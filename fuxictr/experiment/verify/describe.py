@@ -1,4 +1,4 @@
-"""A row of results as text for a screen: what was run, in what, on what, and what came of it."""
+"""A row of results as text for a screen: the run, its outcome, environment, config and files."""
 
 from __future__ import annotations
 
@@ -10,117 +10,94 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.experiment.results.config_record import DEFAULT, repeat_command
-from fuxictr.experiment.results.store import is_finished
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.files import file_sha256
+from fuxictr.text_tables import align_columns, align_pairs
 
-WIDTH = 120
 NUM_EVALUATIONS = 12
+_UNKNOWN = "not known"
 _OLDER = "not known: the row is of an older version, which did not keep it"
 _LENGTH_OF_ID = 8
 
 
-def describe_run(row: dict[str, Any]) -> str:
-    """Returns the report on a run; what its row does not hold is said to be unknown."""
-    state = "finished" if is_finished(row) else f"FAILED: {row['failed']}"
+def describe_run(row: RunRecord) -> str:
+    """Returns the report on a run; what its row does not hold is shown as not known."""
+    state = "finished" if row.is_finished else f"FAILED: {row.failed}"
     sections = {
-        "Run": aligned(_run_pairs(row).items()),
+        "Run": align_pairs(_run_pairs(row).items()),
         "Metrics": _metrics(row),
-        "Environment": aligned(_environment_pairs(row).items()),
+        "Environment": align_pairs(_environment_pairs(row).items()),
         "Config": _config(row),
-        "Data": aligned(_data_pairs(row).items()),
-        "Files": aligned(_file_pairs(row).items()),
+        "Data": align_pairs(_data_pairs(row).items()),
+        "Files": align_pairs(_file_pairs(row).items()),
         "To repeat it": [f"  {repeat_command(row) or _OLDER}"],
     }
-    parts = [f"{row.get('expid')}, seed {row.get('seed')}: {state}"]
+    parts = [f"{row.expid}, seed {row.seed}: {state}"]
     parts += ["\n".join([title, *lines]) for title, lines in sections.items() if lines]
     return "\n\n".join(parts)
 
 
-def list_runs(rows: Iterable[dict[str, Any]]) -> str:
+def list_runs(rows: Iterable[RunRecord]) -> str:
     """Returns a table of runs: run_id, time, expid, seed, seconds, and metrics or failure."""
     lines: list[tuple[str, ...]] = [("run", "time (UTC)", "expid", "seed", "seconds", "")]
     for row in rows:
-        split = "test" if row.get("test") else "valid"
-        metrics = [f"{name} {_number(v)}" for name, v in (row.get(split) or {}).items()]
+        split = "test" if row.test else "valid"
+        metrics = [f"{name} {_number(v)}" for name, v in (row.test or row.valid or {}).items()]
         text = " ".join([split, *metrics]) if metrics else "no metrics"
-        if not is_finished(row):
-            text = textwrap.shorten(f"FAILED: {row['failed']}", 70, placeholder=" ...")
-        run_id = str(row.get("run_id") or "-")[:_LENGTH_OF_ID]
-        cells = (run_id, _time(row), row.get("expid"), row.get("seed"), row.get("seconds", "-"))
+        if not row.is_finished:
+            text = textwrap.shorten(f"FAILED: {row.failed}", 70, placeholder=" ...")
+        seconds = "-" if row.seconds is None else row.seconds
+        cells = ((row.run_id or "-")[:_LENGTH_OF_ID], _time(row), row.expid, row.seed, seconds)
         lines.append((*map(str, cells), text))
-    return "\n".join(columns(lines))
+    return "\n".join(align_columns(lines))
 
 
-def aligned(pairs: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
-    """Returns a line a pair, the texts below each other, long ones wrapped."""
-    pairs = list(pairs)
-    start = indent + max((len(name) for name, _ in pairs), default=0) + 2
-    lines = []
-    for name, text in pairs:
-        first = f"{'':{indent}}{name}".ljust(start)
-        options = {"break_long_words": False, "break_on_hyphens": False}
-        wrapped = textwrap.wrap(text, max(WIDTH - start, 40), **options)  # type: ignore[arg-type]
-        lines += [f"{first if i == 0 else ' ' * start}{line}" for i, line in enumerate(wrapped)]
-        lines += [] if wrapped else [first.rstrip()]
-    return lines
-
-
-def columns(lines: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
-    """Returns lines of cells as texts, the cells below each other."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
-    return [f"{'':{indent}}{line}".rstrip() for line in padded]
-
-
-def _run_pairs(row: dict[str, Any]) -> dict[str, str]:
+def _run_pairs(row: RunRecord) -> dict[str, str]:
     known = {
-        "model": f"{row.get('model', 'not known')} ({row.get('variant')})",
-        "dataset": str(row.get("dataset_id")),
-        "run_id": str(row.get("run_id", "not known")),
+        "model": f"{row.model or _UNKNOWN} ({row.variant})",
+        "dataset": row.dataset_id,
+        "run_id": row.run_id or _UNKNOWN,
         "time": f"{_time(row)} UTC",
         "took": _took(row),
-        "config hash": row.get("config_hash") or "not known",
-        "data hash": row.get("data_hash") or "not known",
-        "code hash": row.get("code_hash") or "not known",
+        "config hash": row.config_hash or _UNKNOWN,
+        "data hash": row.data_hash or _UNKNOWN,
+        "code hash": row.code_hash or _UNKNOWN,
     }
-    for entry in row.get("resumes") or []:
-        at = ", ".join(f"{name} {value}" for name, value in entry.items())
-        known["resumed"] = f"{known['resumed']}; {at}" if "resumed" in known else at
-    return known
+    resumes = [", ".join(f"{k} {v}" for k, v in entry.items()) for entry in row.resumes or []]
+    return {**known, "resumed": "; ".join(resumes)} if resumes else known
 
 
-def _took(row: dict[str, Any]) -> str:
+def _took(row: RunRecord) -> str:
     parts = []
-    if row.get("seconds") is not None:
-        parts.append(f"{row['seconds']:,} s")
-    if row.get("train_seconds") is not None:
-        parts.append(f"training {row['train_seconds']:,} s")
-    if row.get("train_rows_per_second") is not None:
-        parts.append(f"{row['train_rows_per_second']:,.0f} rows/s")
-    if row.get("processes", 1) != 1:
-        parts.append(f"{row['processes']} processes")
-    if row.get("jobs", 1) != 1:
-        parts.append(f"{row['jobs']} runs at a time on the device")
-    return ", ".join(parts) or "not known"
+    if row.seconds is not None:
+        parts.append(f"{row.seconds:,} s")
+    if row.train_seconds is not None:
+        parts.append(f"training {row.train_seconds:,} s")
+    if row.train_rows_per_second is not None:
+        parts.append(f"{row.train_rows_per_second:,.0f} rows/s")
+    if row.num_processes != 1:
+        parts.append(f"{row.processes} processes")
+    if row.jobs not in (None, 1):
+        parts.append(f"{row.jobs} runs at a time on the device")
+    return ", ".join(parts) or _UNKNOWN
 
 
-def _metrics(row: dict[str, Any]) -> list[str]:
-    scores = {split: row[split] for split in ("valid", "test") if row.get(split)}
+def _metrics(row: RunRecord) -> list[str]:
+    scores = {split: found for split, found in (("valid", row.valid), ("test", row.test)) if found}
     names = list(dict.fromkeys(name for found in scores.values() for name in found))
     lines = [("", *names)]
     for split, found in scores.items():
         lines.append((split, *(_number(found.get(name)) for name in names)))
-    texts = columns(lines, 2) if scores else []
+    texts = align_columns(lines, indent=2) if scores else []
     kept = {
-        "epochs": row.get("epochs"),
-        "parameters": _count(row["parameters"]) if row.get("parameters") else None,
-        "peak memory": _bytes(row.get("peak_memory_bytes")),
-        "peak GPU memory": _bytes(row.get("peak_gpu_bytes")),
-        "spectra": f"{len(row['collapse'])} looks" if row.get("collapse") else None,
+        "epochs": row.epochs,
+        "parameters": _count(row.parameters) if row.parameters else None,
+        "peak memory": _bytes(row.peak_memory_bytes),
+        "peak GPU memory": _bytes(row.peak_gpu_bytes),
+        "spectra": f"{len(row.collapse)} looks" if row.collapse else None,
     }
     pairs = [(name, _text(value)) for name, value in kept.items() if value is not None]
-    history = _history(row.get("history") or [])
-    blocks = [block for block in (texts, aligned(pairs), history) if block]
+    blocks = [block for block in (texts, align_pairs(pairs), _history(row.history or [])) if block]
     return [line for i, block in enumerate(blocks) for line in ([""] * (i > 0) + block)]
 
 
@@ -138,25 +115,24 @@ def _history(history: Sequence[Mapping[str, Any]]) -> list[str]:
         skipped = len(lines) - NUM_EVALUATIONS
         middle = (f"({skipped} more)", *[""] * (len(names) - 1))
         lines = [*lines[:2], middle, *lines[2 - NUM_EVALUATIONS :]]
-    return columns([tuple(names), *lines], 2)
+    return align_columns([tuple(names), *lines], indent=2)
 
 
-def _environment_pairs(row: dict[str, Any]) -> dict[str, str]:
-    found = row.get("environment")
-    known = {
-        "code": str(row.get("code_version", "not known")),
-        "device": str(row.get("device", "not known")),
-        "threads": str(row.get("threads", "not known")),
-    }
+def _environment_pairs(row: RunRecord) -> dict[str, str]:
+    code, device = row.code_version or _UNKNOWN, row.device or _UNKNOWN
+    found = row.environment
     if found is None:
-        return {**known, "versions": _words(row.get("versions") or {}), "others": _OLDER}
+        threads = _UNKNOWN if row.threads is None else str(row.threads)
+        versions = _words(row.versions or {})
+        known = {"code": code, "device": device, "threads": threads}
+        return {**known, "versions": versions, "others": _OLDER}
     git = found.get("git")
     return {
-        "code": known["code"],
+        "code": code,
         "git": "no repository, or none that git could read" if git is None else _git(git),
         "packages": _words(found["packages"]),
         "platform": _words(found["platform"]),
-        "device": _device(known["device"], found.get("device") or {}),
+        "device": _device(device, found.get("device") or {}),
         "threads": _words(found["threads"]),
         "variables": " ".join(f"{k}={v}" for k, v in found["variables"].items())
         or "none is set of those that change numbers",
@@ -177,34 +153,34 @@ def _device(name: str, known: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (name, _words(details))))
 
 
-def _config(row: dict[str, Any]) -> list[str]:
-    record = row.get("config")
-    if not record:
+def _config(row: RunRecord) -> list[str]:
+    record = row.config
+    if record is None:
         return [f"  {_OLDER}"]
-    as_default, lines = set(record["as_default"]), [f"  folder {record.get('folder') or 'none'}"]
-    given = {origin: keys for origin, keys in record["keys"].items() if origin != DEFAULT}
+    lines = [f"  folder {record.folder or 'none'}"]
+    given = {origin: keys for origin, keys in record.keys.items() if origin != DEFAULT}
     for is_default, title in ((False, "from"), (True, "as the default, from")):
         for origin, keys in given.items():
-            shown = {k: _text(v) for k, v in keys.items() if (k in as_default) == is_default}
-            lines += [f"  {title} {origin}", *aligned(shown.items(), 4)] if shown else []
-    unset = {name: _text(value) for name, value in record["keys"].get(DEFAULT, {}).items()}
-    return lines + (["  default", *aligned(unset.items(), 4)] if unset else [])
+            shown = {k: _text(v) for k, v in keys.items() if (k in record.as_default) == is_default}
+            lines += [f"  {title} {origin}", *align_pairs(shown.items(), 4)] if shown else []
+    unset = {name: _text(value) for name, value in record.keys.get(DEFAULT, {}).items()}
+    return lines + (["  default", *align_pairs(unset.items(), 4)] if unset else [])
 
 
-def _data_pairs(row: dict[str, Any]) -> dict[str, str]:
-    counts = [f"{_count(count)} {split}" for split, count in (row.get("rows") or {}).items()]
+def _data_pairs(row: RunRecord) -> dict[str, str]:
+    counts = [f"{_count(count)} {split}" for split, count in (row.rows or {}).items()]
     pairs = {"rows": ", ".join(counts)} if counts else {}
-    for split, name in (row.get("encoded") or {}).items():
+    for split, name in (row.encoded or {}).items():
         pairs[f"encoded {split}"] = name if Path(name).exists() else f"{name} (gone)"
     return pairs
 
 
-def _file_pairs(row: dict[str, Any]) -> dict[str, str]:
-    if not row.get("checkpoint"):
+def _file_pairs(row: RunRecord) -> dict[str, str]:
+    if not row.checkpoint:
         return {}
-    path, sha256 = Path(row["checkpoint"]), row.get("checkpoint_sha256")
+    path = Path(row.checkpoint)
     log = path.with_suffix(".log")
-    pairs = {"checkpoint": str(path), "": _state(path, sha256)}
+    pairs = {"checkpoint": str(path), "": _state(path, row.checkpoint_sha256)}
     return {**pairs, "log": f"{log}" if log.is_file() else f"{log} (gone)"}
 
 
@@ -228,8 +204,8 @@ def _words(mapping: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _time(row: dict[str, Any]) -> str:
-    return str(row.get("time", "not known"))[:19].replace("T", " ")
+def _time(row: RunRecord) -> str:
+    return (row.time or _UNKNOWN)[:19].replace("T", " ")
 
 
 def _count(value: Any) -> str:

@@ -18,7 +18,7 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.results.config_record import NO_KEY, changed_keys, gpu_option, load_recorded
 from fuxictr.experiment.results.environment import device_record
-from fuxictr.experiment.results.store import is_finished
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.run.launch import (
     describe_devices,
     report_errors_once,
@@ -32,34 +32,34 @@ from fuxictr.experiment.verify.compare import (
     differences,
     environment_differences,
 )
-from fuxictr.experiment.verify.describe import aligned, columns
 from fuxictr.preprocess import find_current
 from fuxictr.preprocess.dataset.build import find_stale_reason
 from fuxictr.preprocess.dataset.finished import dataset_folder
 from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, joined, launched_ranks
 from fuxictr.pytorch.torch_utils import get_device
+from fuxictr.text_tables import align_columns, align_pairs
 
 _MOST_LINES, _MOST_NAMES = 30, 5
 
 
-def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4) -> int:
-    """Repeats a run in a temporary folder, compares, and prints what it found.
+def verify(row: RunRecord, gpu: str | None = None, tolerance: float = 1e-4) -> int:
+    """Repeats a run in a temporary folder, compares, and prints the differences.
 
-    Nothing that the run left is touched, and no data are encoded. Processes that torchrun started
-    repeat it together; bits are those of the run where they are as many as it had.
+    The run's files are not touched, and no data are encoded. Processes that torchrun started repeat
+    it together; to get the same bits they must be as many as the run had.
 
     Args:
         row: of the results store.
-        gpu: where to repeat it, as --gpu; null = where it ran.
-        tolerance: the largest difference of a metric that passes where the environment is another.
+        gpu: where to repeat it, as --gpu; None = where it ran.
+        tolerance: the largest difference of a metric that passes in another environment.
 
     Returns:
         0 where the repeat gave the same bits, or metrics within the tolerance in another
-        environment; 2 where it did not.
+        environment; else 2.
 
     Raises:
-        ConfigError: the run failed, or its config is another by now.
-        DataError: its encoded data are others by now, or gone.
+        ConfigError: the run failed, or its config has changed.
+        DataError: its encoded data have changed or are missing.
     """
     with report_errors_once_per_machine():
         device = get_device(_gpu_of(row) if gpu is None else gpu)
@@ -67,21 +67,20 @@ def verify(row: dict[str, Any], gpu: str | None = None, tolerance: float = 1e-4)
         return _verify(row, device, ranks, tolerance)
 
 
-def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: float) -> int:
+def _verify(row: RunRecord, device: torch.device, ranks: Ranks, tolerance: float) -> int:
     with ranks.raise_on_any_rank():
-        run = f"{row.get('expid')}, seed {row.get('seed')}, of {row.get('time')}"
-        if not is_finished(row):
-            failed = row["failed"]
-            raise ConfigError(f"{run}: it failed ({failed}); there is nothing to compare with")
+        run = f"{row.expid}, seed {row.seed}, of {row.time}"
+        if not row.is_finished:
+            raise ConfigError(f"{run}: it failed ({row.failed}); there is nothing to compare with")
         config, model_class = load_recorded(row)
         notes = check_config(row, config, model_class)
         check_data(row, config)
     others = environment_differences(row, _surroundings(config, model_class, device))
     if ranks.is_first:
-        print(f"{run}: config {row['config_hash']} and data {row['data_hash']} are the same.")
+        print(f"{run}: config {row.config_hash} and data {row.data_hash} are the same.")
         print("\n".join([*notes, *_environment_lines(others)]), flush=True)
     counted = [d.name for d in others if not d.name.startswith(HARMLESS)]
-    is_exact = not counted and "environment" in row
+    is_exact = not counted and row.environment is not None
     with _repeated(config, model_class, device) as (repeat, weights):
 
         def conclude() -> int:
@@ -93,26 +92,26 @@ def _verify(row: dict[str, Any], device: torch.device, ranks: Ranks, tolerance: 
         return ranks.from_rank_zero(conclude)
 
 
-def _gpu_of(row: dict[str, Any]) -> str:
-    """Returns where a run is repeated: on the GPU that it had, or on one of several."""
-    gpu = gpu_option(row)
+def _gpu_of(row: RunRecord) -> str:
+    """Returns where a run is repeated: on the GPU that it ran on, or on one of several."""
+    gpu = gpu_option(row.device)
     is_launched = launched_ranks()[1] > 1
     if is_launched:
         return "-1" if gpu == "-1" else "auto"
     return "0" if gpu == "auto" else gpu
 
 
-def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: type) -> list[str]:
-    """Checks that a run's config is what it was; returns a line a key that differs all the same.
+def check_config(row: RunRecord, config: ExperimentConfig, model_class: type) -> list[str]:
+    """Checks that a run's config is unchanged; returns one line per key that still differs.
 
-    Those change no number, or are new: a model's default, which no hash of a config covers.
+    Such keys change no number, or are new defaults of a model, which no hash of a config covers.
 
     Raises:
-        ConfigError: it is another; names the keys with both values.
+        ConfigError: it has changed; names the keys with both values.
     """
     changed = changed_keys(row, config, model_class)
     lines = {name: f"key '{name}': was {was}, is {now}" for name, (was, now) in changed.items()}
-    was, now = row["config_hash"], config.config_hash()
+    was, now = row.config_hash, config.config_hash()
     harmless = config.params().keys() - config.hashed_params().keys()
     others = [name for name in changed if name not in harmless and NO_KEY not in changed[name]]
     if was != now or others:
@@ -128,11 +127,11 @@ def check_config(row: dict[str, Any], config: ExperimentConfig, model_class: typ
     ]
 
 
-def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
-    """Checks that a run's encoded data are there and are what they were.
+def check_data(row: RunRecord, config: ExperimentConfig) -> None:
+    """Checks that a run's encoded data exist and are unchanged.
 
     Raises:
-        DataError: they are gone, stale or others; names the dataset.
+        DataError: they are missing, stale or others; names the dataset.
     """
     dataset = config.dataset
     encoded = find_current(dataset, config.data_dir)
@@ -141,20 +140,20 @@ def check_data(row: dict[str, Any], config: ExperimentConfig) -> None:
         reason = find_stale_reason(dataset, config.data_dir)
         raise DataError(
             f"dataset '{dataset.dataset_id}': {reason}, so the rows in {folder} cannot be those of "
-            f"the run (data hash {row.get('data_hash')}); --verify encodes none"
+            f"the run (data hash {row.data_hash}); --verify encodes none"
         )
-    if encoded.data_hash != row.get("data_hash"):
+    if encoded.data_hash != row.data_hash:
         raise DataError(
             f"dataset '{dataset.dataset_id}': the encoded rows in {folder} have changed since the "
-            f"run: their data hash was {row.get('data_hash')}, is {encoded.data_hash}"
+            f"run: their data hash was {row.data_hash}, is {encoded.data_hash}"
         )
 
 
 @contextlib.contextmanager
 def _repeated(
     config: ExperimentConfig, model_class: type, device: torch.device
-) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Trains again; yields the row, as JSON gives it back, and the checkpoint."""
+) -> Iterator[tuple[RunRecord, Path]]:
+    """Trains again; yields the row as it would be read, and the checkpoint."""
     root = logging.getLogger()
     handlers = list(root.handlers)
     with contextlib.ExitStack() as held:
@@ -169,26 +168,27 @@ def _repeated(
             for handler in [h for h in root.handlers if h not in handlers]:
                 root.removeHandler(handler)
                 handler.close()
-        yield json.loads(json.dumps(row)), own.checkpoint_path
+        as_read = RunRecord.from_json(json.loads(json.dumps(row.to_json())))
+        yield as_read, own.checkpoint_path
 
 
-def _surroundings(
-    config: ExperimentConfig, model_class: type, device: torch.device
-) -> dict[str, Any]:
-    """Returns the keys of a row that say what a run is computed by, of this process."""
-    row = identity(config, model_class)
-    row["environment"]["device"] = device_record(device)
-    ranks = current_ranks()
-    devices = describe_devices(ranks.gather_texts(device_name(device)))
-    threads = torch.get_num_threads()
-    return row | {"device": devices, "threads": threads, "processes": ranks.size}
+def _surroundings(config: ExperimentConfig, model_class: type, device: torch.device) -> RunRecord:
+    """Returns a row with the code and the environment of this process."""
+    row, ranks = identity(config, model_class), current_ranks()
+    return replace(
+        row,
+        environment={**(row.environment or {}), "device": device_record(device)},
+        device=describe_devices(ranks.gather_texts(device_name(device))),
+        threads=torch.get_num_threads(),
+        processes=ranks.size,
+    )
 
 
 def _environment_lines(others: list[Difference]) -> list[str]:
     if not others:
         return ["Code, packages, machine, device, threads and flags are the same."]
     pairs = [(d.name, f"was {_text(d.before)}, is {_text(d.now)}") for d in others]
-    return ["Not as it was then:", *aligned(pairs)]
+    return ["Not as it was then:", *align_pairs(pairs)]
 
 
 def _conclude(
@@ -209,7 +209,7 @@ def _conclude(
     for d in found[:_MOST_LINES]:
         size = "" if d.size is None else f"{d.size:.3g}"
         lines.append((d.name, _text(d.before), _text(d.now), size))
-    print("\n".join(columns(lines, 2)))
+    print("\n".join(align_columns(lines, indent=2)))
     if len(found) > _MOST_LINES:
         print(f"  and {len(found) - _MOST_LINES} more")
     if unknown is not None:

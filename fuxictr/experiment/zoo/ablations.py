@@ -9,6 +9,7 @@ from fuxictr.config import list_expids
 from fuxictr.datasets import registry
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.experiment.zoo.models import find_folder, select_expids, zoo_models
+from fuxictr.experiment.zoo.selection import split_names
 
 # Group -> word of the config -> name of the arm. Words that are not here name themselves.
 LABELS: dict[str, dict[str, str]] = {
@@ -46,8 +47,8 @@ LABELS: dict[str, dict[str, str]] = {
     },
 }
 GROUPS = tuple(LABELS)
-# Words of the publications that differ from the config's. Their figures are of the arms as the
-# paper's code has them; nothing is published of ours.
+# Words of the publications that differ from the config's. The published figures are of the arms as
+# the paper's code has them; there are none of ours.
 _PUBLISHED = {
     "source=own_reference": "source=own",
     "source=high_reference": "source=high_cardinality",
@@ -138,7 +139,7 @@ def parse_groups(text: str) -> list[str]:
     Raises:
         ConfigError: another word.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = split_names(text.lower())
     wrong = [name for name in names if name not in (*GROUPS, "all")]
     if wrong or not names:
         hint = did_you_mean(wrong[0], GROUPS) if wrong else ""

@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import fuxictr
 from fuxictr.config import (
@@ -70,10 +69,10 @@ def load_experiment(
     Args:
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
-        config_dir: config folder; a relative one is looked for from the current folder, then beside
-            run_expid.py; None = ``config/`` beside run_expid.py. Relative paths in the config of a
-            model's folder resolve against ``zoo_dir``, those of any other config folder against
-            itself, wherever it lies.
+        config_dir: config folder; None = ``config/`` beside run_expid.py. A relative one is
+            searched from the current folder, then beside run_expid.py. Relative paths in the config
+            of a model's folder resolve against ``zoo_dir``, those of another config folder against
+            that folder.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
@@ -112,7 +111,6 @@ def find_config_dir(config_dir: str | Path | None, zoo_dir: Path) -> Path:
     Raises:
         ConfigError: it does not exist; names the absolute paths tried.
     """
-    # The default is the model folder's own; a folder that a user names is where he stands.
     bases = (zoo_dir,) if config_dir is None else (Path.cwd(), zoo_dir)
     config_dir = "./config/" if config_dir is None else Path(config_dir).expanduser()
     tried = [(base / config_dir).resolve() for base in bases]
@@ -125,7 +123,7 @@ def find_config_dir(config_dir: str | Path | None, zoo_dir: Path) -> Path:
 
 @dataclass(frozen=True)
 class Choice:
-    """One expid of a backbone: which model folder, which backbone, which variant."""
+    """One expid of a backbone, with its model folder and variant."""
 
     folder: Path
     backbone: str
@@ -136,7 +134,7 @@ class Choice:
 def backbones(dataset: str) -> list[str]:
     """Returns the backbones with an expid ``<Backbone>_<dataset>``, in the order of the zoo.
 
-    A backbone is a model folder, or a name that a folder's expids begin with, as CrossNet's in
+    A backbone is a model folder, or the first word of a folder's expids, as CrossNet's in
     model_zoo/DCNv2.
     """
     suffix = f"_{registry.alias_of(dataset)}"
@@ -175,7 +173,9 @@ def select_expids(backbone: str, dataset: str, variants: list[str]) -> list[Choi
     choices = []
     for variant in variants:
         usual = f"{backbone}_{alias}" + ("_gen" if variant == "gen" else "")
-        matching = [e for e, p in on_dataset.items() if _variant_of(p) == variant]
+        matching = [
+            e for e, p in on_dataset.items() if GeneratorConfig.from_params(p).variant == variant
+        ]
         if usual in matching:
             matching = [usual]
         if len(matching) != 1:
@@ -208,12 +208,8 @@ def find_folder(backbone: str) -> Path:
     )
 
 
-def _variant_of(params: dict[str, Any]) -> str:
-    return GeneratorConfig.from_params(params).variant
-
-
 def _import_source(file: Path) -> ModuleType:
-    """Imports src/<Model>.py under a package name of its own, so that relative imports work."""
+    """Imports src/<Model>.py in a package of its own, so that relative imports work."""
     digest = hashlib.sha256(str(file.parent).encode()).hexdigest()[:8]
     package = f"model_zoo_{file.parents[1].name}_{digest}"
     if package not in sys.modules:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fuxictr.errors import ConfigError
 
-# The --seeds of --paper.
-PAPER_SEEDS = "5"
+PAPER_SEEDS = "5"  # the --seeds of --paper
 
 
 def parse_variants(text: str) -> list[str]:
@@ -14,11 +13,10 @@ def parse_variants(text: str) -> list[str]:
     Raises:
         ConfigError: another word.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    wrong = [name for name in names if name not in ("dis", "gen")]
-    if wrong or not names:
+    names = set(split_names(text.lower()))
+    if not names or names - {"dis", "gen"}:
         raise ConfigError(f"--variants {text}: allowed: dis, gen, or dis,gen")
-    return sorted(set(names))
+    return sorted(names)
 
 
 def parse_seeds(text: str, first: int) -> list[int]:
@@ -53,7 +51,12 @@ def parse_names(text: str, option: str) -> list[str]:
     Raises:
         ConfigError: no name.
     """
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = split_names(text)
     if not names:
         raise ConfigError(f"{option}: expected a name, or a list a,b")
     return names
+
+
+def split_names(text: str) -> list[str]:
+    """Returns the names of ``a,b``, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

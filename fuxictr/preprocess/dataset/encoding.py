@@ -39,16 +39,7 @@ def encode_splits(
         What the cache key says of the build: rows, origins, hashes, counts of cells, warnings.
     """
     config, start = processor.config, time.perf_counter()
-    codes, file_rows = None, []
-    if config.valid_size or config.test_size:
-        files = splits[0].files
-        file_rows = count_rows(files, processor.source_format, processor.raw_columns()[0])
-        if not sum(file_rows):
-            raise DataError(f"dataset '{config.dataset_id}': train_data: {span(files)}: no rows")
-        codes = split_codes(config, sum(file_rows))
-        processor.fit(rows_of(processor.frames(files, "Fit", verbose), codes, "train"))
-    else:
-        processor.fit(splits[0].files, verbose)
+    codes, file_rows = _fit(processor, splits[0].files, verbose)
     processor.save(folder)
     _try_functions(processor, folder)
     digest = hashlib.sha256((folder / FEATURE_VOCAB).read_bytes())
@@ -86,6 +77,22 @@ def encode_splits(
         },
         "warnings": warnings,
     }
+
+
+def _fit(
+    processor: FeatureProcessor, files: Sequence[Path], verbose: int
+) -> tuple[np.ndarray | None, list[int]]:
+    """Fits the processor; where the files are divided, returns split codes and each file's rows."""
+    config = processor.config
+    if not (config.valid_size or config.test_size):
+        processor.fit(files, verbose)
+        return None, []
+    file_rows = count_rows(files, processor.source_format, processor.raw_columns()[0])
+    if not sum(file_rows):
+        raise DataError(f"dataset '{config.dataset_id}': train_data: {span(files)}: no rows")
+    codes = split_codes(config, sum(file_rows))
+    processor.fit(rows_of(processor.frames(files, "Fit", verbose), codes, "train"))
+    return codes, file_rows
 
 
 def _try_functions(processor: FeatureProcessor, folder: Path) -> None:

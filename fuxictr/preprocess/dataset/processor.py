@@ -29,7 +29,7 @@ from fuxictr.preprocess.columns.tally import Tally
 from fuxictr.preprocess.columns.token_columns import TokenColumn
 from fuxictr.preprocess.dataset.encoder_files import restore_encoders, save_encoders
 from fuxictr.preprocess.functions.expressions import Expressions
-from fuxictr.preprocess.sources.files import find_files, format_of_config
+from fuxictr.preprocess.sources.files import format_of_config, search_files
 from fuxictr.preprocess.sources.frames import Frame, estimate_rows, read_frames, table_frames
 from fuxictr.preprocess.sources.raw_types import RawTypes
 from fuxictr.progress import progress_bar
@@ -194,7 +194,7 @@ class FeatureProcessor:
         else:
             files = source
             if isinstance(files, (str, Path)):
-                files = find_files(str(files), "source", Path.cwd(), source_format.name)
+                files = search_files(str(files), "source", Path.cwd(), source_format.name).files
             frames = read_frames(files, source_format, names)
             total = estimate_rows(files, source_format, names[0])
         with progress_bar(total, description, verbose > 0) as advance:

@@ -56,7 +56,7 @@ class Expressions:
         for column in columns:
             if column.preprocess:
                 self.by_column[column.name], is_own = _make(column, functions)
-                if is_own:  # made anew, so that it does not know the values that it has met
+                if is_own:  # a second one, which has no memory of the values that the first one saw
                     again = functools.partial(_evaluate, _make(column, functions)[0])
                     self._checks[column.name] = RowWise(again)
 

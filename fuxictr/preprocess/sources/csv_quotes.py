@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class QuoteWatch:
         self.is_suspicious |= not (self._ends[before].all() and self._ends[behind].all())
 
 
-class WatchedFile:
+class WatchedFile(io.RawIOBase):
     """The uncompressed bytes of a csv on their way to the fast reader; ``watch`` sees them."""
 
     def __init__(self, path: Path, watch: QuoteWatch) -> None:
@@ -64,17 +65,11 @@ class WatchedFile:
         self._watch = watch
         self._held = b""
 
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        is_closed: bool = self._file.closed
-        return is_closed
-
     def readable(self) -> bool:
         """Returns True."""
         return True
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """Returns at most ``size`` next bytes, none at the end.
 
         A carriage return ends no block: the fast reader would drop the line feed of the next one.
@@ -92,9 +87,4 @@ class WatchedFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def __enter__(self) -> WatchedFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+        super().close()

@@ -72,11 +72,6 @@ def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
     return order
 
 
-def find_files(given: str, key: str, base_dir: Path, data_format: str) -> list[Path]:
-    """Returns the files of a split in natural order, see search_files."""
-    return search_files(given, key, base_dir, data_format).files
-
-
 def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
     """Returns the files of a split in natural order (2 before 10), and what is passed over.
 

@@ -1,16 +1,16 @@
-"""What the options of tables and report stand for: backbones and ablations with rows, seeds."""
+"""What the options of tables and report select: backbones and ablations with rows, seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fuxictr.datasets import registry
+from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.zoo.ablations import ablated_backbones, find_arms
 from fuxictr.experiment.zoo.models import load_experiment, select_expids
 from fuxictr.experiment.zoo.selection import parse_seeds
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[RunRecord]
 
 
 def with_rows(rows: Rows, names: Sequence[str], dataset: str) -> list[str]:
@@ -40,6 +40,6 @@ def own_seeds(text: str, backbone: str, dataset: str) -> list[int]:
     return parse_seeds(text, config.train.seed)
 
 
-def _expids_of(rows: Rows, dataset: str) -> set[Any]:
+def _expids_of(rows: Rows, dataset: str) -> set[str]:
     dataset_id = registry.dataset_id_of(dataset)
-    return {row.get("expid") for row in rows if row.get("dataset_id") == dataset_id}
+    return {row.expid for row in rows if row.dataset_id == dataset_id}

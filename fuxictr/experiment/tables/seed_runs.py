@@ -1,6 +1,6 @@
 """The runs of one expid over some seeds, from the results store alone.
 
-Nothing here averages over fewer seeds than were asked for: a side that misses a run has no mean.
+Nothing here averages over fewer seeds than requested: where a run is missing there is no mean.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 
 from fuxictr.experiment.results.identity import (
     PresentData,
+    PresentKey,
     has_config,
     outdated,
     present_key,
     runs_of,
 )
-from fuxictr.experiment.results.store import is_finished, last_failures
+from fuxictr.experiment.results.record import RunRecord
+from fuxictr.experiment.results.store import last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
 from fuxictr.experiment.zoo.models import load_experiment
 
@@ -30,23 +32,23 @@ _REASON = 160  # characters of a failure's reason; the results store has it whol
 
 
 @dataclass(frozen=True)
-class Side:
+class SeedRuns:
     """The runs of one expid over some seeds.
 
     Attributes:
         expid: the experiment.
-        seeds: the seeds asked for, ascending.
+        seeds: the requested seeds, ascending.
         runs: seed -> row of results, of the seeds that have one.
         missing: seed -> why it has none: ``not run``, ``failed: <reason>``, or that it was run with
             another config than the expid has now, or other data or code than the newest run.
         failed_since: seed -> reason, of the seeds that have a run and failed when run again.
-        left_out: seeds that were run or failed and that nobody asked for.
+        left_out: seeds that were run or failed and were not requested.
         remarks: what else a reader must know of the runs.
     """
 
     expid: str
     seeds: tuple[int, ...]
-    runs: dict[int, dict[str, Any]]
+    runs: dict[int, RunRecord]
     missing: dict[int, str]
     failed_since: dict[int, str] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
@@ -59,19 +61,17 @@ class Side:
 
     @property
     def status(self) -> str:
-        """What stands in the place of a mean: ``not run``, or ``2 of 3 runs``."""
+        """What is shown instead of a mean: ``not run``, or ``2 of 3 runs``."""
         if self.is_complete:
             return ""
-        if all(reason == "not run" for reason in self.missing.values()) and not self.runs:
+        if not self.runs and set(self.missing.values()) <= {"not run"}:
             return "not run"
         return f"{len(self.runs)} of {len(self.seeds)} runs"
 
     def values(self, metric: str) -> list[float]:
         """Returns the test metric of each seed, in the order of the seeds; [] unless complete."""
-        if not self.is_complete:
-            return []
-        values = [self.runs[seed]["test"].get(metric) for seed in self.seeds]
-        return [] if None in values else values
+        tests = [self.runs[seed].test or {} for seed in self.seeds if seed in self.runs]
+        return self._all([test.get(metric) for test in tests])
 
     def mean(self, metric: str) -> float | None:
         """Returns the mean of a test metric over the seeds, None unless all seeds have it."""
@@ -94,7 +94,7 @@ class Side:
 
     @property
     def seconds_per_row(self) -> float | None:
-        """Seconds in training steps for a row, from the median speed."""
+        """Seconds in training steps per row, from the median speed."""
         speed = self._median("train_rows_per_second")
         return 1 / speed if speed else None
 
@@ -110,28 +110,24 @@ class Side:
 
     @property
     def devices(self) -> list[str]:
-        """The kinds of device that its runs used, sorted; which GPU of several is left out.
+        """The kinds of device that its runs used, sorted, without the index of a GPU.
 
-        Where runs shared it, as with --jobs, the name says how many: their times are longer.
+        Where several runs shared a device, as with --jobs, the name gives their number: they took
+        longer.
         """
         names = set()
         for run in self.runs.values():
-            name = re.sub(r"^cuda:\d+", "cuda", str(run.get("device", "unknown")))
-            jobs = run.get("jobs", 1)
-            names.add(name if jobs == 1 else f"{name}, {jobs} runs at a time")
+            name = re.sub(r"^cuda:\d+", "cuda", run.device or "unknown")
+            names.add(name if run.jobs in (None, 1) else f"{name}, {run.jobs} runs at a time")
         return sorted(names)
 
     def shared(self, key: str) -> Any:
         """Returns the value that all its runs have at a key; None where they differ."""
-        values = [run.get(key) for run in self.runs.values()]
+        values = [getattr(run, key) for run in self.runs.values()]
         return values[0] if values and all(value == values[0] for value in values) else None
 
     def notes(self, name: str) -> list[str]:
-        """Returns what a reader must know of its runs, in one line; [] where there is nothing.
-
-        Args:
-            name: how the line calls it.
-        """
+        """Returns what a reader must know of its runs, in a line that begins with a name."""
         if not self.seeds:
             return [f"{name}: not run"]
         parts = _by_reason(self.missing)
@@ -147,29 +143,32 @@ class Side:
         return [f"{name}: {'; '.join(parts)}"] if parts else []
 
     def _median(self, key: str) -> float | None:
-        values = [run.get(key) for run in self.runs.values()]
-        if not self.is_complete or None in values:
-            return None
-        return medians.median(values)  # type: ignore[type-var]
+        values = self._all([getattr(run, key) for run in self.runs.values()])
+        return medians.median(values) if values else None
+
+    def _all(self, values: Sequence[float | None]) -> list[float]:
+        """Returns the values of all seeds, [] where one of them is missing."""
+        known = [value for value in values if value is not None]
+        return known if self.is_complete and len(known) == len(values) else []
 
 
 @dataclass(frozen=True)
-class Found:
+class ExpidRuns:
     """What the results store has of one expid.
 
     Attributes:
         expid: the experiment.
         dataset_id: the dataset.
         rows: of its config as it is now, finished or failed, in the order of writing.
-        ran: the seeds that were run to the end, with whatever config.
-        key: what a run of it would be now, see ``run_key``; None where it has no rows.
+        ran: the seeds that finished, with whatever config.
+        key: of a run of it now; None where it has no rows.
     """
 
     expid: str
     dataset_id: str
-    rows: list[dict[str, Any]]
+    rows: list[RunRecord]
     ran: set[int]
-    key: dict[str, Any] | None = None
+    key: PresentKey | None = None
 
     @property
     def seeds(self) -> set[int]:
@@ -179,14 +178,14 @@ class Found:
     @property
     def tried(self) -> set[int]:
         """The seeds that were run with its config, or failed."""
-        return {row["seed"] for row in self.rows}
+        return {row.seed for row in self.rows}
 
     @property
     def failures(self) -> dict[int, str]:
         """Seed -> reason, of the seeds whose newest run failed."""
         return last_failures(self.rows, self.expid, self.dataset_id)
 
-    def side(self, seeds: Iterable[int], names_left_out: bool = False) -> Side:
+    def over(self, seeds: Iterable[int], names_left_out: bool = False) -> SeedRuns:
         """Returns its runs over some seeds.
 
         Args:
@@ -199,43 +198,49 @@ class Found:
         reasons |= {seed: f"failed: {_one_line(why)}" for seed, why in self.failures.items()}
         missing = {seed: reasons.get(seed, "not run") for seed in wanted if seed not in found}
         for seed, run in found.items():
-            wrong = [f"{m} is {v}" for m, v in run.get("test", {}).items() if not math.isfinite(v)]
-            if wrong or "test" not in run:
+            test = run.test or {}
+            wrong = [f"{metric} is {v}" for metric, v in test.items() if not math.isfinite(v)]
+            if wrong or run.test is None:
                 missing[seed] = f"failed: test {', '.join(wrong) or 'metrics are missing'}"
         runs = {seed: run for seed, run in found.items() if seed not in missing}
-        since = {seed: reasons[seed] for seed in runs if seed in reasons}
-        left_out = tuple(sorted(self.tried - set(wanted))) if names_left_out else ()
-        missing = dict(sorted(missing.items()))
-        return Side(self.expid, wanted, runs, missing, since, left_out, self._remarks(runs))
+        return SeedRuns(
+            self.expid,
+            wanted,
+            runs,
+            dict(sorted(missing.items())),
+            {seed: reasons[seed] for seed in runs if seed in reasons},
+            tuple(sorted(self.tried - set(wanted))) if names_left_out else (),
+            self._remarks(runs),
+        )
 
-    def _runs(self, seeds: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+    def _runs(self, seeds: Iterable[int] | None = None) -> dict[int, RunRecord]:
         if self.key is None:
             return {}
         return runs_of(self.rows, self.key, None if seeds is None else set(seeds))
 
-    def _remarks(self, runs: dict[int, dict[str, Any]]) -> tuple[str, ...]:
-        """Returns that runs are of other data or code than now, and how they differ in the rest."""
+    def _remarks(self, runs: dict[int, RunRecord]) -> tuple[str, ...]:
+        """Returns that runs are of other data or code than now, and how the seeds differ."""
         if self.key is None or not runs:
             return ()
         shown = next(iter(runs.values()))
         found = [f"run with other {what}" for what in outdated(shown, self.key)]
-        data = {row.get("data_hash") for row in self.rows if is_finished(row)}
-        is_known = self.key["data_hash"] is not None or self.key["stale_data"]
+        data = {row.data_hash for row in self.rows if row.is_finished}
+        is_known = self.key.data_hash is not None or self.key.stale_data
         if not is_known and len(data) > 1:
             found.append(
                 f"run on several data, and those at hand are not encoded: data_hash "
-                f"{shown.get('data_hash')}, the newest run's, is shown"
+                f"{shown.data_hash}, the newest run's, is shown"
             )
         return (*found, *_unlike_seeds(runs))
 
 
 def find_runs(
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[RunRecord],
     expid: str,
     folder: Path,
     dataset_id: str,
     data: PresentData | None = None,
-) -> Found:
+) -> ExpidRuns:
     """Returns what the results store has of an expid with its config as it is now.
 
     Args:
@@ -243,27 +248,30 @@ def find_runs(
         expid: the experiment.
         folder: its model folder.
         dataset_id: the dataset.
-        data: the encoded data as they are now, where other expids are looked for as well.
+        data: the encoded data as they are now, shared by the calls for several expids.
 
     Raises:
         ConfigError: its config cannot be used.
     """
-    own = [r for r in rows if r.get("expid") == expid and r.get("dataset_id") == dataset_id]
-    ran = {row["seed"] for row in own if is_finished(row)}
+    own = [row for row in rows if (row.expid, row.dataset_id) == (expid, dataset_id)]
+    ran = {row.seed for row in own if row.is_finished}
     if not own:
-        return Found(expid, dataset_id, [], ran)
+        return ExpidRuns(expid, dataset_id, [], ran)
     # The config is checked against the model's signature, so this imports torch.
     config, model_class = load_experiment(expid, folder)
     key = present_key(config, model_class, data)
-    return Found(expid, dataset_id, [row for row in own if has_config(row, key)], ran, key)
+    return ExpidRuns(expid, dataset_id, [row for row in own if has_config(row, key)], ran, key)
 
 
-def shared_seeds(pairs: Sequence[tuple[Found, Found]], found: Sequence[Found]) -> list[int]:
-    """Returns the seeds that a mean must be over where nobody says which.
+def shared_seeds(
+    pairs: Sequence[tuple[ExpidRuns, ExpidRuns]], found: Sequence[ExpidRuns]
+) -> list[int]:
+    """Returns the seeds that a mean must be over where none are requested.
 
-    They are all that any of the pairs was run or failed with on both sides: data and code of each
-    side's newest run count first, any of its config's where those share no seed. So a run by hand
-    of one side asks no other for its seed. Where no pair shares a seed they are all of ``found``.
+    They are all that any of the pairs was run or failed with on both sides: with the data and code
+    of each side's newest run, or, where those share no seed, with any of its config. So a single
+    run of one side does not require its seed of the others. Where no pair shares a seed they are
+    all of ``found``.
 
     Args:
         pairs: what is compared.
@@ -275,7 +283,7 @@ def shared_seeds(pairs: Sequence[tuple[Found, Found]], found: Sequence[Found]) -
     return sorted(shared or tried or ran)
 
 
-def unlike_runs(first: Side, second: Side) -> list[str]:
+def unlike_runs(first: SeedRuns, second: SeedRuns) -> list[str]:
     """Returns ``different data (data_hash a, b)`` and the like, of what two sides do not share."""
     if not first.runs or not second.runs:
         return []
@@ -286,21 +294,21 @@ def unlike_runs(first: Side, second: Side) -> list[str]:
     ]
     for name, read in _SURROUNDINGS.items():
         ours, theirs = ({str(read(row)) for row in side.runs.values()} for side in (first, second))
-        if len(ours) == len(theirs) == 1 and ours != theirs:  # else the seeds of a side say it
+        if len(ours) == len(theirs) == 1 and ours != theirs:  # else the notes of a side name it
             found.append(f"different {name} ({', '.join([*ours, *theirs])})")
     return found
 
 
-# What else the last digits of a run depend on -> how a row tells it.
-_SURROUNDINGS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "torch": lambda row: (row.get("versions") or {}).get("torch"),
-    "threads": lambda row: row.get("threads"),
-    "processes": lambda row: row.get("processes", 1),
-    "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.get("device"))),
+# What else the last digits of a run depend on -> how it is read from a row.
+_SURROUNDINGS: dict[str, Callable[[RunRecord], Any]] = {
+    "torch": lambda row: (row.versions or {}).get("torch"),
+    "threads": lambda row: row.threads,
+    "processes": lambda row: row.num_processes,
+    "device": lambda row: re.sub(r"^cuda:\d+|, \d+ threads", "", str(row.device)),
 }
 
 
-def _unlike_seeds(runs: dict[int, dict[str, Any]]) -> list[str]:
+def _unlike_seeds(runs: dict[int, RunRecord]) -> list[str]:
     """Returns ``seeds ran with unlike torch: 2.4.0 (seed 1), 2.13.0 (seed 2)`` and the like."""
     notes = []
     for name, read in _SURROUNDINGS.items():
