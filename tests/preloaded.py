@@ -42,6 +42,7 @@ LIBRARIES = (
 )
 # Environment variables that Python or a library reads when it starts.
 AT_START = ("PYTHON", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "LD_", "LC_", "LANG", "MPL")
+NOT_AT_START = ("PYTHON", "OMP_WAIT_POLICY")  # ours, and one without effect on a single thread
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 # The program that tests start. Other options of Python, or another environment: a fresh process.
@@ -49,7 +50,8 @@ CLIENT = """#!{python} -IS
 import os, signal, socket, struct, sys
 
 def starts(environment):
-    return {{k: v for k, v in environment.items() if k.startswith({at_start}) and k != "PYTHON"}}
+    names = (name for name in environment if name.startswith({at_start}))
+    return {{name: environment[name] for name in names if name not in {not_at_start}}}
 
 def end(status):
     if status < 0:
@@ -92,6 +94,7 @@ def python() -> str:
         CLIENT.format(
             python=sys.executable,
             at_start=AT_START,
+            not_at_start=NOT_AT_START,
             environment=_read_at_start(),
             signals=numbers,
             address=str(address),
@@ -110,7 +113,8 @@ def python() -> str:
 
 
 def _read_at_start() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k.startswith(AT_START) and k != "PYTHON"}
+    names = (name for name in os.environ if name.startswith(AT_START))
+    return {name: os.environ[name] for name in names if name not in NOT_AT_START}
 
 
 class Request:
