@@ -27,12 +27,12 @@ class Found:
 
     Attributes:
         files: the files, in natural order.
-        passed_over: files and folders that were seen there and are not read, but for those that
+        skipped: files and folders that were seen there and are not read, but for those that
             tools hide or write beside their data (``.name``, ``_SUCCESS``, ``name.crc``).
     """
 
     files: list[Path]
-    passed_over: list[Path]
+    skipped: list[Path]
 
 
 def search(path: Path, suffixes: Sequence[str]) -> Found:
@@ -59,23 +59,23 @@ def search(path: Path, suffixes: Sequence[str]) -> Found:
         matches = [match for folder in matches for match in _matches(folder, part)]
     files = [match for match in matches if match.is_file()]
     folders = [match for match in matches if match.is_dir()]
-    passed_over = _in_other_case(folders_above, path.name, matches)
+    skipped = _in_other_case(folders_above, path.name, matches)
     if path.name == "*" and any(_ends(file, suffixes) for file in files):
-        passed_over += [file for file in files if not _ends(file, suffixes)]
+        skipped += [file for file in files if not _ends(file, suffixes)]
         files = [file for file in files if _ends(file, suffixes)]
     if files and path.name != "**":
-        passed_over += [folder for folder in folders if not _holds_data(folder, suffixes)]
+        skipped += [folder for folder in folders if not _holds_data(folder, suffixes)]
         folders = [folder for folder in folders if _holds_data(folder, suffixes)]
     for folder in folders:
         found, left = _of_folder(folder, suffixes)
         files += found
-        passed_over += left
+        skipped += left
     files = sorted(set(files), key=natural_order)
     once = {file.resolve(): file for file in reversed(files)}
-    passed_over += [file for file in files if once[file.resolve()] != file]
+    skipped += [file for file in files if once[file.resolve()] != file]
     files = [file for file in files if once[file.resolve()] == file]
     above = {folder for file in files for folder in file.parents}
-    unread = {entry for entry in passed_over if not _is_marker(entry)} - {*files, *folders, *above}
+    unread = {entry for entry in skipped if not _is_marker(entry)} - {*files, *folders, *above}
     return Found(files, sorted(unread, key=natural_order))
 
 
@@ -154,21 +154,21 @@ def _in_other_case(folders: Sequence[Path], part: str, matches: Sequence[Path]) 
 def _of_folder(
     folder: Path, suffixes: Sequence[str], above: frozenset[Path] = frozenset()
 ) -> tuple[list[Path], list[Path]]:
-    """Returns a folder's data files, and what is passed over; ``above`` as in _folders."""
-    files, passed_over = [], []
+    """Returns a folder's data files, and what is skipped; ``above`` as in _folders."""
+    files, skipped = [], []
     above |= {folder.resolve()}
     for entry in _listed(folder):
         if entry.is_dir():
             if _holds_data(entry, suffixes) and entry.resolve() not in above:
                 found, left = _of_folder(entry, suffixes, above)
                 files += found
-                passed_over += left
+                skipped += left
                 continue
         elif _ends(entry, suffixes) and not _is_hidden(entry.name):
             files.append(entry)
             continue
-        passed_over.append(entry)
-    return files, passed_over
+        skipped.append(entry)
+    return files, skipped
 
 
 def _folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

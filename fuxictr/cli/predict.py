@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         )
         keep = None if args.keep is None else [name for name in args.keep.split(",") if name]
         scored = scorer.score_files(args.data, args.out, keep)
-        if scored.passed_over:
-            print(f"Passed over {name_some(scored.passed_over)}")
+        if scored.skipped:
+            print(f"Skipped {name_some(scored.skipped)}")
         print(f"Scored {scored.num_rows:,} rows of {span(scored.files)}: {args.out}")
 
     run_cli(run)

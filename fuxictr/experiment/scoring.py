@@ -85,7 +85,7 @@ class ScoredFiles:
 
     num_rows: int
     files: list[Path]
-    passed_over: list[Path]
+    skipped: list[Path]
 
 
 class Scorer:
@@ -199,7 +199,7 @@ class Scorer:
                         ) from error
                     num_rows += table.num_rows
                     advance(table.num_rows)
-        return ScoredFiles(num_rows, files, found.passed_over)
+        return ScoredFiles(num_rows, files, found.skipped)
 
     def _score_all(
         self,

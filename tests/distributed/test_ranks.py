@@ -124,6 +124,10 @@ def test_a_deferred_table_may_not_be_written_before_it_is_drawn():
     torch.nn.init.normal_(layer.table)
     with pytest.raises(ConfigError, match="set embedding_sharding: none"):
         layer.place_table(None)
+    with pytest.raises(ConfigError, match="set embedding_sharding: none"):
+        layer.table.data.zero_()  # counts as no write: it is refused at once
+    with pytest.raises(AttributeError, match="data"):
+        layer.table.data = torch.zeros(1)
 
 
 def table_map(num_ids: int = 70_001) -> FeatureMap:

@@ -82,9 +82,9 @@ def test_parts_in_folders_are_scored_in_natural_order(trained, tmp_path, capsys)
         scored = pl.read_parquet(out)
         assert scored["id"].to_list() == rows["id"].to_list()
         assert scored["y_pred"].equals(from_python(trained, rows)["y_pred"])
-        passed_over = "Passed over notes.md\n" if given == "raw" else ""
+        skipped = "Skipped notes.md\n" if given == "raw" else ""
         files = "4 files, user=2/empty.csv to user=10/part-0.csv"
-        assert capsys.readouterr().out == f"{passed_over}Scored 6 rows of {files}: {out}\n"
+        assert capsys.readouterr().out == f"{skipped}Scored 6 rows of {files}: {out}\n"
 
 
 def test_no_rows_have_no_scores(trained, command, tmp_path):
@@ -181,7 +181,7 @@ def test_rows_whose_tokens_training_does_not_know_are_warned_of_once(
     assert command(trained.path, tmp_path / "new.csv", tmp_path / "s.csv")[0] == 0
     first, second = floats["user"].unique(maintain_order=True)[:2]
     (text,) = caplog.messages
-    assert text.startswith("rows to score: many cells are unknown from training: column 'user':")
+    assert text.startswith("rows to score: many cells are not known from training: column 'user':")
     assert f"100 % of 300 cells unseen, as '{first}' and '{second}' (training: 0 %, as" in text
     assert f"'{first}' is '{first[:-2]}' in training" in text
     caplog.clear()

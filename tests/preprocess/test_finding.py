@@ -90,16 +90,16 @@ def test_one_partition_is_a_path_as_any_other(tmp_path):
         find(tmp_path, "raw/dt=2024-02")
 
 
-def test_what_is_passed_over_is_said_but_for_what_tools_leave(tmp_path):
+def test_what_is_skipped_is_said_but_for_what_tools_leave(tmp_path):
     touch(tmp_path / "raw", "a.csv", "a.csv.bz2", "old/b.csv", ".hidden.csv", "_SUCCESS", "a.crc")
     touch(tmp_path / "raw", "_part.csv")
     (tmp_path / "raw/z.csv").symlink_to("a.csv")
     found = search_files("raw", "train_data", tmp_path, "csv")
     assert names(found.files, tmp_path) == ["raw/a.csv"]
-    assert names(found.passed_over, tmp_path / "raw") == ["_part.csv", "a.csv.bz2", "old", "z.csv"]
+    assert names(found.skipped, tmp_path / "raw") == ["_part.csv", "a.csv.bz2", "old", "z.csv"]
     found = search_files("raw/*", "train_data", tmp_path, "csv")
     assert names(found.files, tmp_path) == ["raw/a.csv"]
-    assert names(found.passed_over, tmp_path / "raw") == ["a.csv.bz2", "old", "z.csv"]
+    assert names(found.skipped, tmp_path / "raw") == ["a.csv.bz2", "old", "z.csv"]
     touch(tmp_path / "raw", "a.txt")
     assert find(tmp_path, "raw/a.*[tv]") == ["raw/a.csv", "raw/a.txt"]
     assert find(tmp_path, "raw/_*.csv") == ["raw/_part.csv"]
@@ -184,12 +184,12 @@ def test_the_last_day_is_tested_and_the_log_says_so(days, caplog):
     assert [m for m in caplog.messages if " rows of " in m] == lines
 
 
-def test_the_log_says_files_rows_and_what_is_passed_over(days, caplog):
+def test_the_log_says_files_rows_and_what_is_skipped(days, caplog):
     caplog.set_level("INFO")
     touch(days, "raw/day_3.csv.zst", "valid/br[1]/v.csv")
     keys = {"train_data": str(days / "raw"), "valid_data": str(days / "valid/**/*.csv")}
     prepare_dataset(config(days, [categorical("c")], **keys), verbose=0)
-    assert f"train_data {days / 'raw'}: passed over day_3.csv.zst" in caplog.messages
+    assert f"train_data {days / 'raw'}: skipped day_3.csv.zst" in caplog.messages
     assert "train: 12 rows of 3 files, day_1.csv to day_10.csv" in caplog.messages
     assert "valid: 1 rows of v.csv" in caplog.messages
     warned = [r.getMessage() for r in caplog.records if r.levelname != "INFO"]
@@ -206,7 +206,7 @@ def test_the_log_speaks_of_rows_that_are_encoded_already(tmp_path, caplog):
     columns = [{"name": "c", "vocab_size": 3}]
     prepare_dataset(config(tmp_path, columns, rebuild_dataset=False, train_data=None), verbose=0)
     train = tmp_path / "encoded/tiny/train"
-    assert f"train: {train}: passed over more/, part_3.parquet.zst" in caplog.messages
+    assert f"train: {train}: skipped more/, part_3.parquet.zst" in caplog.messages
     assert "train: 12 rows of 2 files, part_2.parquet to part_10.parquet" in caplog.messages
 
 
@@ -354,22 +354,22 @@ def test_a_partition_column_has_no_place_in_a_file_without_a_header(tmp_path):
     assert table.to_pydict()["a"] == [1, 2]
 
 
-def test_folders_of_files_that_are_read_are_not_passed_over(tmp_path):
+def test_folders_of_files_that_are_read_are_not_skipped(tmp_path):
     for name in ("raw/a.csv", "raw/x/y/b.csv", "raw/z/notes.md", "raw/readme.md"):
         write_csv(tmp_path / name, "click,a\n1,x\n")
     found = search_files("raw/**/*", "train_data", tmp_path, "csv")
     assert names(found.files, tmp_path) == ["raw/a.csv", "raw/x/y/b.csv"]
-    assert names(found.passed_over, tmp_path) == ["raw/readme.md", "raw/z", "raw/z/notes.md"]
+    assert names(found.skipped, tmp_path) == ["raw/readme.md", "raw/z", "raw/z/notes.md"]
 
 
-def test_files_that_a_glob_misses_by_their_case_are_passed_over(tmp_path):
+def test_files_that_a_glob_misses_by_their_case_are_skipped(tmp_path):
     for name in ("raw/a.csv", "raw/A1.CSV", "raw/b.txt", "raw/.c.CSV"):
         write_csv(tmp_path / name, "click,a\n1,x\n")
     for given in ("raw/*.csv", "raw", "r*/*.csv", "**/*.csv"):
         found = search_files(given, "train_data", tmp_path, "csv")
-        assert "raw/A1.CSV" in names(found.passed_over, tmp_path), given
+        assert "raw/A1.CSV" in names(found.skipped, tmp_path), given
     found = search_files("raw/*.csv", "train_data", tmp_path, "csv")
-    assert names(found.passed_over, tmp_path) == ["raw/A1.CSV"]
+    assert names(found.skipped, tmp_path) == ["raw/A1.CSV"]
 
 
 @pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])

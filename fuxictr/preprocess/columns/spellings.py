@@ -70,9 +70,9 @@ def is_number(token: str) -> bool:
 def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     """Returns two tokens of a training split that are one value written in two ways, or None.
 
-    Only where there is strong evidence: a tenth of the cells are written in the rarer way, and
-    there are two such values or more, or most cells hold the one. 7 and 8.0 without twins are two
-    ways as well. ``counted`` has each ``token`` once, and ``count``, its cells.
+    Only strong evidence counts: a tenth of the cells are written in the rarer way, and two values
+    or more are, or most cells hold the one. 7 and 8.0 without twins are two ways as well.
+    ``counted`` has each ``token`` once, and ``count``, its cells.
     """
     cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)

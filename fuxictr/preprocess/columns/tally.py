@@ -91,9 +91,8 @@ class Tally:
 
     def add_numbers(self, is_missing: pl.Series) -> None:
         """Counts the cells of a frame by which of them are missing, (rows,)."""
-        index = is_missing.cast(pl.Int64).to_numpy()
-        rows = self._next(len(index))
-        self._add(index, rows, pl.Series([""]), np.zeros(1, bool), np.zeros(1, bool))
+        none = np.zeros(1, bool)
+        self.add_tokens(pl.Series([""]), is_missing.cast(pl.Int64).to_numpy(), none, none)
 
     def add_tokens(
         self,
@@ -105,7 +104,7 @@ class Tally:
         is_sampled: np.ndarray | None = None,
         knows: Callable[[pl.Series], np.ndarray] | None = None,
     ) -> None:
-        """Counts the cells of a frame by the distinct tokens in it.
+        """Counts the cells of a frame by the distinct ``tokens`` in it.
 
         Args:
             tokens: these, (tokens,).
@@ -123,24 +122,6 @@ class Tally:
             index = np.append(index, np.full(int(empty.sum()), len(tokens), index.dtype))
             if rows is not None:
                 rows = np.append(np.repeat(rows, lengths), rows[empty])
-        self._add(index, rows, tokens, has_no_id & ~is_missing, is_missing, is_sampled, knows)
-
-    def _next(self, num_rows: int) -> np.ndarray | None:
-        if self._codes is None:
-            return None
-        self._start += num_rows
-        return next_codes(self._codes, self._start - num_rows, num_rows)
-
-    def _add(
-        self,
-        index: np.ndarray,
-        rows: np.ndarray | None,
-        tokens: pl.Series,
-        is_unseen: np.ndarray,
-        is_missing: np.ndarray,
-        is_sampled: np.ndarray | None = None,
-        knows: Callable[[pl.Series], np.ndarray] | None = None,
-    ) -> None:
         width, num_splits = len(tokens) + 1, len(self.counts)
         if rows is not None:
             index = rows.astype(np.int64) * width + index
@@ -149,7 +130,7 @@ class Tally:
             counts.cells += int(by_token.sum())
             missing = int(by_token[-1] + by_token[:-1][is_missing].sum())
             counts.missing += missing
-            found = np.flatnonzero(is_unseen & (by_token[:-1] > 0))
+            found = np.flatnonzero(has_no_id & ~is_missing & (by_token[:-1] > 0))
             unseen = int(by_token[found].sum())
             if is_sampled is not None and unseen:
                 sampled = int(by_token[:-1][is_sampled].sum())
@@ -165,3 +146,9 @@ class Tally:
             for token in tokens.gather(found[:NUM_EXAMPLES]):
                 if len(counts.examples) < NUM_EXAMPLES and token not in counts.examples:
                     counts.examples.append(token)
+
+    def _next(self, num_rows: int) -> np.ndarray | None:
+        if self._codes is None:
+            return None
+        self._start += num_rows
+        return next_codes(self._codes, self._start - num_rows, num_rows)

@@ -16,7 +16,7 @@ _MANY_CELLS = 100
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
 _PART, _CHANCE = 0.1, 0.01
-_SAID = "many cells are unknown from training"
+_SAID = "many cells are not known from training"
 
 
 def lost_columns(

@@ -23,7 +23,7 @@ from fuxictr.preprocess.dataset.custom import load_processor
 from fuxictr.preprocess.dataset.encoded import hash_files, read_encoded
 from fuxictr.preprocess.dataset.encoding import encode_splits
 from fuxictr.preprocess.dataset.finished import EncodedDataset, dataset_folder, read_finished
-from fuxictr.preprocess.dataset.origins import say_encoded, say_passed_over, say_splits
+from fuxictr.preprocess.dataset.origins import log_encoded, log_skipped, log_splits
 from fuxictr.preprocess.dataset.processor import FeatureProcessor
 from fuxictr.preprocess.dataset.published_sizes import compare_with_published
 from fuxictr.preprocess.dataset.publishing import (
@@ -67,9 +67,9 @@ def prepare_dataset(
             )
         encoded = _read_existing(config, Path(base_dir))
         if encoded.encoders_hash:  # of a build from raw rows
-            _say_known(dataset_folder(config, Path(base_dir)), config.dataset_id)
+            _log_known(dataset_folder(config, Path(base_dir)), config.dataset_id)
         else:
-            say_encoded(encoded.paths, next(iter(encoded.feature_map.features)))
+            log_encoded(encoded.paths, next(iter(encoded.feature_map.features)))
         return encoded
     if processor_class is None:
         processor_class = load_processor(config.processor, Path(base_dir))
@@ -86,7 +86,7 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
     folder = dataset_folder(config, Path(base_dir))
-    load_key(folder)
+    load_key(folder)  # completes a publish that was interrupted
     if find_stale_reason(config, base_dir) is not None:
         return None
     return read_finished(folder, config.dataset_id)
@@ -168,7 +168,7 @@ def _prepare(
         raise ConfigError(f"dataset '{config.dataset_id}': key 'train_data': found null")
     splits = find_splits(processor, base_dir)
     key = make_key(processor, splits)
-    load_key(folder)
+    load_key(folder)  # completes a publish that was interrupted
     reason = "a rebuild was asked for" if rebuild else stale_reason(folder, key, processor)
     if reason is None:
         return _reuse(folder, config.dataset_id)
@@ -180,7 +180,7 @@ def _prepare(
                 return _reuse(folder, config.dataset_id)
             logger.info("Building dataset '%s' in %s: %s", config.dataset_id, folder, reason)
             for split in splits:
-                say_passed_over(f"{split.name}_data", split.given, split.passed_over)
+                log_skipped(f"{split.name}_data", split.given, split.skipped)
             with staging_folder(folder) as staging:
                 summary = encode_splits(processor, splits, staging, verbose)
                 publish(staging, folder, {**key, **summary})
@@ -193,13 +193,13 @@ def _prepare(
 
 def _reuse(folder: Path, dataset_id: str) -> EncodedDataset:
     logger.info("Reusing the encoded dataset in %s", folder)
-    _say_known(folder, dataset_id)
+    _log_known(folder, dataset_id)
     return read_finished(folder, dataset_id)
 
 
-def _say_known(folder: Path, dataset_id: str) -> None:
+def _log_known(folder: Path, dataset_id: str) -> None:
     known = read_key(folder) or {}
-    say_splits(known.get("rows", {}), known.get("origins", {}))
+    log_splits(known.get("rows", {}), known.get("origins", {}))
     for text in known.get("warnings", []):
         logger.warning("dataset '%s': %s", dataset_id, text)
 

@@ -46,14 +46,14 @@ class Split:
     """One raw split: the files found for what the config has as train, valid or test data.
 
     Attributes:
-        passed_over: what was seen beside the files.
+        skipped: what was seen beside the files.
         error: why there are none, or None.
     """
 
     name: str
     given: str
     files: list[Path] = field(default_factory=list)
-    passed_over: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
     error: DataError | None = None
 
     def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
             # A glob may find what a build wrote below the raw files.
             written = {path for path in found.files if _is_written(path)}
             files = [path for path in found.files if path not in written] or found.files
-            passed_over = [*found.passed_over, *(path for path in found.files if path not in files)]
-            splits.append(Split(name, given, files, passed_over))
+            skipped = [*found.skipped, *(path for path in found.files if path not in files)]
+            splits.append(Split(name, given, files, skipped))
         except DataError as error:
             splits.append(Split(name, given, error=error))
     return splits
@@ -151,7 +151,7 @@ def read_key(folder: Path) -> dict[str, Any] | None:
 
 
 def load_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what read_key does, for a build or a load that begins.
+    """Returns read_key's answer at the beginning of a build or a load.
 
     A build whose process was killed while its files got their names is completed first.
     """

@@ -21,7 +21,7 @@ from fuxictr.preprocess.columns.unseen import all_rare, lost_columns, oov_table
 from fuxictr.preprocess.dataset.cache import Split
 from fuxictr.preprocess.dataset.custom import load_processor
 from fuxictr.preprocess.dataset.encoder_files import FEATURE_VOCAB, hash_encoders
-from fuxictr.preprocess.dataset.origins import files_in_both, origins_of, say_splits
+from fuxictr.preprocess.dataset.origins import files_in_both, log_splits, origins_of
 from fuxictr.preprocess.dataset.processor import FeatureProcessor
 from fuxictr.preprocess.dataset.writing import SplitWriter
 from fuxictr.preprocess.sources.frames import count_rows
@@ -65,7 +65,7 @@ def encode_splits(
     for text in warnings:
         logger.warning("dataset '%s': %s", config.dataset_id, text)
     origins = origins_of(splits, codes, file_rows)
-    say_splits(rows, origins)
+    log_splits(rows, origins)
     return {
         "rows": rows,
         "origins": origins,

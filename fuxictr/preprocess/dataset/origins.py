@@ -55,10 +55,10 @@ def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
     ]
 
 
-def say_passed_over(key: str, given: str, passed_over: Sequence[Path]) -> None:
+def log_skipped(key: str, given: str, skipped: Sequence[Path]) -> None:
     """Logs what was seen beside the files of a split and is not read, if there is anything."""
-    if passed_over:
-        logger.info("%s %s: passed over %s", key, given, name_some(passed_over))
+    if skipped:
+        logger.info("%s %s: skipped %s", key, given, name_some(skipped))
 
 
 def name_some(paths: Sequence[Path]) -> str:
@@ -68,13 +68,13 @@ def name_some(paths: Sequence[Path]) -> str:
     return f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
-def say_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
+def log_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
     """Logs the rows of each split, and the first and the last of the files that they come from."""
     for name, count in rows.items():
         logger.info("%s: %s rows of %s", name, f"{count:,}", origins.get(name, "an earlier build"))
 
 
-def say_encoded(paths: Mapping[str, Path], column: str) -> None:
+def log_encoded(paths: Mapping[str, Path], column: str) -> None:
     """Logs rows and files of splits that are encoded already; their reader reports faults.
 
     ``paths`` are what find_encoded takes; ``column`` is one that all have.
@@ -87,8 +87,8 @@ def say_encoded(paths: Mapping[str, Path], column: str) -> None:
             kind = files[0].suffix.removeprefix(".")
             rows[name] = sum(count_rows(file, kind, column) for file in files)
             origins[name] = span(files)
-            say_passed_over(f"{name}:", str(path), search(path, SUFFIXES).passed_over)
+            log_skipped(f"{name}:", str(path), search(path, SUFFIXES).skipped)
             read[name] = files
-    say_splits(rows, origins)
+    log_splits(rows, origins)
     for text in files_in_both(read):
         logger.warning("%s", text)

@@ -152,12 +152,8 @@ class FeatureProcessor:
     ) -> Iterator[pa.Table]:
         """Yields the encoded rows of a split by frames of up to FRAME_ROWS rows, in order.
 
-        Args:
-            source: as in fit, or frames.
-            description: label of the progress bar.
-            verbose: 0 shows no progress bar.
-            fields: the columns to encode; None = all, the label among them.
-            tallies: column -> what counts its cells meanwhile; None = none.
+        ``fields`` are the columns to encode; None = all with the label. ``tallies`` count the
+        cells of their columns meanwhile.
 
         Raises:
             DataError: as fit does, or the processor is not fitted.
@@ -236,8 +232,7 @@ class FeatureProcessor:
         """Reads what save wrote.
 
         Raises:
-            DataError: a file is absent or does not fit the config, or a preprocess function gives
-                another value for a row than it did then.
+            DataError: a file is absent or does not fit the config, or a function changed.
         """
         changed = self.expressions.changed_value(folder)
         if changed is not None:

@@ -33,11 +33,12 @@ class Difference:
 class RowWise:
     """Tries a function on the rows of each frame again, among others and alone.
 
-    A function of the row alone gives each row what it gave in the frame. One that counts, ranks,
-    averages, shifts, sorts, draws, or fills a cell from others does not, and would encode the same
-    rows differently in another frame, such as one to score. All rows are tried in two halves. Those
-    with an input that is missing, extreme or of another kind, and made-up ones with missing inputs,
-    are tried alone and among copies of one other row.
+    A function of the row alone gives each row the same value as in the frame. One that counts,
+    ranks, averages, shifts, sorts, draws, or fills a cell from others does not: it would encode the
+    same rows differently in another frame, such as one to score.
+
+    All rows are tried in two halves. Rows with an input that is missing, extreme or of another
+    kind, and made-up ones with missing inputs, are tried alone and among copies of one other row.
     """
 
     def __init__(self, function: RowFunction) -> None:

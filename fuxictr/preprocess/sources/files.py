@@ -73,7 +73,7 @@ def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
 
 
 def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
-    """Returns the files of a split in natural order (2 before 10), and what is passed over.
+    """Returns the files of a split in natural order (2 before 10), and what is skipped.
 
     ``given`` is a file, a folder or a glob, see array_files.search; ``key`` is the config key that
     has it, for messages.

@@ -13,6 +13,10 @@ from fuxictr.errors import ConfigError
 # Torch fills a tensor in blocks of 16 numbers and its last 16 again, so chunks of a multiple of 16
 # hold the numbers of the whole tensor.
 _CHUNK_ROWS = 1 << 16
+_WRITTEN = (
+    "the model reads or writes the table of an embedding layer while it is built, before the "
+    "processes have shared its rows; set embedding_sharding: none"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class DeferredTable(nn.Parameter):
         for _ in _normal_chunks(len(self), torch.empty(0, self.shape[1]), std):
             pass
 
+    @property
+    def data(self) -> torch.Tensor:
+        """Refused: what is written through it would be lost, and nothing would notice."""
+        raise ConfigError(_WRITTEN)
+
     @torch.no_grad()
     def draw(self, share: RowShare | None) -> torch.Tensor:
         """Returns the rows of a share (None: all rows); the generator is left as it is.
@@ -76,10 +85,7 @@ class DeferredTable(nn.Parameter):
             ConfigError: something wrote into the table since it was deferred, which has no effect.
         """
         if self._version != self._known_version:
-            raise ConfigError(
-                "the model writes into the table of an embedding layer while it is built, before "
-                "the processes have shared its rows; set embedding_sharding: none"
-            )
+            raise ConfigError(_WRITTEN)
         share = share or RowShare(0, 1, len(self))
         own = torch.empty(share.num_own, self.shape[1])
         with torch.random.fork_rng(devices=[]):
