@@ -6,13 +6,12 @@ import importlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-from tests.preloaded import python
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -33,7 +32,7 @@ def run_script(tmp_path):
     """Runs a script as a user does; returns what it printed, and what it stored."""
 
     def call(name: str, *options: str) -> tuple[str, dict[str, Any]]:
-        command = [python(), BENCHMARKS / f"{name}.py", *options]
+        command = [sys.executable, BENCHMARKS / f"{name}.py", *options]
         done = subprocess.run(
             [*command, "--results", tmp_path / "results"],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
