@@ -63,7 +63,7 @@ def test_every_part_is_there_and_is_json():
     record = environment.environment_record()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record["packages"]) == {"ge4rec", "python", *environment.PACKAGES}
-    for name in ("polars", "pyarrow", "pandas", "scikit-learn", "h5py", "PyYAML"):
+    for name in ("scipy", "polars", "pyarrow", "pandas", "h5py", "PyYAML"):
         assert record["packages"][name] == version(name)
     assert record["packages"]["torch"] == torch.__version__
     assert record["packages"]["numpy"] == np.__version__

@@ -24,7 +24,7 @@ from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.zoo.models import ROOT
 
 # Distributions by the name that they are installed by.
-PACKAGES = ("torch", "numpy", "polars", "pyarrow", "pandas", "scikit-learn", "h5py", "PyYAML")
+PACKAGES = ("torch", "numpy", "scipy", "polars", "pyarrow", "pandas", "h5py", "PyYAML")
 # Environment variables that change numbers: threads, instruction sets, kernels, precision.
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",

@@ -21,6 +21,7 @@ _RESULTS = ("valid", "test", "epochs", "parameters", "rows", "history")
 HARMLESS = (
     "git.",
     "code_version",
+    "packages.scikit-learn",  # in rows of earlier versions; nothing computes with it
     "platform.kernel",
     "platform.memory_bytes",
     "platform.cores",
