@@ -53,7 +53,10 @@ def nearest(word: str, allowed: Iterable[str]) -> str | None:
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the nearest allowed word, or an empty string."""
     match = nearest(word, allowed)
-    return f"; did you mean '{match}'?" if match else ""
+    if not match:
+        return ""
+    shown = match if match.isprintable() else repr(match)[1:-1]  # a message is one line
+    return f"; did you mean '{shown}'?"
 
 
 def as_names(given: Any, what: str) -> list[str]:

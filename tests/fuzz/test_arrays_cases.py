@@ -237,3 +237,13 @@ def test_a_name_that_is_not_utf8(tmp_path):
         read_raw(path)
     with pytest.raises(DataError, match="column 'vector' is missing"):
         read_encoded(path, make_feature_map())
+
+
+def test_a_damaged_name_makes_a_message_of_one_line(tmp_path):
+    arrays = {name: np.zeros(3, "<i4") for name in ("us\ner", "item", "click")}
+    np.savez(tmp_path / "a.npz", **arrays)
+    feature_map = FeatureMap("d")
+    feature_map.features = {name: {"type": "categorical", "vocab_size": 9} for name in ("user",)}
+    feature_map.labels = ["click"]
+    with pytest.raises(DataError, match=r"did you mean 'us\\ner'\?$"):
+        read_encoded(tmp_path / "a.npz", feature_map)
