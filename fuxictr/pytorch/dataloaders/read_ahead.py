@@ -25,17 +25,9 @@ def read_ahead(
 ) -> Generator[Item, None, None]:
     """Yields ``read(key)``'s items for one key after another, read ahead by threads.
 
-    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready. The
-    threads end with the iteration: when it is exhausted, fails or is closed.
-
-    Args:
-        read: gives the items of a key.
-        keys: the keys, in the order wanted.
-        num_threads: number of threads; 0 reads in the calling thread, item by item.
-        depth: most items that a thread keeps ready.
-
-    Raises:
-        BaseException: whatever ``read`` raises, where its item would have come.
+    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready; 0
+    threads read in the calling one. They end when the iteration is exhausted, fails or is closed.
+    What ``read`` raises is raised where its item would have come.
     """
     num_threads = min(num_threads, len(keys))
     if num_threads == 0:

@@ -48,12 +48,10 @@ class StreamingIterator(EpochIterator):
     split by batch, those that have rows of its batches. Otherwise it reads all and keeps its own
     rows.
 
-    Memory holds a window, about a window of rows read ahead, and a slice per thread; of a window
-    that ranks share, the rank's own rows. The arguments that are not named here are those of
-    EpochIterator.
+    Memory holds a window, about as many rows read ahead, and a slice per thread; of a shared
+    window, the rank's own rows. Other arguments are those of EpochIterator.
 
     Args:
-        rows: the files.
         shuffle_window: rows that are shuffled together, of all ranks.
         num_workers: threads that decode rows ahead; 0 decodes in the calling thread.
     """

@@ -7,12 +7,7 @@ from torch import nn
 
 
 class MaskedAveragePooling(nn.Module):
-    """Averages the positions of a sequence that are no padding, whose embedding is zero.
-
-    Shape:
-        input: (B, L, D).
-        output: (B, D), zero where a row is all padding.
-    """
+    """Averages the positions without padding (zero), (B, L, D) -> (B, D); zero for none."""
 
     def forward(self, embedding_matrix: torch.Tensor) -> torch.Tensor:
         """Returns the averages (B, D)."""
@@ -21,12 +16,7 @@ class MaskedAveragePooling(nn.Module):
 
 
 class MaskedSumPooling(nn.Module):
-    """Sums the positions of a sequence; padding is zero.
-
-    Shape:
-        input: (B, L, D).
-        output: (B, D).
-    """
+    """Sums the positions of a sequence, (B, L, D) -> (B, D); padding is zero."""
 
     def forward(self, embedding_matrix: torch.Tensor) -> torch.Tensor:
         """Returns the sums (B, D)."""

@@ -17,10 +17,7 @@ from fuxictr.pytorch.layers.embeddings.lookup import (
 
 
 class UniqueRows:
-    """Finds the distinct rows of a batch, and remembers the last answer.
-
-    The tables of a model are mostly of the same fields, so they share one.
-    """
+    """Finds the distinct rows of a batch; tables of the same fields share its last answer."""
 
     def __init__(self) -> None:
         self._answer: tuple[torch.Tensor, RowGroups, torch.Tensor] | None = None
@@ -54,10 +51,6 @@ class TableReader:
 
     ``table.grad`` stays None. Gradients of all lookups are summed as autograd would, and kept until
     they are used or forgotten. A lookup whose result is thrown away leaves nothing behind.
-
-    Args:
-        table: weights (N, D).
-        unique: finds the distinct rows of a batch.
     """
 
     is_behind = False  # whether some rows of the table are not up to date
@@ -91,7 +84,7 @@ class TableReader:
         return inverse, weights
 
     def row_gradients(self) -> torch.Tensor | None:
-        """Returns weights (U, D) whose ``grad`` is the table's gradient; None where it has none.
+        """Returns weights (U, D) whose ``grad`` is the table's; None where it has none.
 
         The gradient may be changed in place.
         """
@@ -113,10 +106,7 @@ class TableReader:
         return self._take()
 
     def put_gradients(self, numbers: torch.Tensor, gradients: torch.Tensor) -> None:
-        """Replaces the gradients of all lookups so far by those (P, D) of rows (P,).
-
-        Gradients of one row are added up, in their order.
-        """
+        """Replaces the gradients so far by those (P, D) of rows (P,), added up by row in order."""
         self.forget_gradients()
         self._blocks = [self._merge(numbers, gradients)]
 

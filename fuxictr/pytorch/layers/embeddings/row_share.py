@@ -44,10 +44,7 @@ class RowShare:
         return full[self.rank :: self.world_size]
 
     def draw_normal(self, own: torch.Tensor, std: float) -> None:
-        """Fills this rank's rows with those of a full table from N(0, std^2), chunk by chunk.
-
-        The numbers are those that ``normal_`` gives the full table, and as many are drawn.
-        """
+        """Fills this rank's rows with those ``normal_`` would give the full table, in chunks."""
         for start, rows in _normal_chunks(self.num_rows, own, std):
             first = -(start - self.rank) % self.world_size
             found = rows[first :: self.world_size]
@@ -63,9 +60,9 @@ class DeferredTable(nn.Parameter):
     """
 
     def defer(self, std: float, padding: torch.Tensor) -> None:
-        """Notes the state of the generator, and draws all numbers without keeping them.
+        """Draws all numbers, N(0, std^2), without keeping them, and notes the generator's state.
 
-        They are to be from N(0, std^2), but for the rows ``padding``, which are zero.
+        The rows ``padding`` are to be zero.
         """
         self._std, self._padding = std, padding
         self._random_state, self._known_version = torch.get_rng_state(), self._version

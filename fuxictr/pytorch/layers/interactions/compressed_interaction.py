@@ -22,15 +22,11 @@ _CHUNK_NUMBERS_GPU = 1 << 26
 
 
 class _OuterProductMap(torch.autograd.Function):
-    """out_rh = sum_{i,j} z_ri x_rj W_(ij)h without the whole outer product in memory.
+    """out_rh = sum_{i,j} z_ri x_rj W_(ij)h: z (R, F), x (R, J), W (F * J, H) -> (R, H).
 
-    The products z_i x_j of a chunk of rows are formed, mapped by one matrix product, and dropped;
-    the backward pass forms them again. Where z and x are bfloat16, so are the products and the
-    output; the gradient of the weight is summed over the chunks in the weight's own dtype.
-
-    Shape:
-        z: (R, F); x: (R, J); weight: (F * J, H).
-        output: (R, H).
+    Products of a chunk of rows are formed, mapped and dropped; the backward pass forms them again.
+    With z and x, products and output are bfloat16; the weight's gradient is summed in its own
+    dtype.
     """
 
     @staticmethod
@@ -111,12 +107,7 @@ class CINLayer(Recordable, nn.Module):
 
 
 class CompressedInteractionNet(nn.Module):
-    """CIN: the sums over D of every layer's maps, concatenated, to one logit.
-
-    Shape:
-        input: X_0 (B, F, D).
-        output: logits (B, 1).
-    """
+    """CIN, (B, F, D) -> (B, 1): the sums over D of every layer's maps, mapped to one logit."""
 
     def __init__(
         self,

@@ -14,19 +14,12 @@ _NUM_STRIPS = 6
 
 
 def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j.
+    """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j, (B, F, D) -> (B, D).
 
-    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, keeps it at O(F * D) per row;
-    the F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
-    sum_{i<j} <left_i, right_j>, with the lower index on the left. Where both sides are one tensor
-    it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2) / 2.
-
-    Args:
-        left: (B, F, D).
-        right: (B, F, D).
-
-    Returns:
-        (B, D).
+    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, costs O(F * D) per row; the
+    F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010), sum_{i<j}
+    <left_i, right_j>. Where both sides are one tensor it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2)
+    / 2.
     """
     if left is right:
         return _SelfPairSum.apply(left)
@@ -75,12 +68,9 @@ class _SelfPairSum(torch.autograd.Function):
 def pair_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Returns the inner product of every pair, <left_i, right_j> for i < j (IPNN, Qu et al. 2016).
 
-    Args:
-        left: (B, F, D).
-        right: (B, F, D).
-
-    Returns:
-        (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
+    Shape:
+        left, right: (B, F, D).
+        output: (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
     """
     num_fields = left.shape[1]
     lower, upper = torch.triu_indices(num_fields, num_fields, offset=1, device=left.device)
@@ -140,9 +130,9 @@ class WeightedPairSum(nn.Module):
 class MatrixPairSum(nn.Module):
     """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix per pair.
 
-    All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block
-    (i, j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in
-    R^D, for which left_i M_ij is an element-wise product.
+    All pairs are one product of the flattened left side with an (F D x F D) matrix, whose block (i,
+    j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in R^D:
+    left_i M_ij is an element-wise product.
 
     Shape:
         left, right: (B, F, D).
