@@ -27,7 +27,7 @@ def cross_entropy(
         loss = F.binary_cross_entropy_with_logits(logit, y_true, reduction=reduction)
     else:
         y_pred = at_least_float32(outputs["y_pred"])
-        is_nan = y_pred.isnan()  # of which torch would say no more than that it is not in [0, 1]
+        is_nan = y_pred.isnan()  # torch's own error would only say: not in [0, 1]
         y_pred = y_pred.masked_fill(is_nan, 0.5)
         loss = F.binary_cross_entropy(y_pred, y_true, reduction=reduction)
         loss = loss.masked_fill(is_nan.any(), math.nan)
@@ -66,9 +66,9 @@ class LossMean:
         return self.collect() if self._num_kept == len(self._kept) else None
 
     def collect(self) -> int | None:
-        """Adds up what is still on the device; returns None where all losses are finite.
+        """Adds up what is on the device; returns how many steps ago a loss first was not finite.
 
-        Otherwise it returns how many steps ago the first bad one was; 0: the last step.
+        0 is the last step, None: all are finite.
         """
         losses = self._kept[: self._num_kept].tolist()
         for loss in losses:

@@ -111,10 +111,7 @@ def get_optimizer(
 
 
 def get_activation(activation: str | nn.Module | None) -> nn.Module:
-    """Returns the activation of that name in any case; None is the identity.
-
-    Raises ConfigError for an unknown name.
-    """
+    """Returns the activation of that name in any case, None: identity; ConfigError for another."""
     if isinstance(activation, nn.Module):
         return activation
     name = (activation or "linear").lower()

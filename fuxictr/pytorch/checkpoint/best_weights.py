@@ -46,10 +46,7 @@ class BestWeights:
         self.ranks.from_rank_zero(lambda: save_weights(full, path, self.note))
 
     def restore(self) -> None:
-        """Loads the kept weights into the model, if there are any.
-
-        Raises CheckpointError where the file is missing, damaged, or of another model.
-        """
+        """Loads the kept weights, if any; CheckpointError if the file is missing or damaged."""
         if self.path is None:
             if self._held is not None:
                 self.model.load_state_dict(self._held)

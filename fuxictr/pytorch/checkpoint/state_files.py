@@ -36,10 +36,7 @@ class StateFiles:
         self._forget_others(best_step)
 
     def load(self, mapped: bool = False) -> TrainingState | None:
-        """Returns the saved state, None where there is none; for ``mapped`` see ``read_tensors``.
-
-        Raises CheckpointError where it is damaged.
-        """
+        """Returns the saved state, None if there is none; CheckpointError if it is damaged."""
         remove_leftovers(self.path)
         return TrainingState.load(self.path, mapped) if self.path.is_file() else None
 

@@ -55,11 +55,7 @@ class TrainingState:
 
     @classmethod
     def load(cls, path: Path, mapped: bool = False) -> TrainingState:
-        """Reads what ``save`` wrote; for ``mapped`` see ``read_tensors``.
-
-        Raises:
-            CheckpointError: the file is missing, damaged, or of another version.
-        """
+        """Reads what ``save`` wrote; CheckpointError if missing, damaged or of another version."""
         content = read_tensors(path, mapped)
         try:
             version = content["version"]

@@ -34,10 +34,7 @@ def save_weights(
 
 
 def read_note(path: str | Path) -> dict[str, Any]:
-    """Returns the note beside a file of weights, {} where there is none.
-
-    Raises CheckpointError where it is damaged or belongs to other weights.
-    """
+    """Returns the note beside weights, or {}; CheckpointError if damaged or of other weights."""
     path = Path(path)
     note = note_path(path)
     try:
@@ -113,7 +110,7 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{path} does not fit the model {type(model).__name__}: {shown}; "
             "train again, or use the config and data that it was trained with"
         )
-    model.load_state_dict(dict(state))  # without what torch notes beside the weights
+    model.load_state_dict(dict(state))  # a plain dict, without torch's _metadata
 
 
 def _write(content: Any, path: Path) -> None:

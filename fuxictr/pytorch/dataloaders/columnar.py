@@ -160,11 +160,9 @@ def store_column(
 ) -> None:
     """Checks a column (rows,) or (rows, width) of the file ``where``; copies it into its matrix.
 
-    ``numbers`` are the numbers, from 0, of these rows in that file; None: 0, 1, 2, ...
-
-    Raises:
-        DataError: its shape or type is wrong, an id is outside its vocabulary or a value is not
-            finite; names file, column and row.
+    ``numbers`` are the numbers, from 0, of these rows in that file; None: 0, 1, 2, ...  Raises
+    DataError, which names file, column and row, for a wrong shape or type, an id outside its
+    vocabulary, or a value that is not finite.
     """
     is_id, position = data.layout.positions[name]
     width = data.layout.widths.get(name)
@@ -193,12 +191,7 @@ def store_column(
 def check_columns(
     found: Iterable[str], wanted: Iterable[str], where: str, group_id: str | None = None
 ) -> None:
-    """Checks that a file has each of the wanted columns once, and the one that makes groups.
-
-    Raises:
-        ConfigError: the column ``group_id`` is missing.
-        DataError: another one is missing or repeated.
-    """
+    """Checks that a file has each wanted column once (DataError) and ``group_id`` (ConfigError)."""
     found = list(found)
     for name in wanted:
         if name not in found:

@@ -57,10 +57,7 @@ def read_encoded(
 def open_parquet(
     path: str | Path, feature_map: FeatureMap, group_id: str | None = None, labels: bool = True
 ) -> ParquetRows:
-    """Returns the rows of encoded parquet files, which stay on disk; errors as ``ParquetRows``.
-
-    Raises ConfigError, too, where the files are not parquet.
-    """
+    """Returns encoded parquet rows, which stay on disk; ConfigError for another format."""
     files = find_encoded(path)
     if files[0].suffix != ".parquet":
         raise ConfigError(

@@ -167,7 +167,7 @@ class BatchIterator(EpochIterator):
         bounds = self.bounds()
         if self.share.is_all:
             return torch.randperm(self.num_rows, generator=generator), bounds
-        # The same numbers whatever their type; every rank draws all of them, so they are small.
+        # int32 gives the same order as int64 in half the memory; every rank draws all rows.
         dtype = torch.int32 if self.num_rows < 2**31 else torch.int64
         order = torch.randperm(self.num_rows, generator=generator, dtype=dtype).numpy()
         first, stop = self.share.part(self.num_rows)

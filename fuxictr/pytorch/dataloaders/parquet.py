@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# What is decoded at once, so that neither a large row group nor long sequences make a slice large.
+# Limits of what is decoded at once, whatever the size of row groups or sequences.
 SLICE_ROWS = 65_536
 _SLICE_BYTES = 1 << 25
 
@@ -115,9 +115,8 @@ class ParquetRows:
     ) -> Iterator[ColumnarData]:
         """Yields the wanted rows (None: all) of a block in slices of ``slice_rows`` at most.
 
-        Raises:
-            DataError: the file is damaged, a cell is missing, a list has another length, an id is
-                outside its vocabulary, a value is not finite; names file, column and row.
+        Raises DataError, which names file, column and row, for a damaged file and for invalid
+        cells.
         """
         own = self._all_rows if own is None else own
         where = str(self.files[block.file])

@@ -53,7 +53,7 @@ def read_ahead(
     finally:
         stop.set()
         for thread, queue in zip(threads, queues, strict=True):
-            # A thread looks at ``stop`` after each item: it puts one more at most, which fits now.
+            # A thread checks ``stop`` after each item, so it puts one more at most, which fits now.
             _empty(queue)
             thread.join()
 

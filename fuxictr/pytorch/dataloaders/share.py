@@ -37,15 +37,11 @@ class Share:
         return first // self.world_size, stop // self.world_size
 
 
-# One process, which has all rows.
 ALONE = Share()
 
 
 def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """Returns the first row of each batch of a split, and the row behind its last one.
-
-    The last batch has what is left, or one row more.
-    """
+    """Returns [start, stop) of each batch; the last one has what is left, or one row more."""
     starts = list(range(0, num_rows, batch_size))
     # Batch normalisation cannot train on one row: a last batch of one joins the one before.
     if len(starts) > 1 and num_rows - starts[-1] == 1:

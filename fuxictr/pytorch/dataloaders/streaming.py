@@ -129,7 +129,7 @@ class StreamingIterator(EpochIterator):
             found = index[order].numpy()
             places = np.flatnonzero(found >= 0)
             yield _Window(memory, stop - start, torch.from_numpy(found[places]), places)
-        yield from map(_all, slices)  # none is left, but the last block is read to its end
+        yield from map(_all, slices)  # no row is left, but this checks the last block to its end
 
     def _batches(self, windows: Iterator[_Window], sizes: list[int]) -> Iterator[Batch]:
         # Cuts the rows at the bounds of batches, across windows and slices.
@@ -144,7 +144,7 @@ class StreamingIterator(EpochIterator):
                 missing -= stop - start
                 start = stop
             yield _join(parts) if parts else allocate(self.rows.layout, 0).rows(slice(None))
-        for _ in windows:  # none is left, but it is read to its end, which may be damaged
+        for _ in windows:  # no window is left, but this checks the files to their end
             pass
 
 

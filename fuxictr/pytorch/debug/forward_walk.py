@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-_VALUES_AT_ONCE = 1 << 20  # while they are counted: a table may take most of the memory
+_VALUES_AT_ONCE = 1 << 20  # to be counted at once: a table may take most of the memory
 
 
 class Extent(NamedTuple):

@@ -7,8 +7,7 @@ import socket
 from contextlib import suppress
 
 _INTERFACE_KEY = "GLOO_SOCKET_IFNAME"
-# A silent machine is given up after 10 s and three probes 10 s apart, or if it confirms nothing for
-# 40 s that was sent to it.
+# A silent machine is given up after 10 s and three probes 10 s apart, or 40 s without an answer.
 _TCP_TIMEOUTS = {
     "TCP_KEEPIDLE": 10,
     "TCP_KEEPINTVL": 10,

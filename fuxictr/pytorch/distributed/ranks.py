@@ -1,7 +1,6 @@
 """The processes of one job, as torchrun starts them, and how they communicate.
 
-All of it is torch.distributed: NCCL between CUDA devices, gloo between CPUs. Texts are sent as
-bytes, because torch's own way to send objects is pickle.
+NCCL connects CUDA devices, gloo CPUs. Texts are sent as bytes, since torch would pickle them.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from fuxictr.pytorch.distributed.network import choose_interface, set_tcp_timeou
 
 T = TypeVar("T")
 
-# A process that dies closes its connections, which gloo notices at once and NCCL may not. So no
-# operation over NCCL waits longer than a minute; work of a single rank is waited for over gloo.
+# gloo notices a dead process at once, NCCL may not, so NCCL waits a minute at most. Waiting for
+# long work of a single rank goes over gloo.
 _DEVICE_TIMEOUT = timedelta(minutes=1)
 _HOST_TIMEOUT = timedelta(days=1)
 
@@ -258,9 +257,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
     """Context in which this process, computing on a device, is part of torchrun's job.
 
     Without torchrun, or with one process, it is alone. At the end torch.distributed is as before.
-
-    Raises:
-        RankError: another process is gone.
+    Raises RankError where another process is gone.
     """
     global _current
     rank, size, local_rank = launched_ranks()
@@ -294,10 +291,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
 
 
 def _rendezvous_store(rank: int, size: int) -> dist.Store:
-    """Returns the store where the processes of this start of the job find each other.
-
-    torchrun keeps its store over restarts, with addresses of dead processes: hence the prefix.
-    """
+    """Returns a store for this start only: torchrun's own keeps addresses of dead processes."""
     of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_server = rank == 0 and not of_torchrun

@@ -129,15 +129,12 @@ class _Normalize(torch.autograd.Function):
 
 
 def _moments(values: torch.Tensor, ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns count (), mean and variance (C,) of all ranks' values (B_r, C, ...), in float64.
-
-    A rank sums its squares around its own mean, where no digits are lost. Only in float64 are the
-    sums moved to around zero, where all can be added.
-    """
+    """Returns count (), mean and variance (C,) of all ranks' values (B_r, C, ...), in float64."""
     num_channels = values.shape[1]
     num_values = values.numel() // num_channels
     mean = _sum(values) / max(num_values, 1)
     squares = _sum((values - mean.view(-1, *[1] * (values.dim() - 2))).square_())
+    # Around the own mean squares lose no digits; only in float64 are they moved to around zero.
     mean = mean.double()
     local = [mean.new_tensor([num_values]), num_values * mean, squares + num_values * mean**2]
     count, sums, squares = ranks.sum(torch.cat(local)).split([1, num_channels, num_channels])

@@ -106,10 +106,7 @@ class LazyAdam(torch.optim.Adam):
             self._show_state(table)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state as it is, with how far behind each row of each table is.
-
-        Unlike ``state_dict`` it does not flush, so taking it changes no bits.
-        """
+        """Returns the state with each row's step; without a flush, which would change bits."""
         tables = [table.raw_state() for table in self._lazy_tables()]
         return {"adam": super().state_dict(), "tables": tables}
 

@@ -99,10 +99,7 @@ class LazyTable(TableReader):
         self._last.fill_(self.num_steps)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state without the weights, and the step up to which each row is up to date.
-
-        It does not flush, which would round.
-        """
+        """Returns the state, not the weights, with each row's step; without a flush."""
         behind = {"last": self._last, "flushed": self._flushed, "skipped": self._skipped.state()}
         return {**self.state(), **behind}
 

@@ -22,7 +22,7 @@ class UniqueRows:
     def __init__(self) -> None:
         self._answer: tuple[torch.Tensor, RowGroups, torch.Tensor] | None = None
 
-    @torch.inference_mode(False)  # whose tensors autograd would refuse later
+    @torch.inference_mode(False)  # autograd refuses tensors of inference mode
     def find(self, rows: torch.Tensor) -> tuple[RowGroups, torch.Tensor]:
         """Returns the positions grouped by row, and the index of each position's group."""
         if self._answer is not None:
@@ -84,10 +84,7 @@ class TableReader:
         return inverse, weights
 
     def row_gradients(self) -> torch.Tensor | None:
-        """Returns weights (U, D) whose ``grad`` is the table's; None where it has none.
-
-        The gradient may be changed in place.
-        """
+        """Returns weights (U, D) whose ``grad`` is the table's and may be changed; None if none."""
         if len(self._blocks) > 1 or not all(map(self._is_fresh, self._blocks)):
             self._blocks = [self._merge(*self._take())]
         return self._blocks[0].weights if self._blocks else None

@@ -45,10 +45,7 @@ def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[lis
 def join_columns(
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns rows (U,) and gradients (U, D_1 + D_2 ..) of several tables, zero where none.
-
-    Each part is a table's distinct rows (U_i,) and their gradients (U_i, D_i).
-    """
+    """Joins tables' rows (U_i,) and gradients to (U,), (U, D_1 + D_2 ..); zero where none."""
     first = parts[0][0]
     if all(numbers is first or torch.equal(numbers, first) for numbers, _ in parts):
         return first, torch.cat([gradients for _, gradients in parts], dim=1)

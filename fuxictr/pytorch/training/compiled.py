@@ -64,7 +64,7 @@ def _why_no_compiler(device: torch.device) -> str | None:
     """Compiles one addition; returns why torch cannot and what it needs, None where it can."""
     try:
         torch.compile(torch.add)(torch.ones(8, device=device), 1)
-    except Exception as error:  # each backend has errors of its own for what it misses
+    except Exception as error:  # each backend raises its own errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         needed = "triton" if device.type == "cuda" else "a C++ compiler (g++, or CXX)"
         return f"torch.compile does not work here ({reason}); it needs {needed}; install that"

@@ -124,7 +124,7 @@ class DistributedStep(TrainingStep):
             return self.model
         apart = [w for w in self._parameters if id(w) in self._tables.apart]
         for weight in apart:
-            weight.requires_grad_(False)  # so that they are left alone
+            weight.requires_grad_(False)  # so that DistributedDataParallel skips it
         try:
             return DistributedDataParallel(
                 self.model, find_unused_parameters=has_unused, init_sync=False, **_NO_BUFFERS

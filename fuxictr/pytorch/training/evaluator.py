@@ -68,10 +68,7 @@ class Evaluator:
         return results
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
-        """Returns the click probability of every row, float32 (rows,), in the rows' order.
-
-        On several processes the first one has all rows, the others none.
-        """
+        """Returns all rows' scores in order, float32 (rows,), on the first rank; none on others."""
         return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
 
     @torch.inference_mode()

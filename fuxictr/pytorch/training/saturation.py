@@ -12,8 +12,8 @@ from fuxictr.pytorch.debug.not_finite import LARGE, advise, large_columns
 from fuxictr.pytorch.models import BaseModel
 
 _EDGE = 1e-6  # a score so near to 0 or 1 has almost no gradient: its logit is beyond +-13.8
-_LEAST_LOSS = 0.01  # scores with a smaller one are right, also where all labels are equal
-_FAR_OFF = 1.0  # that of scores of 1/2, as at the start of a training, is 0.69
+_LEAST_LOSS = 0.01  # of a logloss; below it scores are right, also with labels of one class
+_FAR_OFF = 1.0  # of a logloss; scores of 1/2, as at the start of a training, have 0.69
 _MIN_ROWS = 100  # below, a poor logloss may be chance
 _SUSPECT = 10.0  # a column that reaches this is worth scaling where scores are 0 or 1
 

@@ -64,10 +64,7 @@ class TrainingStep:
         return loss
 
     def compile(self, num_rows: int) -> None:
-        """Compiles what key ``compile`` asks for, for batches of ``num_rows`` rows.
-
-        Raises ConfigError for ``compile: true`` without a compiler.
-        """
+        """Compiles for batches of ``num_rows``, if asked for; ConfigError without a compiler."""
         self._loss = compile_loss(
             self._plain_loss, self.model, self.config.compile, self.device, num_rows
         )

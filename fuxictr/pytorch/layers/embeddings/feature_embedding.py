@@ -54,8 +54,7 @@ class FeatureEmbedding(FieldBlocks):
     ) -> torch.Tensor:
         """Returns the embeddings (B, F, D), or with ``flatten_emb`` (B, F * D).
 
-        Only fields of the given sources and types are returned; empty means all. Raises ConfigError
-        where there is no such field.
+        The fields are those that ``choose_fields`` chooses.
         """
         parts = cut(self.blocks(X), self._runs)
         embedded = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
@@ -94,10 +93,7 @@ class FeatureEmbeddingDict(FieldBlocks):
         feature_source: Names = (),
         feature_type: Names = (),
     ) -> dict[str, torch.Tensor]:
-        """Returns the embedding of each field of the given sources and types; empty means all.
-
-        Raises ConfigError where there is no such field.
-        """
+        """Returns the embedding of each field that ``choose_fields`` chooses."""
         parts = cut(self.blocks(inputs), self.layout.places.values())
         embedded = {
             name: part if self.layout.poolings.get(name, "") is None else part.squeeze(1)
@@ -151,10 +147,7 @@ def check_one_vector_per_field(feature_map: FeatureMap) -> None:
 def choose_fields(
     feature_map: FeatureMap, feature_source: Names = (), feature_type: Names = ()
 ) -> list[str]:
-    """Returns the names of the fields of the given sources and types, in order; empty means all.
-
-    Raises ConfigError where there is none.
-    """
+    """Returns the fields of the given sources and types (empty: all); ConfigError if none."""
     chosen = list(feature_map.fields)
     for key, names in (("source", feature_source), ("type", feature_type)):
         wanted = {names} if isinstance(names, str) and names else set(names)

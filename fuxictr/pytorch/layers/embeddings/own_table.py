@@ -95,10 +95,7 @@ class OwnTable(nn.Module):
 
 
 def make_own_table(feature_map: FeatureMap, name: str, width: int) -> OwnTable:
-    """Returns the table of a field, with the vectors that were given for its tokens.
-
-    Raises ConfigError for an unknown pretrain_usage, DataError where the vectors cannot be read.
-    """
+    """Returns the table of a field, with the vectors that were given for its tokens."""
     spec = feature_map.features[name]
     if not spec.get("pretrained_emb"):
         return OwnTable(spec["vocab_size"], width)

@@ -10,8 +10,7 @@ from torch import nn
 
 from fuxictr.errors import ConfigError
 
-# Torch fills a tensor in blocks of 16 numbers and its last 16 again, so chunks of a multiple of 16
-# hold the numbers of the whole tensor.
+# A multiple of 16: torch fills a tensor in blocks of 16 numbers, then its last 16 again.
 _CHUNK_ROWS = 1 << 16
 _WRITTEN = (
     "the model reads or writes the table of an embedding layer while it is built, before the "
@@ -78,8 +77,7 @@ class DeferredTable(nn.Parameter):
     def draw(self, share: RowShare | None) -> torch.Tensor:
         """Returns the rows of a share (None: all rows); the generator is left as it is.
 
-        Raises:
-            ConfigError: something wrote into the table since it was deferred, which has no effect.
+        Raises ConfigError where something wrote into the deferred table, which has no effect.
         """
         if self._version != self._known_version:
             raise ConfigError(_WRITTEN)

@@ -74,11 +74,8 @@ def _chunks(z: torch.Tensor, width: int) -> Iterator[slice]:
 class CINLayer(Recordable, nn.Module):
     """One CIN layer (Lian et al., KDD 2018): X_{l+1,h} = b_h + sum_{i,j} W_hij (Z_i * X_{l,j}).
 
-    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN).
-
-    Shape:
-        first: X_0 (B, F, D); current: X_l (B, H_l, D).
-        output: X_{l+1} (B, H_{l+1}, D).
+    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN). X_0 is (B, F, D),
+    X_l is (B, H_l, D).
     """
 
     compiles = False  # torch.compile would unroll the loop over the chunks

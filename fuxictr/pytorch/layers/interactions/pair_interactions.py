@@ -68,9 +68,7 @@ class _SelfPairSum(torch.autograd.Function):
 def pair_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Returns the inner product of every pair, <left_i, right_j> for i < j (IPNN, Qu et al. 2016).
 
-    Shape:
-        left, right: (B, F, D).
-        output: (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
+    (B, F, D) -> (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
     """
     num_fields = left.shape[1]
     lower, upper = torch.triu_indices(num_fields, num_fields, offset=1, device=left.device)
@@ -100,13 +98,9 @@ class _PairProducts(torch.autograd.Function):
 
 
 class WeightedPairSum(nn.Module):
-    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j with a learnt weight per pair.
+    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j, (B, F, D) -> (B, D).
 
-    The r_ij are xavier-normal as the weights of one Linear(F (F - 1) / 2, 1).
-
-    Shape:
-        left, right: (B, F, D).
-        output: (B, D).
+    The learnt r_ij are xavier-normal as the weights of one Linear(F (F - 1) / 2, 1).
     """
 
     def __init__(self, num_fields: int) -> None:
@@ -130,13 +124,10 @@ class WeightedPairSum(nn.Module):
 class MatrixPairSum(nn.Module):
     """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix per pair.
 
-    All pairs are one product of the flattened left side with an (F D x F D) matrix, whose block (i,
+    All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block (i,
     j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in R^D:
-    left_i M_ij is an element-wise product.
-
-    Shape:
-        left, right: (B, F, D).
-        output: (B, D), whose sum over D is the interaction.
+    left_i M_ij is an element-wise product. Inputs are (B, F, D); the sum over D of the output (B,
+    D) is the interaction.
     """
 
     reference_penalties: ClassVar = {"weight": None}  # raw parameters in the paper's code
