@@ -18,8 +18,8 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Returns the mean binary cross-entropy of B rows, from the logit where the model gives one.
 
-    The labels are (B, 1). ``num_rows`` is what the sum is divided by, where the rows are a part of
-    a batch of that many; None: B.
+    The labels are (B, 1). For a part of a batch, ``num_rows`` is the number of rows of the whole
+    batch, by which the sum is divided; None: B.
     """
     reduction = "mean" if num_rows is None else "sum"
     if "logit" in outputs:

@@ -41,7 +41,7 @@ class StateFiles:
         return TrainingState.load(self.path, mapped) if self.path.is_file() else None
 
     def restore_best(self, state: TrainingState) -> None:
-        """Makes the best weights that belong to a state the checkpoint; CheckpointError if gone."""
+        """Makes a state's best weights the checkpoint again; CheckpointError if they are gone."""
         best_step = state.progress.get("best_step")
         if best_step is None:
             return

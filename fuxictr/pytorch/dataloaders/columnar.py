@@ -160,9 +160,11 @@ def store_column(
 ) -> None:
     """Checks a column (rows,) or (rows, width) of the file ``where``; copies it into its matrix.
 
-    ``numbers`` are the numbers, from 0, of these rows in that file; None: 0, 1, 2, ...  Raises
-    DataError, which names file, column and row, for a wrong shape or type, an id outside its
-    vocabulary, or a value that is not finite.
+    ``numbers`` are the numbers, from 0, of these rows in that file; None: 0, 1, 2 and so on.
+
+    Raises:
+        DataError: its shape or type is wrong, an id is outside its vocabulary or a value is not
+            finite; names file, column and row.
     """
     is_id, position = data.layout.positions[name]
     width = data.layout.widths.get(name)

@@ -80,7 +80,7 @@ class EpochIterator(ABC):
 
     @property
     def own_rows(self) -> tuple[int, int]:
-        """The first row of this rank, and the one behind its last; its rows must be one run."""
+        """The first row of this rank, and the one behind its last, of rows split by batch."""
         if not self.is_split_by_batch and not self.share.is_all:
             raise ValueError(
                 "is_split_by_batch: found false, but rows that several processes evaluate must be "

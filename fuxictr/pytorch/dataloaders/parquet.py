@@ -94,7 +94,7 @@ class ParquetRows:
         self.group_ids = None if group_id is None else self._read_group_ids(group_id)
 
     def load(self, own: RowRanges | None = None) -> ColumnarData:
-        """Reads rows (None: all) into memory, which holds one slice beside them; errors as read."""
+        """Reads rows (None: all) into memory, beside one slice; errors are those of ``read``."""
         wanted = self._all_rows if own is None else own
         where = f"{self._where} at once (streaming: true leaves them on disk)"
         require_memory(wanted.num_rows * self.row_bytes, where)

@@ -25,9 +25,9 @@ def read_ahead(
 ) -> Generator[Item, None, None]:
     """Yields ``read(key)``'s items for one key after another, read ahead by threads.
 
-    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready; 0
-    threads read in the calling one. They end when the iteration is exhausted, fails or is closed.
-    What ``read`` raises is raised where its item would have come.
+    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready. With 0
+    threads the caller reads. The threads end when the iteration is exhausted, fails or is closed.
+    An error of ``read`` is raised where its item would have come.
     """
     num_threads = min(num_threads, len(keys))
     if num_threads == 0:

@@ -19,7 +19,7 @@ _VALUES_AT_ONCE = 1 << 20  # to be counted at once: a table may take most of the
 
 
 class Extent(NamedTuple):
-    """How many values there are, how many are not finite, the largest absolute of the others."""
+    """How many values there are, how many are not finite, and the largest finite |value| or 0."""
 
     num_values: int
     num_bad: int

@@ -29,7 +29,7 @@ def explain_not_finite(
     """Returns the message about numbers that are not finite: where, why, and what to do.
 
     ``where`` is the place in the training, as "epoch 2, step 57". The batch, the loss and the rate
-    are those of that step. ``may_call`` allows to repeat the forward pass.
+    are those of that step. With ``may_call`` the forward pass may be repeated.
     """
     culprit = find_not_finite(model, batch, may_call) or "looked at again, everything is finite"
     advice = advise(model, batch, learning_rate)
@@ -45,8 +45,8 @@ def find_not_finite(
     finite, in the order of the forward pass (ForwardWalk); the loss; the penalty; gradients and
     their norm.
 
-    If it may, it repeats the forward pass in the present mode of the model, without gradients. The
-    caller enters the autocast of the training. Weights, buffers, records and random number
+    With ``may_call`` it repeats the forward pass in the model's present mode, without gradients;
+    the caller enters the autocast of the training. Weights, buffers, records and random number
     generators keep their bits. Tables are read as they lie in memory, also where an optimiser
     updates them lazily. Gradients must not be clipped yet, for clipping makes all of them NaN where
     one is.

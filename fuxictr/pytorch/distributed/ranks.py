@@ -142,7 +142,7 @@ class Ranks:
         return [bytes(part.tolist()).decode() for part in self.gather_rows(data)]
 
     def from_rank_zero(self, make: Callable[[], T]) -> T:
-        """Returns on all ranks what ``make``, called on rank 0 only, returns; JSON must hold it.
+        """Calls ``make`` on rank 0 only, and returns its result, which JSON can hold, on all ranks.
 
         ``make`` does nothing collective. Its FuxiCTRError is raised on rank 0; the other ranks then
         end silently by SystemExit.
@@ -214,7 +214,7 @@ class StopFlags:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def reduce(self, *flags: bool) -> list[bool]:
-        """Sends this rank's flags; returns those of the call before, one process alone its own."""
+        """Sends the flags; returns which any rank raised in the call before (if alone: in this)."""
         if self._ranks.size == 1:
             return list(flags)
         previous = [False] * len(flags)

@@ -32,9 +32,10 @@ def share_batch_norm(model: nn.Module, ranks: Ranks) -> None:
 class RankBatchNorm(nn.BatchNorm1d):
     """Batch normalisation whose mean and variance in training are those of all ranks' rows.
 
-    It takes over the weights and buffers of ``replaced`` and computes as that does: w (x - mean) /
-    sqrt(var + eps) + b, with the running statistics in evaluation. In training both passes are
-    collective, and a rank may have no rows. A process alone has the bits of nn.BatchNorm1d.
+    It takes over the weights and buffers of ``replaced`` and computes the same:
+    w (x - mean) / sqrt(var + eps) + b, with the running statistics in evaluation. In training both
+    passes are collective, and a rank may have no rows. A process alone has the bits of
+    nn.BatchNorm1d.
 
     Shape:
         input, output: (B_r, C) or (B_r, C, L) on rank r.
@@ -79,7 +80,7 @@ class RankBatchNorm(nn.BatchNorm1d):
 
 
 class _Normalize(torch.autograd.Function):
-    """w (x - mean) / sqrt(var + eps) + b over all ranks; gradients of w and b are of own values."""
+    """w (x - mean) / sqrt(var + eps) + b; mean and var are those of the values of all ranks."""
 
     @staticmethod
     def forward(
@@ -119,6 +120,7 @@ class _Normalize(torch.autograd.Function):
         means = ctx.ranks.sum(torch.cat([grad_bias, grad_weight]).double()).div_(count).chunk(2)
         found = normal.mul_(-column(means[1])).add_(grad).sub_(column(means[0]))
         found.mul_(column(scale if weight is None else scale * weight))
+        # The gradients of w and b are of this rank's values, like those of any weight.
         return (
             found.to(inputs.dtype),
             None if weight is None else grad_weight,
@@ -134,7 +136,7 @@ def _moments(values: torch.Tensor, ranks: Ranks) -> tuple[torch.Tensor, torch.Te
     num_values = values.numel() // num_channels
     mean = _sum(values) / max(num_values, 1)
     squares = _sum((values - mean.view(-1, *[1] * (values.dim() - 2))).square_())
-    # Around the own mean squares lose no digits; only in float64 are they moved to around zero.
+    # Squares around the rank's own mean lose no digits; then float64 moves them to around zero.
     mean = mean.double()
     local = [mean.new_tensor([num_values]), num_values * mean, squares + num_values * mean**2]
     count, sums, squares = ranks.sum(torch.cat(local)).split([1, num_channels, num_channels])

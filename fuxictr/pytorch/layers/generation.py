@@ -167,8 +167,8 @@ def target_side(
 ) -> torch.Tensor:
     """Returns the side (B, F, D) that the generated embeddings ``gen`` (B, F, D) interact with.
 
-    It is the raw side, or with ``symmetric`` the generated one. ``decode`` maps it (B, F, D) -> (B,
-    F, D), as the W_l of a cross layer. With a ``target``, fields that are not predicted are zero.
+    It is the raw side, or with ``symmetric`` the generated one. ``decode`` maps it to the same
+    shape, as the W_l of a cross layer. With a ``target``, fields that are not predicted are zero.
     """
     is_gen = isinstance(generator, GEN)
     side = gen if is_gen and generator.config.symmetric else raw

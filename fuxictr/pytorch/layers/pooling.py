@@ -7,7 +7,10 @@ from torch import nn
 
 
 class MaskedAveragePooling(nn.Module):
-    """Averages the positions without padding (zero), (B, L, D) -> (B, D); zero for none."""
+    """Averages a sequence's positions without padding, which is zero, (B, L, D) -> (B, D).
+
+    The average is zero where all positions are padding.
+    """
 
     def forward(self, embedding_matrix: torch.Tensor) -> torch.Tensor:
         """Returns the averages (B, D)."""

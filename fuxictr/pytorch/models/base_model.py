@@ -140,7 +140,7 @@ class BaseModel(Recordable, nn.Module):
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
 
-        Linear maps of embedding layers and all rows of sharded tables count.
+        The linear maps of embedding layers always count; all rows of a sharded table count.
         """
         layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
         tables = {id(table) for layer in layers for table in layer.tables()}

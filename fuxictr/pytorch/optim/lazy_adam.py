@@ -106,7 +106,7 @@ class LazyAdam(torch.optim.Adam):
             self._show_state(table)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state with each row's step; without a flush, which would change bits."""
+        """Returns the state with each row's step; it does not flush, which would change bits."""
         tables = [table.raw_state() for table in self._lazy_tables()]
         return {"adam": super().state_dict(), "tables": tables}
 

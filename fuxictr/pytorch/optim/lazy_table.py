@@ -99,7 +99,7 @@ class LazyTable(TableReader):
         self._last.fill_(self.num_steps)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state, not the weights, with each row's step; without a flush."""
+        """Returns the state with each row's step, without the weights; it does not flush."""
         behind = {"last": self._last, "flushed": self._flushed, "skipped": self._skipped.state()}
         return {**self.state(), **behind}
 

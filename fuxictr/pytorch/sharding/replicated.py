@@ -15,9 +15,9 @@ class RowExchange:
     """Makes the gradient of a table the mean over ranks, from the rows that their batches hold.
 
     Every rank gets the numbers (4 bytes each) and the gradients (U_r, D) of all other ranks' rows.
-    It adds them up in the order of the ranks, so that all have the same bits. A step receives 4 (P
-    - 1) U (D + 1) bytes, where an all-reduce of the table receives 8 N D (P - 1) / P. Layers of the
-    same fields share an exchange.
+    It adds them up in the order of the ranks, so that all have the same bits. A step receives
+    4 (P - 1) U (D + 1) bytes, an all-reduce of the table 8 N D (P - 1) / P. Layers of the same
+    fields share an exchange.
     """
 
     def __init__(self, tables: Iterable[tuple[FieldBlocks, TableReader]], ranks: Ranks) -> None:
@@ -45,7 +45,7 @@ def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[lis
 def join_columns(
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Joins tables' rows (U_i,) and gradients to (U,), (U, D_1 + D_2 ..); zero where none."""
+    """Returns rows (U,) and gradients (U, D_1 + D_2 ..) of several tables, zero where none."""
     first = parts[0][0]
     if all(numbers is first or torch.equal(numbers, first) for numbers, _ in parts):
         return first, torch.cat([gradients for _, gradients in parts], dim=1)

@@ -27,8 +27,8 @@ def compile_loss(
     """Returns the loss as key ``compile`` asks for it, compiled for batches of ``num_rows`` rows.
 
     ``true`` compiles it in torch's default mode. ``auto`` compiles it on CUDA in mode
-    reduce-overhead, which replays CUDA graphs. Elsewhere the loss stays as it is, and where torch
-    cannot compile, which is logged. A batch of another size, as the last one of an epoch, runs
+    reduce-overhead, which replays CUDA graphs. Elsewhere, and with a log message where torch cannot
+    compile, the loss stays as it is. A batch of another size, as the last one of an epoch, runs
     uncompiled, since torch would compile again. So do modules with ``compiles = False``.
 
     Raises:

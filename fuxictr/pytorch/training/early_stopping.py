@@ -11,8 +11,8 @@ from fuxictr.errors import ConfigError
 class EarlyStopping:
     """Follows the monitor: when it improved, when to lower the rate, when to stop.
 
-    The ``mode`` is max or min, or ConfigError. ``patience`` is the number of evaluations without
-    improvement before stopping, ``min_delta`` the least improvement that counts.
+    ``mode`` is max or min; another is a ConfigError. ``patience`` is the number of evaluations
+    without improvement before stopping, ``min_delta`` the least improvement that counts.
     """
 
     mode: str = "max"

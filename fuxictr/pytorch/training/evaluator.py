@@ -75,7 +75,7 @@ class Evaluator:
     def look_at(self, batch: Batch, description: str) -> None:
         """Warns of saturated scores of one batch, where no split is evaluated.
 
-        Several processes, which have parts of a batch and maybe of tables, are not checked.
+        It does nothing on several processes, which have parts of a batch and maybe of tables.
         """
         if self.ranks.size > 1 or not batch.num_rows:
             return

@@ -30,7 +30,7 @@ class FitResult:
         return self.num_rows / self.train_seconds if self.train_seconds > 0 else 0.0
 
     def place(self, num_steps_ago: int = 0) -> str:
-        """Returns the name in messages of the present step, or of an earlier one."""
+        """Returns what messages call the present step, or the one ``num_steps_ago`` before."""
         return f"epoch {max(self.num_epochs, 1)}, step {self.num_steps + 1 - num_steps_ago}"
 
     def owes_evaluation(self, interval: int) -> bool:

@@ -64,7 +64,7 @@ class TrainingStep:
         return loss
 
     def compile(self, num_rows: int) -> None:
-        """Compiles for batches of ``num_rows``, if asked for; ConfigError without a compiler."""
+        """Compiles what key ``compile`` asks for; see ``compile_loss``."""
         self._loss = compile_loss(
             self._plain_loss, self.model, self.config.compile, self.device, num_rows
         )

@@ -25,8 +25,8 @@ class MLP_Block(nn.Module):
 
     Args:
         hidden_units: widths of the hidden layers; None: 64, 64, 64.
-        output_dim: width of a last Linear; None: there is none, and the attribute is the width of
-            the last hidden layer.
+        output_dim: width of a last Linear; None: there is none, and the attribute ``output_dim`` is
+            the last hidden width.
         batch_norm: normalise before the activation; no_bias: without the bias in front, which the
             norm cancels, so that its gradient is only rounding.
     """

@@ -40,8 +40,8 @@ class FieldBlocks(nn.Module):
     """Embeds every field of a feature map at the width that ``embedding_dims`` gives it.
 
     - categorical: v_i = E[offset_i + id_i];
-    - sequence: the average or the sum of E[offset_i + id] over the positions without padding (id
-      0), zero where all are padding; without pooling, one vector per position, zero at padding;
+    - sequence: the average or the sum of E[offset_i + id] over the positions without padding
+      (id 0), zero where all are padding; without pooling, one vector per position, zero at padding;
     - numeric: v_i = x_i w_i;
     - embedding: v_i = W_i x_i, a bias-free linear map of the given vector.
 

@@ -25,8 +25,7 @@ class _OuterProductMap(torch.autograd.Function):
     """out_rh = sum_{i,j} z_ri x_rj W_(ij)h: z (R, F), x (R, J), W (F * J, H) -> (R, H).
 
     Products of a chunk of rows are formed, mapped and dropped; the backward pass forms them again.
-    With z and x, products and output are bfloat16; the weight's gradient is summed in its own
-    dtype.
+    Where z and x are bfloat16, so is all but the sum of the weight's gradient, in its own dtype.
     """
 
     @staticmethod
@@ -74,8 +73,8 @@ def _chunks(z: torch.Tensor, width: int) -> Iterator[slice]:
 class CINLayer(Recordable, nn.Module):
     """One CIN layer (Lian et al., KDD 2018): X_{l+1,h} = b_h + sum_{i,j} W_hij (Z_i * X_{l,j}).
 
-    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN). X_0 is (B, F, D),
-    X_l is (B, H_l, D).
+    X_0 is (B, F, D), X_l is (B, H_l, D). Z is X_0 (DIS) or generated from X_0 by an encoder of the
+    layer's own (GEN).
     """
 
     compiles = False  # torch.compile would unroll the loop over the chunks

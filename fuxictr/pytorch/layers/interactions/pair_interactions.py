@@ -17,9 +17,9 @@ def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j, (B, F, D) -> (B, D).
 
     A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, costs O(F * D) per row; the
-    F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010), sum_{i<j}
-    <left_i, right_j>. Where both sides are one tensor it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2)
-    / 2.
+    F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
+    sum_{i<j} <left_i, right_j>. Where both sides are one tensor it is Rendle's
+    ((sum_i v_i)^2 - sum_i v_i^2) / 2.
     """
     if left is right:
         return _SelfPairSum.apply(left)
@@ -124,10 +124,10 @@ class WeightedPairSum(nn.Module):
 class MatrixPairSum(nn.Module):
     """FmFM (Sun et al. 2021): sum_{i<j} <left_i M_ij, right_j> with a learnt matrix per pair.
 
-    All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block (i,
-    j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in R^D:
-    left_i M_ij is an element-wise product. Inputs are (B, F, D); the sum over D of the output (B,
-    D) is the interaction.
+    All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block
+    (i, j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in
+    R^D: left_i M_ij is an element-wise product. Inputs are (B, F, D). The interaction is the sum
+    over D of the output (B, D).
     """
 
     reference_penalties: ClassVar = {"weight": None}  # raw parameters in the paper's code
