@@ -12,15 +12,11 @@ import torch
 class ColumnLayout:
     """Which columns of which matrix hold which name.
 
-    A name of ``widths`` holds that many columns next to each other, any other name one.
-
     Attributes:
         id_columns: names in the integer matrix, in order: categorical fields, then sequences.
         value_columns: names in the float matrix, in order: numeric fields, vectors, then labels.
-        widths: name -> length of a sequence or width of a vector.
+        widths: name -> length of a sequence or width of a vector; other names have one column.
         positions: name -> (whether it is in the integer matrix, its first column).
-        num_ids: columns of the integer matrix.
-        num_values: columns of the float matrix.
     """
 
     id_columns: tuple[str, ...]
@@ -42,16 +38,12 @@ class ColumnLayout:
 
 
 class Batch(Mapping[str, torch.Tensor]):
-    """Column name -> tensor, where all tensors are views of two matrices.
-
-    A column is (B,); a sequence (B, max_len) and a vector (B, width) where the layout gives it one.
+    """Column name -> tensor (B,), or (B, width) of the layout, a view of one of two matrices.
 
     Attributes:
-        layout: names of the columns.
         ids: (B, layout.num_ids), int32 or int64.
         values_matrix: (B, layout.num_values), float32.
-        num_global_rows: rows of the batch on all processes, of which these B are a part; by
-            default B.
+        num_global_rows: rows of the batch on all processes, of which these B are a part; default B.
     """
 
     def __init__(
@@ -99,11 +91,8 @@ def stack_columns(
     """Returns the named columns next to each other in one matrix (B, sum of their widths).
 
     A batch whose matrix begins with just these columns gives a view of it: no copy, one lookup.
-
-    Args:
-        inputs: a Batch, or any mapping of column name -> tensor (B,), (B, 1) or (B, width).
-        names: the columns, in the order wanted.
-        integer: whether the columns are ids (integer) or values (float).
+    Other inputs are a mapping of column name -> tensor (B,), (B, 1) or (B, width). ``integer`` is
+    true for ids and false for float values.
     """
     if isinstance(inputs, Batch):
         layout = inputs.layout

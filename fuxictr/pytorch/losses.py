@@ -16,13 +16,10 @@ from fuxictr.pytorch.precision import at_least_float32
 def cross_entropy(
     outputs: dict[str, torch.Tensor], y_true: torch.Tensor, num_rows: int | None = None
 ) -> torch.Tensor:
-    """Returns the mean binary cross-entropy, from the logit where the model gives one.
+    """Returns the mean binary cross-entropy of B rows, from the logit where the model gives one.
 
-    Args:
-        outputs: of a model, for B rows.
-        y_true: labels (B, 1).
-        num_rows: what the sum over the rows is divided by, where they are a part of a batch of
-            that many rows; None = B.
+    The labels are (B, 1). For a part of a batch, ``num_rows`` is the number of rows of the whole
+    batch, by which the sum is divided; None: B.
     """
     reduction = "mean" if num_rows is None else "sum"
     if "logit" in outputs:
@@ -30,7 +27,7 @@ def cross_entropy(
         loss = F.binary_cross_entropy_with_logits(logit, y_true, reduction=reduction)
     else:
         y_pred = at_least_float32(outputs["y_pred"])
-        is_nan = y_pred.isnan()  # of which torch would say no more than that it is not in [0, 1]
+        is_nan = y_pred.isnan()  # torch's own error would only say: not in [0, 1]
         y_pred = y_pred.masked_fill(is_nan, 0.5)
         loss = F.binary_cross_entropy(y_pred, y_true, reduction=reduction)
         loss = loss.masked_fill(is_nan.any(), math.nan)
@@ -42,10 +39,6 @@ class LossMean:
 
     On a CPU it checks each loss at once. From another device it fetches a hundred at a time, so no
     step waits for one. Each of several processes adds its summand of a loss.
-
-    Args:
-        device: where the losses are.
-        ranks: the processes.
     """
 
     def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
@@ -73,11 +66,9 @@ class LossMean:
         return self.collect() if self._num_kept == len(self._kept) else None
 
     def collect(self) -> int | None:
-        """Adds up what is still on the device.
+        """Adds up what is on the device; returns how many steps ago a loss first was not finite.
 
-        Returns:
-            How many steps ago the first of these losses was that is not finite, 0 = the last step;
-            None where all are finite.
+        0 is the last step, None: all are finite.
         """
         losses = self._kept[: self._num_kept].tolist()
         for loss in losses:

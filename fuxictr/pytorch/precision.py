@@ -9,23 +9,18 @@ import torch
 
 
 def autocast(amp: str | None, device: torch.device) -> torch.autocast:
-    """Returns the context of a forward pass for key ``amp``.
+    """Returns the context of a forward pass for key ``amp``: none (or None) or bf16.
 
     With ``bf16``, matrix products read and give bfloat16. Weights, gradients and the optimiser stay
     float32. bfloat16 has the range of float32, so the loss needs no scaling.
-
-    Args:
-        amp: none or bf16; None is none.
-        device: where the pass runs.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=amp == "bf16")
 
 
 def autocast_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """Returns the dtype in which a matrix product of the tensor would be computed now.
+    """Returns the dtype of a matrix product of the tensor now: autocast's if on, else its own.
 
-    It is autocast's where that is on, and the tensor's own otherwise. Operators that autocast does
-    not know cast their inputs to it.
+    Operators that autocast does not know cast their inputs to it.
     """
     kind = tensor.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):

@@ -9,8 +9,8 @@ class Recordable:
     """Mixin of modules that record tensors while ``analyzing`` is true, and cost nothing otherwise.
 
     ``self.record("gen", z)`` appends a detached CPU copy to the list ``record_gen``, which it
-    creates. A module without this mixin may do the same by hand: create ``record_<name>`` lists in
-    ``init_record`` and append to them in forward when ``self.analyzing`` is true.
+    creates. A module without this mixin may create ``record_<name>`` lists in ``init_record`` and
+    append to them in forward when ``self.analyzing`` is true.
     """
 
     analyzing: bool = False

@@ -46,29 +46,24 @@ def seed_everything(seed: int = 2019) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory for the next allocation of this process.
+    """Tells glibc to keep freed memory for later; returns False for other C libraries.
 
     Each training step frees and allocates the same large tensors. By default glibc returns them to
     the system, which fills every page with zeros again: 5 to 20 % of a step.
-
-    Returns:
-        Whether it worked; other C libraries have no such switch.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     return mallopt is not None and all(mallopt(*option) for option in _MALLOC_OPTIONS)
 
 
 def get_device(gpu: int | str = -1) -> torch.device:
-    """Returns the device that ``--gpu`` names.
+    """Returns the device that ``--gpu`` names: -1 the CPU, an index that CUDA device.
 
-    Args:
-        gpu: -1 for the CPU, an index for that CUDA device, ``auto`` for the first CUDA device where
-            there is one and the CPU otherwise. Processes that torchrun started may not give an
-            index; with ``auto`` each takes the device of its own number on its machine.
+    ``auto`` is the first CUDA device where there is one and the CPU otherwise. Processes that
+    torchrun started may not give an index; with ``auto`` each takes the device of its own number on
+    its machine. There is no silent fallback.
 
     Raises:
-        ConfigError: this machine has no such CUDA device, or fewer devices than processes; there is
-            no silent fallback.
+        ConfigError: this machine has no such CUDA device, or fewer devices than processes.
     """
     _, num_ranks, local_rank = launched_ranks()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -104,11 +99,7 @@ def get_device(gpu: int | str = -1) -> torch.device:
 def get_optimizer(
     optimizer: str, params: Iterable[nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
-    """Returns the optimiser of that name, in its fused form where torch has one.
-
-    Raises:
-        ConfigError: the name is unknown.
-    """
+    """Returns the optimiser of that name, fused where torch can; ConfigError for another."""
     name = optimizer.lower()
     if name not in OPTIMIZERS:
         raise ConfigError(
@@ -120,11 +111,7 @@ def get_optimizer(
 
 
 def get_activation(activation: str | nn.Module | None) -> nn.Module:
-    """Returns the activation of that name in any case; None is the identity.
-
-    Raises:
-        ConfigError: the name is unknown.
-    """
+    """Returns the activation of that name in any case, None: identity; ConfigError for another."""
     if isinstance(activation, nn.Module):
         return activation
     name = (activation or "linear").lower()

@@ -22,14 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class BestWeights:
-    """Keeps a model's weights as they were at its best.
+    """Keeps a model's weights as they were at its best, in a file or (path None) in memory.
 
     On several processes the first one writes and reads the file, which holds whole tables. In
-    memory each rank keeps its own part. All methods are collective.
-
-    Args:
-        path: the file; None keeps the weights in memory.
-        note: what is known of the weights, kept beside the file; None = nothing.
+    memory each rank keeps its own part. All methods are collective. The note is kept beside the
+    file.
     """
 
     def __init__(
@@ -49,11 +46,7 @@ class BestWeights:
         self.ranks.from_rank_zero(lambda: save_weights(full, path, self.note))
 
     def restore(self) -> None:
-        """Loads the kept weights into the model, if there are any.
-
-        Raises:
-            CheckpointError: the file is missing, damaged, or of another model.
-        """
+        """Loads the kept weights, if any; CheckpointError if the file is missing or damaged."""
         if self.path is None:
             if self._held is not None:
                 self.model.load_state_dict(self._held)

@@ -17,12 +17,8 @@ class StateFiles:
     """The state of a training run beside its checkpoint, and the best weights that belong to it.
 
     The checkpoint holds the best weights so far, but may be newer than the state, or another run's.
-    So the best weights of the state and their note also have a name of their own: a second link to
-    the same bytes, as long as nothing replaces the checkpoint.
-
-    Args:
-        stem: path of the run's files without their suffix.
-        checkpoint: the best weights.
+    So the best weights of the state and their note have a second name: a link to the same bytes
+    until the checkpoint is replaced. ``stem`` is the path of the run's files without suffix.
     """
 
     def __init__(self, stem: Path, checkpoint: Path) -> None:
@@ -31,12 +27,7 @@ class StateFiles:
         self._prefix = f".{stem.name}.best_of_step_"
 
     def save(self, state: TrainingState, best_step: int | None) -> None:
-        """Writes a state.
-
-        Args:
-            state: the state.
-            best_step: step of the best weights, which the checkpoint holds; None = none yet.
-        """
+        """Writes a state; ``best_step`` is the step of the checkpoint's weights, None: none yet."""
         if best_step is not None and not (best := self._best_path(best_step)).exists():
             self._copy_note(self.checkpoint, best)
             self._link(self.checkpoint, best)
@@ -45,23 +36,12 @@ class StateFiles:
         self._forget_others(best_step)
 
     def load(self, mapped: bool = False) -> TrainingState | None:
-        """Returns the saved state, None where there is none.
-
-        Args:
-            mapped: see ``read_tensors``.
-
-        Raises:
-            CheckpointError: it is damaged.
-        """
+        """Returns the saved state, None if there is none; CheckpointError if it is damaged."""
         remove_leftovers(self.path)
         return TrainingState.load(self.path, mapped) if self.path.is_file() else None
 
     def restore_best(self, state: TrainingState) -> None:
-        """Makes the best weights that belong to a state the checkpoint.
-
-        Raises:
-            CheckpointError: they are gone.
-        """
+        """Makes a state's best weights the checkpoint again; CheckpointError if they are gone."""
         best_step = state.progress.get("best_step")
         if best_step is None:
             return

@@ -55,15 +55,7 @@ class TrainingState:
 
     @classmethod
     def load(cls, path: Path, mapped: bool = False) -> TrainingState:
-        """Reads what ``save`` wrote.
-
-        Args:
-            path: the file.
-            mapped: see ``read_tensors``.
-
-        Raises:
-            CheckpointError: the file is missing, damaged, or of another version.
-        """
+        """Reads what ``save`` wrote; CheckpointError if missing, damaged or of another version."""
         content = read_tensors(path, mapped)
         try:
             version = content["version"]
@@ -87,11 +79,7 @@ def raw_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def load_raw_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copies what ``raw_weights`` of the same model returned into it.
-
-    Raises:
-        CheckpointError: the model has other weights, or of another shape.
-    """
+    """Copies what ``raw_weights`` of the same model returned into it; else CheckpointError."""
     held = dict(_named_tensors(model))
     problems = [name for name in held.keys() ^ weights.keys()]
     problems += [n for n in held.keys() & weights.keys() if held[n].shape != weights[n].shape]
@@ -109,7 +97,7 @@ def gather_tensors(
 ) -> dict[str, Any]:
     """Returns weights, optimiser and random numbers for ``TrainingState.tensors``; collective.
 
-    They are the tensors in use, and on the first process have the form that one process has.
+    They are the tensors in use; the first process has them in the form that one process has.
     """
     lazy = isinstance(optimizer, LazyAdam)
     state = optimizer.raw_state() if lazy else optimizer.state_dict()
@@ -136,11 +124,7 @@ def load_tensors(
 
 
 def load_random_numbers(tensors: Mapping[str, Any], device: torch.device, ranks: Ranks) -> bool:
-    """Takes over the random numbers of this process.
-
-    Returns:
-        False where they are unknown, since another number of processes saved the state.
-    """
+    """Takes over this process's random numbers; False if saved by another number of processes."""
     of_ranks = tensors.get("random_of_ranks", [])
     if ranks.is_first:
         load_random_state(tensors["random"], device)

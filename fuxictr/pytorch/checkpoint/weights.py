@@ -22,10 +22,7 @@ def save_weights(
 ) -> None:
     """Writes a model's state_dict atomically, and what is known of it to ``<path>.json``.
 
-    Args:
-        weights: the state_dict.
-        path: the file.
-        note: what is known, as ``encoders_hash`` of the data; None = nothing.
+    The ``note`` is what is known, such as ``encoders_hash`` of the data; None: nothing.
     """
     path = Path(path)
     with atomic_path(path) as temporary:
@@ -37,11 +34,7 @@ def save_weights(
 
 
 def read_note(path: str | Path) -> dict[str, Any]:
-    """Returns the note beside a file of weights, {} where there is none.
-
-    Raises:
-        CheckpointError: the note is damaged, or belongs to other weights.
-    """
+    """Returns the note beside weights, or {}; CheckpointError if damaged or of other weights."""
     path = Path(path)
     note = note_path(path)
     try:
@@ -64,10 +57,7 @@ def read_note(path: str | Path) -> dict[str, Any]:
 
 
 def write_tensors(content: dict[str, Any], path: str | Path) -> None:
-    """Writes tensors, numbers and texts, in dicts and lists, atomically.
-
-    Equal content gives equal bytes.
-    """
+    """Writes tensors, numbers and texts, in dicts and lists, atomically and reproducibly."""
     with atomic_path(path) as temporary:
         _write(content, temporary)
 
@@ -75,13 +65,9 @@ def write_tensors(content: dict[str, Any], path: str | Path) -> None:
 def read_tensors(path: str | Path, mapped: bool = False) -> Any:
     """Returns what ``write_tensors`` wrote, on the CPU.
 
-    It checks every byte against the checksums of torch.save, makes no objects but tensors and plain
-    values, and reads no more than the file is long.
-
-    Args:
-        path: the file.
-        mapped: map tensors into memory, so that processes of one machine share their pages;
-            changes to the tensors do not reach the file.
+    It checks every byte against the checksums of torch.save, makes only tensors and plain values,
+    and reads no more than the file's length. ``mapped`` maps tensors into memory, so that processes
+    of one machine share their pages; changes to them do not reach the file.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -101,14 +87,11 @@ def read_tensors(path: str | Path, mapped: bool = False) -> Any:
 def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
     """Loads weights that ``save_weights`` wrote into a model of the same config.
 
-    Args:
-        model: the model.
-        path: the file.
-        encoders_hash: of the data that the model will read; empty = unknown.
+    ``encoders_hash`` is that of the data that the model will read; empty: unknown.
 
     Raises:
-        CheckpointError: the file is missing or unreadable, its data were encoded in another way,
-            or a weight is missing, unexpected or of another shape; names the first few.
+        CheckpointError: the file is missing or unreadable, its data were encoded in another way, or
+            a weight is missing, unexpected or of another shape; names the first few.
     """
     path = Path(path)
     if not path.is_file():
@@ -127,7 +110,7 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{path} does not fit the model {type(model).__name__}: {shown}; "
             "train again, or use the config and data that it was trained with"
         )
-    model.load_state_dict(dict(state))  # without what torch notes beside the weights
+    model.load_state_dict(dict(state))  # a plain dict, without torch's _metadata
 
 
 def _write(content: Any, path: Path) -> None:
@@ -155,10 +138,7 @@ def note_path(path: Path) -> Path:
 
 
 def _weights_digest(path: Path) -> str:
-    """Returns 16 hex digits over torch.save's checksums, without reading the weights.
-
-    A file that is no archive, and so no weights, has the digest of its size.
-    """
+    """Returns 16 hex digits over the file's size and torch.save's checksums, not the weights."""
     digest = hashlib.sha256(str(path.stat().st_size).encode())
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():

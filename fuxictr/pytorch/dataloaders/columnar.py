@@ -20,11 +20,10 @@ class ColumnarData:
     """Rows of a split: all of them, or the cut that one of several processes has.
 
     Attributes:
-        layout: names of the columns.
         ids: (rows, layout.num_ids), int32.
         values: (rows, layout.num_values), float32.
-        group_ids: np.int64, equal where the group column is equal, one for each row of the whole
-            split; None: no groups.
+        group_ids: np.int64, one for each row of the whole split, equal within a group; None: no
+            groups.
         cut: which rows of the split these are; None: all.
     """
 
@@ -81,14 +80,10 @@ class ColumnarData:
 
 
 def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
-    """Returns the layout of a dataset.
+    """Returns the layout of a dataset; ``labels`` says whether its rows have labels.
 
     The integer matrix holds the categorical fields, then the sequences; the float matrix the
     numeric fields, the vectors, then the labels. Each kind keeps the order of the feature map.
-
-    Args:
-        feature_map: the fields.
-        labels: whether the rows have labels.
     """
     fields = feature_map.fields
 
@@ -120,16 +115,10 @@ def allocate(layout: ColumnLayout, num_rows: int) -> ColumnarData:
 def from_arrays(
     columns: Mapping[str, np.ndarray], feature_map: FeatureMap, labels: bool = True
 ) -> ColumnarData:
-    """Builds the data from arrays of encoded ids, values and labels.
+    """Builds the data from arrays of encoded ids, values and labels, (rows,) or (rows, width).
 
-    Args:
-        columns: name -> (rows,), or (rows, width) for a sequence or a vector.
-        feature_map: the fields and labels; other columns are left out.
-        labels: whether the rows have labels.
-
-    Raises:
-        DataError: a column is missing, has another shape or type, an id is outside its vocabulary
-            or a value is not finite; names the column and the row.
+    Columns that the feature map does not name are left out. Raises DataError as ``store_column``,
+    and where a column is missing.
     """
     layout = make_layout(feature_map, labels)
     check_columns(columns, layout.positions, "the given arrays")
@@ -146,15 +135,8 @@ def collect_columns(
 ) -> ColumnarData:
     """Builds the data from (name, column) pairs, of which it holds one at a time.
 
-    Args:
-        columns: the pairs.
-        layout: names of the columns.
-        feature_map: the fields and labels.
-        where: their file, for messages.
-        own: which rows of the split the columns hold; None: all.
-
-    Raises:
-        DataError: as ``from_arrays``.
+    ``own`` are the rows of the split that the columns hold; None: all. Errors are those of
+    ``from_arrays`` and name the file ``where``.
     """
     data = None
     for name, column in columns:
@@ -176,15 +158,9 @@ def store_column(
     where: str,
     numbers: Sequence[int] | RowRanges | None = None,
 ) -> None:
-    """Checks a column and copies it into its matrix.
+    """Checks a column (rows,) or (rows, width) of the file ``where``; copies it into its matrix.
 
-    Args:
-        data: the matrices.
-        name: the column's name.
-        column: (rows,), or (rows, width) for a sequence or a vector.
-        feature_map: the fields, which say how large an id may be.
-        where: the column's file, for messages.
-        numbers: the numbers, from 0, of these rows in that file; None: 0, 1, 2, ...
+    ``numbers`` are the numbers, from 0, of these rows in that file; None: 0, 1, 2 and so on.
 
     Raises:
         DataError: its shape or type is wrong, an id is outside its vocabulary or a value is not
@@ -217,12 +193,7 @@ def store_column(
 def check_columns(
     found: Iterable[str], wanted: Iterable[str], where: str, group_id: str | None = None
 ) -> None:
-    """Checks that a file has each of the wanted columns once, and the one that makes groups.
-
-    Raises:
-        ConfigError: the column ``group_id`` is missing.
-        DataError: another one is missing or repeated.
-    """
+    """Checks that a file has each wanted column once (DataError) and ``group_id`` (ConfigError)."""
     found = list(found)
     for name in wanted:
         if name not in found:

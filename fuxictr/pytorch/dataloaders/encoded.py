@@ -33,26 +33,19 @@ def read_encoded(
     labels: bool = True,
     choose: Choice | None = None,
 ) -> ColumnarData:
-    """Reads encoded rows into memory, which holds a slice or a column beside them while it reads.
+    """Reads encoded rows into memory, which holds one slice or column beside them while it reads.
 
     In parquet a sequence or vector is a list. An .npz has one array per column, an .h5 one dataset;
-    a sequence or vector is 2-D there, with the rows along the first axis.
+    a sequence or vector is (rows, width) there. Only the feature map's columns are read.
 
-    If only some rows are wanted, only a part of the file is read: of parquet the row groups that
-    have some of them, of an .h5 the slice from the first to the last, of an .npz one column.
-
-    Args:
-        path: what ``find_encoded`` takes.
-        feature_map: the fields and labels to read; other columns are left out.
-        group_id: column whose equal values make groups; None: no groups.
-        labels: whether the rows have labels.
-        choose: says which rows are wanted; None: all. Groups are read of all rows.
+    ``choose`` says which rows are wanted (None: all); groups are always read of all rows. Only a
+    part of the file is read then: the row groups of a parquet, the slice of an .h5 from the first
+    row to the last, one column of an .npz at a time.
 
     Raises:
         ConfigError: the column ``group_id`` is missing.
-        DataError: a file or column is missing or not readable, a cell is missing or of a wrong type
-            or shape, an id is outside its vocabulary, or a value is not finite; names file, column
-            and row.
+        DataError: a file or column is missing or not readable, or a cell is invalid; names file,
+            column and row.
     """
     files = find_encoded(path)
     if files[0].suffix == ".parquet":
@@ -64,12 +57,7 @@ def read_encoded(
 def open_parquet(
     path: str | Path, feature_map: FeatureMap, group_id: str | None = None, labels: bool = True
 ) -> ParquetRows:
-    """Returns the rows of encoded parquet files, which stay on disk; see ``read_encoded``.
-
-    Raises:
-        ConfigError: the files are not parquet, or the column ``group_id`` is missing.
-        DataError: as ``ParquetRows``.
-    """
+    """Returns encoded parquet rows, which stay on disk; ConfigError for another format."""
     files = find_encoded(path)
     if files[0].suffix != ".parquet":
         raise ConfigError(

@@ -26,22 +26,17 @@ class EpochIterator(ABC):
     The order of the rows follows from the rows, seed and epoch alone. Every batch has
     ``batch_size`` rows, but the last one: it has what is left, or one row more.
 
-    Several processes (ranks) share the rows. Rows, batches, their sizes and order are those of all
-    ranks together, the same as of one process. A rank yields its own rows of them, and as many
-    batches as every other rank:
+    Several processes (ranks) share the rows. Batches, their sizes and order are the same as those
+    of one process. A rank yields its own rows of them, and as many batches as every other rank:
 
-    - not split by batch: its batch k has those rows of batch k that are its own, or none, in order.
-    - split by batch: a rank yields a run of whole batches, and at the end empty ones where others
+    - not split by batch: its batch k has its own rows of batch k, in order, or none.
+    - split by batch: it yields a run of whole batches, and an empty one at the end where others
       have one more. The rows of all ranks, one rank after the other, are in order.
 
     Args:
         num_rows: rows of the split.
-        batch_size: rows of a batch.
-        shuffle: draw a new order every epoch.
-        seed: seed of the order.
         device: where batches are wanted.
         group_ids: np.int64 (num_rows,), equal where rows are of one group; None: no groups.
-        share: which of several ranks this is.
         is_split_by_batch: ranks have whole batches, which is not possible when shuffled.
 
     Attributes:
@@ -85,11 +80,7 @@ class EpochIterator(ABC):
 
     @property
     def own_rows(self) -> tuple[int, int]:
-        """The first row of this rank, and the one behind its last.
-
-        Raises:
-            ValueError: several ranks have rows of every batch.
-        """
+        """The first row of this rank, and the one behind its last, of rows split by batch."""
         if not self.is_split_by_batch and not self.share.is_all:
             raise ValueError(
                 "is_split_by_batch: found false, but rows that several processes evaluate must be "
@@ -98,11 +89,9 @@ class EpochIterator(ABC):
         return self.division.own_rows(self.num_rows).hull(0, self.num_rows)
 
     def resume_at(self, epoch: int, num_batches: int) -> None:
-        """Makes the next pass start in the middle of an epoch.
+        """Makes the next pass start in the middle of an epoch, after ``num_batches`` of every rank.
 
-        Args:
-            epoch: its number, as attribute ``epoch`` counts it after its start.
-            num_batches: how many of the batches that every rank yields are skipped.
+        ``epoch`` is counted as the attribute ``epoch`` counts it after the epoch's start.
         """
         self.epoch = max(epoch - 1, 0)
         self._num_skipped = num_batches
@@ -125,19 +114,15 @@ class EpochIterator(ABC):
 class BatchIterator(EpochIterator):
     """Yields the batches of rows in memory.
 
-    Rows are on the device if they fit there, so that a batch is gathered without leaving it;
-    otherwise they stay in host memory and are copied batch by batch. The arguments that are not
-    named here are those of EpochIterator.
+    Rows are on the device if they fit there, so that a batch is gathered without leaving it.
+    Otherwise they stay in host memory and are copied batch by batch. Other arguments are those of
+    EpochIterator.
 
     Args:
-        data: the rows of the split, of which a rank keeps a copy of its own; or only those, if
-            ``data.cut`` says so.
+        data: the rows of the split, of which a rank copies its own; or only those (``data.cut``).
 
     Attributes:
         data: the rank's own rows.
-
-    Raises:
-        ValueError: the data were cut for another rank or another use.
     """
 
     def __init__(
@@ -182,7 +167,7 @@ class BatchIterator(EpochIterator):
         bounds = self.bounds()
         if self.share.is_all:
             return torch.randperm(self.num_rows, generator=generator), bounds
-        # The same numbers whatever their type; every rank draws all of them, so they are small.
+        # int32 gives the same order as int64 in half the memory; every rank draws all rows.
         dtype = torch.int32 if self.num_rows < 2**31 else torch.int64
         order = torch.randperm(self.num_rows, generator=generator, dtype=dtype).numpy()
         first, stop = self.share.part(self.num_rows)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# What is decoded at once, so that neither a large row group nor long sequences make a slice large.
+# Limits of what is decoded at once, whatever the size of row groups or sequences.
 SLICE_ROWS = 65_536
 _SLICE_BYTES = 1 << 25
 
@@ -47,21 +47,13 @@ class Block:
 
 
 class ParquetRows:
-    """The rows of encoded parquet files, which stay on disk.
-
-    Args:
-        files: the files, in the order of their rows.
-        feature_map: the fields and labels to read.
-        group_id: column whose equal values make groups; None: no groups.
-        labels: whether the rows have labels.
+    """The rows of encoded parquet files, in the order of ``files``, which stay on disk.
 
     Attributes:
-        layout: names of the columns.
         blocks: the blocks, in the rows' order.
-        num_rows: rows of all files.
         row_bytes: bytes of a row in memory.
         slice_rows: most rows of a slice.
-        group_ids: np.int64 (rows,), equal where ``group_id`` is equal; None without groups.
+        group_ids: np.int64 (rows,), equal where column ``group_id`` is equal; None without groups.
 
     Raises:
         ConfigError: the column ``group_id`` is missing.
@@ -102,14 +94,7 @@ class ParquetRows:
         self.group_ids = None if group_id is None else self._read_group_ids(group_id)
 
     def load(self, own: RowRanges | None = None) -> ColumnarData:
-        """Reads rows into memory, which holds one slice beside them.
-
-        Args:
-            own: the rows; None: all. Only row groups that have some of them are read.
-
-        Raises:
-            DataError: as ``read``.
-        """
+        """Reads rows (None: all) into memory, beside one slice; errors are those of ``read``."""
         wanted = self._all_rows if own is None else own
         where = f"{self._where} at once (streaming: true leaves them on disk)"
         require_memory(wanted.num_rows * self.row_bytes, where)
@@ -128,16 +113,10 @@ class ParquetRows:
     def read(
         self, block: Block, use_threads: bool = False, own: RowRanges | None = None
     ) -> Iterator[ColumnarData]:
-        """Yields the rows of a block in order, in slices of at most ``slice_rows`` rows.
+        """Yields the wanted rows (None: all) of a block in slices of ``slice_rows`` at most.
 
-        Args:
-            block: one of ``blocks`` or ``blocks_of``.
-            use_threads: decode columns side by side.
-            own: the wanted rows; None: all.
-
-        Raises:
-            DataError: the file is damaged, a cell is missing, a list has another length, an id is
-                outside its vocabulary, a value is not finite; names file, column and row.
+        Raises DataError, which names file, column and row, for a damaged file and for invalid
+        cells.
         """
         own = self._all_rows if own is None else own
         where = str(self.files[block.file])

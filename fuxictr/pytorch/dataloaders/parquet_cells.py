@@ -22,16 +22,10 @@ def check_present(column: pa.Array, where: str, first_row: int) -> None:
 
 
 def to_numpy(column: pa.Array, width: int | None, where: str, first_row: int) -> np.ndarray:
-    """Returns a column's cells; without a copy where types allow it.
+    """Returns a column's cells, (rows,) or (rows, width); without a copy where types allow it.
 
-    Args:
-        column: the cells.
-        width: length of each cell's list; None: cells are numbers.
-        where: file and column, for messages.
-        first_row: rows of the file before these.
-
-    Returns:
-        (rows,), or of lists (rows, width).
+    ``width`` is the length of each cell's list; None: cells are numbers. ``first_row`` is the
+    number of rows of the file before these.
 
     Raises:
         DataError: a cell is missing, not a number, or a list of another length; names the row.

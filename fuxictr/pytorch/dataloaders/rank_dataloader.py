@@ -20,26 +20,17 @@ class RankDataLoader:
     """Reads the encoded splits of a ranking (CTR) dataset.
 
     Where several processes (ranks) share the rows, training batches are split by rows, the others
-    by batches; see ``EpochIterator``.
+    by batches; see ``EpochIterator``. Other keys of a config are accepted and change nothing.
 
     Args:
-        feature_map: the fields and labels to read.
         stage: ``train`` (train and valid), ``test``, or ``both``.
-        train_data: the training rows: a .parquet, .npz or .h5 file, with or without that suffix; a
-            folder or a glob of .parquet parts; None: no such split.
-        valid_data: the validation rows, likewise.
-        test_data: the test rows, likewise.
-        batch_size: rows of a batch.
-        shuffle: whether the training rows are shuffled each epoch.
-        seed: seed of the order.
-        device: where batches are wanted.
-        streaming: read the rows of all splits from parquet in every epoch, not once into memory.
+        train_data: a .parquet, .npz or .h5 file, with or without that suffix; a folder or a glob of
+            .parquet parts; None: no such split. The same for valid_data and test_data.
+        streaming: read the rows from parquet in every epoch, not once into memory.
         shuffle_window: streaming: rows that are shuffled together.
         num_workers: streaming: threads that decode rows; they change no order.
         group_id: column whose equal values make groups, read for valid and test, by the first rank;
             None: no groups.
-        share: which of several ranks this is.
-        **kwargs: other keys of a config; they do not change what is loaded.
 
     Raises:
         ConfigError: an unknown stage, a missing column ``group_id``, streaming of another format.

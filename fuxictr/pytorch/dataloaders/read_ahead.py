@@ -25,17 +25,9 @@ def read_ahead(
 ) -> Generator[Item, None, None]:
     """Yields ``read(key)``'s items for one key after another, read ahead by threads.
 
-    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready. The
-    threads end with the iteration: when it is exhausted, fails or is closed.
-
-    Args:
-        read: gives the items of a key.
-        keys: the keys, in the order wanted.
-        num_threads: number of threads; 0 reads in the calling thread, item by item.
-        depth: most items that a thread keeps ready.
-
-    Raises:
-        BaseException: whatever ``read`` raises, where its item would have come.
+    Thread t reads the keys t, t + num_threads, ..., and keeps at most ``depth`` items ready. With 0
+    threads the caller reads. The threads end when the iteration is exhausted, fails or is closed.
+    An error of ``read`` is raised where its item would have come.
     """
     num_threads = min(num_threads, len(keys))
     if num_threads == 0:
@@ -61,7 +53,7 @@ def read_ahead(
     finally:
         stop.set()
         for thread, queue in zip(threads, queues, strict=True):
-            # A thread looks at ``stop`` after each item: it puts one more at most, which fits now.
+            # A thread checks ``stop`` after each item, so it puts one more at most, which fits now.
             _empty(queue)
             thread.join()
 

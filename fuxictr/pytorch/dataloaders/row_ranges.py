@@ -6,14 +6,10 @@ import numpy as np
 
 
 class RowRanges:
-    """Some of the rows of a split, in their order.
+    """Some of the rows of a split, in order; ``ranges[i]`` is the split's row that is the i-th.
 
-    ``ranges[i]`` is the row of the split that is the i-th of them.
-
-    Args:
-        bounds: np.int64 (R, 2), the first row of each range and the one behind its last one. Ranges
-            ascend and do not overlap; empty ones are dropped, and neighbours are joined.
-        num_split_rows: rows of the split.
+    ``bounds``, np.int64 (R, 2), has the first row of each range and the one behind its last. Ranges
+    ascend and do not overlap; empty ones are dropped, neighbours joined.
     """
 
     def __init__(self, bounds: np.ndarray, num_split_rows: int) -> None:
@@ -57,8 +53,7 @@ class RowRanges:
     def within(self, start: int, stop: int) -> slice | np.ndarray:
         """Returns which of the split's rows [start, stop) are among these, counted from ``start``.
 
-        Returns:
-            A slice where they are next to each other, otherwise np.int64 (rows,).
+        A slice where they are next to each other, otherwise np.int64 (rows,).
         """
         bounds = self._clipped(start, stop) - start
         if len(bounds) < 2:

@@ -12,15 +12,7 @@ from fuxictr.pytorch.dataloaders.row_ranges import RowRanges
 
 @dataclass(frozen=True)
 class Share:
-    """The place of one process (rank) among those that share the rows of a split.
-
-    Args:
-        rank: its number, from 0.
-        world_size: how many there are.
-
-    Raises:
-        ValueError: there is no such rank.
-    """
+    """The place of one process (rank), from 0, among those that share a split's rows."""
 
     rank: int = 0
     world_size: int = 1
@@ -40,23 +32,16 @@ class Share:
         return self.rank == 0
 
     def part(self, number: int) -> tuple[int, int]:
-        """Returns this rank's run of ``number`` things: [n r / P, n (r + 1) / P), rounded down.
-
-        The runs of all ranks follow each other; their lengths differ by one at most.
-        """
+        """Returns this rank's run of ``number`` things: [n r / P, n (r + 1) / P), rounded down."""
         first, stop = number * self.rank, number * (self.rank + 1)
         return first // self.world_size, stop // self.world_size
 
 
-# One process, which has all rows.
 ALONE = Share()
 
 
 def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """Returns the first row of each batch of a split, and the row behind its last one.
-
-    The last batch has what is left, or one row more.
-    """
+    """Returns [start, stop) of each batch; the last one has what is left, or one row more."""
     starts = list(range(0, num_rows, batch_size))
     # Batch normalisation cannot train on one row: a last batch of one joins the one before.
     if len(starts) > 1 and num_rows - starts[-1] == 1:
@@ -66,17 +51,10 @@ def batch_bounds(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Division:
-    """How the rows of a split are divided among the ranks.
+    """How a split's rows are divided among the ranks; ``batch_size`` is that of all ranks.
 
-    Args:
-        batch_size: rows of a batch of all ranks.
-        shuffle: rows are drawn anew every epoch; a rank has a run of them.
-        is_split_by_batch: a rank has a run of whole batches. Otherwise, and not shuffled, it has a
-            run of the rows of every batch.
-        share: which rank.
-
-    Raises:
-        ValueError: shuffled rows have no batches that stay whole.
+    If shuffled, a rank has a run of the rows. If ``is_split_by_batch``, it has a run of whole
+    batches; otherwise a run of the rows of every batch. Shuffled rows cannot be split by batch.
     """
 
     batch_size: int

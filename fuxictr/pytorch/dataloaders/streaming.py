@@ -48,12 +48,10 @@ class StreamingIterator(EpochIterator):
     split by batch, those that have rows of its batches. Otherwise it reads all and keeps its own
     rows.
 
-    Memory holds a window, about a window of rows read ahead, and a slice per thread; of a window
-    that ranks share, the rank's own rows. The arguments that are not named here are those of
-    EpochIterator.
+    Memory holds a window, about as many rows read ahead, and a slice per thread; of a shared
+    window, the rank's own rows. Other arguments are those of EpochIterator.
 
     Args:
-        rows: the files.
         shuffle_window: rows that are shuffled together, of all ranks.
         num_workers: threads that decode rows ahead; 0 decodes in the calling thread.
     """
@@ -131,7 +129,7 @@ class StreamingIterator(EpochIterator):
             found = index[order].numpy()
             places = np.flatnonzero(found >= 0)
             yield _Window(memory, stop - start, torch.from_numpy(found[places]), places)
-        yield from map(_all, slices)  # none is left, but the last block is read to its end
+        yield from map(_all, slices)  # no row is left, but this checks the last block to its end
 
     def _batches(self, windows: Iterator[_Window], sizes: list[int]) -> Iterator[Batch]:
         # Cuts the rows at the bounds of batches, across windows and slices.
@@ -146,7 +144,7 @@ class StreamingIterator(EpochIterator):
                 missing -= stop - start
                 start = stop
             yield _join(parts) if parts else allocate(self.rows.layout, 0).rows(slice(None))
-        for _ in windows:  # none is left, but it is read to its end, which may be damaged
+        for _ in windows:  # no window is left, but this checks the files to their end
             pass
 
 

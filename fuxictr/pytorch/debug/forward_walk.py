@@ -15,15 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-_VALUES_AT_ONCE = 1 << 20  # while they are counted: a table may take most of the memory
+_VALUES_AT_ONCE = 1 << 20  # to be counted at once: a table may take most of the memory
 
 
 class Extent(NamedTuple):
-    """How many values there are, how many are NaN or infinite, and the largest of the others.
-
-    Attributes:
-        largest: largest absolute value of the finite ones; 0 where there is none.
-    """
+    """How many values there are, how many are not finite, and the largest finite |value| or 0."""
 
     num_values: int
     num_bad: int
@@ -78,13 +74,10 @@ class _Call:
 
 
 class ForwardWalk:
-    """Context that finds the first module whose inputs are finite and whose output is not.
+    """Context that finds the first module of a model with finite inputs and an output that is not.
 
     A module whose ``forward`` is not called is part of the module that uses it. Infinite values
     that an outer module removes again, as those of a mask before a softmax, do not count.
-
-    Args:
-        model: the model, which is called in the context.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -95,7 +88,7 @@ class ForwardWalk:
 
     @property
     def found(self) -> str:
-        """What was found, also where the pass ended with an error; empty = nothing."""
+        """What was found, also where the pass ended with an error; empty: nothing."""
         return self._result or next((call.culprit for call in self._calls if call.culprit), "")
 
     def __enter__(self) -> ForwardWalk:

@@ -28,13 +28,8 @@ def explain_not_finite(
 ) -> str:
     """Returns the message about numbers that are not finite: where, why, and what to do.
 
-    Args:
-        model: the model.
-        batch: the rows of the step, where the model is.
-        where: the place in the training, as "epoch 2, step 57".
-        loss: the loss of that step; it is finite where a gradient is not.
-        learning_rate: the rate of that step.
-        may_call: whether the forward pass may be repeated.
+    ``where`` is the place in the training, as "epoch 2, step 57". The batch, the loss and the rate
+    are those of that step. With ``may_call`` the forward pass may be repeated.
     """
     culprit = find_not_finite(model, batch, may_call) or "looked at again, everything is finite"
     advice = advise(model, batch, learning_rate)
@@ -50,16 +45,11 @@ def find_not_finite(
     finite, in the order of the forward pass (ForwardWalk); the loss; the penalty; gradients and
     their norm.
 
-    It repeats the forward pass, without gradients, in the present mode of the model. For the same
-    numbers the caller enters the autocast of the training. Weights, buffers, records and random
-    number generators keep their bits. Tables are read as they lie in memory, also where an
-    optimiser updates them lazily. The weights must hold gradients that are not yet clipped, for
-    clipping makes all of them NaN where one is.
-
-    Args:
-        model: the model.
-        batch: the rows, where the model is.
-        may_call: whether the forward pass may be repeated.
+    With ``may_call`` it repeats the forward pass in the model's present mode, without gradients;
+    the caller enters the autocast of the training. Weights, buffers, records and random number
+    generators keep their bits. Tables are read as they lie in memory, also where an optimiser
+    updates them lazily. Gradients must not be clipped yet, for clipping makes all of them NaN where
+    one is.
     """
     found = _in_batch(batch) or _in_weights(model)
     if not found and may_call:
@@ -137,7 +127,7 @@ def _in_gradients(model: nn.Module) -> str | None:
 
 
 def _gradients(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields the weights' gradients by name; for a table that is read by rows, that of the rows."""
+    """Yields the weights' gradients by name; of a table that is read by rows, that of the rows."""
     readers = {
         id(module.table): module.reader
         for module in model.modules()

@@ -1,1 +1,1 @@
-"""The processes of one job, and what they tell one another."""
+"""The processes of one job and their communication."""

@@ -7,8 +7,7 @@ import socket
 from contextlib import suppress
 
 _INTERFACE_KEY = "GLOO_SOCKET_IFNAME"
-# A silent machine is given up after 10 s and three probes 10 s apart, or if it confirms nothing for
-# 40 s that was sent to it.
+# A silent machine is given up after 10 s and three probes 10 s apart, or 40 s without an answer.
 _TCP_TIMEOUTS = {
     "TCP_KEEPIDLE": 10,
     "TCP_KEEPINTVL": 10,
@@ -20,8 +19,8 @@ _TCP_TIMEOUTS = {
 def choose_interface() -> None:
     """Lets gloo use the interface that leads to the first machine, in a job of several machines.
 
-    By default gloo uses the one of the host's name, which on many systems is the loopback. A value
-    of GLOO_SOCKET_IFNAME that is set already stays.
+    By default gloo uses the one of the host's name, on many systems the loopback.
+    GLOO_SOCKET_IFNAME stays where it is set.
     """
     is_alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     if is_alone or os.environ.get(_INTERFACE_KEY):
@@ -34,11 +33,7 @@ def choose_interface() -> None:
 
 
 def local_address(host: str) -> str:
-    """Returns this machine's IPv4 address on the route to a host; sends nothing.
-
-    Raises:
-        OSError: there is no route.
-    """
+    """Returns this machine's IPv4 address on the route to a host (OSError: none); sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return probe.getsockname()[0]
@@ -58,11 +53,8 @@ def set_tcp_timeouts() -> int:
     """Makes every open connection of this process fail if the other machine falls silent.
 
     A process that dies closes its connections. A machine that loses power or its cable does not,
-    and without a timeout its peers would wait forever. A slow process is not affected, because its
-    system answers.
-
-    Returns:
-        The number of connections; 0 if the system does not list them.
+    and its peers would wait forever. A slow process is not affected, because its system answers.
+    Returns the number of connections; 0 if the system does not list them.
     """
     count = 0
     with suppress(OSError):

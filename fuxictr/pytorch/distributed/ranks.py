@@ -1,7 +1,6 @@
 """The processes of one job, as torchrun starts them, and how they communicate.
 
-All of it is torch.distributed: NCCL between CUDA devices, gloo between CPUs. Texts are sent as
-bytes, because torch's own way to send objects is pickle.
+NCCL connects CUDA devices, gloo CPUs. Texts are sent as bytes, since torch would pickle them.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from fuxictr.pytorch.distributed.network import choose_interface, set_tcp_timeou
 
 T = TypeVar("T")
 
-# A process that dies closes its connections, which gloo notices at once and NCCL may not. So no
-# operation over NCCL waits longer than a minute; work of a single rank is waited for over gloo.
+# gloo notices a dead process at once, NCCL may not, so NCCL waits a minute at most. Waiting for
+# long work of a single rank goes over gloo.
 _DEVICE_TIMEOUT = timedelta(minutes=1)
 _HOST_TIMEOUT = timedelta(days=1)
 
@@ -36,15 +35,11 @@ class RankError(FuxiCTRError, RuntimeError):
 class Ranks:
     """The processes of a job and this one's place among them; alone unless ``joined`` says so.
 
-    Every method is collective: all ranks call it in the same order. With one process it costs
-    nothing and changes nothing.
+    Every method is collective: all ranks call it in the same order. One process alone pays nothing.
 
     Args:
-        rank: number of this process, from 0.
-        size: number of processes.
         local_rank: number of this process among those of its machine.
-        device: where this process computes.
-        host_group: a group for tensors on the CPU; None = torch's own group.
+        host_group: a group for tensors on the CPU; None: torch's own group.
 
     Attributes:
         is_first: whether this is rank 0, which logs and writes files.
@@ -99,12 +94,9 @@ class Ranks:
     def exchange_rows(
         self, rows: torch.Tensor, counts: Sequence[int], received: Sequence[int]
     ) -> torch.Tensor:
-        """Sends some rows to each rank and returns what all of them send here, by rank.
+        """Sends ``counts[r]`` rows (U, ...), in the order of the ranks, to each rank r.
 
-        Args:
-            rows: (U, ...), those for rank 0 first.
-            counts: how many of them are for each rank.
-            received: how many come from each rank.
+        Returns what all ranks send here, by rank: ``received[r]`` rows from rank r.
         """
         found = rows.new_empty(sum(received), *rows.shape[1:])
         group = self._group_of(rows)
@@ -112,10 +104,7 @@ class Ranks:
         return found
 
     def gather_to_first(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the rows (U_r, ...) of every rank r on rank 0, an empty list on the others.
-
-        The rows are on the CPU; U_r may differ.
-        """
+        """Returns the CPU rows (U_r, ...) of every rank r on rank 0, an empty list on others."""
         if self.size == 1:
             return [rows]
         sizes = self._gather(torch.tensor([len(rows)])).tolist()
@@ -134,9 +123,7 @@ class Ranks:
     def scatter_from_first(self, parts: Sequence[torch.Tensor], own: torch.Tensor) -> torch.Tensor:
         """Fills ``own`` with the part that rank 0 has for this rank, and returns it.
 
-        Args:
-            parts: on rank 0, one for each rank, on the CPU; not read on the others.
-            own: of the shape and type of this rank's part, on the CPU.
+        Only rank 0 reads ``parts``, one for each rank. All tensors are on the CPU.
         """
         if self.is_first:
             for rank, part in enumerate(parts):
@@ -155,14 +142,10 @@ class Ranks:
         return [bytes(part.tolist()).decode() for part in self.gather_rows(data)]
 
     def from_rank_zero(self, make: Callable[[], T]) -> T:
-        """Returns on all ranks what ``make`` returns on rank 0, the only one to call it.
+        """Calls ``make`` on rank 0 only, and returns its result, which JSON can hold, on all ranks.
 
-        Args:
-            make: does nothing collective; what it returns can be written as JSON.
-
-        Raises:
-            FuxiCTRError: on rank 0, as ``make`` raised it.
-            SystemExit: then on the others, which end silently.
+        ``make`` does nothing collective. Its FuxiCTRError is raised on rank 0; the other ranks then
+        end silently by SystemExit.
         """
         if self.size == 1:
             return make()
@@ -181,13 +164,10 @@ class Ranks:
 
     @contextmanager
     def raise_on_any_rank(self) -> Iterator[None]:
-        """Context whose body each rank runs on its own; it fails on all ranks if on any.
+        """Context whose body each rank runs alone; a FuxiCTRError on any rank ends all.
 
-        Only a FuxiCTRError is shared.
-
-        Raises:
-            FuxiCTRError: on rank 0: its own error, or the one of the lowest rank that has one.
-            SystemExit: on the others, which end silently.
+        Rank 0 raises its own error, or the one of the lowest rank that has one. The others end
+        silently by SystemExit.
         """
         error: FuxiCTRError | None = None
         try:
@@ -226,8 +206,7 @@ class Ranks:
 class StopFlags:
     """Flags that any rank may raise, and that all ranks see at the same step.
 
-    No step waits for the communication: with several processes, ``reduce`` returns the flags of
-    the call before.
+    No step waits for the communication: with several processes, ``reduce`` is one call behind.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -235,10 +214,7 @@ class StopFlags:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def reduce(self, *flags: bool) -> list[bool]:
-        """Sends this rank's flags; returns which ones some rank raised in the call before.
-
-        With one process these are its flags of now.
-        """
+        """Sends the flags; returns which any rank raised in the call before (if alone: in this)."""
         if self._ranks.size == 1:
             return list(flags)
         previous = [False] * len(flags)
@@ -280,10 +256,8 @@ def was_restarted() -> bool:
 def joined(device: torch.device | str) -> Iterator[Ranks]:
     """Context in which this process, computing on a device, is part of torchrun's job.
 
-    Without torchrun, or with one process, it is alone. torch.distributed is left as it was.
-
-    Raises:
-        RankError: another process is gone.
+    Without torchrun, or with one process, it is alone. At the end torch.distributed is as before.
+    Raises RankError where another process is gone.
     """
     global _current
     rank, size, local_rank = launched_ranks()
@@ -317,10 +291,7 @@ def joined(device: torch.device | str) -> Iterator[Ranks]:
 
 
 def _rendezvous_store(rank: int, size: int) -> dist.Store:
-    """Returns where the processes find each other, without what those before a restart left.
-
-    torchrun keeps its store over its restarts, with the addresses of processes that are gone.
-    """
+    """Returns a store for this start only: torchrun's own keeps addresses of dead processes."""
     of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_server = rank == 0 and not of_torchrun
@@ -332,8 +303,8 @@ def _rendezvous_store(rank: int, size: int) -> dist.Store:
 def exit_now(status: int) -> NoReturn:
     """Ends a process of a job after its output is flushed, without Python's teardown.
 
-    In the teardown threads of torch.distributed may still run. Now and then one of them ends a
-    process that has done its work by SIGABRT, which torchrun takes for a failure.
+    In the teardown, threads of torch.distributed still run. Now and then one of them ends a
+    finished process by SIGABRT, which torchrun counts as a failure.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -16,8 +16,7 @@ def share_batch_norm(model: nn.Module, ranks: Ranks) -> None:
     """Makes batch normalisation take its statistics from the rows of all ranks.
 
     Layers are replaced in place, with the same weights and buffers under the same names: on CUDA by
-    torch's SyncBatchNorm, elsewhere by RankBatchNorm. With one rank, or a second time, nothing
-    changes.
+    torch's SyncBatchNorm, elsewhere by RankBatchNorm. A second call, or one rank, changes nothing.
     """
     if ranks.size == 1:
         return
@@ -33,16 +32,13 @@ def share_batch_norm(model: nn.Module, ranks: Ranks) -> None:
 class RankBatchNorm(nn.BatchNorm1d):
     """Batch normalisation whose mean and variance in training are those of all ranks' rows.
 
-    Otherwise it is the layer that it replaces: w (x - mean) / sqrt(var + eps) + b, with the running
-    statistics in evaluation. In training its forward and backward passes are collective; a rank may
-    have no rows. A process alone computes what nn.BatchNorm1d does, to the bit.
-
-    Args:
-        replaced: the layer whose weights and buffers this one takes over.
+    It takes over the weights and buffers of ``replaced`` and computes the same:
+    w (x - mean) / sqrt(var + eps) + b, with the running statistics in evaluation. In training both
+    passes are collective, and a rank may have no rows. A process alone has the bits of
+    nn.BatchNorm1d.
 
     Shape:
-        input: (B_r, C) or (B_r, C, L) on rank r.
-        output: the same.
+        input, output: (B_r, C) or (B_r, C, L) on rank r.
     """
 
     compiles = False  # torch.compile would split the model where ranks communicate
@@ -60,11 +56,7 @@ class RankBatchNorm(nn.BatchNorm1d):
         self.training = replaced.training
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns the normalised values.
-
-        Raises:
-            ValueError: in training, all ranks together have only one value per channel.
-        """
+        """Returns the normalised values; training needs more than one value per channel."""
         ranks = current_ranks()
         if not self.training or ranks.size == 1:
             return super().forward(inputs)
@@ -88,11 +80,7 @@ class RankBatchNorm(nn.BatchNorm1d):
 
 
 class _Normalize(torch.autograd.Function):
-    """w (x - mean) / sqrt(var + eps) + b; mean and var are those of the values of all ranks.
-
-    The gradient of the input has two more sums over all ranks. The gradients of w and b are of this
-    rank's values, like those of any weight.
-    """
+    """w (x - mean) / sqrt(var + eps) + b; mean and var are those of the values of all ranks."""
 
     @staticmethod
     def forward(
@@ -132,6 +120,7 @@ class _Normalize(torch.autograd.Function):
         means = ctx.ranks.sum(torch.cat([grad_bias, grad_weight]).double()).div_(count).chunk(2)
         found = normal.mul_(-column(means[1])).add_(grad).sub_(column(means[0]))
         found.mul_(column(scale if weight is None else scale * weight))
+        # The gradients of w and b are of this rank's values, like those of any weight.
         return (
             found.to(inputs.dtype),
             None if weight is None else grad_weight,
@@ -142,15 +131,12 @@ class _Normalize(torch.autograd.Function):
 
 
 def _moments(values: torch.Tensor, ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns count (), mean and variance (C,) of all ranks' values (B_r, C, ...), in float64.
-
-    A rank sums its squares around its own mean, where no digits are lost. In float64 the sums are
-    then moved to around zero, where all can be added.
-    """
+    """Returns count (), mean and variance (C,) of all ranks' values (B_r, C, ...), in float64."""
     num_channels = values.shape[1]
     num_values = values.numel() // num_channels
     mean = _sum(values) / max(num_values, 1)
     squares = _sum((values - mean.view(-1, *[1] * (values.dim() - 2))).square_())
+    # Squares around the rank's own mean lose no digits; then float64 moves them to around zero.
     mean = mean.double()
     local = [mean.new_tensor([num_values]), num_values * mean, squares + num_values * mean**2]
     count, sums, squares = ranks.sum(torch.cat(local)).split([1, num_channels, num_channels])

@@ -1,8 +1,8 @@
 """Structures of the encoder of Supervised Feature Generation.
 
-Each takes embeddings (B, F, D) and returns (B, F', D), before activation and gamma: F' = F, or the
-number of fields that are generated. ``init_std`` is the standard deviation that the weights of a
-map start with; None: xavier-normal, by the shape of the map.
+Each takes embeddings (B, F, D) and returns (B, F', D), before activation and gamma; F' is F, or the
+number of generated fields. ``init_std`` is the standard deviation that the weights of a map start
+with; None: xavier-normal, by the shape of the map.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ class EncoderMap(nn.Linear):
 
 
 class AllFieldsEncoder(EncoderMap):
-    """Encodes every field from all fields by one linear map of the concatenation, FD -> F'D.
-
-    Its weight is [W_1 .. W_F'] with W_i in R^{FD x D}, xavier-normal.
-    """
+    """Encodes every field from all fields by one linear map [W_1 .. W_F'], FD -> F'D."""
 
     def __init__(
         self,
@@ -90,7 +87,7 @@ class SelfAttentionEncoder(nn.Module):
     """Encodes every field from all fields by scaled multi-head self-attention, then layer norm.
 
     softmax(Q K^T / sqrt(D / heads)) V with Q, K, V = v W_q, v W_k, v W_v, dropout on the attention,
-    no residual. Every field is encoded; F' = F.
+    no residual; F' = F.
     """
 
     num_heads = 4

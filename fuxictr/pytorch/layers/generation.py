@@ -29,17 +29,17 @@ from fuxictr.pytorch.torch_utils import get_activation
 class GEN(nn.Module):
     """Generates every field's embedding: z_i = gamma * act(v W_i) [+ v_i].
 
-    The source v = [v_1 .. v_F] is the concatenation of all fields ("all predict all"): the W_i in
-    R^{FD x D} of all fields are one bias-free Linear(FD, FD), xavier-normal. The config's words
-    change the parts:
+    The source v = [v_1 .. v_F] is the concatenation of all fields ("all predict all"). The W_i in
+    R^{FD x D} of all fields are one bias-free Linear(FD, FD), xavier-normal. The config changes the
+    parts:
 
     - ``source``: own (W_i in R^{D x D} reads v_i alone); high, low (only the fields of highest or
-      lowest cardinality are generated, the others keep v_i; with ``residual_fields: all`` the
-      residual is added to them as well, which makes 2 v_i).
+      lowest cardinality are generated, the others keep v_i; ``residual_fields: all`` adds the
+      residual to them as well, which makes 2 v_i).
     - ``encoder``: another structure instead of the one linear map; see encoders.py.
-    - ``target``: only some fields are predicted. They are drawn anew for each training batch, by
-      the first rank for all; in evaluation they are the fields of highest cardinality. With a mask
-      the encoder does not see them but a learnt vector (masked), one per field (field_masked), or
+    - ``target``: only some fields are predicted. In training the first rank draws them anew for
+      each batch, for all ranks; in evaluation they are the fields of highest cardinality. A mask
+      hides them from the encoder behind a learnt vector (masked), one per field (field_masked), or
       zero (hard_masked).
 
     Shape:
@@ -139,12 +139,8 @@ def build_generators(
         gen = self.generator(feature_emb)                                      # in forward
         right = target_side(self.generator, gen, feature_emb)                  # gen meets right
 
-    Args:
-        feature_map: the fields.
-        embedding_dim: width D of an embedding.
-        cfg: the generator's keys, or a mapping that holds them (a model's params).
-        num_layers: None for one generator, a number for a ModuleList of that many (one per layer).
-        bias: whether the all-fields encoder has a bias.
+    ``cfg`` holds the generator's keys, as a model's params do. With ``num_layers`` the result is a
+    ModuleList, one generator per layer. ``bias`` is that of the all-fields encoder.
     """
     config = generator_config(cfg)
 
@@ -169,16 +165,10 @@ def target_side(
     raw: torch.Tensor,
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Returns what the generated embeddings interact with, by the generator's config.
+    """Returns the side (B, F, D) that the generated embeddings ``gen`` (B, F, D) interact with.
 
-    It is the raw side, or with ``symmetric`` the generated one, decoded where a decoder is given.
-    With a ``target`` it is zero in the fields that are not predicted.
-
-    Args:
-        generator: GEN, or nn.Identity for DIS.
-        gen: what it returned, (B, F, D).
-        raw: the raw side, (B, F, D).
-        decode: a map (B, F, D) -> (B, F, D) of the side, as the W_l of a cross layer.
+    It is the raw side, or with ``symmetric`` the generated one. ``decode`` maps it to the same
+    shape, as the W_l of a cross layer. With a ``target``, fields that are not predicted are zero.
     """
     is_gen = isinstance(generator, GEN)
     side = gen if is_gen and generator.config.symmetric else raw
@@ -211,7 +201,7 @@ def _make_encoder(
 
 
 def _check_single_field(config: GeneratorConfig) -> None:
-    """Rejects words that need single fields: fields of different widths are one long vector."""
+    """Rejects settings for several fields: fields of different widths are one long vector."""
     per_field = {
         "source": config.source in ("own", "high", "low"),
         "encoder": config.encoder in ("field_shared", "self_attention"),

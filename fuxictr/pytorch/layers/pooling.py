@@ -7,11 +7,9 @@ from torch import nn
 
 
 class MaskedAveragePooling(nn.Module):
-    """Averages the positions of a sequence that are no padding, whose embedding is zero.
+    """Averages a sequence's positions without padding, which is zero, (B, L, D) -> (B, D).
 
-    Shape:
-        input: (B, L, D).
-        output: (B, D), zero where a row is all padding.
+    The average is zero where all positions are padding.
     """
 
     def forward(self, embedding_matrix: torch.Tensor) -> torch.Tensor:
@@ -21,12 +19,7 @@ class MaskedAveragePooling(nn.Module):
 
 
 class MaskedSumPooling(nn.Module):
-    """Sums the positions of a sequence; padding is zero.
-
-    Shape:
-        input: (B, L, D).
-        output: (B, D).
-    """
+    """Sums the positions of a sequence, (B, L, D) -> (B, D); padding is zero."""
 
     def forward(self, embedding_matrix: torch.Tensor) -> torch.Tensor:
         """Returns the sums (B, D)."""

@@ -31,15 +31,13 @@ class BaseModel(Recordable, nn.Module):
     keys of a config; a key that neither a section nor the model knows is an error.
 
     Args:
-        feature_map: the fields.
         model_id: the expid.
         embedding_regularizer: penalty on all weights of embedding layers (FieldBlocks): tables,
             given vectors that are not frozen, and linear maps.
         net_regularizer: penalty on all other weights.
         regularizer: penalty on all weights, where the other two are unset.
-        regularizer_scope: ``all``, as above, or ``reference``, as the paper's code counts; see
-            penalty_groups.
-        **params: the other keys of the config.
+        regularizer_scope: ``all``, as above, or ``reference``, as the paper's code
+            (penalty_groups).
 
     Raises:
         ConfigError: ``params`` holds unknown keys; names all of them.
@@ -70,7 +68,7 @@ class BaseModel(Recordable, nn.Module):
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
         """Returns keys of the model that do nothing beside the other ``params`` -> why.
 
-        A config that gives one causes a warning, unless its value is null, false or an empty list.
+        A config that gives one causes a warning, unless its value is None, False or an empty list.
         """
         return {}
 
@@ -84,11 +82,7 @@ class BaseModel(Recordable, nn.Module):
         return inputs
 
     def get_labels(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the labels (B, 1), float32.
-
-        Raises:
-            DataError: the batch has none.
-        """
+        """Returns the labels (B, 1), float32; raises DataError where the batch has none."""
         names = self.feature_map.labels
         if not names or names[0] not in inputs:
             where = f"the batch has no column '{names[0]}'" if names else "the feature map has none"
@@ -96,10 +90,9 @@ class BaseModel(Recordable, nn.Module):
         return inputs[names[0]].float().view(-1, 1)
 
     def output(self, logit: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}.
+        """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}, both always float32.
 
-        The loss is computed from the logit, where it loses no digits. Both are float32 under
-        autocast too.
+        The loss is computed from the logit, where it loses no digits.
         """
         logit = at_least_float32(logit)
         return {"y_pred": torch.sigmoid(logit), "logit": logit}
@@ -130,7 +123,7 @@ class BaseModel(Recordable, nn.Module):
     def reset_parameters(self) -> None:
         """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
 
-        An EncoderMap with a deviation of its own is drawn with it. Modules that record by hand
+        An EncoderMap with ``init_std`` is drawn with that. Modules that record by hand
         (``init_record``) can read ``analyzing`` from now on.
         """
         for module in self.modules():
@@ -147,7 +140,7 @@ class BaseModel(Recordable, nn.Module):
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
 
-        The linear maps of embedding layers count in both. All rows of a sharded table count.
+        The linear maps of embedding layers always count; all rows of a sharded table count.
         """
         layers = [m for m in self.modules() if isinstance(m, FieldBlocks)]
         tables = {id(table) for layer in layers for table in layer.tables()}
@@ -161,7 +154,7 @@ class BaseModel(Recordable, nn.Module):
         return sum(p.numel() for p in counted) + elsewhere
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: models written for FuxiCTR call it; here the Trainer reads the config."""
+        """Does nothing; models written for FuxiCTR call it. Here the Trainer reads the config."""
 
     def model_to_device(self) -> None:
-        """Does nothing: models written for FuxiCTR call it; here the Trainer moves the model."""
+        """Does nothing; models written for FuxiCTR call it. Here the Trainer moves the model."""

@@ -39,11 +39,9 @@ def penalty_groups(model: nn.Module, scope: str) -> dict[int, Group]:
       or ``bias``. The tables of embedding layers and of nn.Embedding are the group ``embedding``,
       all others ``net``, the linear maps of numeric fields among them.
 
-    A module whose weights have other names, or are raw parameters in the paper's code, says so by
-    an attribute ``reference_penalties``: own name of a weight -> group, None for not counted.
-
-    Raises:
-        ConfigError: another scope.
+    A module with other names, or with raw parameters in the paper's code, has an attribute
+    ``reference_penalties``: own name of a weight -> group, None for not counted. Another scope is a
+    ConfigError.
     """
     check_scope(scope)
     groups: dict[int, Group] = {}

@@ -29,19 +29,15 @@ class SkippedSteps:
 
         f_s(u) = sum_i a_i / (1 + (c_i / c - 1) (1 + u) / 2).
 
-    The c_i differ little, so f_s is smooth, and its interpolant in Chebyshev's points is exact to
-    1e-8 (float64: 1e-13) with 5 terms, or 12 in the first 100 steps (float64: 10 and 20). Its
-    values at the points are running sums: a step adds one term to each, at its own learning rate,
-    until the rest is below the precision. So a row costs the same after any gap.
+    The c_i differ little, so f_s is smooth. Its interpolant in Chebyshev's points is exact to 1e-8
+    (float64: 1e-13) with 5 terms, or 12 in the first 100 steps (float64: 10 and 20). Its values at
+    the points are running sums: a step adds one term to each, at its own learning rate, until the
+    rest is below the precision. So a row costs the same after any gap.
 
     Args:
         step: steps done so far; the rows are up to date.
-        betas: decays b1 and b2 of the moments, for whose default the numbers of terms are made.
-        eps: Adam's eps.
+        betas: decays b1 and b2 of the moments; the numbers of terms are made for the default.
         like: a tensor of the rows' type and device.
-
-    Attributes:
-        step: steps done so far.
     """
 
     def __init__(
@@ -85,9 +81,9 @@ class SkippedSteps:
         exp_avg_sq: torch.Tensor,
         last: torch.Tensor,
     ) -> None:
-        """Brings w, m and v (U, D) of rows up to date, in place.
+        """Brings w, m, v (U, D) of rows with last step ``last`` (U,) up to date, in place.
 
-        ``last`` is their last step s, (U,); of a row with m = 0, any step.
+        A row with m = 0 may have any last step.
         """
         at = last.long().sub_(self._first).clamp_(min=0)
         scale = exp_avg_sq.sqrt()
@@ -116,10 +112,7 @@ class SkippedSteps:
             setattr(self, name, state[name].to(getattr(self, name), copy=True))
 
     def _evaluate(self, scale: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
-        """Returns the sums (U, D) of scales x (U, D) with the rows' terms (U, 1 + terms).
-
-        Clenshaw's recurrence; powers of u instead would lose digits.
-        """
+        """Returns the sums (U, D) by Clenshaw's recurrence; powers of u would lose digits."""
         factor = scale.mul(terms[:, :1]).add_(self._eps).reciprocal_()
         place = factor.mul(-2 * self._eps).add_(1)
         twice = place * 2

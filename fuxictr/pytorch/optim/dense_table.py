@@ -11,14 +11,9 @@ from fuxictr.pytorch.optim.sparse_lookup import TableReader, UniqueRows
 class DenseTable(TableReader):
     """Makes the gradient of a table, with penalties (lambda / p) ||w||_p^p, in one pass.
 
-    It has the bits of autograd's gradient with the penalty's added, lambda w or lambda sign(w).
-    Autograd would need fresh, hence slow, memory in every step, fill it with zeros, and go over it
-    twice.
-
-    Args:
-        table: weights (N, D).
-        unique: finds the distinct rows of a batch.
-        penalties: p and lambda of each penalty.
+    It has the bits of autograd's gradient with lambda w or lambda sign(w) added. Autograd would
+    need fresh, hence slow, memory in every step, fill it with zeros, and go over it twice. The
+    ``penalties`` are pairs (p, lambda).
     """
 
     def __init__(

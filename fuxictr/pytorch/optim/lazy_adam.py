@@ -25,23 +25,22 @@ Penalty = tuple[nn.Parameter, int, float]
 class LazyAdam(torch.optim.Adam):
     """torch.optim.Adam whose cost does not grow with tables that have no penalty.
 
-    A row that a batch does not hold has no gradient there; what Adam would do to it is made up for
-    when it is read next (SkippedSteps). The numbers are those of torch.optim.Adam but for rounding.
-    A penalty is a gradient of every row: such a table is updated as a whole, to the same bits as by
+    A row that is not in the batch has no gradient; what Adam would do to it is made up for when it
+    is read next (SkippedSteps). The numbers are those of torch.optim.Adam but for rounding. A
+    penalty is a gradient of every row. So a table with one is updated as a whole, to the bits of
     torch.optim.Adam, and only its gradient is made with less work (DenseTable).
 
-    After the backward pass ``row_gradients()`` sets the gradients of tables with a penalty, and
-    returns those of the others, which have no ``grad``; the norm of all gradients needs both.
-    Weights may be read through the layers at any time. Before the tables themselves are read or
-    written call ``flush()``; ``state_dict`` and ``load_state_dict`` of layers and optimiser do.
-    It rounds a little, so two runs have the same bits if they flush at the same steps.
+    After the backward pass ``row_gradients()`` sets the gradients of tables with a penalty. It
+    returns those of the other tables, which have no ``grad``; the norm of all gradients needs both.
+    Layers may read weights at any time. Call ``flush()`` before reading or writing the tables
+    themselves; ``state_dict`` and ``load_state_dict`` of layers and optimiser do. It rounds a
+    little, so two runs have the same bits if they flush at the same steps.
 
     Args:
         params: all weights, tables included.
-        lr: learning rate; it may change between steps.
         blocks: the layers whose common table is large; other tables are dense weights.
-        penalties: weight, p and lambda of each penalty, as a model lists them. Those of the tables
-            are added here, those of other weights are not.
+        penalties: (weight, p, lambda) of each penalty of the model. Those of the tables are added
+            here, those of other weights are not.
     """
 
     def __init__(
@@ -93,11 +92,7 @@ class LazyAdam(torch.optim.Adam):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over a state of this or of torch.optim.Adam; weights are loaded separately.
-
-        Raises:
-            ValueError: the state is of an Adam with other constants.
-        """
+        """Takes over a state of this or of torch.optim.Adam with equal constants; no weights."""
         for name in ("betas", "eps", "weight_decay", "amsgrad", "maximize"):
             found = [group[name] for group in state_dict["param_groups"]]
             if found != [self.defaults[name]]:
@@ -111,10 +106,7 @@ class LazyAdam(torch.optim.Adam):
             self._show_state(table)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state as it is, with how far behind each row of each table is.
-
-        Unlike ``state_dict`` it brings nothing up to date, so taking it changes no bits.
-        """
+        """Returns the state with each row's step; it does not flush, which would change bits."""
         tables = [table.raw_state() for table in self._lazy_tables()]
         return {"adam": super().state_dict(), "tables": tables}
 
@@ -144,8 +136,8 @@ class LazyAdam(torch.optim.Adam):
 def large_blocks(model: BaseModel, optimizer: str, batch_size: int) -> list[FieldBlocks]:
     """Returns the layers whose table is worth giving to LazyAdam; none for most models.
 
-    The optimiser is Adam, and the table is trained and has more than 64 weights per lookup of a
-    batch. That is for the CPU: a GPU updates whole tables faster than it finds the rows.
+    These are trained tables with over 64 weights per lookup of a batch, for Adam on the CPU: a GPU
+    updates whole tables faster than it finds the rows.
     """
     layers = [block for block in model.modules() if isinstance(block, FieldBlocks)]
     return [
@@ -164,11 +156,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns the config's optimiser; on a CPU, LazyAdam where the model has a large table.
 
-    Config and model decide, never measured time. Compiled code cannot look up the rows that a batch
-    holds, so ``compile: true`` has no LazyAdam, nor has ``table_updates: dense``.
-
-    Raises:
-        ConfigError: the name of the optimiser is unknown.
+    Only config and model decide. Compiled code cannot look up only the rows of a batch, so
+    ``compile: true`` has no LazyAdam; nor has ``table_updates: dense``. Raises ConfigError for an
+    unknown name.
     """
     is_dense = config.table_updates == "dense" or config.compile is True or device.type != "cpu"
     blocks = [] if is_dense else large_blocks(model, config.optimizer, config.batch_size)

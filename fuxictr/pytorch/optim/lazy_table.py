@@ -27,14 +27,8 @@ class LazyTable(TableReader):
 
     A lookup reads the rows of its batch and brings them up to date (SkippedSteps); ``step`` updates
     them and writes them back. The numbers are those of Adam on the whole table but for rounding, at
-    a cost that does not grow with the table. Rows that are read without gradients are brought up to
-    date without being written.
-
-    Args:
-        table: weights (N, D), which get gradients through lookups only.
-        unique: finds the distinct rows of a batch.
-        betas: Adam's decays.
-        eps: Adam's eps.
+    a cost that does not grow with the table. Rows read without gradients are not written back. The
+    table gets gradients through lookups only.
     """
 
     def __init__(
@@ -60,11 +54,7 @@ class LazyTable(TableReader):
 
     @torch.no_grad()
     def step(self, lr: float) -> bool:
-        """Does a step of Adam; returns False, and does nothing, where there is no gradient.
-
-        Raises:
-            RuntimeError: the table has a gradient of its own.
-        """
+        """Does a step of Adam; returns False, and does nothing, where there is no gradient."""
         if self.table.grad is not None:
             raise RuntimeError(
                 "a table that is updated lazily has a gradient of its own: something other than a "
@@ -109,10 +99,7 @@ class LazyTable(TableReader):
         self._last.fill_(self.num_steps)
 
     def raw_state(self) -> dict[str, Any]:
-        """Returns the state as it is, with the step up to which each row is up to date.
-
-        Nothing is brought up to date for it, which would round; the weights are not part of it.
-        """
+        """Returns the state with each row's step, without the weights; it does not flush."""
         behind = {"last": self._last, "flushed": self._flushed, "skipped": self._skipped.state()}
         return {**self.state(), **behind}
 

@@ -17,15 +17,12 @@ from fuxictr.pytorch.layers.embeddings.lookup import (
 
 
 class UniqueRows:
-    """Finds the distinct rows of a batch, and remembers the last answer.
-
-    The tables of a model are mostly of the same fields, so they share one.
-    """
+    """Finds the distinct rows of a batch; tables of the same fields share its last answer."""
 
     def __init__(self) -> None:
         self._answer: tuple[torch.Tensor, RowGroups, torch.Tensor] | None = None
 
-    @torch.inference_mode(False)  # whose tensors autograd would refuse later
+    @torch.inference_mode(False)  # autograd refuses tensors of inference mode
     def find(self, rows: torch.Tensor) -> tuple[RowGroups, torch.Tensor]:
         """Returns the positions grouped by row, and the index of each position's group."""
         if self._answer is not None:
@@ -54,10 +51,6 @@ class TableReader:
 
     ``table.grad`` stays None. Gradients of all lookups are summed as autograd would, and kept until
     they are used or forgotten. A lookup whose result is thrown away leaves nothing behind.
-
-    Args:
-        table: weights (N, D).
-        unique: finds the distinct rows of a batch.
     """
 
     is_behind = False  # whether some rows of the table are not up to date
@@ -91,10 +84,7 @@ class TableReader:
         return inverse, weights
 
     def row_gradients(self) -> torch.Tensor | None:
-        """Returns weights (U, D) whose ``grad`` is the table's gradient; None where it has none.
-
-        The gradient may be changed in place.
-        """
+        """Returns weights (U, D) whose ``grad`` is the table's and may be changed; None if none."""
         if len(self._blocks) > 1 or not all(map(self._is_fresh, self._blocks)):
             self._blocks = [self._merge(*self._take())]
         return self._blocks[0].weights if self._blocks else None
@@ -113,10 +103,7 @@ class TableReader:
         return self._take()
 
     def put_gradients(self, numbers: torch.Tensor, gradients: torch.Tensor) -> None:
-        """Replaces the gradients of all lookups so far by those (P, D) of rows (P,).
-
-        Gradients of one row are added up, in their order.
-        """
+        """Replaces the gradients so far by those (P, D) of rows (P,), added up by row in order."""
         self.forget_gradients()
         self._blocks = [self._merge(numbers, gradients)]
 

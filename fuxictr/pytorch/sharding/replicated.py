@@ -14,13 +14,10 @@ from fuxictr.pytorch.optim.sparse_lookup import TableReader
 class RowExchange:
     """Makes the gradient of a table the mean over ranks, from the rows that their batches hold.
 
-    Every rank gets the numbers (4 bytes each) and the gradients (U_r, D) of the rows of every other
-    rank. It adds them up in the order of the ranks, so that all have the same bits. A step receives
-    4 (P - 1) U (D + 1) bytes, where an all-reduce of the table receives 8 N D (P - 1) / P.
-
-    Args:
-        tables: layers and what reads their tables; layers of the same fields share an exchange.
-        ranks: the processes.
+    Every rank gets the numbers (4 bytes each) and the gradients (U_r, D) of all other ranks' rows.
+    It adds them up in the order of the ranks, so that all have the same bits. A step receives
+    4 (P - 1) U (D + 1) bytes, an all-reduce of the table 8 N D (P - 1) / P. Layers of the same
+    fields share an exchange.
     """
 
     def __init__(self, tables: Iterable[tuple[FieldBlocks, TableReader]], ranks: Ranks) -> None:
@@ -48,11 +45,7 @@ def group_by_rows(tables: Iterable[tuple[FieldBlocks, TableReader]]) -> list[lis
 def join_columns(
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns rows (U,) and the gradients (U, D_1 + D_2 ..) of several tables, zero where none.
-
-    Args:
-        parts: of each table, its distinct rows (U_i,) and their gradients (U_i, D_i).
-    """
+    """Returns rows (U,) and gradients (U, D_1 + D_2 ..) of several tables, zero where none."""
     first = parts[0][0]
     if all(numbers is first or torch.equal(numbers, first) for numbers, _ in parts):
         return first, torch.cat([gradients for _, gradients in parts], dim=1)

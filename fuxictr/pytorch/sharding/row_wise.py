@@ -34,13 +34,9 @@ class ShardGroup:
     """Tables whose layers read the same rows of a batch, so that one exchange serves all of them.
 
     A lookup sends the numbers of the U distinct rows of the batch, 4 bytes each, to the ranks that
-    own them, and gets their weights. After the backward pass the gradients go the same way back
-    and are added up by the owner. Of U rows (P - 1) / P belong to others: a step sends
-    4 U (1 + 2 D) (P - 1) / P bytes, whatever the number of ranks.
-
-    Args:
-        tables: what reads this rank's rows of each table.
-        ranks: the processes.
+    own them, and gets their weights. After the backward pass the gradients go the same way back;
+    the owner adds them up. A step sends 4 U (1 + 2 D) (P - 1) / P bytes, whatever the number of
+    ranks.
     """
 
     def __init__(self, tables: Sequence[TableReader], ranks: Ranks) -> None:
@@ -51,13 +47,10 @@ class ShardGroup:
         self._trained: list[_Fetch] = []  # those that may have a gradient
 
     def fetch(self, index: int, rows: torch.Tensor) -> _Fetch:
-        """Returns the weights of the rows of a table.
+        """Returns the weights of the rows of a table; tables of one pass must read the same rows.
 
         The first lookup of a forward pass fetches the rows of all tables; a second lookup of one
         table begins another pass. So all ranks fetch at the same places.
-
-        Raises:
-            RuntimeError: two tables of one pass are looked up at different rows.
         """
         is_trained = torch.is_grad_enabled()
         fetch = self._latest

@@ -23,7 +23,7 @@ def gather_full_state_dict(
     weights: dict[str, torch.Tensor], model: nn.Module, ranks: Ranks
 ) -> dict[str, torch.Tensor]:
     """Returns the weights of this rank's model with the rows of all ranks; {} but on the first."""
-    found = copy.copy(weights)  # also what torch notes beside a state_dict
+    found = copy.copy(weights)  # with torch's _metadata of a state_dict
     for name, share in table_shares(model).items():  # in one order on all ranks
         full = _gather_rows(found[name], share, ranks)
         if full is not None:

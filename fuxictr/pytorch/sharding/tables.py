@@ -31,12 +31,11 @@ class RankTables:
     - full on every rank, with an exchange of the rows of the batch (RowExchange), where a layer has
       a reader, or where that moves less than an all-reduce: B S (D + 1) < 2 N D, for S lookups per
       row of the batch;
-    - otherwise they are weights as any other, which DistributedDataParallel sees to.
+    - otherwise they are weights like any other, reduced by DistributedDataParallel.
 
     Args:
         model: the model, after ``shard_tables`` and after its optimiser was made.
         batch_size: rows B of a global batch.
-        ranks: the processes.
     """
 
     def __init__(self, model: BaseModel, batch_size: int, ranks: Ranks) -> None:
@@ -63,11 +62,7 @@ class RankTables:
                 )
 
     def collect(self) -> None:
-        """Exchanges the gradients of all lookups since the last step.
-
-        Raises:
-            RuntimeError: a table has a gradient of its own, which only this rank knows of.
-        """
+        """Exchanges the gradients of all lookups since the last step; tables may have no other."""
         if any(table.grad is not None for table in self._tables):
             raise RuntimeError(
                 "a table that several processes share has a gradient of its own: something other "
@@ -102,14 +97,9 @@ def shard_tables(model: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
     """Decides whether the trained tables are sharded by rows, and gives this rank its rows.
 
     ``embedding_sharding: auto`` shards them if they take more than a tenth of a device's memory,
-    since gradients and moments take three times as much. From three ranks on it also shards them
-    if rows of the batch would be exchanged, which then moves more (docs/scaling.md). All ranks
-    decide alike. Tables that were deferred are drawn here, sharded or not.
-
-    Args:
-        model: the model, before its optimiser is made.
-        config: ``embedding_sharding``.
-        ranks: the processes.
+    since gradients and moments take three times as much. From three ranks on it also shards them if
+    rows of the batch would be exchanged, which then moves more (docs/scaling.md). All ranks decide
+    alike. It is called before the optimiser is made, and draws deferred tables.
 
     Raises:
         ConfigError: the model has written into a deferred table.

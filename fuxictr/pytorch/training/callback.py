@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Callback:
-    """Observes a training run; every method does nothing unless overridden.
+    """Observes a training run; a method does nothing unless overridden.
 
     It must not change the weights, the optimiser or the random number generators.
     """

@@ -24,24 +24,17 @@ def check_splits(
     valid: EpochIterator | None,
     ranks: Ranks,
 ) -> None:
-    """Checks that a model can train on one split and be evaluated on the other.
+    """Checks that a model can train on one split and be evaluated on the other, if there is one.
 
-    It reads validation batches until all metrics are defined, which is most often after one. Where
-    several processes share them, it reads all.
-
-    Args:
-        model: the model.
-        metrics: what is evaluated.
-        train: training batches.
-        valid: validation batches; None = there are none.
-        ranks: the processes, all of which raise what one of them finds.
+    It reads validation batches until all metrics are defined, most often one. Where several
+    processes share them, it reads all. All ranks raise what one of them finds.
 
     Raises:
         ConfigError: the training batches are those of another process, the validation batches lack
             the group ids that a metric needs, or batch normalisation gets a batch of one row.
         DataError: a split has no rows or no labels.
-        UndefinedMetricError: a metric is not defined for the validation labels, as AUC for labels
-            of one class.
+        UndefinedMetricError: a metric is not defined for the validation labels, as AUC for one
+            class.
     """
     _check_share(train, ranks)
     for name, split in (("training", train), ("validation", valid)):

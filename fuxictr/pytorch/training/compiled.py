@@ -24,21 +24,12 @@ def compile_loss(
     device: torch.device,
     num_rows: int,
 ) -> Loss:
-    """Returns the loss as key ``compile`` asks for it, compiled for batches of one size.
+    """Returns the loss as key ``compile`` asks for it, compiled for batches of ``num_rows`` rows.
 
     ``true`` compiles it in torch's default mode. ``auto`` compiles it on CUDA in mode
-    reduce-overhead, which replays CUDA graphs, and elsewhere returns it as it is. It does so, too,
-    where torch cannot compile, and logs why.
-
-    A batch of another size, as the last one of an epoch, runs uncompiled, for torch would compile
-    again for it. Modules with ``compiles = False`` always run uncompiled.
-
-    Args:
-        loss: computes the loss of a batch by the model.
-        model: the model.
-        setting: value of the key.
-        device: where it runs.
-        num_rows: rows of a batch.
+    reduce-overhead, which replays CUDA graphs. Elsewhere, and with a log message where torch cannot
+    compile, the loss stays as it is. A batch of another size, as the last one of an epoch, runs
+    uncompiled, since torch would compile again. So do modules with ``compiles = False``.
 
     Raises:
         ConfigError: ``true``, and torch cannot compile here.
@@ -73,7 +64,7 @@ def _why_no_compiler(device: torch.device) -> str | None:
     """Compiles one addition; returns why torch cannot and what it needs, None where it can."""
     try:
         torch.compile(torch.add)(torch.ones(8, device=device), 1)
-    except Exception as error:  # each backend has errors of its own for what it misses
+    except Exception as error:  # each backend raises its own errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         needed = "triton" if device.type == "cuda" else "a C++ compiler (g++, or CXX)"
         return f"torch.compile does not work here ({reason}); it needs {needed}; install that"

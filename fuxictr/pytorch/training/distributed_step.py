@@ -36,12 +36,8 @@ class DistributedStep(TrainingStep):
     Rank r has a part B_r of the rows of the batch B. Its loss is l_r = sum_{B_r} / |B|. It derives
     P l_r, since DistributedDataParallel takes the mean over ranks: grad = (1 / P) sum_r P grad l_r.
     RankTables does the same for embedding tables. Penalties are added afterwards, on all ranks
-    alike, and the norm that is clipped is that of the gradients of all ranks.
-
-    The model must be on the device, with its tables sharded.
-
-    Raises:
-        ConfigError: ``compile: true``.
+    alike, and the clipped norm is that of all ranks' gradients. The tables must be sharded before.
+    ``compile: true`` is a ConfigError.
     """
 
     def __init__(
@@ -128,7 +124,7 @@ class DistributedStep(TrainingStep):
             return self.model
         apart = [w for w in self._parameters if id(w) in self._tables.apart]
         for weight in apart:
-            weight.requires_grad_(False)  # so that they are left alone
+            weight.requires_grad_(False)  # so that DistributedDataParallel skips it
         try:
             return DistributedDataParallel(
                 self.model, find_unused_parameters=has_unused, init_sync=False, **_NO_BUFFERS

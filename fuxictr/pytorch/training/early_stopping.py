@@ -11,13 +11,8 @@ from fuxictr.errors import ConfigError
 class EarlyStopping:
     """Follows the monitor: when it improved, when to lower the rate, when to stop.
 
-    Attributes:
-        mode: ``max`` or ``min``.
-        patience: evaluations without improvement before stopping.
-        min_delta: the least improvement that counts.
-
-    Raises:
-        ConfigError: another mode.
+    ``mode`` is max or min; another is a ConfigError. ``patience`` is the number of evaluations
+    without improvement before stopping, ``min_delta`` the least improvement that counts.
     """
 
     mode: str = "max"

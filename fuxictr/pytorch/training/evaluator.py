@@ -27,15 +27,9 @@ logger = logging.getLogger(__name__)
 class Evaluator:
     """Computes a model's scores and metrics of a split.
 
-    On several processes each scores whole batches of its own. The first one joins the scores and
-    computes the metrics of the whole split, which are those that one process computes.
-
-    Args:
-        model: the model, on the device.
-        config: metrics and number formats.
-        device: where the model is.
-        show_bar: whether the first process shows progress bars.
-        callbacks: their ``after_batch`` is called after each batch.
+    On several processes each scores whole batches of its own; the first one computes the metrics of
+    the whole split from all scores. ``show_bar`` gives it progress bars. The ``after_batch`` of
+    each callback is called after each batch.
     """
 
     def __init__(
@@ -58,11 +52,8 @@ class Evaluator:
     ) -> dict[str, float]:
         """Returns the config's metrics over all rows, on all ranks, and logs them.
 
-        Args:
-            batches: the rows.
-            description: what messages call them.
-            skip_undefined: leave out, with a warning, metrics that are not defined for these labels
-                or groups.
+        ``skip_undefined`` leaves out, with a warning, metrics that are not defined for these labels
+        or groups. Messages call the rows ``description``.
 
         Raises:
             ConfigError: a metric needs groups and the batches have no group ids.
@@ -77,10 +68,7 @@ class Evaluator:
         return results
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
-        """Returns the click probability of every row, float32 (rows,), in the rows' order.
-
-        On several processes the first one has all rows, the others none.
-        """
+        """Returns all rows' scores in order, float32 (rows,), on the first rank; none on others."""
         return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
 
     @torch.inference_mode()
@@ -139,10 +127,7 @@ class Evaluator:
     def _scores(
         self, batches: EpochIterator, description: str, with_labels: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns probabilities and labels, float32 (rows,), where the model is.
-
-        On several processes the first one has them, the others none.
-        """
+        """Returns scores and labels, float32 (rows,), on the first rank; none on the others."""
         y_pred, y_true = self._own_scores(batches, description, with_labels)
         if batches.share.world_size == 1:
             return (y_pred, y_true) if self.ranks.is_first else (y_pred[:0], y_true[:0])

@@ -14,7 +14,6 @@ class FitResult:
         num_epochs: epochs begun.
         train_seconds: time in training steps, without evaluation.
         num_rows: rows trained on in all epochs.
-        num_steps: steps done in all epochs.
         history: per evaluation: epoch, step, rows, train_loss, learning_rate, metrics.
     """
 
@@ -31,7 +30,7 @@ class FitResult:
         return self.num_rows / self.train_seconds if self.train_seconds > 0 else 0.0
 
     def place(self, num_steps_ago: int = 0) -> str:
-        """Returns what messages call the step being done, or the one so many steps before it."""
+        """Returns what messages call the present step, or the one ``num_steps_ago`` before."""
         return f"epoch {max(self.num_epochs, 1)}, step {self.num_steps + 1 - num_steps_ago}"
 
     def owes_evaluation(self, interval: int) -> bool:

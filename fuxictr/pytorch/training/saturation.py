@@ -12,8 +12,8 @@ from fuxictr.pytorch.debug.not_finite import LARGE, advise, large_columns
 from fuxictr.pytorch.models import BaseModel
 
 _EDGE = 1e-6  # a score so near to 0 or 1 has almost no gradient: its logit is beyond +-13.8
-_LEAST_LOSS = 0.01  # scores with a smaller one are right, also where all labels are equal
-_FAR_OFF = 1.0  # that of scores of 1/2, as at the start of a training, is 0.69
+_LEAST_LOSS = 0.01  # of a logloss; below it scores are right, also with labels of one class
+_FAR_OFF = 1.0  # of a logloss; scores of 1/2, as at the start of a training, have 0.69
 _MIN_ROWS = 100  # below, a poor logloss may be chance
 _SUSPECT = 10.0  # a column that reaches this is worth scaling where scores are 0 or 1
 
@@ -30,20 +30,11 @@ def explain_saturation(
 
     The scores are saturated in one of two cases:
 
-    - Their logloss is far worse than that of the click rate as the score of all rows. And most
-      scores are 0 or 1 to six digits, or a column of the batch has values so large that it should
-      be scaled.
+    - Their logloss is far worse than with the click rate as the score of all rows. And most scores
+      are 0 or 1 to six digits, or a column of the batch has values that should be scaled.
     - All scores are the same, though such a column varies.
 
-    Correct scores near 0 and 1 are sound.
-
-    Args:
-        y_true: labels, (rows,).
-        y_pred: scores of the whole split, (rows,).
-        loss: their logloss, None where it is unknown.
-        model: the model.
-        batch: some of the rows, to find large columns.
-        learning_rate: the rate of the training.
+    Correct scores near 0 and 1 are sound. ``loss`` is the logloss, None where it is unknown.
     """
     num_rows = y_pred.numel()
     if num_rows < 2:
@@ -71,7 +62,7 @@ def explain_saturation(
 
 
 def _entropy(rate: float) -> float:
-    """Returns the logloss of rows with this click rate, all of which have it as their score."""
+    """Returns the logloss of rows that all have this click rate as their score."""
     return -sum(p * math.log(p) for p in (rate, 1 - rate) if p > 0)
 
 

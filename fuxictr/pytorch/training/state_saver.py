@@ -22,12 +22,10 @@ class StateSaver(Callback):
 
     Args:
         trainer: whose state it is; this must be the last of its callbacks.
-        files: where the state goes.
         identify: returns what is trained, for the state.
-        save_steps: steps between two states; None = none between evaluations.
-        save_minutes: minutes between two states; None = none between evaluations.
-        is_stopping: returns whether the run must stop; called after every step and every batch of
-            an evaluation.
+        save_steps: steps between two states; None: none between evaluations.
+        save_minutes: minutes between two states; None: none between evaluations.
+        is_stopping: whether the run must stop; called after every step and evaluation batch.
         stop: called once the state is saved; raises what ends the run.
     """
 

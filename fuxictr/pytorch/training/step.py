@@ -23,12 +23,9 @@ class NotFiniteError(FuxiCTRError, ArithmeticError):
 
 
 class StepStopped(Exception):
-    """A step met a number that is not finite, and left the weights as they were.
+    """A step met a number that is not finite, on all processes, and left the weights as they were.
 
-    All processes raise it at the same step.
-
-    Attributes:
-        loss: the loss of this process's rows; None where another process has the bad number.
+    ``loss`` is that of this process's rows; None where another process has the bad number.
     """
 
     def __init__(self, loss: float | None) -> None:
@@ -40,9 +37,8 @@ class TrainingStep:
     """Does one step: minimises the mean cross-entropy and the penalties, clips the gradients' norm.
 
     On a CPU each step checks the loss and the norm of the gradients before it changes the weights.
-    On another device the check would make each step wait for the device.
-
-    The model must be on the device. Attribute ``optimizer`` is the config's.
+    On another device the check would make each step wait for the device. The model must be on the
+    device.
     """
 
     def __init__(self, model: BaseModel, config: TrainConfig, device: torch.device) -> None:
@@ -58,10 +54,7 @@ class TrainingStep:
         """Does one step and returns the batch's mean cross-entropy, still on the device.
 
         On several processes it is this one's summand: the sum over its rows, divided by the rows of
-        the whole batch.
-
-        Raises:
-            StepStopped: on a CPU, where the loss or a gradient is NaN or infinite.
+        the whole batch. StepStopped is raised on a CPU, where the loss or a gradient is not finite.
         """
         loss = self._derive(batch)
         norm = self._clip()
@@ -71,26 +64,13 @@ class TrainingStep:
         return loss
 
     def compile(self, num_rows: int) -> None:
-        """Compiles what key ``compile`` asks for.
-
-        Args:
-            num_rows: rows of all batches but the last one of an epoch.
-
-        Raises:
-            ConfigError: ``compile: true`` without a compiler.
-        """
+        """Compiles what key ``compile`` asks for; see ``compile_loss``."""
         self._loss = compile_loss(
             self._plain_loss, self.model, self.config.compile, self.device, num_rows
         )
 
     def explain(self, loss: float, batch: Batch, where: str) -> NotFiniteError:
-        """Returns the error for numbers that are not finite; says what became so first.
-
-        Args:
-            loss: the loss of the step; it is finite where a gradient is not.
-            batch: the rows of the step.
-            where: the place in the training, as "epoch 2, step 57".
-        """
+        """Returns the error for numbers that are not finite; ``where`` is as "epoch 2, step 57"."""
         rate = self.optimizer.param_groups[0]["lr"]
         with autocast(self.config.amp, self.device):
             text = explain_not_finite(self.model, batch, where, loss, rate, may_call=self._may_call)

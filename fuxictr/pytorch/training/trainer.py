@@ -48,21 +48,18 @@ class Trainer(Evaluator):
     """Fits a model with the semantics of the reference framework.
 
     Each step minimises the mean binary cross-entropy plus (lambda / 2) ||w||^2, with the global
-    gradient norm clipped. After each evaluation that does not improve the monitor the rate is
-    multiplied by 0.1 (floor 1e-6); after ``early_stop_patience`` of them in a row training stops.
-    The best evaluation's weights are restored at the end.
+    gradient norm clipped. An evaluation that does not improve the monitor multiplies the rate by
+    0.1 (floor 1e-6). After ``early_stop_patience`` of them in a row training stops. The best
+    evaluation's weights are restored at the end.
 
-    Within ``ranks.joined`` each process has its own rows of every batch (the iterators' ``share``).
-    The numbers are those of one process but for rounding (DistributedStep). All public methods are
-    collective then. The first process writes the files.
+    Within ``ranks.joined`` each process has its own rows of every batch (the iterators' ``share``),
+    and all public methods are collective. The numbers are those of one process but for rounding
+    (DistributedStep). The first process writes the files.
 
     Args:
-        model: the model; it is moved to ``device``.
-        config: how to train.
-        device: where to train.
         checkpoint: file of the best weights; None keeps them in memory only.
         verbose: 0 shows no progress bars.
-        note: what is known of the weights, kept beside the checkpoint; None = nothing.
+        note: what is known of the weights, kept beside the checkpoint; None: nothing.
         callbacks: what observes the training.
     """
 
@@ -106,12 +103,9 @@ class Trainer(Evaluator):
     ) -> FitResult:
         """Trains until early stopping or the last epoch, and restores the best weights.
 
-        Args:
-            train: training batches.
-            valid: validation batches; None trains for all epochs and keeps the last weights.
-            state: of an interrupted run of the same model, config and batches, to resume from. On a
-                CPU weights and metrics are those of an undisturbed run, bit for bit. Training
-                changes it.
+        Without validation batches it trains for all epochs and keeps the last weights. It resumes
+        from a ``state`` of an interrupted run of the same model, config and batches, and changes
+        the state. On a CPU, weights and metrics are then those of an undisturbed run, bit for bit.
 
         Raises:
             CheckpointError: the state does not fit.
@@ -150,13 +144,10 @@ class Trainer(Evaluator):
         return self._result
 
     def train_step(self, batch: Batch) -> torch.Tensor:
-        """Does one step and returns the batch's mean cross-entropy, still on the device.
+        """Does one step; returns the mean cross-entropy as TrainingStep does, on the device.
 
-        On several processes it is this one's summand, as ``TrainingStep`` returns it.
-
-        Raises:
-            NotFiniteError: on a CPU, where the loss or a gradient is NaN or infinite; the weights
-                are as they were.
+        On a CPU it raises NotFiniteError for a loss or gradient that is NaN or infinite, and leaves
+        the weights as they were.
         """
         try:
             return self._step(batch)
@@ -168,9 +159,8 @@ class Trainer(Evaluator):
     def state(self) -> TrainingState:
         """Returns all that training needs to resume; its tensors are the ones in use.
 
-        It can be called between two steps, and both before and after the evaluation of a step. On
-        several processes the first one gets all of it, in the form that one process has, and the
-        others get no tensors.
+        It can be called between steps, before and after the evaluation of a step. With several
+        processes only the first one gets tensors, in the form that one process has.
         """
         progress = {
             "result": asdict(self._result),
@@ -219,7 +209,7 @@ class Trainer(Evaluator):
             self._evaluate_and_decide(valid, result.num_epochs)
 
     def _train_epoch(self, train: EpochIterator, valid: EpochIterator | None, epoch: int) -> None:
-        """Does the steps of one epoch that are left, up to its end or to early stopping."""
+        """Does the remaining steps of one epoch, up to its end or to early stopping."""
         interval = self.config.eval_steps or len(train)
         result = self._result
         if result.owes_evaluation(interval):

@@ -16,13 +16,9 @@ _FIRST_ORDER = {"embedding_dim": None, "emb_output_dim": None}
 class LogisticRegression(nn.Module):
     """LR: b plus, for each field, w_i[x_i] of an id, w_i x_i of a number, w_i^T x_i of a vector.
 
-    A sequence adds the w_i[x] of all its positions that are no padding: their sum, as in FuxiCTR,
+    A sequence adds the w_i[x] of all its positions without padding: their sum, as in FuxiCTR,
     whatever its pooling. Every field has weights of its own, even where its embedding shares a
-    table or has vectors given.
-
-    Shape:
-        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
-        output: logits (B, 1).
+    table or has vectors given. The inputs are those of FeatureEmbedding, the output is (B, 1).
     """
 
     def __init__(self, feature_map: FeatureMap, use_bias: bool = True) -> None:

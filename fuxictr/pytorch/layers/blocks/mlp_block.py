@@ -20,23 +20,15 @@ _ALLOWED_NORM = "true, false, no_bias"
 class MLP_Block(nn.Module):
     """A multi-layer perceptron: [Linear, BatchNorm, activation, Dropout] per hidden layer.
 
+    Activations and dropout rates are one for all layers, or a list with one per layer. The input is
+    (B, input_dim), the output (B, output_dim).
+
     Args:
-        input_dim: width of the input.
         hidden_units: widths of the hidden layers; None: 64, 64, 64.
-        hidden_activations: one name for all layers, or one per layer.
-        output_dim: width of a last Linear; None: there is none.
-        output_activation: activation after it.
-        dropout_rates: one rate for all layers, or one per layer.
+        output_dim: width of a last Linear; None: there is none, and the attribute ``output_dim`` is
+            the last hidden width.
         batch_norm: normalise before the activation; no_bias: without the bias in front, which the
-            norm takes away again, so that its gradient is nothing but rounding.
-        use_bias: whether the Linear layers have a bias.
-
-    Shape:
-        input: (B, input_dim).
-        output: (B, output_dim), or (B, hidden_units[-1]) without an output layer.
-
-    Attributes:
-        output_dim: width of the output.
+            norm cancels, so that its gradient is only rounding.
     """
 
     def __init__(

@@ -17,13 +17,7 @@ Names = str | Sequence[str]
 
 
 class FeatureEmbedding(FieldBlocks):
-    """Embeds every field, one vector of width D each; see FieldBlocks for how.
-
-    Args:
-        feature_map: the fields.
-        embedding_dim: width D of an embedding.
-        dropout: dropout rate on the output while training.
-        **fields: which fields are embedded, and how their tables are made; see FieldBlocks.
+    """Embeds every field, one vector of width D each; see FieldBlocks for how, and for ``fields``.
 
     Raises:
         ConfigError: a field's embedding has another width than D, or a sequence has no pooling.
@@ -58,16 +52,9 @@ class FeatureEmbedding(FieldBlocks):
         feature_type: Names = (),
         flatten_emb: bool = False,
     ) -> torch.Tensor:
-        """Returns the embeddings (B, F, D), or (B, F * D).
+        """Returns the embeddings (B, F, D), or with ``flatten_emb`` (B, F * D).
 
-        Args:
-            X: the columns.
-            feature_source: sources of the wanted fields; empty for all.
-            feature_type: their types; empty for all.
-            flatten_emb: whether to concatenate the vectors.
-
-        Raises:
-            ConfigError: no field is of that source and type.
+        The fields are those that ``choose_fields`` chooses.
         """
         parts = cut(self.blocks(X), self._runs)
         embedded = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
@@ -106,11 +93,7 @@ class FeatureEmbeddingDict(FieldBlocks):
         feature_source: Names = (),
         feature_type: Names = (),
     ) -> dict[str, torch.Tensor]:
-        """Returns the embedding of each field, or of those of the given sources and types.
-
-        Raises:
-            ConfigError: no field is of that source and type.
-        """
+        """Returns the embedding of each field that ``choose_fields`` chooses."""
         parts = cut(self.blocks(inputs), self.layout.places.values())
         embedded = {
             name: part if self.layout.poolings.get(name, "") is None else part.squeeze(1)
@@ -129,12 +112,8 @@ class FeatureEmbeddingDict(FieldBlocks):
     ) -> torch.Tensor:
         """Returns the vectors (B, D_i) of a dictionary next to each other.
 
-        Args:
-            embedding_dict: field name -> (B, D_i); other names are ignored.
-            flatten_emb: True gives (B, sum of D_i), False (B, F, D), for which all D_i are equal.
-            feature_list: the wanted fields; empty for all.
-            feature_source: their sources; empty for all.
-            feature_type: their types; empty for all.
+        ``flatten_emb`` gives (B, sum of D_i). Without it the result is (B, F, D), and all D_i must
+        be equal. The last three arguments choose fields; empty means all.
 
         Raises:
             ConfigError: no field is left, or one is not a vector of the common width.
@@ -168,11 +147,7 @@ def check_one_vector_per_field(feature_map: FeatureMap) -> None:
 def choose_fields(
     feature_map: FeatureMap, feature_source: Names = (), feature_type: Names = ()
 ) -> list[str]:
-    """Returns the names of the fields of the given sources and types, in order; empty for all.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Returns the fields of the given sources and types (empty: all); ConfigError if none."""
     chosen = list(feature_map.fields)
     for key, names in (("source", feature_source), ("type", feature_type)):
         wanted = {names} if isinstance(names, str) and names else set(names)
@@ -187,7 +162,7 @@ def choose_fields(
 
 
 def _runs(places: Mapping[str, Place]) -> list[Place]:
-    """Returns the places with neighbours of one block joined, so that fewer parts are moved."""
+    """Returns the places with neighbours of one block joined, so that fewer parts are copied."""
     runs: list[Place] = []
     for place in places.values():
         if runs and (runs[-1].block, runs[-1].stop) == (place.block, place.start):

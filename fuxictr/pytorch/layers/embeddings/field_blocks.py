@@ -40,20 +40,18 @@ class FieldBlocks(nn.Module):
     """Embeds every field of a feature map at the width that ``embedding_dims`` gives it.
 
     - categorical: v_i = E[offset_i + id_i];
-    - sequence: the average or the sum of E[offset_i + id] over the positions that are no padding
-      (id 0), zero where there is none; without pooling, one vector per position, zero at padding;
+    - sequence: the average or the sum of E[offset_i + id] over the positions without padding
+      (id 0), zero where all are padding; without pooling, one vector per position, zero at padding;
     - numeric: v_i = x_i w_i;
     - embedding: v_i = W_i x_i, a bias-free linear map of the given vector.
 
     The tables of all fields of width D are one matrix E (``table``), so that a batch is one lookup;
-    a field that shares another field's table has its offset. The weights of all numeric fields are
-    one matrix, too. The rest is embedded field by field (``own``): vectors, fields with another
-    width, and fields with vectors given for their tokens (OwnTable). Where a field's emb_output_dim
-    differs from its embedding_dim, a bias-free linear map follows (``projections``).
+    fields that share a table have one offset. The weights of all numeric fields are one matrix,
+    too. The rest is embedded field by field (``own``): vectors, fields of another width, and fields
+    with vectors given for their tokens (OwnTable). Where a field's emb_output_dim differs from its
+    embedding_dim, a bias-free linear map follows (``projections``).
 
     Args:
-        feature_map: the fields.
-        embedding_dim: width D of an embedding.
         required_feature_columns: the fields that are embedded; None for all.
         not_required_feature_columns: fields that are not.
         use_pretrain: False ignores vectors given for tokens.
@@ -64,7 +62,7 @@ class FieldBlocks(nn.Module):
         share: which of the rows ``table`` holds; None: all of them.
 
     Raises:
-        ConfigError: no such field, or a share_embedding leads nowhere; see FeatureMap.
+        ConfigError: no such field, or a share_embedding leads nowhere.
         DataError: the given vectors cannot be read.
     """
 
@@ -103,10 +101,7 @@ class FieldBlocks(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws tables from N(0, 1e-4) and linear maps xavier-normal, and zeroes the padding rows.
-
-        The given vectors stay as they are.
-        """
+        """Draws tables from N(0, 1e-4), maps xavier-normal; zeroes padding, keeps given vectors."""
         if isinstance(self.table, DeferredTable):
             self.table.defer(INIT_STD, self.offsets.long())
         elif self.table is not None:
@@ -136,7 +131,7 @@ class FieldBlocks(nn.Module):
     def place_table(self, share: RowShare | None) -> None:
         """Keeps only the rows of ``share`` (None: all), and draws the table if it was deferred.
 
-        The parameter stays the same object: layers that have one table all call this. A layer that
+        The parameter stays the same object: all layers with this table call this. A layer that
         keeps a share needs a reader (``read_rows_with``) before it is used.
         """
         table = self.table
@@ -167,8 +162,7 @@ class FieldBlocks(nn.Module):
     def blocks(self, X: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """Returns the embeddings in blocks (B, n, width), where ``layout.places`` finds each field.
 
-        Raises:
-            DataError: a sequence has another length than the feature map says.
+        Raises DataError where a sequence has another length than the feature map says.
         """
         found = []
         if self.table is not None:
@@ -278,5 +272,5 @@ class FieldBlocks(nn.Module):
 
 
 def _key(name: str) -> str:
-    """Returns the name of a field's module, which may hold no dot and be no attribute of a dict."""
+    """Returns the name of a field's module: without dots, and no attribute of a dict."""
     return "field_" + name.replace("%", "%25").replace(".", "%2E")

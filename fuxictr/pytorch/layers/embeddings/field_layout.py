@@ -28,12 +28,7 @@ class FieldLayout:
         table_owners: field -> the field whose table it uses.
         poolings: sequence -> its pooling; None: one vector per position.
         lengths: field -> its number of ids.
-        categorical: fields of one id in the common table.
-        sequences: fields of several ids in the common table.
-        numeric: fields in the numeric weight.
-        apart: all other fields.
         places: field -> where its embedding is found among the blocks.
-        num_rows: rows of the common table.
         offsets: of every id of a row of the batch, the first row of its field's table.
         sum_starts: positions among these ids at which a sum begins.
     """

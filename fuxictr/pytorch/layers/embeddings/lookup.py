@@ -29,15 +29,11 @@ def sum_by_row(groups: RowGroups, values: torch.Tensor) -> torch.Tensor:
 
 
 def look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Returns table[rows], F.embedding with the same values and gradients to the bit.
+    """Returns table[rows], with the values and gradients of F.embedding to the bit.
 
-    On the CPU torch adds up the gradient of an embedding one position after another, at a cost that
-    hardly depends on D. Here the positions are grouped by row first and each group is one sum; for
-    D = 1 the gradient is a plain scatter.
-
-    Shape:
-        table: (N, D); rows: (B, F), or any other.
-        output: (B, F, D).
+    A table (N, D) and rows (B, F), or of another shape, give (B, F, D). On the CPU torch adds up
+    the gradient of an embedding one position after another, at a cost that hardly depends on D.
+    Here each group of positions of one row is one sum; for D = 1 the gradient is a plain scatter.
     """
     needs_gradient = torch.is_grad_enabled() and table.requires_grad
     if table.is_cpu and needs_gradient and not torch.compiler.is_compiling():

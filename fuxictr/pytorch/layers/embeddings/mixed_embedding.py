@@ -18,15 +18,9 @@ from fuxictr.pytorch.layers.embeddings.feature_embedding import (
 class MixedEmbedding(nn.Module):
     """Embeds every field at its own width; fields whose tables have one width share one.
 
-    Its output is one long vector per row, for backbones that read the concatenation of all fields
-    only. For their layers it is one field of width W = sum_i D_i.
-
-    Raises:
-        ConfigError: a sequence has no pooling.
-
-    Shape:
-        input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
-        output: (B, 1, W), fields in the order of the feature map.
+    Its output (B, 1, W), W = sum_i D_i, is one long vector per row, in the order of the feature
+    map. It is for backbones that read only the concatenation of all fields: for their layers it is
+    one field of width W. A sequence without pooling is a ConfigError.
     """
 
     def __init__(self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0) -> None:

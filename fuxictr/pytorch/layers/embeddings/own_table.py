@@ -25,17 +25,13 @@ class OwnTable(nn.Module):
     - ``concat``: e(i) = A [E[i] ; P[i]].
 
     A is a bias-free linear map to width W, the identity for init and sum where P = W already. In
-    sum and concat a token without a vector counts as zero. Row 0 (padding) starts at zero.
+    sum and concat a token without a vector counts as zero. Row 0 (padding) starts at zero. An
+    unknown ``usage`` is a ConfigError.
 
     Args:
-        num_rows: size V of the vocabulary.
-        width: width W of the result.
         given: vectors (V, P), NaN for a token without one; None: no vectors.
         usage: init, sum or concat.
         freeze: whether the given vectors stay as they are.
-
-    Raises:
-        ConfigError: an unknown usage.
 
     Shape:
         input: ids (N, L), and weights (N, L); None: ones.
@@ -99,12 +95,7 @@ class OwnTable(nn.Module):
 
 
 def make_own_table(feature_map: FeatureMap, name: str, width: int) -> OwnTable:
-    """Returns the table of a field, with the vectors that were given for its tokens.
-
-    Raises:
-        ConfigError: an unknown pretrain_usage.
-        DataError: the vectors cannot be read.
-    """
+    """Returns the table of a field, with the vectors that were given for its tokens."""
     spec = feature_map.features[name]
     if not spec.get("pretrained_emb"):
         return OwnTable(spec["vocab_size"], width)
@@ -115,7 +106,7 @@ def make_own_table(feature_map: FeatureMap, name: str, width: int) -> OwnTable:
 def pooling_weights(ids: torch.Tensor, pooling: str | None, dtype: torch.dtype) -> torch.Tensor:
     """Returns the weight (B, L) of each position of a sequence: 0 for padding, which is id 0.
 
-    Any other position has 1 / number of them in its row for ``average``, or else 1.
+    Others have 1, or for ``average`` 1 / number of them in the row.
     """
     weights = (ids != 0).to(dtype)
     if pooling == "average":

@@ -10,8 +10,7 @@ from torch import nn
 
 from fuxictr.errors import ConfigError
 
-# Torch fills a tensor in blocks of 16 numbers and its last 16 again, so chunks of a multiple of 16
-# hold the numbers of the whole tensor.
+# A multiple of 16: torch fills a tensor in blocks of 16 numbers, then its last 16 again.
 _CHUNK_ROWS = 1 << 16
 _WRITTEN = (
     "the model reads or writes the table of an embedding layer while it is built, before the "
@@ -44,10 +43,7 @@ class RowShare:
         return full[self.rank :: self.world_size]
 
     def draw_normal(self, own: torch.Tensor, std: float) -> None:
-        """Fills this rank's rows with those of a full table from N(0, std^2), chunk by chunk.
-
-        The numbers are those that ``normal_`` gives the full table, and as many are drawn.
-        """
+        """Fills this rank's rows with those ``normal_`` would give the full table, in chunks."""
         for start, rows in _normal_chunks(self.num_rows, own, std):
             first = -(start - self.rank) % self.world_size
             found = rows[first :: self.world_size]
@@ -63,9 +59,9 @@ class DeferredTable(nn.Parameter):
     """
 
     def defer(self, std: float, padding: torch.Tensor) -> None:
-        """Notes the state of the generator, and draws all numbers without keeping them.
+        """Draws all numbers, N(0, std^2), without keeping them, and notes the generator's state.
 
-        They are to be from N(0, std^2), but for the rows ``padding``, which are zero.
+        The rows ``padding`` are to be zero.
         """
         self._std, self._padding = std, padding
         self._random_state, self._known_version = torch.get_rng_state(), self._version
@@ -81,8 +77,7 @@ class DeferredTable(nn.Parameter):
     def draw(self, share: RowShare | None) -> torch.Tensor:
         """Returns the rows of a share (None: all rows); the generator is left as it is.
 
-        Raises:
-            ConfigError: something wrote into the table since it was deferred, which has no effect.
+        Raises ConfigError where something wrote into the deferred table, which has no effect.
         """
         if self._version != self._known_version:
             raise ConfigError(_WRITTEN)

@@ -22,15 +22,10 @@ _CHUNK_NUMBERS_GPU = 1 << 26
 
 
 class _OuterProductMap(torch.autograd.Function):
-    """out_rh = sum_{i,j} z_ri x_rj W_(ij)h without the whole outer product in memory.
+    """out_rh = sum_{i,j} z_ri x_rj W_(ij)h: z (R, F), x (R, J), W (F * J, H) -> (R, H).
 
-    The products z_i x_j of a chunk of rows are formed, mapped by one matrix product, and dropped;
-    the backward pass forms them again. Where z and x are bfloat16, so are the products and the
-    output; the gradient of the weight is summed over the chunks in the weight's own dtype.
-
-    Shape:
-        z: (R, F); x: (R, J); weight: (F * J, H).
-        output: (R, H).
+    Products of a chunk of rows are formed, mapped and dropped; the backward pass forms them again.
+    Where z and x are bfloat16, so is all but the sum of the weight's gradient, in its own dtype.
     """
 
     @staticmethod
@@ -78,11 +73,8 @@ def _chunks(z: torch.Tensor, width: int) -> Iterator[slice]:
 class CINLayer(Recordable, nn.Module):
     """One CIN layer (Lian et al., KDD 2018): X_{l+1,h} = b_h + sum_{i,j} W_hij (Z_i * X_{l,j}).
 
-    Z is X_0 (DIS) or generated from X_0 by an encoder of the layer's own (GEN).
-
-    Shape:
-        first: X_0 (B, F, D); current: X_l (B, H_l, D).
-        output: X_{l+1} (B, H_{l+1}, D).
+    X_0 is (B, F, D), X_l is (B, H_l, D). Z is X_0 (DIS) or generated from X_0 by an encoder of the
+    layer's own (GEN).
     """
 
     compiles = False  # torch.compile would unroll the loop over the chunks
@@ -111,12 +103,7 @@ class CINLayer(Recordable, nn.Module):
 
 
 class CompressedInteractionNet(nn.Module):
-    """CIN: the sums over D of every layer's maps, concatenated, to one logit.
-
-    Shape:
-        input: X_0 (B, F, D).
-        output: logits (B, 1).
-    """
+    """CIN, (B, F, D) -> (B, 1): the sums over D of every layer's maps, mapped to one logit."""
 
     def __init__(
         self,

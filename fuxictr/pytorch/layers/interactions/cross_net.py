@@ -12,15 +12,11 @@ from fuxictr.pytorch.recording import Recordable
 
 
 class CrossLayer(Recordable, nn.Module):
-    """One cross layer: X_{l+1} = Drop(X_l + Z_l * (W_l X_l)).
+    """One cross layer: X_{l+1} = Drop(X_l + Z_l * (W_l X_l)), all (B, F, D).
 
     DIS: Z_l = X_0 (Wang et al., WWW 2021). GEN: Z_l = gamma * act(G_l X_l) [+ X_l], generated from
-    the current layer, or from X_0 without ``use_gen_rst``; with ``symmetric``, W_l Z_l stands for
-    W_l X_l. W_l and G_l have no bias.
-
-    Shape:
-        first, current: X_0 and X_l, (B, F, D).
-        output: X_{l+1} (B, F, D).
+    X_l, or from X_0 without ``use_gen_rst``; with ``symmetric``, W_l Z_l replaces W_l X_l. W_l and
+    G_l have no bias.
     """
 
     def __init__(self, width: int, generator: nn.Module, use_gen_rst: bool, dropout: float) -> None:
@@ -44,19 +40,9 @@ class CrossLayer(Recordable, nn.Module):
 
 
 class CrossNet(nn.Module):
-    """A stack of cross layers on the embeddings.
+    """A stack of cross layers on the embeddings, (B, F, D) -> (B, F * D); DIS has Z_l = X_0.
 
-    Args:
-        feature_map: the fields.
-        embedding_dim: width D of an embedding.
-        num_layers: number of cross layers.
-        cfg: the generator's keys; DIS unless they say otherwise.
-        use_gen_rst: generate from the current layer X_l (true) or from X_0 (false). DIS has X_0.
-        dropout: dropout rate after each layer.
-
-    Shape:
-        input: (B, F, D).
-        output: (B, F * D).
+    With a generator in ``cfg``, ``use_gen_rst`` generates from the current layer X_l, not from X_0.
     """
 
     def __init__(

@@ -14,19 +14,12 @@ _NUM_STRIPS = 6
 
 
 def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j.
+    """Sums the element-wise products of all pairs: sum_{i<j} left_i * right_j, (B, F, D) -> (B, D).
 
-    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, keeps it at O(F * D) per row;
-    the F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
-    sum_{i<j} <left_i, right_j>, with the lower index on the left. Where both sides are one tensor
-    it is Rendle's ((sum_i v_i)^2 - sum_i v_i^2) / 2.
-
-    Args:
-        left: (B, F, D).
-        right: (B, F, D).
-
-    Returns:
-        (B, D).
+    A running sum over the fields, sum_j (sum_{i<j} left_i) * right_j, costs O(F * D) per row; the
+    F^2 pairs are never in memory. Its sum over D is the interaction of FM (Rendle 2010),
+    sum_{i<j} <left_i, right_j>. Where both sides are one tensor it is Rendle's
+    ((sum_i v_i)^2 - sum_i v_i^2) / 2.
     """
     if left is right:
         return _SelfPairSum.apply(left)
@@ -75,12 +68,7 @@ class _SelfPairSum(torch.autograd.Function):
 def pair_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Returns the inner product of every pair, <left_i, right_j> for i < j (IPNN, Qu et al. 2016).
 
-    Args:
-        left: (B, F, D).
-        right: (B, F, D).
-
-    Returns:
-        (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
+    (B, F, D) -> (B, F (F - 1) / 2), pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
     """
     num_fields = left.shape[1]
     lower, upper = torch.triu_indices(num_fields, num_fields, offset=1, device=left.device)
@@ -110,13 +98,9 @@ class _PairProducts(torch.autograd.Function):
 
 
 class WeightedPairSum(nn.Module):
-    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j with a learnt weight per pair.
+    """FwFM (Pan et al. 2018): sum_{i<j} r_ij left_i * right_j, (B, F, D) -> (B, D).
 
-    The r_ij are xavier-normal as the weights of one Linear(F (F - 1) / 2, 1).
-
-    Shape:
-        left, right: (B, F, D).
-        output: (B, D).
+    The learnt r_ij are xavier-normal as the weights of one Linear(F (F - 1) / 2, 1).
     """
 
     def __init__(self, num_fields: int) -> None:
@@ -142,11 +126,8 @@ class MatrixPairSum(nn.Module):
 
     All pairs are one product of the flattened left side with an (F D x F D) matrix. Its block
     (i, j) is M_ij for i < j and zero elsewhere. ``vectorized`` learns the diagonals only, M_ij in
-    R^D, for which left_i M_ij is an element-wise product.
-
-    Shape:
-        left, right: (B, F, D).
-        output: (B, D), whose sum over D is the interaction.
+    R^D: left_i M_ij is an element-wise product. Inputs are (B, F, D). The interaction is the sum
+    over D of the output (B, D).
     """
 
     reference_penalties: ClassVar = {"weight": None}  # raw parameters in the paper's code
