@@ -13,6 +13,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.distributed.ranks import Ranks, StopFlags, joined, launched_ranks
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
+from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.sharding.tables import shard_tables
 from tests.distributed.launcher import launch
 
@@ -111,6 +112,7 @@ def test_the_first_layer_of_several_draws_their_table():
     shard_tables(layers, TrainConfig(embedding_sharding="row"), ranks)
     assert layers[0].table is layers[1].table and layers[0].share == layers[1].share
     assert torch.equal(layers[0].table, expected[1::2])
+    assert BaseModel.count_parameters(layers) == expected.numel(), "of all ranks, once"
     shard_tables(layers, TrainConfig(embedding_sharding="row"), ranks)  # once is enough
     assert torch.equal(layers[0].table, expected[1::2])
 

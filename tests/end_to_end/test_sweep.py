@@ -143,7 +143,7 @@ def test_interrupted_sweep_says_how_to_go_on(repository, kind):
         sweep.terminate()
     output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert "Interrupted. The same command goes on" in output
+    assert "Interrupted. The same command continues with the remaining runs" in output
     wait_for(lambda: not repository.processes())
     assert not any(row["model"] == "PNN" and "failed" in row for row in repository.rows())
 
@@ -194,7 +194,7 @@ def test_runs_of_two_processes_end_with_their_sweep_and_go_on(repository):
     command = ["bash", "2.reproduce.sh", "--dataset", "demo", "--model", "FmFM"]
     command += ["--variants", "dis", "--gpus=-1,-1"]
     done = repository.run(*command, "--dry-run")
-    assert "Each run takes 2 processes at once (2 processes on the CPU); times" in done.stdout
+    assert "Each run takes 2 processes at once (2 processes on the CPU); the times" in done.stdout
     sweep = repository.start(*command)
 
     def workers() -> list[str]:

@@ -146,12 +146,12 @@ class BaseModel(Recordable, nn.Module):
         tables = {id(table) for layer in layers for table in layer.tables()}
         skipped = set() if count_embedding else tables
         counted = [p for p in self.parameters() if p.requires_grad and id(p) not in skipped]
-        elsewhere = sum(
-            (layer.num_table_rows - len(layer.table)) * layer.embedding_dim
+        elsewhere = {  # of a table that several layers have, once
+            id(layer.table): (layer.num_table_rows - len(layer.table)) * layer.embedding_dim
             for layer in layers
             if layer.table is not None and count_embedding
-        )
-        return sum(p.numel() for p in counted) + elsewhere
+        }
+        return sum(p.numel() for p in counted) + sum(elsewhere.values())
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing; models written for FuxiCTR call it. Here the Trainer reads the config."""
