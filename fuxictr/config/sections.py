@@ -52,8 +52,7 @@ def _check_class_name(text: str) -> str:
 def parse_interval(value: int | str | None) -> tuple[int, str] | None:
     """Returns (N, "epochs") or (N, "steps") for ``N``, ``N epochs`` or ``N steps``; None for None.
 
-    Raises:
-        WrongValue: another text, or N < 1.
+    Raises WrongValue for another text, or N < 1.
     """
     if value is None:
         return None
