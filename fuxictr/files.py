@@ -60,7 +60,7 @@ def explain(
 ) -> FuxiCTRError:
     """Returns an error of the disk as one line for a user: DiskFullError, or else a ``kind``.
 
-    Without ``path``, the line names the file that the error names.
+    ``path`` is the written file; None = the one that the error names.
     """
     named = error.filename2 or error.filename
     if named is None or _is_temporary(named):

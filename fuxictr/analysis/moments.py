@@ -12,10 +12,7 @@ CHUNK_ROWS = 8192
 
 
 def column_means(embeddings: np.ndarray) -> np.ndarray:
-    """Returns the mean of each column (D,), float64; exact for a constant column.
-
-    Raises DataError unless it is a matrix with rows, columns and finite values.
-    """
+    """Returns the means (D,), float64, exact for a constant column; DataError if not finite."""
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise DataError(
             f"embeddings of shape {embeddings.shape}: a matrix (rows, dimensions) that is not "

@@ -1,4 +1,4 @@
-"""Reads h5 datasets on demand: a line ``[path, name, timeout]`` in, a line null or a fault out.
+"""Reads h5 datasets on demand: a line ``[path, name, timeout]`` in, a line (null or a fault) out.
 
 It may crash, or its own watchdog may end it; ``h5_probe`` tells either from an answer.
 """

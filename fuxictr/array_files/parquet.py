@@ -15,7 +15,7 @@ def read_buffer(path: Path, metadata: pq.FileMetaData) -> int:
     """Returns the buffer to read a file's columns with, in bytes; 0 = a whole row group's.
 
     A buffered reader takes the memory that a page declares, up to 2 GB, before it sees that the
-    file does not have it. A larger row group is buffered all the same.
+    file does not have it. So only row groups that are large themselves are buffered.
     """
     groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
     largest = max((group.total_byte_size for group in groups), default=0)

@@ -12,10 +12,10 @@ from fuxictr.files import explain, is_explained
 
 
 def run_cli(main: Callable[[], int | None], end: Callable[[Any], NoReturn] = sys.exit) -> None:
-    """Runs a command's ``main`` and exits by ``end``: 0, or 1 with one clear line on a user error.
+    """Runs a command's ``main`` and exits: 0 on success, 1 with one clear line on a user error.
 
-    Only errors for the user, of the disk and of rights are shortened to a line; any other is a
-    defect of this project and keeps its traceback.
+    Only errors for the user, of the disk and of rights become a line; any other is a defect of this
+    project and keeps its traceback. ``end`` ends the process with a status.
     """
     end(_status_of(main))
 

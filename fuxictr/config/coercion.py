@@ -136,7 +136,7 @@ def _coerce_key(value: Any, annotation: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value that JSON can hold, or a date; refuses YAML's sets, bytes and other keys."""
+    """Returns a value that JSON can hold, or a date; refuses sets, bytes and keys but texts."""
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongValue("allowed: finite numbers")
     if value is None or isinstance(value, (bool, int, float, str, datetime.date)):

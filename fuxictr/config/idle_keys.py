@@ -1,7 +1,7 @@
 """Keys of an expid that are accepted but have no effect; one warning names them.
 
-They may come from ``Base``, from FuxiCTR or from the paper's code, so they are no errors, unlike
-those of columns (column_keys.py).
+They may come from ``Base``, from FuxiCTR or from the paper's code, so they are not errors. Those of
+columns are errors, see column_keys.py.
 """
 
 from __future__ import annotations

@@ -42,11 +42,9 @@ def load_raw_config(
 ) -> RawConfig:
     """Merges the blocks of one expid and records the origin of each key; raises as load_config.
 
-    Args:
-        run_dir: folder that relative paths resolve against; None = config_dir.
-        zoo_dir: folder of run_expid.py. If config_dir has no such dataset, dataset_config.yaml is
-            read from the folder above zoo_dir, and its paths resolve against zoo_dir.
-        dataset_id: the dataset whose block is merged; None = that of the expid.
+    Paths resolve against ``run_dir`` (None = config_dir). ``zoo_dir`` is the folder of
+    run_expid.py: if config_dir has no such dataset, dataset_config.yaml is read from the folder
+    above it, and its paths resolve against zoo_dir. ``dataset_id`` None = that of the expid.
     """
     config_dir = Path(config_dir).resolve()
     run_dir = (run_dir or config_dir).resolve()

@@ -146,7 +146,8 @@ def _translate_encoder(keys: _Keys) -> None:
 def _translate_switches(keys: _Keys) -> None:
     """Translates use_gen, or its older name use_fs, or drops it if the encoder's keys agree.
 
-    A contradiction is refused unless the expid's name (with or without _gen or _fs) resolves it.
+    A contradiction is refused unless the expid's name, with or without _gen or _fs, confirms the
+    encoder's keys.
     """
     given = [name for name in GENERATES if keys.flag(name) is not None]
     if not given:

@@ -79,10 +79,7 @@ def listed(problems: list[str]) -> str:
 
 
 def unknown_key(name: Any, known: Iterable[str], problems: list[str]) -> str:
-    """Returns the error of a key that is not in ``known``, with the nearest one.
-
-    The slow search is left out for errors that ``listed`` does not show.
-    """
+    """Returns the error of a key not in ``known``, with the nearest one if ``listed`` shows it."""
     hint = did_you_mean(str(name), known) if len(problems) < MAX_PROBLEMS else ""
     return f"unknown key '{name}'{hint}"
 

@@ -42,10 +42,7 @@ _KINDS = {_TAG + kind for kind in ("int", "float", "bool", "null", "timestamp", 
 
 
 def read_yaml_file(path: Path) -> Any:
-    """Returns the content of a YAML file.
-
-    Raises ConfigError if it is unreadable, larger than MAX_BYTES, or as ``parse_yaml``.
-    """
+    """Returns the content of a YAML file, at most MAX_BYTES; ConfigError as ``parse_yaml``."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -58,10 +58,7 @@ class Retries:
 
 
 def archive_url(name: str) -> str:
-    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set.
-
-    Raises DownloadError if HF_ENDPOINT is no address.
-    """
+    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set."""
     endpoint = os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     if not _is_web_address(endpoint):
         raise DownloadError(

@@ -79,7 +79,6 @@ class PlantedModel:
         main: field -> (values,).
         pairs: (i, j) -> ((values_i, NUM_FACTORS), (values_j, NUM_FACTORS)).
         triples: (i, j, k) -> three such arrays.
-        bias: b.
     """
 
     sizes: dict[str, int]

@@ -22,7 +22,6 @@ class RawDataset:
         family: folder under data/.
         dataset_id: folder under the family, and block of dataset_config.yaml.
         md5: md5 of train.csv, valid.csv and test.csv; empty for generated data.
-        rows: rows of train, valid and test, where they are published.
         num_features: ids of all fields with the paper's config, one per numeric field; 0 = unknown.
         vocab_sizes: categorical field -> its number of ids, padding and OOV included.
         min_categr_count: threshold of the paper's config, to which the sizes belong.

@@ -126,7 +126,7 @@ class FeatureMap:
         return chain[-1]
 
     def pooling(self, name: str) -> str | None:
-        """Returns ``average``, ``sum`` or None, the pooling of a sequence; ConfigError for others."""
+        """Returns a sequence's pooling, ``average``, ``sum`` or None; ConfigError for others."""
         return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
 
     def pretrained_vectors(self, name: str) -> np.ndarray:
@@ -214,10 +214,7 @@ class FeatureMap:
 
     @classmethod
     def load(cls, path: str | Path, dataset_id: str | None = None) -> FeatureMap:
-        """Reads feature_map.json, of any dataset or of ``dataset_id``.
-
-        Raises DataError if the file is missing, not a feature map, or of another dataset.
-        """
+        """Reads feature_map.json; DataError if it is damaged or not of the given ``dataset_id``."""
         path = Path(path)
         if not path.exists():
             raise DataError(f"{path}: no such feature map; build the dataset first")

@@ -123,10 +123,7 @@ def width(spec: Mapping[str, Any]) -> int:
 
 
 def parse_pooling(text: str | None, name: str) -> str | None:
-    """Returns ``average``, ``sum`` or None for a pooling in this project's or FuxiCTR's words.
-
-    Raises ConfigError for another one.
-    """
+    """Returns ``average``, ``sum`` or None for a pooling in either project's words."""
     if text is None:
         return None
     bare = str(text).removesuffix("()")

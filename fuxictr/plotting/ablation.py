@@ -31,10 +31,7 @@ _HOLLOW = {"mfc": "none", "mec": style.INK, "markersize": 7.5, "linestyle": ""}
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm, ``dis``, ``gen`` (the full one) or ``arm``: mean and sample std over its seeds.
-
-    The standard deviation is None with one seed.
-    """
+    """One arm, ``dis``, ``gen`` or ``arm``: mean and sample deviation (None with one seed)."""
 
     label: str
     mean: float

@@ -103,10 +103,9 @@ def write_training_curves(
 def write_collapse_curve(
     root: str | Path, dataset_id: str, model: str, rows: Sequence[_Row]
 ) -> list[Path]:
-    """Draws collapse over training, by two measures: ``<model>_collapse_curve.{pdf,png,csv}``.
+    """Draws RankMe and information abundance: ``<model>_collapse_curve.{pdf,png,csv}``.
 
-    They are RankMe and information abundance; the csv also has the effective dimensions. Returns []
-    where no row has a collapse curve.
+    The csv also has the effective dimensions. Returns [] where no row has a collapse curve.
     """
     keys = {
         "RankMe": "rankme",
@@ -170,10 +169,7 @@ def _curve(row: _Row, entries: Entries, numbers: Mapping[str, list]) -> Curve:
 
 
 def _epochs(row: _Row, entries: Entries) -> list[float]:
-    """Returns the passes over the training rows at each entry of a run.
-
-    The run's last evaluation gives the rows of a step, for entries within an epoch.
-    """
+    """Returns the passes over the training rows at each entry of a run."""
     num_rows = (row.rows or {}).get("train")
     last = (row.history or [{}])[-1]
     if num_rows and all("rows" in entry for entry in entries):

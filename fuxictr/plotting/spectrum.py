@@ -83,10 +83,7 @@ def write_activation_spectra(
     records: Sequence[Records],
     labels: Sequence[str],
 ) -> list[Path]:
-    """Draws the spectra of an encoder's activations, ``<model>_activation.{pdf,png,csv}``.
-
-    Raises as ``write_collapse``.
-    """
+    """Draws the spectra of an encoder's activations: ``<model>_activation.{pdf,png,csv}``."""
     curves, what = _run_curves(labels, records), "spectrum by activation"
     return _write(root, dataset_id, f"{model}_activation", curves, records, what)
 
