@@ -44,7 +44,7 @@ class RecordMeta:
         sample_mode: the model's mode while recording (``eval``: no dropout).
         cardinalities: vocabulary size of each field, 0 for a numeric or unknown one.
         code_hash: the code that recorded; ``data_hash`` and ``config_hash`` are of the training.
-        folder: where that config lies.
+        folder: of the config.
 
     The last six are empty or None in older files, and where they are not known.
     """

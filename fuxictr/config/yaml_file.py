@@ -63,8 +63,8 @@ def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
     """Returns the result of ``yaml.safe_load``, with names as they are written.
 
     ``where`` begins messages. With ``key``, the text is that key's value. Raises ConfigError, with
-    the line, for text that is not YAML, a key given twice, a value that does not exist (month 13),
-    or more than a limit of this module.
+    the line, for wrong YAML, a key given twice, a value that does not exist (month 13), or a limit
+    of this module that is exceeded.
     """
     return copy.deepcopy(_parse_once(text, where, key))
 

@@ -1,6 +1,6 @@
 """Unpacks the csv files of a downloaded archive, which is not trusted, and verifies their md5.
 
-Bounded are the list of members, the declared and the unpacked bytes, and the memory.
+The list of members, the declared bytes, the unpacked bytes and the memory are limited.
 """
 
 from __future__ import annotations
