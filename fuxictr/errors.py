@@ -28,12 +28,7 @@ class DownloadError(FuxiCTRError, RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command was asked to end by a signal; its work is saved.
-
-    Args:
-        text: what is saved, and how to go on.
-        signal: number of the signal.
-    """
+    """A signal ended the command; ``text`` says what is saved, and how to go on."""
 
     def __init__(self, text: str, signal: int) -> None:
         super().__init__(text)
@@ -41,10 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
-    """Returns the allowed word that looks most like ``word``, or None when none is close.
-
-    Case does not matter.
-    """
+    """Returns the allowed word most like ``word``, in any case, or None if none is close."""
     words = {str(choice).lower(): str(choice) for choice in allowed}
     matches = difflib.get_close_matches(str(word).lower(), words, n=1, cutoff=0.6)
     return words[matches[0]] if matches else None
@@ -62,12 +54,7 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 def as_names(given: Any, what: str) -> list[str]:
     """Returns names as a list; a text alone is one name, and a set comes in sorted order.
 
-    Args:
-        given: what a user passed as the names of columns, fields or metrics.
-        what: the parameter, for a message.
-
-    Raises:
-        ConfigError: it is something else.
+    Raises ConfigError, which names the parameter ``what``, for anything else.
     """
     if isinstance(given, str):
         return [given]

@@ -39,13 +39,7 @@ class WriteError(FuxiCTRError, RuntimeError):
 
 
 class DiskFullError(WriteError):
-    """The disk of a file or folder is full.
-
-    Args:
-        path: the file or folder that could not be written.
-        needed: bytes, if known.
-        is_quota: whether the user's quota is used up.
-    """
+    """The disk of a path, or its user's quota, is full; ``needed`` is in bytes, None = unknown."""
 
     def __init__(self, path: str | Path, needed: int | None = None, is_quota: bool = False) -> None:
         folder = _nearest_folder(Path(path))
@@ -64,12 +58,9 @@ class DiskFullError(WriteError):
 def explain(
     error: OSError, path: str | Path | None = None, kind: type[FuxiCTRError] = WriteError
 ) -> FuxiCTRError:
-    """Returns an error of the disk as one line for a user.
+    """Returns an error of the disk as one line for a user: DiskFullError, or else a ``kind``.
 
-    Args:
-        error: the error of the operating system.
-        path: the written file; None = the one that the error names.
-        kind: the class of the result unless the disk is full.
+    ``path`` is the written file; None = the one that the error names.
     """
     named = error.filename2 or error.filename
     if named is None or _is_temporary(named):
@@ -88,12 +79,7 @@ def is_explained(error: OSError) -> bool:
 
 @contextlib.contextmanager
 def write_errors(path: str | Path, kind: type[FuxiCTRError] = WriteError) -> Iterator[None]:
-    """Turns every OSError into one line; for bodies that only write ``path``.
-
-    Raises:
-        DiskFullError: no space or no quota is left.
-        FuxiCTRError: of the given kind, for any other error.
-    """
+    """Turns every OSError into DiskFullError or a ``kind``; for bodies that only write ``path``."""
     try:
         yield
     except OSError as error:
@@ -106,13 +92,9 @@ def write_errors(path: str | Path, kind: type[FuxiCTRError] = WriteError) -> Ite
 
 @contextlib.contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Turns errors of libraries into one line if the disk of ``path`` refuses to write.
+    """Turns errors of libraries into a WriteError if the disk of ``path`` refuses to write.
 
-    Some libraries drop the reason (torch, numpy, polars); then a test file is written to find it.
-
-    Raises:
-        DiskFullError: no space or no quota is left.
-        WriteError: the disk is read-only, or the file too long for it.
+    Some libraries (torch, numpy, polars) drop the reason; then a test file is written to find it.
     """
     try:
         yield
@@ -132,12 +114,8 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; on success it is synced and renamed to ``path``.
 
-    If the body raises, the temporary file is removed and ``path`` stays as it was. Temporary files
-    of the same path that killed processes left are removed first.
-
-    Raises:
-        DiskFullError: the disk is full.
-        WriteError: a file cannot be written there.
+    If the body raises, the temporary file is removed. Temporary files of the same path that killed
+    processes left are removed first. Raises WriteError if a file cannot be written there.
     """
     path = Path(path)
     with write_errors(path):
@@ -160,7 +138,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(path: str | Path) -> None:
     """Removes temporary files of ``atomic_path(path)`` that killed processes left.
 
-    They stay while any process writes a file in the same folder, since they may be its own.
+    They stay while any process writes in the folder, since they may be its own.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -197,14 +175,10 @@ def sync_folder(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Holds the lock file ``path``; the lock ends with its process, however that ends.
+    """Holds the lock file ``path``, which stays; the lock ends with its process, however that ends.
 
-    Args:
-        path: the lock file, which stays.
-        on_wait: called once before waiting for another process.
-
-    Raises:
-        WriteError: the lock file cannot be created.
+    ``on_wait`` is called once before waiting for another process. Raises WriteError if the file
+    cannot be created.
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
@@ -256,11 +230,10 @@ class LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def _live_folder(path: Path) -> Iterator[int]:
-    """Opens the folder of ``path`` and marks that a live process writes in it.
+    """Opens the folder of ``path`` and marks it with a shared lock, as a live process writes in it.
 
-    The mark is a shared lock of the folder itself. It ends with the process, leaves no file, and
-    does not conflict with HDF5's locks on files. If another program holds the folder, such as
-    ``flock FOLDER COMMAND``, no process can remove files there, and no mark is needed.
+    The lock ends with the process, leaves no file, and does not conflict with HDF5's locks on
+    files. If another program holds the folder, no leftovers are removed, and no mark is needed.
     """
     with contextlib.ExitStack() as stack:
         with write_errors(path):

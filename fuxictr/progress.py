@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator
 def progress_bar(
     total: int, description: str, enabled: bool = True, unit: str = "row", initial: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """Yields ``advance(n)``, which moves a tqdm bar by n units; it begins at ``initial``.
-
-    Only a shown bar needs tqdm, so a model trains without it.
-    """
+    """Yields ``advance(n)``, which moves a tqdm bar by n units; only a shown bar needs tqdm."""
     if not enabled:
         yield lambda count: None
         return

@@ -21,10 +21,8 @@ _FORMAT = "%(asctime)s P%(process)d %(levelname)s %(message)s"
 def set_logger(params: Mapping[str, Any], log_file: str | Path | None = None) -> Path:
     """Sends log lines to the screen and, appending, to a file; returns the file.
 
-    Args:
-        params: keys model_root, dataset_id, model_id give the file
-            ``<model_root>/<dataset_id>/<model_id>.log``; debug_mode gives the level.
-        log_file: the file, if it is another one.
+    The file is ``<model_root>/<dataset_id>/<model_id>.log`` of ``params``, or ``log_file``;
+    debug_mode gives the level.
     """
     path = Path(
         log_file

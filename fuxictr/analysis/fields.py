@@ -19,10 +19,9 @@ from fuxictr.errors import CheckpointError, DataError
 
 @dataclass(frozen=True)
 class FieldSummary:
-    """Collapse of one field's embedding.
+    """Collapse of one field's embedding; ``cardinality`` 0 = a numeric field, or unknown.
 
-    ``cardinality`` is the size of the field's vocabulary, 0 for a numeric field or where it is
-    unknown; ``effective_dimensions`` of the D singular values lie above 1e-6 of the largest.
+    ``effective_dimensions`` of the D singular values lie above 1e-6 of the largest.
     """
 
     field: str
@@ -33,11 +32,7 @@ class FieldSummary:
 
 
 def shared_fields(metas: Sequence[RecordMeta]) -> tuple[str, ...]:
-    """Returns the fields that all recordings have.
-
-    Raises:
-        DataError: there are no recordings, or they have different fields.
-    """
+    """Returns the fields of all recordings; DataError if there are none, or they differ."""
     if not metas:
         raise DataError("no fields to compare: no runs were given")
     first = metas[0]
@@ -51,12 +46,9 @@ def shared_fields(metas: Sequence[RecordMeta]) -> tuple[str, ...]:
 
 
 def record_spectra(records: Records) -> np.ndarray:
-    """Returns the singular values of each field's interacting embedding, (F, D).
+    """Returns the singular values of each field's embedding, layers stacked along rows, (F, D).
 
-    The layers are stacked along the rows.
-
-    Raises:
-        CheckpointError: the recording lacks 'gen', or its width is not F * D.
+    Raises CheckpointError if the recording lacks 'gen', or its width is not F * D.
     """
     meta = records.meta
     embeddings = interacting_embeddings(records)
@@ -70,11 +62,7 @@ def record_spectra(records: Records) -> np.ndarray:
 
 
 def field_summary(records: Records) -> list[FieldSummary]:
-    """Returns the summary of each field, in the order of the embeddings.
-
-    Raises:
-        CheckpointError: as ``record_spectra``.
-    """
+    """Returns the summary of each field, in order; raises as ``record_spectra``."""
     meta = records.meta
     cardinalities = meta.cardinalities or (0,) * len(meta.fields)
     spectra = record_spectra(records)

@@ -12,12 +12,7 @@ CHUNK_ROWS = 8192
 
 
 def column_means(embeddings: np.ndarray) -> np.ndarray:
-    """Returns the mean of each column (D,), float64; exact for a constant column.
-
-    Raises:
-        DataError: ``embeddings`` is no matrix with rows and columns, or holds a value that is not
-            finite.
-    """
+    """Returns the means (D,), float64, exact for a constant column; DataError if not finite."""
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise DataError(
             f"embeddings of shape {embeddings.shape}: a matrix (rows, dimensions) that is not "
@@ -42,8 +37,7 @@ def column_means(embeddings: np.ndarray) -> np.ndarray:
 def centred_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns sum over rows of (left - mean)^T (right - mean), (D_left, D_right), float64.
 
-    Raises:
-        DataError: the sides have different numbers of rows, or as ``column_means``.
+    Raises DataError if the numbers of rows differ, or as ``column_means``.
     """
     left_means = column_means(left)
     if left is right:

@@ -8,9 +8,9 @@ import numpy as np
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Returns Spearman's rank correlation, where equal values share their mean position.
+    """Returns Spearman's rank correlation; equal values share their mean position.
 
-    None where it is not defined: fewer than three pairs, or a side of equal values.
+    None for fewer than three pairs, or a side of equal values.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} numbers; pairs are needed")

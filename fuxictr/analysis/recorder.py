@@ -16,7 +16,7 @@ ROOT_NAME = "model"
 
 
 class Recorder:
-    """Context in which the modules of a model record their tensors.
+    """Context in which a model and its submodules record their tensors.
 
     A module records if it follows the record contract: ``init_record`` (optional) creates lists
     named ``record_<name>``, and forward appends tensors (rows first) while ``self.analyzing`` is
@@ -30,11 +30,7 @@ class Recorder:
                 model(batch)
             arrays = recorder.collect()
 
-    Args:
-        model: the module to record, with all its submodules.
-
-    Raises:
-        CheckpointError: an attribute ``record_<name>`` is no list.
+    Raises CheckpointError if an attribute ``record_<name>`` is no list.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -57,13 +53,9 @@ class Recorder:
     def collect(self) -> dict[str, np.ndarray]:
         """Returns what has been recorded since the last call, and empties the lists.
 
-        Returns:
-            ``{"<module path>/<name>": array}``, float32, the batches concatenated along rows; the
-            path of the model itself is ``model``. Empty lists have no entry.
-
-        Raises:
-            CheckpointError: a record is no list of tensors with equal trailing shapes, or two
-                modules claim one key.
+        The arrays are ``{"<module path>/<name>": (rows, ...)}``, float32; the path of the model
+        itself is ``model``. Empty lists have no entry. Raises CheckpointError if trailing shapes
+        differ, or two modules claim one key.
         """
         arrays: dict[str, np.ndarray] = {}
         for path, name, records in _records(self.model):

@@ -1,10 +1,9 @@
-"""Recorded embeddings on disk, one HDF5 file a run, and the names that the analyses read.
+"""Recorded embeddings on disk, one HDF5 file per run, and the names that the analyses read.
 
-Canonical names, which every model records under the path of the module that made them:
+Every model records these names under the path of the module that made them:
 
 - ``feature_emb``: raw embeddings v (B, F, D).
-- ``gen``: the side that the spectrum takes: z for GEN, v for DIS; one for each layer of a cross
-  network.
+- ``gen``: what the spectrum takes, z for GEN, v for DIS; one per layer of a cross network.
 - ``left``, ``right``: the two sides that interact.
 - ``final_representation``: what the last linear layer reads.
 """
@@ -40,15 +39,12 @@ class RecordMeta:
     """What was recorded: the run, its checkpoint and the sample of rows.
 
     Attributes:
-        seed: of the sample.
+        seed: of the sample; ``train_seed`` is that of the training.
         embedding_dim: the width D of one field.
         sample_mode: the model's mode while recording (``eval``: no dropout).
         cardinalities: vocabulary size of each field, 0 for a numeric or unknown one.
-        train_seed: the seed that the run was trained with.
-        code_hash: the code that recorded.
-        data_hash: the data that the run was trained on.
-        config_hash: the config that it was trained with.
-        folder: where that config lies.
+        code_hash: the code that recorded; ``data_hash`` and ``config_hash`` are of the training.
+        folder: of the config.
 
     The last six are empty or None in older files, and where they are not known.
     """
@@ -99,9 +95,7 @@ def records_path(root: str | Path, dataset_id: str, expid: str) -> Path:
 def save_records(path: str | Path, arrays: Mapping[str, np.ndarray], meta: RecordMeta) -> None:
     """Writes the arrays as float32 and the meta data as attributes, whole or not at all.
 
-    Raises:
-        CheckpointError: there is nothing to write.
-        DiskFullError: the disk has too little space.
+    Raises CheckpointError if there is nothing to write, DiskFullError if the disk is full.
     """
     if not arrays:
         raise CheckpointError(
@@ -129,10 +123,9 @@ def _most_bytes(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any])
 
 
 class _ReservedFile(io.FileIO):
-    """A new file of at most ``num_bytes`` whose space is reserved before HDF5 writes to it.
+    """A new file of at most ``num_bytes``, reserved first, so that a full disk is an OSError.
 
-    HDF5 aborts the process, or leaves it broken, if the disk is full at one of its writes; here a
-    full disk is an OSError on creation.
+    HDF5 aborts the process, or leaves it broken, if the disk is full at one of its own writes.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
@@ -146,7 +139,7 @@ class _ReservedFile(io.FileIO):
                 raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Moves to a position; the end is the end of what was written, not of what is reserved."""
+        """Moves to a position; the end is that of what was written, not of what is reserved."""
         if whence == os.SEEK_END:
             return super().seek(self._end + offset)
         return super().seek(offset, whence)
@@ -168,10 +161,8 @@ class _ReservedFile(io.FileIO):
 def load_records(path: str | Path, model: str = "<Model>", command: str | None = None) -> Records:
     """Opens the recording of a run; each array is read from disk on access.
 
-    Error messages name the ``command`` that records it, by default analyze.py of the ``model``.
-
-    Raises:
-        CheckpointError: the file is missing, truncated or no recording; says what to run.
+    ``command`` is what messages tell to run, by default analyze.py of the ``model``. Raises
+    CheckpointError if the file is missing, truncated or no recording.
     """
     path = Path(path)
     expid = path.parent.name
@@ -197,10 +188,7 @@ def interacting_embeddings(records: Records) -> np.ndarray:
 def stack_generated(arrays: Mapping[str, np.ndarray], expid: str) -> np.ndarray:
     """Returns all arrays named ``gen``, layer by layer stacked along the rows, (rows, F * D).
 
-    The arrays are {"<module path>/<name>": (rows, ...)}; messages name the expid.
-
-    Raises:
-        CheckpointError: there is no such array, or their widths differ.
+    Raises CheckpointError if there is none, or their widths differ.
     """
     layers = interacting_layers(arrays, expid)
     widths = {layer.shape[1] for layer in layers.values()}
@@ -214,19 +202,14 @@ def stack_generated(arrays: Mapping[str, np.ndarray], expid: str) -> np.ndarray:
 
 
 def interacting_layers(arrays: Mapping[str, np.ndarray], expid: str) -> dict[str, np.ndarray]:
-    """Returns the arrays named ``gen``, key -> (rows, F * D), the layers in order.
-
-    Raises:
-        CheckpointError: there is no such array.
-    """
+    """Returns the arrays named ``gen``, key -> (rows, F * D), in order; CheckpointError if none."""
     return {key: _flatten(arrays[key]) for key in _keys_named(arrays, expid, "gen")}
 
 
 def interacting_sides(records: Records) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two interacting sides (rows, F * D): the first ``left`` and first ``right``.
+    """Returns the first ``left`` and the first ``right``, each (rows, F * D).
 
-    Raises:
-        CheckpointError: a side was not recorded, or the two have different numbers of rows.
+    Raises CheckpointError if one is missing, or their numbers of rows differ.
     """
     arrays, expid = records.arrays, records.meta.expid
     keys = [_keys_named(arrays, expid, name)[0] for name in ("left", "right")]

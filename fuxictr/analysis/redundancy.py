@@ -11,13 +11,10 @@ from fuxictr.errors import DataError
 def correlation_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns the Pearson correlations of the columns of two matrices, (D_left, D_right), float64.
 
-    A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the z-scored sides. The
-    standard deviations divide by rows - 1 too, so that the correlation of a dimension with itself
-    is exactly 1. A constant dimension has correlation 0 with all others.
+    A^T B / (rows - 1), where A (rows, D_left) and B (rows, D_right) are the z-scored sides, with
+    standard deviations over rows - 1 too. A constant dimension has correlation 0 with all others.
 
-    Raises:
-        DataError: the sides are empty, no matrices, not finite, shorter than two rows, or differ in
-            their numbers of rows.
+    Raises DataError if sides are empty, not finite, under two rows, or differ in rows.
     """
     product = centred_product(left, right)
     if len(left) < 2:
@@ -29,9 +26,8 @@ def correlation_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def mean_absolute_correlation(matrix: np.ndarray) -> float:
-    """Returns the mean of |r| over all entries of a correlation matrix.
+    """Returns the mean of |r| over a correlation matrix; constant dimensions count as 0.
 
-    Constant dimensions count as 0. Where a side meets itself (DIS), the ones of the diagonal
-    are counted: they add at most 1 / D.
+    For DIS, where a side meets itself, the ones of the diagonal add at most 1 / D.
     """
     return float(np.abs(matrix).mean())

@@ -32,10 +32,7 @@ def draw_sample(
     """Returns at most ``num_rows`` random rows of a split, in host memory.
 
     Rows and their order depend only on ``seed`` and the size of the split. Of rows on disk, only
-    the sample stays in memory.
-
-    Raises:
-        DataError: rows on disk that cannot be read.
+    the sample stays in memory. Raises DataError if they cannot be read.
     """
     return _take(rows, _draw(rows.num_rows, num_rows, seed))
 
@@ -43,13 +40,9 @@ def draw_sample(
 def draw_shared_sample(
     split: EpochIterator, ranks: Ranks, num_rows: int = Sample.num_rows, seed: int = Sample.seed
 ) -> Batch:
-    """Returns the rows that ``draw_sample`` draws from a split that is shared among processes.
+    """Returns the whole sample of ``draw_sample`` from a split that is shared among processes.
 
-    Each process gets the whole sample. The split is unshuffled, and split by batch if there are
-    several processes.
-
-    Raises:
-        DataError: rows on disk that cannot be read.
+    The split is unshuffled, and split by batch if there are several processes.
     """
     order = _draw(split.num_rows, num_rows, seed)
     first, stop = split.own_rows
@@ -75,10 +68,7 @@ def record_sample(
 
     The model, which lies on ``device``, runs in eval mode without gradients, ``pass_rows`` rows at
     a time. Its mode and the random number generators are restored. Only records of the given
-    ``names`` are kept; None = all.
-
-    Raises:
-        CheckpointError: a record that the contract does not allow.
+    ``names`` are kept; None = all. Raises CheckpointError as ``Recorder``.
     """
     was_training = model.training
     devices = [device] if device.type == "cuda" else []
@@ -109,10 +99,9 @@ def _draw(num_split_rows: int, num_rows: int, seed: int) -> torch.Tensor:
 def _take(
     rows: ColumnarData | ParquetRows, order: torch.Tensor, own: RowRanges | None = None
 ) -> Batch:
-    """Returns rows of a split, in host memory.
+    """Returns rows of a split; ``order`` counts within ``rows``, which may be this process's part.
 
-    ``order`` counts within ``rows``, which may be this process's part of the split; ``own`` then
-    says which rows of the split it holds.
+    ``own`` then says which rows of the split it holds.
     """
     if isinstance(rows, ColumnarData):
         return rows.rows(order.to(rows.ids.device)).to(torch.device("cpu"))

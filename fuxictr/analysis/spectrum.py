@@ -1,8 +1,7 @@
 """The spectrum of embeddings: which of their dimensions carry variance (dimensional collapse).
 
-Embeddings whose rows are all equal have singular values of zero, with logarithms -inf. Their
-RankMe, information abundance and numbers of dimensions are 0 by definition; their condition number
-is inf.
+If all rows are equal, all singular values are zero, with logarithms -inf. RankMe, information
+abundance and numbers of dimensions are then 0 by definition; the condition number is inf.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ MAX_CONDITION = 1e14
 def covariance(embeddings: np.ndarray) -> np.ndarray:
     """Returns the centred covariance (1 / rows) (X - mean)^T (X - mean), (D, D), float64.
 
-    Raises:
-        DataError: ``embeddings`` (rows, D) is empty, no matrix, or not finite.
+    Raises DataError if ``embeddings`` (rows, D) is empty, no matrix, or not finite.
     """
     return centred_product(embeddings, embeddings) / len(embeddings)
 
@@ -30,7 +28,7 @@ def covariance(embeddings: np.ndarray) -> np.ndarray:
 def singular_values(embeddings: np.ndarray) -> np.ndarray:
     """Returns the singular values of the covariance of (rows, D), falling, (D,), float64.
 
-    Values below about 1e-16 of the largest are rounding noise. Raises as ``covariance``.
+    Values below about 1e-16 of the largest are rounding noise.
     """
     return np.linalg.svd(covariance(embeddings), compute_uv=False, hermitian=True)
 
@@ -103,16 +101,13 @@ def dimensions_holding(values: np.ndarray, share: float = HELD_SHARE) -> int:
 
 
 def rank_bound(embeddings: np.ndarray, width: int) -> int:
-    """Returns an upper bound of the matrix rank of centred embeddings: sum_i min(D, c_i - 1).
+    """Returns an upper bound of the matrix rank of centred (rows, F * D): sum_i min(D, c_i - 1).
 
     c_i is the number of different vectors of field i in the sample. Centred, they span at most
     c_i - 1 dimensions, and 1 if all are multiples of one vector, as those of a numeric field. No
-    training can lift a raw field of few values above it.
+    training can lift a raw field of few values above it. ``width`` is D.
 
-    The embeddings are (rows, F * D) and finite; ``width`` is D.
-
-    Raises:
-        DataError: the rows are no whole number of fields of that width.
+    Raises DataError if the rows are no whole number of fields of that width.
     """
     rows, size = embeddings.shape
     if size % width:

@@ -21,11 +21,10 @@ from fuxictr.analysis.uniformity import uniformity
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Collapse and redundancy of one run.
+    """Collapse and redundancy of one run; ``seed`` is the sample's, ``train_seed`` the run's.
 
-    Of ``num_dimensions`` singular values, ``effective_dimensions`` lie above 1e-6 of the largest;
-    the values in the sample allow at most ``rank_bound``. The largest ``dimensions_of_98_percent``
-    singular values hold 98 % of the sum of all. ``seed`` is the sample's, ``train_seed`` the run's.
+    Of ``num_dimensions`` singular values, ``effective_dimensions`` lie above 1e-6 of the largest,
+    at most ``rank_bound`` can, and ``dimensions_of_98_percent`` hold 98 % of the sum.
     """
 
     model: str
@@ -47,11 +46,7 @@ class RunSummary:
 
 
 def analysis_summary(records: Iterable[Records]) -> list[RunSummary]:
-    """Returns the summary of each recording, in the order given.
-
-    Raises:
-        CheckpointError: a recording lacks 'gen', 'left' or 'right'.
-    """
+    """Returns each recording's summary; CheckpointError if it lacks 'gen', 'left' or 'right'."""
     return [_summarize(run) for run in records]
 
 

@@ -17,16 +17,11 @@ def uniformity(embeddings: np.ndarray, max_rows: int = MAX_ROWS) -> float:
     """Returns log of the mean of exp(-2 ||x - y||^2) over all pairs of rows, x and y of length 1.
 
     0 if all rows have one direction, lower the more evenly they are spread, never below -8. Rows of
-    zeros have no direction and are left out; the result is 0 if fewer than two others remain.
-    Computed in float64.
+    zeros are left out; the result is 0 if fewer than two others remain. In float64; of more than
+    ``max_rows``, so many evenly spaced ones are used. Raises DataError as ``column_means``.
 
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, ICML 2020, with its t of 2.
-
-    The embeddings are (rows, D); of more than ``max_rows``, so many evenly spaced ones are used.
-
-    Raises:
-        DataError: ``embeddings`` is empty, no matrix, or not finite.
     """
     column_means(embeddings)  # checks shape and values
     count = min(max_rows, len(embeddings))

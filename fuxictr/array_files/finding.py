@@ -11,12 +11,9 @@ SUFFIXES = (".parquet", ".npz", ".h5")
 
 
 def find_encoded(path: str | Path) -> list[Path]:
-    """Returns the files of an encoded split, in the order of their rows.
+    """Returns the files of an encoded split, in the order of their rows, or raises DataError.
 
     ``path`` is what ``search`` takes, or a file's path without its suffix .parquet, .npz or .h5.
-
-    Raises:
-        DataError: there is no such file, or the files cannot be read as one split.
     """
     path = Path(path).expanduser().absolute()
     named = [Path(f"{path}{suffix}") for suffix in SUFFIXES]

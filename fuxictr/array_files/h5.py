@@ -1,7 +1,6 @@
-"""H5 files: datasets by name, each of them first read by another process.
+"""H5 files: datasets by name, each first read by another process.
 
-The C library that reads them may crash, or never return, on a damaged file: that must not happen to
-the process that trains. A process of its own reads every dataset before this one does.
+On a damaged file, the C library may crash or never return; the training process must not.
 """
 
 from __future__ import annotations

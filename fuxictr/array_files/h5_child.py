@@ -1,6 +1,6 @@
-"""Reads h5 datasets on demand: ``[path, name, timeout]`` a line in, null or a fault a line out.
+"""Reads h5 datasets on demand: a line ``[path, name, timeout]`` in, a line (null or a fault) out.
 
-It may crash or be ended by its own watchdog; ``h5_probe`` tells either from an answer.
+It may crash, or its own watchdog may end it; ``h5_probe`` tells either from an answer.
 """
 
 from __future__ import annotations

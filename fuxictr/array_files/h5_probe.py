@@ -1,4 +1,4 @@
-"""The process that reads h5 datasets first: what it does not survive reaches nobody else."""
+"""The process that reads h5 datasets first, so that a crash ends no other process."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ class Probe:
     def check(self, path: Path, name: str | None = None) -> None:
         """Has the child open a file and, with a name, read all values of that dataset.
 
-        What was readable is not read again as long as the file keeps its size and time.
-
-        Raises:
-            DataError: the child found a fault, crashed, or did not come to an end.
+        What was readable is not read again as long as the file keeps its size and time. Raises
+        DataError if the child found a fault, crashed, or did not end.
         """
         status = path.stat()
         question = (str(path.absolute()), name, status.st_size, status.st_mtime_ns)

@@ -19,15 +19,7 @@ def available_memory() -> int:
 
 
 def require_memory(num_bytes: int, where: str) -> None:
-    """Checks that memory can hold what a file declares, before any of it is allocated.
-
-    Args:
-        num_bytes: what is needed.
-        where: file and column, for the message.
-
-    Raises:
-        DataError: it cannot.
-    """
+    """Raises DataError, which begins with ``where``, if memory cannot hold what a file declares."""
     if num_bytes < 1 << 24:  # too small for a call to the system
         return
     available = available_memory()

@@ -15,9 +15,8 @@ from fuxictr.array_files.memory import require_memory
 def open_arrays(path: Path) -> AbstractContextManager[Arrays]:
     """Opens an npz or h5 file, known by its suffix; nothing is unpickled.
 
-    Raises:
-        DataError: it is damaged, of another kind, or what is read from it is no array of numbers or
-            texts, leads to another file, or declares more than memory holds.
+    Raises DataError if it is damaged, of another kind, leads to another file, declares more than
+    memory holds, or holds what is no array of numbers or texts.
     """
     if path.suffix == ".npz":
         from fuxictr.array_files.npz import open_npz

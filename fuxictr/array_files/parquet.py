@@ -12,10 +12,10 @@ _WHOLE_BYTES, _BUFFER = 1 << 25, 1 << 20
 
 
 def read_buffer(path: Path, metadata: pq.FileMetaData) -> int:
-    """Returns the buffer to read a file's columns with, in bytes; 0 = a row group's as a whole.
+    """Returns the buffer to read a file's columns with, in bytes; 0 = a whole row group's.
 
-    A buffered reader takes the memory that a page declares, up to 2 GB, before it notices that the
-    file does not have it. A large row group is buffered all the same, as it is larger than that.
+    A buffered reader takes the memory that a page declares, up to 2 GB, before it sees that the
+    file does not have it. So only row groups that are large themselves are buffered.
     """
     groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
     largest = max((group.total_byte_size for group in groups), default=0)
@@ -27,8 +27,7 @@ def open_parquet(
 ) -> pq.ParquetFile:
     """Opens a parquet file; ``metadata`` and ``buffer`` (see read_buffer) may be known before.
 
-    Raises:
-        pyarrow.ArrowException, OSError, UnicodeDecodeError: it is damaged, or none.
+    A damaged file raises pyarrow.ArrowException, OSError or UnicodeDecodeError.
     """
     import pyarrow.parquet as pq
 

@@ -23,12 +23,10 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Found:
-    """What a path names.
+    """The files that a path names, in natural order, and what is ``skipped``.
 
-    Attributes:
-        files: the files, in natural order.
-        skipped: files and folders that were seen there and are not read, but for those that
-            tools hide or write beside their data (``.name``, ``_SUCCESS``, ``name.crc``).
+    ``skipped`` are files and folders seen there and not read, but for those that tools hide or
+    write beside their data (``.name``, ``_SUCCESS``, ``name.crc``).
     """
 
     files: list[Path]
@@ -38,19 +36,16 @@ class Found:
 def search(path: Path, suffixes: Sequence[str]) -> Found:
     """Returns the files that an absolute path, perhaps with wildcards, names.
 
-    A file is itself. A folder is its files that end in ``suffixes``, and those of the data folders
-    in it, at any depth: partitions (``dt=2024-01-01/``), and folders that end in ``suffixes``
-    (``day.csv/``, as Spark writes them).
+    A folder stands for its files that end in ``suffixes``, and those of its data folders at any
+    depth: partitions (``dt=2024-01-01/``), and folders that end in ``suffixes`` (``day.csv/``).
 
-    In a glob, ``**`` is any number of folders, and ``*``, ``?`` and ``[...]`` match within a name;
-    a name that exists as it is written, such as ``br[1]``, is meant itself. Folders that a glob
-    matches are read as folders are where they are data folders, or where it matches no file. Where
-    it ends in ``*`` alone, only files that end in ``suffixes`` are read, if there are any. Names
-    that begin with a dot, or with ``_``, are matched by their own beginning only. A file that is
-    met twice, by links, is read once.
+    In a glob, ``**`` is any number of folders; ``*``, ``?`` and ``[...]`` match within a name. A
+    name that exists as written, such as ``br[1]``, is itself. A matched folder is read if it is a
+    data folder, or if no file matches. A final ``*`` reads only files that end in ``suffixes``, if
+    there are any. Names that begin with a dot or ``_`` are matched by their own beginning only. A
+    file that is met twice, by links, is read once.
 
-    Raises:
-        DataError: a folder cannot be listed.
+    Raises DataError if a folder cannot be listed.
     """
     matches = [Path(path.anchor)]
     folders_above = matches
@@ -88,9 +83,9 @@ def natural_order(path: Path) -> tuple[tuple[list[int | str], str], ...]:
 
 
 def partitions(path: Path) -> dict[str, str | None]:
-    """Returns column -> value of the partition folders that a file lies in, as Hive names them.
+    """Returns column -> value of the partition folders that a file lies in; None = missing value.
 
-    ``dt=2024-01-01/part.csv`` has the value 2024-01-01 of dt; None stands for a missing value.
+    ``dt=2024-01-01/part.csv`` has the value 2024-01-01 of dt.
     """
     found = {}
     for folder in path.parent.parts:
@@ -154,7 +149,7 @@ def _in_other_case(folders: Sequence[Path], part: str, matches: Sequence[Path]) 
 def _of_folder(
     folder: Path, suffixes: Sequence[str], above: frozenset[Path] = frozenset()
 ) -> tuple[list[Path], list[Path]]:
-    """Returns a folder's data files, and what is skipped; ``above`` as in _folders."""
+    """Returns a folder's data files, and what is skipped."""
     files, skipped = [], []
     above |= {folder.resolve()}
     for entry in _listed(folder):

@@ -14,12 +14,8 @@ from fuxictr.files import explain, is_explained
 def run_cli(main: Callable[[], int | None], end: Callable[[Any], NoReturn] = sys.exit) -> None:
     """Runs a command's ``main`` and exits: 0 on success, 1 with one clear line on a user error.
 
-    Only errors that speak to the user, and those of the disk and of rights, are shortened to a
-    line; any other exception is a defect of this project and keeps its traceback.
-
-    Args:
-        main: the command; returns the exit status.
-        end: ends the process with a status.
+    Only errors for the user, of the disk and of rights become a line; any other is a defect of this
+    project and keeps its traceback. ``end`` ends the process with a status.
     """
     end(_status_of(main))
 

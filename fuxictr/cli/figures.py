@@ -20,8 +20,7 @@ def figure_arguments(
 ) -> argparse.Namespace:
     """Parses --model, --dataset-id, --expids and --root; expids are DIS and GEN by default.
 
-    Raises:
-        ConfigError: no --expids, and the model has no such expids on the dataset.
+    Raises ConfigError if they are not given, and the model has none on the dataset.
     """
     parser = _parser(description)
     parser.add_argument(*_MODEL, required=True, help="name of the model, e.g. DeepFM")
@@ -48,7 +47,7 @@ def figure_arguments(
 def ablation_arguments(
     description: str | None, argv: Sequence[str] | None = None, *, reads_results: bool = True
 ) -> argparse.Namespace:
-    """Parses --model, --dataset and --root, and --results and --seeds where results are read.
+    """Parses --model, --dataset, --root and, where results are read, --results and --seeds.
 
     The namespace also has ``dataset_id``.
     """

@@ -25,9 +25,7 @@ def main_anywhere(argv: list[str] | None = None) -> None:
 def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
     """Parses the command line and runs one experiment.
 
-    Args:
-        zoo_dir: folder of run_expid.py; None = the one that --model names.
-        argv: arguments; None = those of the command line.
+    ``zoo_dir`` is the folder of run_expid.py; None = that of the model that --model names.
     """
     prog = "ge4rec run" if zoo_dir is None else None
     parser = argparse.ArgumentParser(prog, description="Train and evaluate one experiment.")

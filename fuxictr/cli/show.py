@@ -62,13 +62,8 @@ def main(argv: list[str] | None = None) -> None:
 def find_run(rows: Sequence[RunRecord], name: str, seed: int | None = None) -> RunRecord:
     """Returns the newest row that a name means; of an expid, the newest of its present config.
 
-    Args:
-        rows: the results store.
-        name: a run_id, an expid, ``last``, or the beginning of one run_id.
-        seed: among the rows of that name, those of this seed; None = any.
-
-    Raises:
-        ConfigError: no row, or the beginning of several; names the nearest, or lists them.
+    ``name`` is a run_id, an expid, ``last``, or the beginning of one run_id; ``seed`` None = any.
+    Raises ConfigError for no row, or the beginning of several.
     """
     found = _named(rows, name)
     if not found:

@@ -1,7 +1,4 @@
-"""YAML -> a typed, validated experiment config.
-
-The sections need no PyYAML, so a model can be built and trained without it.
-"""
+"""YAML -> a typed, validated experiment config; building a model needs no PyYAML."""
 
 from __future__ import annotations
 

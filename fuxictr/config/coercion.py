@@ -23,14 +23,9 @@ class WrongValue(ValueError):
 
 
 def coerce(value: Any, annotation: Any) -> Any:
-    """Returns ``value`` as the annotated type.
+    """Returns ``value`` as the annotated type; raises WrongValue if it does not fit.
 
-    Args:
-        value: a value of YAML or of the command line.
-        annotation: bool, int, float, str, None, Any, Literal, list[X], dict[str, X], or a union.
-
-    Raises:
-        WrongValue: the value does not fit; its text names the allowed type.
+    Annotations are bool, int, float, str, None, Any, Literal, list[X], dict[str, X], or a union.
     """
     origin = typing.get_origin(annotation)
     if annotation in (Any, inspect.Parameter.empty, object):
@@ -79,9 +74,8 @@ def dataclass_annotations(section: type) -> dict[str, Any]:
 def signature_annotations(function: Any) -> dict[str, Any]:
     """Returns the named parameters of a function, or of a class's ``__init__``, with annotations.
 
-    ``self`` and ``feature_map`` are left out, since no config gives them. A parameter without an
-    annotation takes numbers if its default is a number, also those that YAML reads as strings.
-    Otherwise it takes any value, as does an annotation that cannot be resolved.
+    ``self`` and ``feature_map`` are left out, since no config gives them. Without a (resolvable)
+    annotation, a parameter takes numbers if its default is one, else any value.
     """
     try:
         signature = inspect.signature(function, eval_str=True)
@@ -142,10 +136,7 @@ def _coerce_key(value: Any, annotation: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value of a key that takes any value which JSON can hold, or a date.
-
-    YAML's sets and bytes are refused, and so are mappings with keys that are not texts.
-    """
+    """Returns a value that JSON can hold, or a date; refuses sets, bytes and keys but texts."""
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongValue("allowed: finite numbers")
     if value is None or isinstance(value, (bool, int, float, str, datetime.date)):

@@ -1,7 +1,4 @@
-"""Which keys of a column have an effect, by its type and its other keys.
-
-A key without an effect is an error, like a misspelt one.
-"""
+"""Which keys of a column have an effect; one without is an error, like a misspelt one."""
 
 from __future__ import annotations
 
@@ -45,12 +42,7 @@ _BESIDE_BUCKETS = ("min_categr_count", "remap", "vocab_size", "pretrained_emb", 
 
 
 def idle_column_keys(column: Mapping[str, Any], is_encoded: bool) -> list[str]:
-    """Returns the problems of a column's keys without an effect.
-
-    Args:
-        column: the given keys, checked.
-        is_encoded: whether the rows are already ids.
-    """
+    """Returns the problems of a column's keys without an effect; encoded rows are already ids."""
     kind = column.get("type", "categorical")
     given = {name for name in column if _has_effect(name, column[name])}
     found = {

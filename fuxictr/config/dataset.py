@@ -52,10 +52,7 @@ def _check_splitter(text: str | None) -> str | None:
 
 
 def _unescape(text: str | None) -> str | None:
-    r"""Returns the character of ``\t``, ``\x01``, ``\u0001`` or ``\001``; any other text as it is.
-
-    YAML itself reads them only between double quotes.
-    """
+    r"""Returns the character of ``\t``, ``\x01``, ``\u0001`` or ``\001``; another text as it is."""
     if text == r"\t":
         return "\t"
     match = re.fullmatch(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([0-7]{3}))", text or "")
@@ -171,16 +168,12 @@ class DatasetConfig(Section):
     def is_encoded(self) -> bool:
         """Whether the rows are already ids, so that ``feature_cols`` may be missing.
 
-        True with ``rebuild_dataset: false``, and in a format other than csv without columns.
+        So with ``rebuild_dataset: false``, and in a format other than csv without columns.
         """
         return not self.rebuild_dataset or (self.data_format != "csv" and not self.feature_cols)
 
     def columns(self) -> list[ColumnConfig]:
-        """Returns the active feature columns, one entry per name.
-
-        Raises:
-            ConfigError: unknown keys, wrong values, a repeated name, no column at all; lists all.
-        """
+        """Returns the active feature columns, one per name; a ConfigError lists all problems."""
         problems: list[str] = []
         idle = partial(idle_column_keys, is_encoded=self.is_encoded)
         columns = [c for entry in self.feature_cols for c in _expand_column(entry, problems, idle)]
@@ -194,11 +187,7 @@ class DatasetConfig(Section):
         return columns
 
     def label(self) -> ColumnConfig:
-        """Returns the label column.
-
-        Raises:
-            ConfigError: label_col is missing or wrong.
-        """
+        """Returns the label column; ConfigError if label_col is missing or wrong."""
         entries = self.label_col if isinstance(self.label_col, list) else [self.label_col]
         problems: list[str] = []
         columns = [c for e in entries for c in _expand_column(e, problems, idle_label_keys)]

@@ -35,12 +35,8 @@ class RawConfig:
 class ExperimentConfig:
     """A checked experiment.
 
-    Attributes:
-        expid: block of the model config.
-        model_params: the keys of the model's own ``__init__``.
-        origins: key -> where its value comes from.
-        run_dir: folder that model_root resolves against.
-        data_dir: folder that the dataset's paths resolve against.
+    ``model_params`` are the keys of the model's own ``__init__``; ``origins`` says where each value
+    comes from. model_root resolves against ``run_dir``, the dataset's paths against ``data_dir``.
     """
 
     expid: str

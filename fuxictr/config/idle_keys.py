@@ -1,7 +1,7 @@
 """Keys of an expid that are accepted but have no effect; one warning names them.
 
-They are not errors: a key may come from ``Base``, which serves other expids too, or from a config
-of FuxiCTR or of the paper's code. Those of columns are errors, see column_keys.py.
+They may come from ``Base``, from FuxiCTR or from the paper's code, so they are not errors. Those of
+columns are errors, see column_keys.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 def warn_of_idle_keys(config: ExperimentConfig, of_model: Mapping[str, str]) -> None:
     """Names the given keys without an effect, in one warning per expid.
 
-    Args:
-        config: the checked config.
-        of_model: the model's own keys without an effect -> reason, whether given or not.
+    ``of_model`` maps the model's own such keys to a reason, whether given or not.
     """
     params, reasons = config.params(), {}
     for rule in _RULES:

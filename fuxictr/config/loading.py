@@ -27,13 +27,8 @@ SECTIONS = (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig)
 def load_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
     """Returns the merged keys of one experiment, as FuxiCTR's function of this name does.
 
-    Args:
-        config_dir: folder with model_config.yaml (or model_config/*.yaml) and dataset_config.yaml
-            (or dataset_config/*.yaml).
-        experiment_id: the expid.
-
-    Raises:
-        ConfigError: a file is missing or not YAML, or the expid or its dataset is unknown.
+    The folder holds model_config.yaml and dataset_config.yaml, or folders of YAML files of these
+    names. Raises ConfigError if a file is missing or not YAML, or the expid or dataset is unknown.
     """
     return load_raw_config(Path(config_dir), experiment_id).params
 
@@ -45,18 +40,11 @@ def load_raw_config(
     zoo_dir: Path | None = None,
     dataset_id: str | None = None,
 ) -> RawConfig:
-    """Merges the blocks of one expid and records the origin of each key.
+    """Merges the blocks of one expid and records the origin of each key; raises as load_config.
 
-    Args:
-        config_dir: folder of the configs.
-        expid: the experiment.
-        run_dir: folder that relative paths resolve against; None = config_dir.
-        zoo_dir: folder of run_expid.py. If config_dir has no such dataset, dataset_config.yaml is
-            read from the folder above zoo_dir, and its paths resolve against zoo_dir.
-        dataset_id: the dataset whose block is merged; None = that of the expid.
-
-    Raises:
-        ConfigError: see load_config.
+    Paths resolve against ``run_dir`` (None = config_dir). ``zoo_dir`` is the folder of
+    run_expid.py: if config_dir has no such dataset, dataset_config.yaml is read from the folder
+    above it, and its paths resolve against zoo_dir. ``dataset_id`` None = that of the expid.
     """
     config_dir = Path(config_dir).resolve()
     run_dir = (run_dir or config_dir).resolve()
@@ -102,11 +90,7 @@ def list_expids(config_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Returns key -> value of ``key=value`` texts; a value is YAML.
-
-    Raises:
-        ConfigError: an assignment without ``=``, or a value that is not YAML.
-    """
+    """Returns key -> value of ``key=value`` texts; ConfigError without ``=`` or for wrong YAML."""
     found = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
@@ -126,15 +110,9 @@ def apply_overrides(raw: RawConfig, assignments: Iterable[str]) -> None:
 def check_config(
     raw: RawConfig, expid: str, model_annotations: Mapping[str, Any]
 ) -> ExperimentConfig:
-    """Checks every key and value of a merged config.
+    """Checks every key and value of a merged config; a ConfigError lists all that do not fit.
 
-    Args:
-        raw: the merged keys.
-        expid: the experiment.
-        model_annotations: parameter name -> annotation of the model's ``__init__``.
-
-    Raises:
-        ConfigError: lists every unknown key and every value that does not fit.
+    ``model_annotations`` are those of the parameters of the model's ``__init__``.
     """
     section_keys = {name for section in SECTIONS for name in section.keys()}
     own = {k: v for k, v in model_annotations.items() if k not in section_keys}
@@ -209,11 +187,7 @@ def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping of mappings.
-
-    Raises:
-        ConfigError: the file is missing, not YAML (names the line), or not such a mapping.
-    """
+    """Reads a YAML mapping of mappings; ConfigError (with the line) if the file is none."""
     content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of blocks, found {type(content).__name__}")
@@ -237,11 +211,7 @@ def _config_files(config_dir: Path, stem: str, required: bool = True) -> list[Pa
 def _find_block(
     files: list[Path], name: str, what: str, shared: Path | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Returns the file that has a block, and its blocks; looks into ``shared`` last.
-
-    Raises:
-        ConfigError: no file has it, or two of ``files`` have.
-    """
+    """Returns the file that has a block, and its blocks; looks into ``shared`` last."""
     known: list[str] = []
     found: list[tuple[Path, dict[str, Any]]] = []
     places = [*files, shared] if shared else files

@@ -17,11 +17,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 def check_model_value(name: str, value: Any) -> Any:
-    """Returns the value of a model's own key; a list holds one value per layer.
-
-    Raises:
-        WrongValue: it is no possible width, rate or count.
-    """
+    """Returns the value, one or one per layer, of a model's own key; WrongValue if impossible."""
     for pattern, (is_allowed, words) in _BOUNDS.items():
         if not re.fullmatch(pattern, name):
             continue

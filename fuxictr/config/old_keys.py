@@ -50,7 +50,7 @@ class _Keys:
         self.notes.setdefault(self.origin(name), []).append(text)
 
     def holds(self, name: str) -> bool:
-        """Whether a key is given and not the model's own."""
+        """Returns whether a key is given and not the model's own."""
         return name in self.params and name not in self.own
 
     def ignore(self, name: str, reason: str = "") -> None:
@@ -66,10 +66,9 @@ class _Keys:
         self.note(name, f"{name}: true (read as {new}: {_shown(value)})")
 
     def rename(self, old: str, new: str) -> None:
-        """Gives a key today's name; if both are given, today's name counts.
+        """Gives a key today's name, which counts if both are given.
 
-        Raises:
-            ConfigError: the command line gives the old name another value.
+        Raises ConfigError if the command line gives the old name another value.
         """
         value = self.params[old]
         if new in self.params and self.params[new] != value:
@@ -87,11 +86,7 @@ class _Keys:
         self.note(old, f"{old} (now {new})")
 
     def flag(self, name: str) -> bool | None:
-        """Returns the value of a switch; None if it is missing, null or the model's own.
-
-        Raises:
-            ConfigError: it is not true or false.
-        """
+        """Returns the value of a switch; None if it is missing, null or the model's own."""
         if not self.holds(name) or self.params[name] is None:
             return None
         try:
@@ -105,13 +100,9 @@ class _Keys:
 def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict[str, Any]:
     """Returns the merged keys under today's names; one warning lists the changes.
 
-    Args:
-        raw: the merged keys; the origins of renamed ones are added.
-        own: the parameters of the model's ``__init__``.
-        expid: the experiment; its name decides between DIS and GEN if its keys contradict.
-
-    Raises:
-        ConfigError: a key would change the model and cannot be mapped.
+    Origins of renamed keys are added to ``raw``. ``own`` are the model's parameters; the name of
+    ``expid`` decides between DIS and GEN if its keys contradict. Raises ConfigError for a key that
+    would change the model and cannot be mapped.
     """
     keys = _Keys(raw, own, dict(raw.params), expid)
     is_reference = any(keys.flag(name) is not None for name in REFERENCE_KEYS)
@@ -155,8 +146,8 @@ def _translate_encoder(keys: _Keys) -> None:
 def _translate_switches(keys: _Keys) -> None:
     """Translates use_gen, or its older name use_fs, or drops it if the encoder's keys agree.
 
-    A contradiction is refused, unless the name of the expid (with or without _gen or _fs) confirms
-    the encoder's keys.
+    A contradiction is refused unless the expid's name, with or without _gen or _fs, confirms the
+    encoder's keys.
     """
     given = [name for name in GENERATES if keys.flag(name) is not None]
     if not given:

@@ -24,13 +24,9 @@ _REGULARIZER = re.compile(r"(l1|l2)\(([^,()]+)\)|(l1_l2)\(([^,()]+),([^,()]+)\)"
 
 
 def key(default: Any, doc: str, check: Callable[[Any], Any] | None = None, **bounds: float) -> Any:
-    """Declares a key.
+    """Declares a key and its meaning ``doc``; the bounds are ``ge``, ``gt``, ``le``, ``lt``.
 
-    Args:
-        default: its value if the config has none.
-        doc: its meaning.
-        check: takes a value of the key's type and returns the value to keep; raises WrongValue.
-        **bounds: ``ge``, ``gt``, ``le``, ``lt``.
+    ``check`` takes a value of the key's type and returns the value to keep; raises WrongValue.
     """
     metadata = {"doc": doc, "bounds": bounds, "check": check}
     if isinstance(default, (list, dict)):
@@ -48,11 +44,7 @@ class Section:
 
     @classmethod
     def from_params(cls, params: dict[str, Any], where: str = "the config") -> Any:
-        """Builds the section from the keys of ``params`` that belong to it.
-
-        Raises:
-            ConfigError: one or more values do not fit; the text lists all of them.
-        """
+        """Builds the section from its keys in ``params``; a ConfigError lists all wrong values."""
         problems: list[str] = []
         checked = check_values(cls, params, problems)
         if problems:
@@ -87,10 +79,7 @@ def listed(problems: list[str]) -> str:
 
 
 def unknown_key(name: Any, known: Iterable[str], problems: list[str]) -> str:
-    """Returns the error of a key that is not in ``known``, with the nearest one.
-
-    The search takes time, so it is left out for errors that ``listed`` does not show.
-    """
+    """Returns the error of a key not in ``known``, with the nearest one if ``listed`` shows it."""
     hint = did_you_mean(str(name), known) if len(problems) < MAX_PROBLEMS else ""
     return f"unknown key '{name}'{hint}"
 
@@ -122,10 +111,8 @@ def check_path(text: str | None) -> str | None:
 def parse_regularizer(value: Regularizer) -> list[tuple[int, float]]:
     """Returns [(p, lambda), ...] of a regularizer; the loss term is (lambda / p) * ||w||_p^p.
 
-    A number is an L2 weight; ``l1(x)``, ``l2(x)`` and ``l1_l2(x, y)`` name the norms.
-
-    Raises:
-        WrongValue: another text, or a negative weight.
+    A number is an L2 weight; ``l1(x)``, ``l2(x)`` and ``l1_l2(x, y)`` name the norms. Raises
+    WrongValue for another text, or a negative weight.
     """
     if value is None:
         return []

@@ -50,11 +50,7 @@ def _check_class_name(text: str) -> str:
 
 
 def parse_interval(value: int | str | None) -> tuple[int, str] | None:
-    """Returns (N, "epochs") or (N, "steps") for ``N``, ``N epochs`` or ``N steps``; None for None.
-
-    Raises:
-        WrongValue: another text, or N < 1.
-    """
+    """Returns (N, "epochs") of ``N`` or ``N epochs``, (N, "steps") of ``N steps``, None of None."""
     if value is None:
         return None
     match = re.fullmatch(r"(\d{1,18}) *(epochs?|steps?)?", str(value).strip())

@@ -1,8 +1,7 @@
 """YAML as ``yaml.safe_load`` reads it, except for names, within limits, and with clear errors.
 
-A name is the text in the file. YAML reads ``2024``, ``001``, ``on``, ``null`` and ``2024-01-01`` as
-numbers, truth values, None and dates, and 001 could not be told from 1. So all keys of mappings are
-texts, and so are the values of the keys in NAMES.
+Keys of mappings, and the values of the keys in NAMES, are the text in the file: YAML reads 2024,
+001, on and null as numbers, truth values and None, and 001 could not be told from 1.
 
 A malicious file costs seconds at most: aliases of aliases ("billion laughs"), circles, deep nesting
 and numbers of a million digits are refused while they are read.
@@ -43,11 +42,7 @@ _KINDS = {_TAG + kind for kind in ("int", "float", "bool", "null", "timestamp", 
 
 
 def read_yaml_file(path: Path) -> Any:
-    """Returns the content of a YAML file.
-
-    Raises:
-        ConfigError: the file is missing, unreadable, larger than MAX_BYTES, or as ``parse_yaml``.
-    """
+    """Returns the content of a YAML file, at most MAX_BYTES; ConfigError as ``parse_yaml``."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -67,14 +62,9 @@ def read_yaml_file(path: Path) -> Any:
 def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
     """Returns the result of ``yaml.safe_load``, with names as they are written.
 
-    Args:
-        text: the YAML.
-        where: the beginning of an error, such as the file.
-        key: the key whose value the text is; None = a whole file.
-
-    Raises:
-        ConfigError: not YAML, a key given twice, a value that does not exist (month 13), or more
-            than a limit of this module; names the line.
+    ``where`` begins messages. With ``key``, the text is that key's value. Raises ConfigError, with
+    the line, for wrong YAML, a key given twice, a value that does not exist (month 13), or a limit
+    of this module that is exceeded.
     """
     return copy.deepcopy(_parse_once(text, where, key))
 

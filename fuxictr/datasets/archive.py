@@ -1,7 +1,6 @@
-"""Unpacks the csv files of a downloaded archive and verifies their md5.
+"""Unpacks the csv files of a downloaded archive, which is not trusted, and verifies their md5.
 
-The archive is not trusted. Three members are read, by their plain names, and written to three new
-files. Its cost is bounded: the list of members, the declared bytes, the unpacked bytes, the memory.
+The list of members, the declared bytes, the unpacked bytes and the memory are limited.
 """
 
 from __future__ import annotations
@@ -39,23 +38,14 @@ _DAMAGE = (
 
 
 def unpack_csv(archive: Path, folder: Path, md5: tuple[str, ...]) -> dict[str, Path]:
-    """Unpacks train.csv, valid.csv and test.csv into ``folder``, verified.
+    """Unpacks train.csv, valid.csv and test.csv into the new ``folder``; returns split -> path.
 
-    Only these members are read, wherever they are in the archive, and no path of the archive leaves
-    ``folder``. No more bytes are written than the archive declares, and no more than the disk has.
-    On a failure ``folder`` is removed again.
-
-    Args:
-        archive: the zip file.
-        folder: where the files go; it must not exist yet.
-        md5: expected md5 of each split.
-
-    Returns:
-        split -> path.
+    Only these members are read, wherever they are in the archive, and no path of it leaves
+    ``folder``. No more bytes are written than it declares, and no more than the disk has. On a
+    failure ``folder`` is removed again.
 
     Raises:
-        DownloadError: no zip; a missing, doubled or damaged member, or one that is no plain file; a
-            bomb; a wrong md5.
+        DownloadError: no zip; a missing, doubled, unsafe or damaged member; a bomb; a wrong md5.
         DiskFullError: too little space.
     """
     folder.mkdir(parents=True)
@@ -107,11 +97,7 @@ class _Reader(io.BufferedReader):
     """A file that refuses reads larger than an honest archive needs."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Returns ``size`` bytes, or all that are left.
-
-        Raises:
-            BadZipFile: it would be more than _MAX_LIST_BYTES.
-        """
+        """Returns ``size`` bytes, or all that are left; BadZipFile beyond _MAX_LIST_BYTES."""
         wanted = _MAX_LIST_BYTES + 1 if size is None or size < 0 else size
         if wanted <= _MAX_LIST_BYTES + 1:
             found = super().read(wanted)

@@ -1,7 +1,7 @@
 """Column functions: the meaning of ``preprocess: <name>`` of a column, as polars expressions.
 
-A function takes the name of the column that it makes and, as in ``convert_hour(ts)``, the name of
-the raw column to read. It returns an expression over raw columns.
+A function takes the name of the column that it makes and, as in ``convert_hour(ts)``, the raw
+column to read; its expression is over raw columns.
 """
 
 from __future__ import annotations

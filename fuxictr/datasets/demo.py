@@ -52,19 +52,9 @@ _BYTES_PER_ROW = 170  # csv and true_ctr together; measured: 160
 def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -> bool:
     """Writes train.csv, valid.csv, test.csv, true_ctr_*.parquet and ground_truth.json.
 
-    The files are made beside ``folder`` and moved in when all are whole, ground_truth.json last.
-
-    Args:
-        folder: the dataset's folder.
-        rows: rows of the three splits together.
-        seed: seed of the planted model and of the rows.
-
-    Returns:
-        False if the folder already holds data of these rows, this seed and this planted model.
-
-    Raises:
-        ConfigError: fewer than 1,000 rows, or a negative seed.
-        DiskFullError: the disk has too little space for so many rows.
+    They are made beside ``folder`` and moved in when all are whole, ground_truth.json last.
+    ``rows`` counts all splits. Returns False if ``folder`` already holds these data. Raises
+    ConfigError for fewer than 1,000 rows or a negative seed, DiskFullError for too little space.
     """
     if rows < 1_000:
         raise ConfigError(f"--rows {rows}: allowed: >= 1000")
@@ -103,11 +93,7 @@ def generate(folder: Path, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -
 
 
 def load_bayes_ceiling(folder: Path, split: str = "test") -> dict[str, float]:
-    """Returns AUC and logloss of the true click probabilities on a split.
-
-    Raises:
-        DataError: the folder holds no generated data.
-    """
+    """Returns AUC and logloss of the true click probabilities; DataError if the folder has none."""
     path = Path(folder) / GROUND_TRUTH
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))["splits"][split]

@@ -41,14 +41,13 @@ class _ConnectionLost(Exception):
 
 @dataclass(frozen=True)
 class Retries:
-    """When a broken download is tried again.
+    """When a broken download is tried again; ``sleep`` is how to wait.
 
     Attributes:
         attempts: attempts in a row that may bring no new byte.
         first_delay: seconds before the second attempt; doubled each time.
         max_delay: longest delay in seconds, also where the server asks for more.
         timeout: seconds without a byte after which a connection counts as lost.
-        sleep: how to wait.
     """
 
     attempts: int = 6
@@ -59,11 +58,7 @@ class Retries:
 
 
 def archive_url(name: str) -> str:
-    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set.
-
-    Raises:
-        DownloadError: HF_ENDPOINT is not an http or https address.
-    """
+    """Returns the URL of a dataset's archive at Hugging Face, or at HF_ENDPOINT where it is set."""
     endpoint = os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     if not _is_web_address(endpoint):
         raise DownloadError(
@@ -76,12 +71,11 @@ def download(url: str, target: Path, retries: Retries | None = None) -> None:
     """Downloads ``url`` to ``target``; a partial ``target.part`` beside it is continued.
 
     A second file beside it holds the version that the server named (ETag and size), so that two
-    versions are never joined.
+    versions are never joined. The partial file is kept if the download fails.
 
     Raises:
-        DownloadError: the server refuses, the network stays lost, or the folder cannot be written;
-            says what to do. The partial file is kept for the next attempt.
-        DiskFullError: too little space; the partial file is kept.
+        DownloadError: the server refuses, the network stays lost, or the folder is not writable.
+        DiskFullError: too little space.
     """
     with write_errors(target.parent, DownloadError):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,10 @@ Field i takes value x_i, drawn from a Zipf law over the field's values. The logi
     b + sum_i a_i[x_i] + sum_(i,j) <u_ij[x_i], u_ji[x_j]>
       + sum_(i,j,k) sum_r p_r[x_i] q_r[x_j] s_r[x_k]
 
-over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal. They are
-damped for rare values: a value of share p keeps sqrt(p / (p + 0.001)) of its effects, since little
-can be learned about what a log shows a few times. They are scaled so that over the rows the main
-effects have variance MAIN, the pairs PAIR and the triples TRIPLE; b gives 17% clicks. Pairs,
-triples and scales were chosen once and are not tuned to any model.
+over all fields, the pairs PAIRS and the triples TRIPLES below. All parameters are normal. A value
+of share p keeps sqrt(p / (p + 0.001)) of its effects, since rare values teach little. Over the rows
+the main effects have variance MAIN, the pairs PAIR and the triples TRIPLE; b gives 17% clicks.
+Pairs, triples and scales are not tuned to any model.
 """
 
 from __future__ import annotations
@@ -76,12 +75,10 @@ class PlantedModel:
     """The fields' sizes and distributions of values, and the parameters of the true logit.
 
     Attributes:
-        sizes: field -> number of values.
-        cumulative: field -> cumulative probabilities of its values.
+        sizes: field -> number of values; ``cumulative``: field -> their cumulative probabilities.
         main: field -> (values,).
         pairs: (i, j) -> ((values_i, NUM_FACTORS), (values_j, NUM_FACTORS)).
         triples: (i, j, k) -> three such arrays.
-        bias: b.
     """
 
     sizes: dict[str, int]

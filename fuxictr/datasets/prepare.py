@@ -20,10 +20,7 @@ _MARKER = ".verified.json"
 def prepare_demo(root: Path, dataset: RawDataset, rows: int | None, seed: int | None) -> None:
     """Generates the demo data, unless it is there with these rows and this seed.
 
-    Raises:
-        ConfigError: rows or seed out of range.
-        DataError: the folder cannot be written.
-        DiskFullError: too little space.
+    Raises ConfigError for rows or seed out of range, DataError or DiskFullError if it cannot write.
     """
     from fuxictr.datasets import demo
 
@@ -45,12 +42,8 @@ def prepare_download(root: Path, dataset: RawDataset) -> None:
     """Downloads, unpacks and verifies a dataset; does nothing if all is in place.
 
     The csv files appear under their final names only when all three are verified. A csv that is
-    already there is verified and kept.
-
-    Raises:
-        DownloadError: see download.py and archive.py; or a csv in the folder is not the published
-            one; or the folder cannot be written.
-        DiskFullError: too little space.
+    there is verified and kept. Raises DiskFullError, or DownloadError if a csv in the folder is not
+    the published one, and as download.py and archive.py.
     """
     folder = registry.raw_dir(root, dataset)
     with write_errors(folder, DownloadError), _exclusive(folder):

@@ -22,8 +22,6 @@ class RawDataset:
         family: folder under data/.
         dataset_id: folder under the family, and block of dataset_config.yaml.
         md5: md5 of train.csv, valid.csv and test.csv; empty for generated data.
-        aliases: other names that commands take.
-        rows: rows of train, valid and test, where they are published.
         num_features: ids of all fields with the paper's config, one per numeric field; 0 = unknown.
         vocab_sizes: categorical field -> its number of ids, padding and OOV included.
         min_categr_count: threshold of the paper's config, to which the sizes belong.
@@ -112,11 +110,7 @@ def is_known(name: str) -> bool:
 
 
 def resolve(name: str) -> RawDataset:
-    """Returns the dataset of a name, an alias or a dataset_id; case does not matter.
-
-    Raises:
-        ConfigError: unknown; names the nearest match and what is allowed.
-    """
+    """Returns the dataset of a name, an alias or a dataset_id, in any case; else ConfigError."""
     if not is_known(name):
         allowed = sorted({d.aliases[0] if d.aliases else d.name.lower() for d in DATASETS})
         raise ConfigError(
@@ -144,10 +138,7 @@ def raw_dir(root: str | Path, dataset: RawDataset) -> Path:
 
 
 def is_prepared(root: str | Path, dataset: RawDataset) -> bool:
-    """Returns whether the three csv files are there, and the ground truth of generated ones.
-
-    The ground truth is written last, so an interrupted generation does not count.
-    """
+    """Returns whether the csv files are there, and the ground truth, which is written last."""
     folder = raw_dir(root, dataset)
     names = [f"{split}.csv" for split in SPLITS] + ([] if dataset.md5 else [GROUND_TRUTH])
     return all((folder / n).is_file() and (folder / n).stat().st_size > 0 for n in names)

@@ -39,9 +39,7 @@ class FeatureMap:
     - embedding_dim and emb_output_dim if the field has its own width.
 
     Attributes:
-        dataset_id: name of the dataset.
         features: field name -> spec.
-        labels: names of the label columns.
         data_dir: folder of the encoded files, or None.
         pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, if not in data_dir.
         defer_tables: whether embedding layers leave their common tables undrawn until it is known
@@ -90,8 +88,7 @@ class FeatureMap:
     def table_dim(self, name: str, embedding_dim: int) -> int:
         """Returns the width of a field's table: its embedding_dim, or the model's.
 
-        Raises:
-            ConfigError: as ``table_owner``, or the field whose table it shares has another width.
+        Raises ConfigError as ``table_owner``, or if the table's owner has another width.
         """
         own = self.features[name].get("embedding_dim")
         owner = self.table_owner(name)
@@ -106,9 +103,7 @@ class FeatureMap:
     def table_owner(self, name: str) -> str:
         """Returns the field whose table a field uses: the end of its chain of share_embedding.
 
-        Raises:
-            ConfigError: the chain is a circle, or leads to a field without ids or with another
-                vocab_size.
+        Raises ConfigError if the chain is a circle, or a field has no ids or another vocab_size.
         """
         chain = [name]
         while target := self.features[chain[-1]].get("share_embedding"):
@@ -131,18 +126,13 @@ class FeatureMap:
         return chain[-1]
 
     def pooling(self, name: str) -> str | None:
-        """Returns the pooling of a sequence: ``average``, ``sum``, or None.
-
-        Raises:
-            ConfigError: its feature_encoder is unknown.
-        """
+        """Returns a sequence's pooling, ``average``, ``sum`` or None; ConfigError for others."""
         return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
 
     def pretrained_vectors(self, name: str) -> np.ndarray:
         """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN = no vector.
 
-        Raises:
-            DataError: the file is missing, damaged, or of another shape.
+        Raises DataError if the file is missing, damaged, or of another shape.
         """
         spec = self.features[name]
         path = (self.data_dir or Path()) / spec["pretrained_emb"]
@@ -176,8 +166,7 @@ class FeatureMap:
     ) -> FeatureMap:
         """Returns a feature map of the chosen fields, with changed specs.
 
-        Raises:
-            ConfigError: a name is not a field of the dataset, or a key or value is not of a spec.
+        Raises ConfigError for a name that is no field, and a key or value that is not of a spec.
         """
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
@@ -225,15 +214,7 @@ class FeatureMap:
 
     @classmethod
     def load(cls, path: str | Path, dataset_id: str | None = None) -> FeatureMap:
-        """Reads feature_map.json.
-
-        Args:
-            path: the file.
-            dataset_id: the dataset that it must belong to; None = any.
-
-        Raises:
-            DataError: the file is missing, not a feature map, or of another dataset.
-        """
+        """Reads feature_map.json; DataError if it is damaged or not of the given ``dataset_id``."""
         path = Path(path)
         if not path.exists():
             raise DataError(f"{path}: no such feature map; build the dataset first")

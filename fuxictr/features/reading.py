@@ -17,9 +17,8 @@ MAX_DEPTH = 50  # objects and lists within one another; a feature map has four
 def read_json(path: Path) -> Any:
     """Returns the content of a JSON file.
 
-    Raises:
-        ValueError: the file is not readable, larger than MAX_BYTES, not JSON in UTF-8, nested too
-            deep, has a key twice in one object, or a number that is not finite.
+    Raises ValueError if it is unreadable, larger than MAX_BYTES, no JSON in UTF-8, nested too deep,
+    or has a repeated key or a number that is not finite.
     """
     try:
         with path.open("rb") as file:
@@ -75,14 +74,9 @@ def list_labels(content: Any, fields: Collection[str]) -> list[str]:
 
 
 def check_counts(content: dict[str, Any], counted: dict[str, Any]) -> None:
-    """Raises ValueError if the counts of a file contradict its features; counts may be missing.
+    """Raises ValueError if the counts of a file contradict those of its features, ``counted``.
 
-    Files of other versions of FuxiCTR may count more rows and columns than the features have, never
-    fewer: then a feature is damaged.
-
-    Args:
-        content: the content of the file.
-        counted: the same, with the counts of its features.
+    Counts may be missing, or larger in files of other versions of FuxiCTR, but never smaller.
     """
     if not counted["num_fields"]:
         raise ValueError("features: none is a field, allowed: one at least")

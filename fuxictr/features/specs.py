@@ -89,16 +89,7 @@ def check_spec(name: str, spec: Mapping[str, Any]) -> None:
 
 
 def check_change(name: str, before: Mapping[str, Any], change: Mapping[str, Any]) -> None:
-    """Checks that every key of a change has an effect.
-
-    Args:
-        name: the feature.
-        before: its spec in the encoded dataset.
-        change: key -> new value.
-
-    Raises:
-        ValueError: a key describes the encoded data, or does nothing for this feature.
-    """
+    """Raises ValueError if a key of ``change`` describes encoded data or does nothing here."""
     after = {**before, **change}
     kind, sharing = after["type"], after.get("share_embedding")
     reasons = {
@@ -132,11 +123,7 @@ def width(spec: Mapping[str, Any]) -> int:
 
 
 def parse_pooling(text: str | None, name: str) -> str | None:
-    """Returns ``average``, ``sum`` or None for a pooling in this project's or FuxiCTR's words.
-
-    Raises:
-        ConfigError: another pooling.
-    """
+    """Returns ``average``, ``sum`` or None for a pooling in either project's words."""
     if text is None:
         return None
     bare = str(text).removesuffix("()")

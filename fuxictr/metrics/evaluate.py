@@ -28,13 +28,7 @@ _NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]{0,17})\s*\)")
 
 
 class Metric(NamedTuple):
-    """A metric by name.
-
-    Attributes:
-        name: its one spelling, without spaces.
-        compute: takes (y_true, y_pred), or a GroupRanking where ``needs_groups``.
-        needs_groups: whether it is computed by group.
-    """
+    """A metric: ``compute`` takes (y_true, y_pred), or a GroupRanking where ``needs_groups``."""
 
     name: str
     compute: Callable[..., float]
@@ -49,8 +43,7 @@ class Metric(NamedTuple):
 def find_metric(name: str) -> Metric:
     """Returns the metric called AUC, logloss, gAUC, avgAUC, MRR or NDCG(k=N); ignores its spaces.
 
-    Raises:
-        ConfigError: an unknown metric, or an N that is not 1, 2, ...
+    Raises ConfigError for an unknown metric, or an N that is not 1, 2, ...
     """
     if name in METRICS:
         return Metric(name, METRICS[name], False)
@@ -85,18 +78,13 @@ def evaluate_metrics(
     """Returns metric name -> value, in the order asked, named as ``find_metric`` spells them.
 
     Tensors on a GPU are evaluated there, and their rows come to the host for group metrics only.
-
-    Args:
-        y_true: labels in {0, 1}, (rows,).
-        y_pred: click probabilities, (rows,).
-        metrics: names, see ``find_metric``.
-        group_ids: numbers or strings, (rows,), equal for rows of a group; for group metrics.
+    All arrays are (rows,): labels in {0, 1}, click probabilities, and, for group metrics, ids
+    (numbers or strings) that are equal for rows of a group.
 
     Raises:
         ConfigError: an unknown metric, or a group metric without ``group_ids``.
         DataError: labels other than 0 and 1, or predictions that are not finite.
-        UndefinedMetricError: labels of one class for AUC, no group for which a group metric is
-            defined.
+        UndefinedMetricError: a metric is not defined, as AUC for labels of one class.
     """
     results, undefined = evaluate_defined(y_true, y_pred, metrics, group_ids)
     for reason in undefined.values():
@@ -112,7 +100,7 @@ def evaluate_defined(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Returns the metrics that are defined, and for each other one the reason, by name.
 
-    Arguments and errors are those of ``evaluate_metrics``, without UndefinedMetricError.
+    Arguments and other errors are those of ``evaluate_metrics``.
     """
     names = as_names(metrics, "metrics")
     check_groups(names, group_ids)
@@ -145,17 +133,9 @@ def find_undefined(
 ) -> dict[str, str]:
     """Returns metric -> reason for the metrics that are not defined for the labels of a split.
 
-    A metric that is defined for some of the rows is defined for all. So only as many parts are read
-    as it takes, mostly the first one.
-
-    Args:
-        metrics: names, see ``find_metric``.
-        labels: the labels, part after part.
-        group_ids: of all rows, see ``evaluate_metrics``.
-
-    Raises:
-        ConfigError: an unknown metric, or a group metric without ``group_ids``.
-        DataError: labels other than 0 and 1, or none.
+    ``labels`` come part after part. Only as many parts are read as it takes, mostly one: a metric
+    that is defined for some of the rows is defined for all. Raises ConfigError and DataError as
+    ``evaluate_metrics``.
     """
     names = as_names(metrics, "metrics")
     parts: list[np.ndarray] = []
@@ -182,11 +162,7 @@ def check_defined(
     group_ids: np.ndarray | None,
     where: str,
 ) -> None:
-    """Checks that all metrics are defined for the labels of a split, see ``find_undefined``.
-
-    Raises:
-        UndefinedMetricError: a metric is not defined; the text names ``where`` and what to do.
-    """
+    """Raises UndefinedMetricError, which names ``where``, if labels leave a metric undefined."""
     undefined = find_undefined(metrics, labels, group_ids)
     if undefined:
         name, reason = next(iter(undefined.items()))

@@ -12,20 +12,15 @@ class GroupRanking:
     """The rows of each group, sorted by falling score: one sort serves all group metrics.
 
     A row's position is 1, 2, ... within its group. Rows of a group with equal scores form a tie and
-    share its positions; a row with its own score is a tie of one. G is the number of groups, which
-    are in rising order of their ids.
-
-    Args:
-        y_true: labels in {0, 1}, (rows,).
-        y_pred: scores, (rows,).
-        group_ids: numbers or strings, (rows,); rows with equal ids make a group.
+    share its positions; a row with its own score is a tie of one. The G groups are in rising order
+    of their ids, numbers or strings. All arguments are (rows,), with labels in {0, 1}.
 
     Attributes:
         sizes: rows of each group, int64 (G,).
         clicks: clicks of each group, int64 (G,).
 
     Raises:
-        DataError: no rows, group_ids of another length than the labels, or one that is NaN.
+        DataError: no rows, not one group id per row, or one that is NaN.
     """
 
     def __init__(self, y_true: np.ndarray, y_pred: np.ndarray, group_ids: np.ndarray) -> None:
@@ -67,10 +62,8 @@ class GroupRanking:
         """Returns each group's sum over its clicks of the weight of the click's position, (G,).
 
         Each click of a tie counts the mean weight of the tie's positions: this is the mean of the
-        sum over all orders of the tied rows.
-
-        Args:
-            weights: weight of position 1, 2, ..., as many as the largest group has rows.
+        sum over all orders of the tied rows. ``weights`` are those of positions 1, 2, ..., as many
+        as the largest group has rows.
         """
         tie_sums = np.add.reduceat(weights[self._row_index], self._tie_starts)
         return np.add.reduceat(self._tie_clicks * (tie_sums / self._tie_sizes), self._first_ties)
@@ -79,10 +72,8 @@ class GroupRanking:
 def gauc(ranking: GroupRanking) -> float:
     """Returns gAUC = sum_g n_g AUC_g / sum_g n_g, with n_g the number of rows of group g.
 
-    Groups without both a click and a non-click are left out; a tied pair counts 1/2.
-
-    Raises:
-        UndefinedMetricError: no group has both.
+    Groups without both a click and a non-click are left out; a tied pair counts 1/2. Raises
+    UndefinedMetricError if no group has both.
     """
     aucs, sizes = _defined_aucs(ranking, "gAUC")
     return float((aucs * sizes).sum() / sizes.sum())
@@ -91,8 +82,7 @@ def gauc(ranking: GroupRanking) -> float:
 def avg_auc(ranking: GroupRanking) -> float:
     """Returns avgAUC, the mean of AUC_g over the groups with both a click and a non-click.
 
-    Raises:
-        UndefinedMetricError: no group has both.
+    Raises UndefinedMetricError if no group has both.
     """
     return float(_defined_aucs(ranking, "avgAUC")[0].mean())
 
@@ -101,10 +91,8 @@ def mrr(ranking: GroupRanking) -> float:
     """Returns the mean over groups of MRR_g = (1 / P_g) sum over the P_g clicks of 1 / position.
 
     As in FuxiCTR it averages over all clicks, not the first one only, and a group without a click
-    counts as 0. A tied row counts the mean of 1 / position over the tie's positions.
-
-    Raises:
-        UndefinedMetricError: no group has a click.
+    counts as 0. A tied row counts the mean of 1 / position over the tie's positions. Raises
+    UndefinedMetricError if no group has a click.
     """
     _check_clicks(ranking, "MRR")
     sums = ranking.click_sums(1 / np.arange(1, ranking.sizes.max() + 1))
@@ -116,10 +104,7 @@ def ndcg(ranking: GroupRanking, k: int) -> float:
 
     DCG@k = sum over positions r <= k of (2^y_r - 1) / log2(r + 1); the ideal has all clicks on top.
     A group without a click counts as 0, as in FuxiCTR. With ties DCG@k is its mean over all orders
-    of the tied rows, as in scikit-learn.
-
-    Raises:
-        UndefinedMetricError: no group has a click.
+    of the tied rows, as in scikit-learn. Raises UndefinedMetricError if no group has a click.
     """
     _check_clicks(ranking, f"NDCG(k={k})")
     discounts = 1 / np.log2(np.arange(2, ranking.sizes.max() + 2))

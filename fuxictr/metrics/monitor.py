@@ -12,13 +12,8 @@ from fuxictr.metrics.evaluate import Metric, find_metric
 class Monitor:
     """The value that early stopping follows: a metric, or a weighted sum of metrics.
 
-    Args:
-        monitor: a metric's name, or {name: weight}, as {AUC: 1, logloss: -1}.
-        mode: ``max`` or ``min``, checked against the metrics; None = follows from them.
-
-    Attributes:
-        weights: name, as ``find_metric`` spells it, -> weight.
-        mode: the direction in which the value is better.
+    ``monitor`` is a metric's name or {name: weight}, as {AUC: 1, logloss: -1}. ``mode``, ``max``
+    or ``min``, is checked against the metrics; None = follows from them.
 
     Raises:
         ConfigError: an unknown metric, a weight that is zero or not finite, metrics that work
@@ -58,11 +53,7 @@ class Monitor:
                 )
 
     def get_value(self, results: Mapping[str, float]) -> float:
-        """Returns the weighted sum of the results.
-
-        Raises:
-            ConfigError: a monitored metric was not evaluated.
-        """
+        """Returns the weighted sum of the results; ConfigError if a metric was not evaluated."""
         self.check_evaluated(results)
         return sum(weight * results[name] for name, weight in self.weights.items())
 

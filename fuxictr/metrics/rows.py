@@ -24,14 +24,8 @@ def auc(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) ->
     """Returns the area under the ROC curve: P(y_pred of a click > y_pred of a non-click).
 
     Counts the pairs of a click and a non-click (Mann-Whitney): the share in which the click has the
-    higher prediction; a tie counts 1/2. It sums whole numbers, so it is exact.
-
-    Args:
-        y_true: labels in {0, 1}, (rows,).
-        y_pred: scores, (rows,).
-
-    Raises:
-        UndefinedMetricError: all labels are equal.
+    higher prediction; a tie counts 1/2. It sums whole numbers, so it is exact. Labels in {0, 1} and
+    scores are (rows,). Raises UndefinedMetricError if all labels are equal.
     """
     lib = _library(y_pred)
     labels = lib.asarray(y_true).reshape(-1) > 0.5
@@ -53,8 +47,7 @@ def auc(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) ->
 def logloss(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
     """Returns the mean binary cross-entropy, -mean(y log p + (1 - y) log(1 - p)), in nats.
 
-    Raises:
-        DataError: a prediction is not a probability; names the first such row.
+    Raises DataError, with the first such row, if a prediction is not a probability.
     """
     lib = _library(y_pred)
     labels = lib.asarray(y_true, dtype=lib.float64).reshape(-1)
@@ -71,11 +64,7 @@ def logloss(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor
 
 
 def check_rows(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> None:
-    """Checks labels and predictions.
-
-    Raises:
-        DataError: a label is not 0 or 1, or a prediction is not finite; names the first such row.
-    """
+    """Raises DataError, with the first row, for a label not 0 or 1, or a prediction not finite."""
     lib = _library(y_pred)
     labels = lib.asarray(y_true).reshape(-1)
     is_label = (labels == 0) | (labels == 1)

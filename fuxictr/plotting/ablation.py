@@ -31,10 +31,7 @@ _HOLLOW = {"mfc": "none", "mec": style.INK, "markersize": 7.5, "linestyle": ""}
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm: mean and sample standard deviation over its seeds (None with one seed).
-
-    ``variant`` is ``dis``, ``gen`` (the full one) or ``arm``.
-    """
+    """One arm, ``dis``, ``gen`` or ``arm``: mean and sample deviation (None with one seed)."""
 
     label: str
     mean: float
@@ -48,10 +45,7 @@ def ablation_figure(bars: Sequence[Bar], title: str = "", caption: str = "") -> 
     """Draws one bar per arm, from the mean of DIS to the arm's own mean; the axis is cut.
 
     Dots are means, error bars sample standard deviations, hollow markers published values; vertical
-    lines mark DIS and the full GEN.
-
-    Raises:
-        DataError: DIS, from which the bars start, is not among them.
+    lines mark DIS and the full GEN. Raises DataError without DIS.
     """
     base = next((bar.mean for bar in bars if bar.variant == "dis"), None)
     if base is None:
@@ -84,13 +78,9 @@ def write_ablation(
     seeds: Sequence[int],
     num_rows: int | None = None,
 ) -> list[Path]:
-    """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``.
+    """Draws ``<backbone>_ab_<group>.{pdf,png,csv}``, the bars from top to bottom.
 
-    The bars stand from top to bottom; all are over the ``seeds``, on ``num_rows`` rows of the test
-    split, where that is known.
-
-    Raises:
-        DataError: DIS is not among the bars.
+    All are over the ``seeds``, on ``num_rows`` rows of the test split (None = unknown).
     """
     sample = f", {num_rows:,} rows of the test split" if num_rows else ", test split"
     caption = f"{dataset_id}{sample}; trained with {seeds_text(seeds)}"

@@ -25,13 +25,10 @@ _PANELS = {"rankme": "RankMe", "information_abundance": "Information abundance"}
 def cardinality_figure(
     runs: Sequence[Run], embedding_dim: int, title: str = "", caption: str = ""
 ) -> Figure:
-    """Draws RankMe and information abundance of each field against its cardinality.
+    """Draws RankMe and information abundance (at most D) of each field against its cardinality.
 
-    Fields without a known cardinality stand apart at the left. A thin line joins a field's points;
-    names stand where there is room. Both numbers are at most ``embedding_dim``.
-
-    Raises:
-        DataError: there is no run, or no field's cardinality is known.
+    Fields of unknown cardinality stand apart at the left. A thin line joins a field's points; names
+    stand where there is room. Raises DataError without a run or a known cardinality.
     """
     if not runs or not any(field.cardinality for field in runs[0][2]):
         raise DataError(
@@ -68,9 +65,8 @@ def write_cardinality(
 ) -> list[Path]:
     """Draws the fields' collapse against cardinality: ``<model>_cardinality.{pdf,png,csv}``.
 
-    Raises:
-        CheckpointError: a recording lacks 'gen', or its width is not that of its fields.
-        DataError: the recordings have different fields, or do not hold their cardinalities.
+    Raises CheckpointError as ``record_spectra``, DataError for different fields or a recording
+    without cardinalities.
     """
     metas = [run.meta for run in records]
     shared_fields(metas)

@@ -30,11 +30,8 @@ def correlation_figure(
 ) -> Figure:
     """Draws a correlation matrix, on the fixed scale -1 to 1, with the borders of its fields.
 
-    The matrix is (F * D, F * D), with the left side in its rows and the right side in its columns;
-    ``fields`` are the F names in the order of the embeddings, ``embedding_dim`` is D.
-
-    Raises:
-        DataError: the matrix is all zero, not finite, or not of F * D rows and columns.
+    The matrix is (F * D, F * D), with the left side in its rows and the right side in its columns.
+    Raises DataError if it is all zero, not finite, or of another shape.
     """
     _check_matrix(matrix, fields, embedding_dim)
     with style.figure_style():
@@ -77,11 +74,8 @@ def write_correlation(
 ) -> list[Path]:
     """Draws a heat map for each run: ``<model>_<variant>_correlation.{pdf,png,csv}``.
 
-    Where a variant has several runs, the files are named ``<expid>_correlation``.
-
-    Raises:
-        CheckpointError: a recording lacks 'left' or 'right'.
-        DataError: a side does not vary, is not finite, or does not fit the fields.
+    Where a variant has several runs, the files are named ``<expid>_correlation``. Raises
+    CheckpointError without 'left' or 'right', DataError for a side that cannot be correlated.
     """
     paths: list[Path] = []
     num_runs = Counter(run.meta.variant for run in records)

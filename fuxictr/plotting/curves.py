@@ -56,13 +56,8 @@ def curves_figure(
 ) -> Figure:
     """Draws one panel per name: thin lines are seeds, a thick line their mean, a band +- one std.
 
-    Mean and band (sample standard deviation) end where the shortest run ends, so that they are
-    always over all seeds.
-
-    Curves of one label are seeds of one expid.
-
-    Raises:
-        DataError: there is nothing finite to draw.
+    Mean and band (sample standard deviation) end where the shortest run ends. Curves of one label
+    are seeds of one expid. Raises DataError if nothing is finite.
     """
     names = [n for n in names if any(np.isfinite(curve.numbers[n]).any() for curve in curves)]
     if not names:
@@ -90,7 +85,7 @@ def write_training_curves(
 ) -> list[Path]:
     """Draws validation AUC and training loss over epochs: ``<model>_training.{pdf,png,csv}``.
 
-    The rows are finished ones of any seeds and expids. Returns [] where none has a history.
+    Returns [] where no row has a history.
     """
     curves = []
     for row in rows:
@@ -108,11 +103,9 @@ def write_training_curves(
 def write_collapse_curve(
     root: str | Path, dataset_id: str, model: str, rows: Sequence[_Row]
 ) -> list[Path]:
-    """Draws collapse over training: ``<model>_collapse_curve.{pdf,png,csv}``.
+    """Draws RankMe and information abundance: ``<model>_collapse_curve.{pdf,png,csv}``.
 
-    The figure shows RankMe and information abundance; the csv also the effective dimensions.
-
-    The rows are finished ones of any seeds and expids. Returns [] where none has a collapse curve.
+    The csv also has the effective dimensions. Returns [] where no row has a collapse curve.
     """
     keys = {
         "RankMe": "rankme",
@@ -176,11 +169,7 @@ def _curve(row: _Row, entries: Entries, numbers: Mapping[str, list]) -> Curve:
 
 
 def _epochs(row: _Row, entries: Entries) -> list[float]:
-    """Returns the passes over the training rows at each entry of a run.
-
-    Entries within an epoch differ in their rows or in their steps; the run's last evaluation gives
-    the rows of a step.
-    """
+    """Returns the passes over the training rows at each entry of a run."""
     num_rows = (row.rows or {}).get("train")
     last = (row.history or [{}])[-1]
     if num_rows and all("rows" in entry for entry in entries):

@@ -32,10 +32,8 @@ def field_figure(
 ) -> Figure:
     """Draws one heat map per run, in which each line is the normalised spectrum of one field.
 
-    A panel is the label of a run and its singular values (F, D), falling along each line.
-
-    Raises:
-        DataError: there is no run, or a run's spectra do not fit the fields or are not finite.
+    A panel is the label of a run and its singular values (F, D), falling along each line. Raises
+    DataError without a run, or if spectra do not fit the fields or are not finite.
     """
     if not panels:
         raise DataError("no spectra of fields to draw: no runs were given")
@@ -71,9 +69,8 @@ def write_field_spectra(
 ) -> list[Path]:
     """Draws the spectrum of each field's own embedding: ``<model>_fields.{pdf,png,csv}``.
 
-    Raises:
-        CheckpointError: a recording lacks 'gen', or its width is not that of its fields.
-        DataError: the recordings have different fields, or values that are not finite.
+    Raises CheckpointError as ``record_spectra``, DataError for different fields or values that are
+    not finite.
     """
     metas = [run.meta for run in records]
     fields = shared_fields(metas)

@@ -33,10 +33,7 @@ def model_names(metas: Iterable[RecordMeta]) -> str:
 
 
 def sample_caption(metas: Sequence[RecordMeta]) -> str:
-    """Returns data, sample and training seeds of recordings, each once.
-
-    Runs whose seed is unknown are named where other seeds are known.
-    """
+    """Returns data, sample and training seeds, each once; names the runs whose seed is unknown."""
     samples = dict.fromkeys(
         f"{meta.dataset_id}, {meta.num_rows:,} rows of the {meta.split} split (sample seed "
         f"{meta.seed}), {meta.sample_mode} mode"

@@ -28,16 +28,8 @@ def name_points(axes: Axes, x: np.ndarray, heights: np.ndarray, names: Sequence[
     """Writes the names that fit inside the axes without touching a marker or another name.
 
     A name stands at one of its points: the first row's, or where it does not fit there, the next's.
-    The most isolated points come first. Call it when the figure has its final size.
-
-    Args:
-        axes: axes whose scales are set.
-        x: (P,), in data coordinates.
-        heights: (R, P), one row per run.
-        names: the P names.
-
-    Returns:
-        The names written.
+    The most isolated points come first. Call it when the figure has its final size. ``x`` is (P,)
+    in data coordinates, ``heights`` (R, P), one row per run. Returns the names written.
     """
     figure = axes.get_figure()
     figure.draw_without_rendering()

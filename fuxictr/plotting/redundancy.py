@@ -31,10 +31,7 @@ class RunPoint:
 def redundancy_figure(points: Sequence[RunPoint], title: str = "", caption: str = "") -> Figure:
     """Draws one marker per run, hollow for DIS and filled for GEN, with a shape for each backbone.
 
-    A thin line joins the means of DIS and GEN of a backbone.
-
-    Raises:
-        DataError: there are no runs.
+    A thin line joins the means of DIS and GEN of a backbone. Raises DataError without a run.
     """
     if not points:
         raise DataError("no runs to draw: none has both a test AUC and a recording")
@@ -66,9 +63,6 @@ def write_redundancy(
     """Draws test AUC against redundancy over backbones: ``redundancy.{pdf,png,csv}``.
 
     ``sample`` says which rows the correlations are of, e.g. "50,000 rows of the valid split".
-
-    Raises:
-        DataError: there are no runs.
     """
     value = spearman([p.redundancy for p in points], [p.auc for p in points])
     known = [dataset_id, f"correlations of {sample}" if sample else ""]

@@ -22,8 +22,7 @@ Curve = tuple[str, str, np.ndarray]  # label, variant ``dis`` or ``gen``, singul
 def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "") -> Figure:
     """Draws ln(singular value / largest) against the index of the singular value.
 
-    Raises:
-        DataError: there is no curve, or a curve without a positive, finite singular value.
+    Raises DataError without a curve, or for one without a positive, finite singular value.
     """
     if not curves:
         raise DataError("no spectrum to draw: no runs were given")
@@ -55,10 +54,7 @@ def spectrum_figure(curves: Sequence[Curve], title: str = "", caption: str = "")
 
 
 def spectrum_numbers(curves: Sequence[Curve]) -> style.Numbers:
-    """Returns what ``spectrum_figure`` draws: singular value and logarithm of each curve.
-
-    A curve shorter than the others ends in empty cells.
-    """
+    """Returns singular values and logarithms of the curves; shorter ones end in empty cells."""
     header = ["rank"]
     columns: list[list[float]] = []
     for label, _, values in curves:
@@ -73,9 +69,8 @@ def write_collapse(
 ) -> list[Path]:
     """Draws the spectra of all runs into one figure: ``<model>_collapse.{pdf,png,csv}``.
 
-    Raises:
-        CheckpointError: a recording lacks 'gen', or the recordings are of different samples.
-        DataError: a run's embeddings do not vary, or are not finite.
+    Raises CheckpointError without 'gen' or for different samples, DataError for embeddings that do
+    not vary or are not finite.
     """
     curves = _run_curves(run_labels([run.meta for run in records]), records)
     return _write(root, dataset_id, f"{model}_collapse", curves, records, "embedding spectrum")
@@ -88,12 +83,7 @@ def write_activation_spectra(
     records: Sequence[Records],
     labels: Sequence[str],
 ) -> list[Path]:
-    """Draws the spectra of an encoder's activations: ``<model>_activation.{pdf,png,csv}``.
-
-    Raises:
-        CheckpointError: a recording lacks 'gen', or the recordings are of different samples.
-        DataError: a run's embeddings do not vary, or are not finite.
-    """
+    """Draws the spectra of an encoder's activations: ``<model>_activation.{pdf,png,csv}``."""
     curves, what = _run_curves(labels, records), "spectrum by activation"
     return _write(root, dataset_id, f"{model}_activation", curves, records, what)
 
@@ -104,11 +94,7 @@ def write_layer_spectra(
     """Draws the spectrum of each layer's embeddings: ``<model>_layers.{pdf,png,csv}``.
 
     Layers with the same embeddings, as those of DIS, share a curve. Returns [] where no run has
-    several layers.
-
-    Raises:
-        CheckpointError: a recording lacks 'gen'.
-        DataError: embeddings do not vary, or are not finite.
+    several layers. Raises as ``write_collapse``.
     """
     labels = run_labels([run.meta for run in records])
     layers = [list(interacting_layers(run.arrays, run.meta.expid).values()) for run in records]

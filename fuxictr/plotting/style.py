@@ -77,8 +77,7 @@ def new_figure(width: float, height: float) -> Figure:
 def line_style(variant: str, index: int) -> dict[str, object]:
     """Returns colour, line style and marker of the index-th run of a variant.
 
-    The first two runs have no marker, and the next fifteen one each; line style and marker alone
-    tell 30 runs of each variant apart.
+    Line style and marker alone tell 30 runs of each variant apart; the first two have no marker.
     """
     colours, lines = COLOURS[variant], _LINES[variant]
     num_bare = len(lines)
@@ -117,8 +116,7 @@ def finish_figure(
 ) -> None:
     """Adds the title above the axes, and below them a legend of ``handles`` and a grey caption.
 
-    The figure grows by the height of legend and caption, so that the axes keep their size. Texts
-    are wrapped at the figure's width.
+    The figure grows by their height, so the axes keep their size. Texts are wrapped.
     """
     width, height = figure.get_size_inches()
     if title:
