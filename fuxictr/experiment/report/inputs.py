@@ -72,11 +72,9 @@ def load_ablation(
     group: str,
     seeds: Sequence[int] | None = None,
 ) -> tuple[list[ArmResult], dict[str, float]]:
-    """Reads the arms of an ablation from the results, and what was published of them.
+    """Returns an ablation's results for ``draw_ablation``, and expid -> published test AUC.
 
-    Returns:
-        The arms' results over the ``seeds`` (None = all that any arm has), and expid -> published
-        test AUC, for ``draw_ablation``.
+    They are over the ``seeds``; None = all that any arm has.
 
     Raises:
         ConfigError: the backbone has no such ablation on the dataset.
@@ -93,9 +91,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
 
     Only runs of the expid's present config count; those of its present data and code come first,
     and a recording of other data or code is named in a warning. Expids without results are not
-    checked, nor are results that do not name their weights.
-
-    ``root`` holds figure/ and, where there are results, results/results.jsonl.
+    checked, nor are results that do not name their weights. ``root`` holds figure/ and results/.
 
     Raises:
         CheckpointError: a recording is of other weights; says what to run.

@@ -69,9 +69,8 @@ def check_appendable(path: str | Path) -> None:
 
 
 def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
-    """Returns all rows in the order of writing.
+    """Returns all rows in the order of writing; a line that is torn or no row is warned of.
 
-    A line that a killed process left torn, or that is no row of results, is skipped with a warning.
     A missing file has no rows with ``missing_ok``, else it is an error.
 
     Raises:

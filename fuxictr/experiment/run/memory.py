@@ -17,13 +17,9 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Follows the largest resident size of this process and the largest use of a GPU.
+    """Follows the largest resident size of this process and the largest use of its device.
 
-    On systems other than Linux the host's peak cannot be reset, and is that of the process since
-    its start.
-
-    Args:
-        device: where the run computes.
+    The host's peak can be reset on Linux alone; elsewhere it is that since the process started.
     """
 
     def __init__(self, device: torch.device) -> None:

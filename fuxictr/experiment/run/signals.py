@@ -13,11 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a signal asked this process to end.
-
-    Attributes:
-        signal: the signal; None = none came.
-    """
+    """The ``signal`` that asked this process to end; None = none came."""
 
     signal: signal.Signals | None = None
 
@@ -39,11 +35,9 @@ def stop_requests(is_launched: bool = False, is_first: bool = True) -> Iterator[
     A signal that the process ignores, as a background job ignores SIGINT, stays ignored. Outside
     the main thread, where Python delivers no signals, nothing changes.
 
-    Args:
-        is_launched: whether torchrun started this process. torchrun passes signals on, so that
-            Ctrl-C may come twice, and sends SIGTERM if another process has ended. A second signal
-            then changes nothing. 30 seconds after the first one torchrun kills its processes.
-        is_first: whether this process prints that it received the signal.
+    With ``is_launched``, under torchrun, a second signal changes nothing. torchrun passes signals
+    on, so that Ctrl-C may come twice, and sends SIGTERM if another process has ended. It kills its
+    processes 30 seconds after the first signal. ``is_first`` processes print the signal.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -15,11 +15,7 @@ from fuxictr.text_tables import format_duration
 class SweepProgress:
     """A headline per run where the runs show their own bars, else a line per run above one bar.
 
-    Args:
-        num_runs: runs to train.
-        num_skipped: runs that were finished before.
-        num_slots: runs at a time.
-        verbose: whether the runs show their own output.
+    ``num_slots`` runs train at a time; ``verbose`` says whether the runs show their own output.
     """
 
     def __init__(self, num_runs: int, num_skipped: int, num_slots: int, verbose: bool) -> None:

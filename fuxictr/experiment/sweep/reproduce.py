@@ -19,14 +19,7 @@ from fuxictr.experiment.zoo.selection import PAPER_SEEDS, parse_models, parse_na
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Runs the sweep that the command line of 2.reproduce.sh asks for.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        FuxiCTRError: an option or a dataset that cannot be used.
-    """
+    """Runs the sweep that the command line of 2.reproduce.sh asks for; returns the exit status."""
     datasets = _datasets(args)
     groups = parse_groups(args.ablation) if args.ablation else []
     plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
@@ -75,11 +68,7 @@ def default_dataset() -> str:
 
 
 def ensure_prepared(dataset: str) -> None:
-    """Generates the demo data where they are missing; other data must be prepared.
-
-    Raises:
-        DataError: the dataset's raw files are not prepared; names the command that prepares it.
-    """
+    """Generates missing demo data; of other data a DataError names the command that prepares it."""
     if registry.alias_of(dataset) == "demo":
         _generate_demo_if_absent()
     elif registry.is_known(dataset) and not registry.is_prepared(ROOT, registry.resolve(dataset)):

@@ -47,11 +47,9 @@ class Difference:
 
 
 def environment_differences(row: RunRecord, now: RunRecord) -> list[Difference]:
-    """Returns the differences in code, packages, machine, device, threads, flags and git.
+    """Returns the differences of a row from one of this process, where the row holds the value.
 
-    Args:
-        row: of the results store; what it does not hold is not compared.
-        now: a row of this process.
+    They are in code, packages, machine, device, threads, flags and git.
     """
     before, after = _environment(row), _environment(now)
     names = [name for name in before if before[name] != after.get(name)]
@@ -76,15 +74,9 @@ def differences(row: RunRecord, repeat: RunRecord) -> list[Difference]:
 def compare_weights(
     row: RunRecord, path: Path, is_exact: bool
 ) -> tuple[list[Difference], str | None]:
-    """Compares a repeat's checkpoint with the run's.
+    """Returns the weights in which a repeat's checkpoint differs, or why none can be compared.
 
-    Args:
-        row: of the results store.
-        path: the repeat's checkpoint.
-        is_exact: whether equal weights make equal files, as they do with the same torch and device.
-
-    Returns:
-        The weights that differ, and why they could not be compared (None where they could).
+    ``is_exact`` says whether equal weights make equal files: the same torch and device.
     """
     wanted, found = row.checkpoint_sha256, file_sha256(path)
     if wanted == found:
