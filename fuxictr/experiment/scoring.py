@@ -87,16 +87,14 @@ class Scorer:
     """A trained expid, or a checkpoint with its own config, with its fitted encoders.
 
     Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. All keys that decide
-    the scores are those of the training, even if the config has changed since.
-
-    Args:
-        checkpoint: the file of the weights, instead of model, expid and config_dir.
-        overrides: as --set.
+    the scores are those of the training, even if the config has changed since. ``checkpoint`` is
+    given instead of model, expid and config_dir; ``overrides`` are as --set.
 
     Raises:
         ConfigError: both a checkpoint and an expid are given, or neither.
         DataError: the dataset is not encoded, or its config changed since.
-        CheckpointError: the expid is not trained, or trained on other data or with other overrides.
+        CheckpointError: the expid is not trained, was trained on other encoded data, or with other
+            values of keys than ``overrides`` ask for.
     """
 
     def __init__(
@@ -259,12 +257,10 @@ class Scorer:
 
 
 def _no_scores(kept: pa.Table) -> pa.Table:
-    """Returns the result of scoring no rows."""
     return kept.slice(0, 0).append_column(SCORE, pa.array([], pa.float32()))
 
 
 def _to_table(rows: Any) -> pa.Table:
-    """Returns a polars or pandas table as an Arrow table."""
     try:
         frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(_with_integers(rows))
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -206,7 +206,6 @@ class _Estimator:
     def _memory(
         self, config: ExperimentConfig, cost: ModelCost, facts: DataFacts
     ) -> tuple[int, int | None]:
-        """Returns the bytes on the host and on the GPU."""
         row_bytes = facts.row_bytes
         splits = [row_bytes * count for count in facts.rows.values()]
         if config.train.streaming:  # the shuffle window, and about as much read ahead

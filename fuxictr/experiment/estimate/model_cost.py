@@ -226,7 +226,7 @@ def _step_bytes(model: BaseModel, num_trained: int, num_states: int) -> int:
     """Returns the bytes of a step's passes over all weights.
 
     The gradient is zeroed (1), its norm is taken (1), it is scaled (2); the update reads gradient,
-    weight and states and writes the last two (3 + 2 per state); a penalty moves 3.
+    weight and states and writes the last two (3 + 2 per state). A penalty moves three more.
     """
     num_penalized = sum(weight.numel() for weight, _, _ in model.penalized_parameters())
     return _BYTES * ((7 + 2 * num_states) * num_trained + 3 * num_penalized)

@@ -9,9 +9,10 @@ from fuxictr.pytorch.training.evaluator import Evaluator
 
 
 def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
-    """Returns the config's metrics on the test split as after the run; None without such a split.
+    """Returns the config's metrics on the test split, None where there is no such split.
 
-    A metric that is not defined for the labels or groups is left out with a warning.
+    They are computed as at the end of the run. A metric that is not defined for the labels or
+    groups is left out with a warning.
     """
     opened, config = open_run(run, gpu), run.config
     if "test" not in opened.encoded.paths:

@@ -78,7 +78,6 @@ def is_recorded(run: TrainedRun, sample: Sample) -> bool:
 
 
 def _hashes(run: TrainedRun) -> tuple[str | None, ...]:
-    """Returns the hashes of code, data and config for a recording of the run."""
     return recording_hash(run.model_class), run.data_hash, run.config.config_hash()
 
 
@@ -173,7 +172,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
 
 
 def _check_sources(config: ExperimentConfig) -> None:
-    """Warns if the raw files changed since they were encoded; refuses other files."""
+    """Warns if the raw files changed since they were encoded; DataError if others are named."""
     reason = find_stale_reason(config.dataset, config.data_dir)
     if reason is None:
         return

@@ -63,7 +63,6 @@ def analyze_all(args: argparse.Namespace) -> None:
 
 
 def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
-    """Records DIS and GEN of the backbones and draws their figures."""
     models, variants = parse_models(args.model or args.default_model), parse_variants(args.variants)
     dataset = args.dataset or default_dataset()
     rows = _rows(args.results)
@@ -78,7 +77,6 @@ def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
 
 
 def _analyze_activations(args: argparse.Namespace, sample: Sample) -> None:
-    """Records the activations' arms and draws their spectra."""
     if parse_groups(args.ablation) != ["activation"]:
         raise ConfigError(
             f"--ablation {args.ablation}: allowed: activation, whose arms are recorded; the AUCs "

@@ -49,10 +49,8 @@ class Evidence:
         comparisons: DIS and GEN of each backbone that has runs, finished or failed.
         ablations: those that have runs of their own.
         untrained: backbones without any run, even a failed one.
-        sample: the rows that are recorded.
         shown: expid -> the seed whose arrays the figures show.
         unrecorded: why the other runs are not recorded.
-        numbers: the numbers of the recordings.
         fields: expid -> the numbers of its fields, of the seed shown.
     """
 
@@ -105,10 +103,8 @@ def named_sides(comparison: Comparison) -> tuple[tuple[str, SeedRuns], tuple[str
 def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -> Evidence:
     """Returns the runs of a dataset, nothing recorded yet.
 
-    ``seeds`` = None: as ``compare_backbones`` and ``ablation_results`` choose.
-
-    Raises:
-        DataError: no run is finished; names the command that makes them.
+    ``seeds`` = None: as ``compare_backbones`` and ``ablation_results`` choose. Where no run is
+    finished, a DataError names the command that makes them.
     """
     dataset_id = registry.dataset_id_of(dataset)
     known = backbones(dataset) if list(models) == ["all"] else list(models)

@@ -123,8 +123,7 @@ def draw_ablation(
 ) -> list[Path]:
     """Draws the test AUC of an ablation's arms; ``published`` is expid -> published test AUC.
 
-    Raises:
-        DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.
+    Where an arm lacks a seed, a DataError names the expid, the seeds and the command.
     """
     bars, missing = [], []
     for result in results:
@@ -149,7 +148,6 @@ def draw_ablation(
 
 
 def _reason(side: SeedRuns) -> str:
-    """Returns why a side has no mean."""
     if not side.seeds:
         return "not run"
     if side.missing:

@@ -41,10 +41,7 @@ def load_runs(
 def load_activation_runs(
     root: str | Path, backbone: str, dataset: str
 ) -> tuple[list[Records], list[str]]:
-    """Opens the recordings of DIS, of each activation and of the full GEN.
-
-    Returns:
-        The recordings and their labels.
+    """Opens the recordings of DIS, each activation and the full GEN; returns them and their labels.
 
     Raises:
         CheckpointError: a run was not recorded or was trained since; names expid and command.
@@ -74,11 +71,8 @@ def load_ablation(
 ) -> tuple[list[ArmResult], dict[str, float]]:
     """Returns an ablation's results for ``draw_ablation``, and expid -> published test AUC.
 
-    They are over the ``seeds``; None = all that any arm has.
-
-    Raises:
-        ConfigError: the backbone has no such ablation on the dataset.
-        DataError: there are no results.
+    They are over the ``seeds``; None = all that any arm has. A DataError says that there are no
+    results, a ConfigError that the backbone has no such ablation on the dataset.
     """
     arms = find_arms(backbone, dataset, group)
     dataset_id = registry.dataset_id_of(dataset)

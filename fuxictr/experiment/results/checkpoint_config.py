@@ -87,7 +87,8 @@ def as_trained(
     ``checkpoint`` = None means the weights that the config names.
 
     Raises:
-        CheckpointError: weights of another model or encoding, or other values on the command line.
+        CheckpointError: the weights are of another model or encoding, or the command line sets
+            another value than they were trained with.
     """
     path = checkpoint or config.checkpoint_path
     trained = _trained_config(path, model_class)
@@ -133,8 +134,7 @@ def as_trained(
 def check_as_trained(config: ExperimentConfig, model_class: type, command: str) -> None:
     """Checks that a config is, in all that decides a forward pass, that of its checkpoint.
 
-    Raises:
-        CheckpointError: it is another; names the keys, both values and the ``command`` to retrain.
+    A CheckpointError names the keys that differ, both values, and the ``command`` to retrain.
     """
     trained = _trained_config(config.checkpoint_path, model_class)
     changes = [] if trained is None else _forward_changes(trained, config, model_class)
@@ -160,7 +160,7 @@ def _trained_config(checkpoint: Path, model_class: type) -> ExperimentConfig | N
 
 @dataclass(frozen=True)
 class _Change:
-    """A key, or part of one, whose value ``was`` another at training; ``origin`` sets ``now``."""
+    """A key, or part of one, with its value at training and ``now``, as ``origin`` sets it."""
 
     name: str
     was: Any

@@ -69,7 +69,10 @@ def load_recorded(row: RunRecord) -> tuple[ExperimentConfig, type]:
 def changed_keys(
     row: RunRecord, config: ExperimentConfig, model_class: type
 ) -> dict[str, tuple[str, str]]:
-    """Returns key -> (value of the run, value now) where they differ; no seed or file names."""
+    """Returns key -> (value of the run, value now) where they differ.
+
+    Seed and names of files are left out: they are the run's own.
+    """
     before = row.config_values
     now = config_record(config, model_class).values() if before else {}
     return {

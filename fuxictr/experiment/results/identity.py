@@ -22,7 +22,7 @@ _HASHES = ("data_hash", "code_hash")
 
 @dataclass(frozen=True, kw_only=True)
 class PresentKey(RunKey):
-    """The key of a run as it would be now; ``stale_data`` says why its encoded data are old."""
+    """The key of a run as it would be now; ``stale_data`` says why its data are stale, if so."""
 
     stale_data: str | None = None
 
@@ -130,8 +130,8 @@ def runs_of(
 def newest_present(rows: Sequence[RunRecord]) -> tuple[RunRecord, list[str]]:
     """Returns an expid's newest row of its present config, data and code, else the newest of all.
 
-    Rows of the expid in the zoo come before those of another folder. The texts say how the row
-    differs from a run now, as ``outdated`` does. ``rows`` are finished, at least one.
+    Rows of the expid in the zoo come before those of another folder. The second value says how the
+    row differs from a run now, in the words of ``outdated``.
     """
     data, keys = PresentData(), dict[tuple, PresentKey | None]()
     of_zoo: list[RunRecord] = []

@@ -88,8 +88,7 @@ def describe_devices(names: Sequence[str]) -> str:
 def check_same(ranks: Ranks, what: Mapping[str, Any]) -> None:
     """Checks that all processes of a job agree on ``what``: name -> value, as JSON holds it.
 
-    Raises:
-        RankError: a process differs from rank 0; names it and both values.
+    A RankError names the process that differs from rank 0, and both values.
     """
     first, *others = (json.loads(text) for text in ranks.gather_texts(json.dumps(what)))
     for rank, found in enumerate(others, start=1):
@@ -142,7 +141,7 @@ def report_errors_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def report_errors_once_per_machine() -> Iterator[None]:
-    """Context for errors of every process of a machine: all but the first exit silently."""
+    """Context for errors that all processes of a machine have; only its first one reports them."""
     _, num_ranks, local_rank = launched_ranks()
     try:
         yield

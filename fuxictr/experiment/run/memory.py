@@ -17,9 +17,9 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Follows the largest resident size of this process and the largest use of its device.
+    """Follows the largest resident size of this process and the largest use of a GPU.
 
-    The host's peak can be reset on Linux alone; elsewhere it is that since the process started.
+    Outside Linux the host's peak cannot be reset: it is that since the start of the process.
     """
 
     def __init__(self, device: torch.device) -> None:

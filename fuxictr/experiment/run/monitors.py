@@ -141,10 +141,7 @@ class CollapseMonitor(Callback):
 class TensorBoardWriter(Callback):
     """Writes training loss, learning rate, validation metrics and collapse by step, as scalars.
 
-    Event files of earlier runs in ``folder`` are hidden.
-
-    Raises:
-        ConfigError: tensorboard is not installed.
+    Event files of earlier runs in ``folder`` are hidden. Raises ConfigError without tensorboard.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -99,7 +99,7 @@ class RunSession:
 
     @contextlib.contextmanager
     def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
-        """Context in which the state is saved as the config says, and when a signal ends the run.
+        """Context that saves the state as the config says, and when a signal ends the run.
 
         Raises:
             Interrupted: a signal came; the message gives the command that resumes the run.

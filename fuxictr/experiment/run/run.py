@@ -239,7 +239,6 @@ def _train(
 def _evaluate(
     trainer: Trainer, fitted: FitResult, valid: EpochIterator | None, test: EpochIterator | None
 ) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the final weights on the splits that there are."""
     scores = {}
     if valid is not None:
         logger.info(_HEADLINES["valid"])

@@ -14,7 +14,7 @@ from fuxictr.experiment.zoo.selection import parse_seeds
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep; ``config`` is checked, with the seed and the names of the run's files."""
+    """One run of a sweep; ``config`` is checked and has the run's seed and file names."""
 
     dataset: str
     backbone: str
@@ -41,8 +41,7 @@ def plan_backbones(
 ) -> list[PlannedRun]:
     """Returns the runs of backbones on a dataset, the first seed of all before the second of any.
 
-    Raises:
-        ConfigError: an expid that is missing or cannot be used.
+    A ConfigError names an expid that is missing or cannot be used.
     """
     names = backbones(dataset) if list(models) == ["all"] else models
     found = [

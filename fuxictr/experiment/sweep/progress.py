@@ -52,14 +52,7 @@ class SweepProgress:
     def begin(
         self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: Sequence[RunRecord]
     ) -> None:
-        """Shows that a run begins.
-
-        Args:
-            run: the run.
-            gpu: its --gpu, or the GPUs of its processes, as ``0,1``.
-            left: it and the runs after it.
-            rows: the results store, from which the remaining time is estimated.
-        """
+        """Shows that a run begins, and the estimated time of the runs ``left``, it included."""
         self.num_begun += 1
         seconds = expected_seconds(left, rows, len(gpu.split(",")))
         self.remaining = (

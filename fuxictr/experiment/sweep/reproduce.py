@@ -68,7 +68,11 @@ def default_dataset() -> str:
 
 
 def ensure_prepared(dataset: str) -> None:
-    """Generates missing demo data; of other data a DataError names the command that prepares it."""
+    """Generates the demo data where they are missing; other data must be prepared.
+
+    Raises:
+        DataError: the dataset's raw files are not prepared; names the command that prepares it.
+    """
     if registry.alias_of(dataset) == "demo":
         _generate_demo_if_absent()
     elif registry.is_known(dataset) and not registry.is_prepared(ROOT, registry.resolve(dataset)):
@@ -185,7 +189,6 @@ def _print_plan(
 def _print_tables(
     plans: Mapping[str, Sequence[PlannedRun]], args: argparse.Namespace, groups: Sequence[str]
 ) -> None:
-    """Prints the tables of the runs and writes them to results/<dataset_id>/."""
     from fuxictr.experiment import tables
     from fuxictr.experiment.results.store import read_results
     from fuxictr.experiment.run.run import RESULTS

@@ -67,7 +67,7 @@ class Sweep:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Runs all that is not finished; ends the processes when interrupted."""
+        """Runs all that is not finished; on KeyboardInterrupt its processes are ended first."""
         free = list(self.gpus)
         pending: dict[Future, tuple[PlannedRun, str]] = {}
         progress = SweepProgress(len(self.waiting), self.num_skipped, len(free), self.verbose)
@@ -193,9 +193,10 @@ def unfinished(runs: Sequence[PlannedRun], rows: list[RunRecord]) -> list[Planne
 
 
 def encode_datasets(runs: Sequence[PlannedRun], rebuild: bool = False) -> None:
-    """Encodes the datasets of the runs that need it, with ``rebuild`` all, before any run's time.
+    """Encodes the datasets of the runs that need it, with ``rebuild`` all of them.
 
-    A dataset that cannot be encoded is left to its runs, which fail with the reason.
+    So no run waits for it, or counts it in its time. A dataset that cannot be encoded is left to
+    its runs, which fail with the reason.
     """
     from fuxictr.experiment.run.run import load_dataset
 

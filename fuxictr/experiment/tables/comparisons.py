@@ -182,7 +182,10 @@ def ablation_results(
 
 
 def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Average]:
-    """Returns the averages over ``known`` (all) and explicit backbones, and the paper's of both."""
+    """Returns the averages over all backbones and the explicit ones, and the paper's of both.
+
+    ``known`` are the backbones that ``all`` stands for.
+    """
     compared = [c.backbone for c in comparisons]
     names = list(dict.fromkeys([*compared, *known]))
     groups = [

@@ -157,11 +157,9 @@ def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> Tex
 def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
     """Returns the rows of average_lifts.csv: our average lifts beside the paper's.
 
-    They are over the datasets that the paper averages; a backbone counts where it is complete on
-    all of them. The paper's averages are shown only beside ours over all of its backbones.
-
-    Raises:
-        DataError: one of the datasets is missing.
+    They are over the datasets that the paper averages, all of which must be given. A backbone
+    counts where it is complete on all of them. The paper's averages are shown only beside ours over
+    all of its backbones.
     """
     found = {registry.alias_of(name): list(value) for name, value in by_dataset.items()}
     absent = [name for name in PAPER_DATASETS if name not in found]

@@ -181,7 +181,7 @@ class ExpidRuns:
         return last_failures(self.rows, self.expid, self.dataset_id)
 
     def over(self, seeds: Iterable[int], names_left_out: bool = False) -> SeedRuns:
-        """Returns its runs over the seeds that it must have, on request naming its other seeds."""
+        """Returns its runs over some seeds; ``names_left_out`` says whether to name its others."""
         wanted = tuple(sorted(set(seeds)))
         found = self._runs(wanted)
         reasons = dict.fromkeys(self.ran - set(found), "run with another config, data or code")

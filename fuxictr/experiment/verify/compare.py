@@ -31,13 +31,9 @@ HARMLESS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that differs in the repeat.
+    """A value that differs in the repeat, by its path in the row, as ``test.AUC``.
 
-    Attributes:
-        name: its path in the row, as ``test.AUC``.
-        before: the run's value.
-        now: the repeat's value.
-        size: the absolute difference; None where it is not defined.
+    ``size`` is the absolute difference, None where it is not defined.
     """
 
     name: str
@@ -74,9 +70,10 @@ def differences(row: RunRecord, repeat: RunRecord) -> list[Difference]:
 def compare_weights(
     row: RunRecord, path: Path, is_exact: bool
 ) -> tuple[list[Difference], str | None]:
-    """Returns the weights in which a repeat's checkpoint differs, or why none can be compared.
+    """Returns the weights that differ in a repeat's checkpoint, and why they cannot be compared.
 
-    ``is_exact`` says whether equal weights make equal files: the same torch and device.
+    The reason is None where they could. ``is_exact`` says whether equal weights make equal files,
+    as they do with the same torch and device.
     """
     wanted, found = row.checkpoint_sha256, file_sha256(path)
     if wanted == found:

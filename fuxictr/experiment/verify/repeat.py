@@ -124,7 +124,11 @@ def check_config(row: RunRecord, config: ExperimentConfig, model_class: type) ->
 
 
 def check_data(row: RunRecord, config: ExperimentConfig) -> None:
-    """Checks that a run's encoded data exist and are unchanged; a DataError names the dataset."""
+    """Checks that a run's encoded data exist and are unchanged.
+
+    Raises:
+        DataError: they are missing, stale or others; names the dataset.
+    """
     dataset = config.dataset
     encoded = find_current(dataset, config.data_dir)
     folder = dataset_folder(dataset, config.data_dir)

@@ -36,8 +36,7 @@ def zoo_models() -> list[str]:
 def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
     """Imports the class ``model`` from src/<model>.py of ``zoo_dir``, or of model_zoo/<model>/.
 
-    Raises:
-        ConfigError: no such file, or no such class in it; names the paths tried.
+    A ConfigError names the paths tried.
     """
     folders = [folder for folder in (zoo_dir, ZOO / model) if folder is not None]
     for folder in folders:
