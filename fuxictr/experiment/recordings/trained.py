@@ -1,4 +1,4 @@
-"""Trained runs: which weights lie there, and which run of the results left them."""
+"""Trained runs: which weights exist, and which run of the results wrote them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def quote_name(name: str) -> str:
-    """Returns a name, in quotation marks where it has a comma and would blur a list of names."""
+    """Returns a name, in quotation marks if it has a comma."""
     return f'"{name}"' if "," in name else name
 
 

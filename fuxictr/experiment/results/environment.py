@@ -23,7 +23,7 @@ from fuxictr import __version__
 from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.zoo.models import ROOT
 
-# Distributions by the name that they are installed by.
+# Distributions, by their names on PyPI.
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pyarrow", "pandas", "h5py", "PyYAML")
 # Environment variables that change numbers: threads, instruction sets, kernels, precision.
 VARIABLES = (

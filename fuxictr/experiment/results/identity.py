@@ -22,7 +22,7 @@ _HASHES = ("data_hash", "code_hash")
 
 @dataclass(frozen=True, kw_only=True)
 class PresentKey(RunKey):
-    """The key of a run as it would be now; ``stale_data`` says why its data are stale, if so."""
+    """The key of a run as it would be now; ``stale_data`` says why its data are stale (or None)."""
 
     stale_data: str | None = None
 

@@ -121,7 +121,7 @@ def load_dataset(
 ) -> EncodedDataset:
     """Builds the encoded dataset, or reuses it if config and sources are unchanged.
 
-    ``rebuild`` builds it in any case; ``verbose`` = 0 shows no progress bars, None is the config's.
+    ``rebuild`` builds it in any case. ``verbose`` = 0 shows no progress bars; None = as the config.
     """
     shown = config.run.verbose if verbose is None else verbose
     return prepare_dataset(config.dataset, config.data_dir, rebuild, shown)

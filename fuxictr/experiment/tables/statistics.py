@@ -10,7 +10,7 @@ from scipy.special import stdtr
 
 
 def mean(values: Sequence[float]) -> float:
-    """Returns the arithmetic mean; the order of the values does not change a bit of it."""
+    """Returns the arithmetic mean, with the same bits whatever the order of the values."""
     return math.fsum(values) / len(values)
 
 

@@ -1,4 +1,4 @@
-"""The paper's ablations: which expids make one up, and how tables and figures name them."""
+"""The paper's ablations: their expids, and their names in tables and figures."""
 
 from __future__ import annotations
 
