@@ -58,20 +58,15 @@ def score(
     keep: Sequence[str] | None = None,
     checkpoint: str | Path | None = None,
 ) -> pl.DataFrame | pd.DataFrame:
-    """Scores the raw rows of a table with a trained expid, or with a checkpoint alone.
+    """Scores the raw rows of a polars or pandas table with a trained expid or a checkpoint alone.
 
-    Args:
-        rows: polars or pandas; columns as in the raw training data, labels not needed.
-        model: a folder of model_zoo/.
-        expid: the trained experiment.
-        config_dir: its config folder, as --config.
-        gpu: where to run, as --gpu.
-        keep: columns to carry along, one name or several; None = all that are no features.
-        checkpoint: the file of the weights, instead of model, expid and config_dir.
+    The columns are those of the raw training data; labels are not needed. ``checkpoint``, the file
+    of the weights, is given instead of model, expid and config_dir. ``keep`` names columns to carry
+    along, one or several; None = all that are no features. ``gpu`` and ``config_dir`` are as --gpu
+    and --config.
 
     Returns:
-        A table of the same kind, the rows in order: the kept columns and ``y_pred``, the click
-        probability. Of no rows an empty one.
+        A table of the same kind and order: the kept columns and ``y_pred``, the click probability.
 
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
@@ -92,22 +87,14 @@ class Scorer:
     """A trained expid, or a checkpoint with its own config, with its fitted encoders.
 
     Unseen values are ``__OOV__``, missing ones ``fill_na``, as in training. All keys that decide
-    the scores are those of the training, even if the config has changed since.
-
-    Args:
-        model: a folder of model_zoo/.
-        expid: the trained experiment.
-        config_dir: its config folder, as --config.
-        checkpoint: the file of the weights, instead of the three above; no YAML is read.
-        overrides: as --set.
-        gpu: where to run, as --gpu.
-        batch_size: rows of a forward pass.
+    the scores are those of the training, even if the config has changed since. ``checkpoint`` is
+    given instead of model, expid and config_dir; ``overrides`` are as --set.
 
     Raises:
         ConfigError: both a checkpoint and an expid are given, or neither.
         DataError: the dataset is not encoded, or its config changed since.
         CheckpointError: the expid is not trained, was trained on other encoded data, or with other
-            values of keys than the command line asks for.
+            values of keys than ``overrides`` ask for.
     """
 
     def __init__(
@@ -159,13 +146,10 @@ class Scorer:
         return result.to_pandas().set_index(rows.index)
 
     def score_files(self, data: str, out: Path, keep: Sequence[str] | None = None) -> ScoredFiles:
-        """Scores the rows of files in bounded memory and writes them to ``out``.
+        """Scores the rows of files in bounded memory; ``out``, .csv or .parquet, appears whole.
 
-        Args:
-            data: a file, a folder or a glob; csv as the dataset config describes it, or parquet,
-                npz or h5 by its ending.
-            out: .csv or .parquet; it appears whole or not at all.
-            keep: as for ``score``.
+        ``data`` is a file, a folder or a glob: csv as the dataset config describes it, or parquet,
+        npz or h5 by its ending. ``keep`` is as for ``score``.
         """
         if out.suffix not in _WRITERS:
             allowed = " or ".join(_WRITERS)
@@ -273,12 +257,10 @@ class Scorer:
 
 
 def _no_scores(kept: pa.Table) -> pa.Table:
-    """Returns the result of scoring no rows."""
     return kept.slice(0, 0).append_column(SCORE, pa.array([], pa.float32()))
 
 
 def _to_table(rows: Any) -> pa.Table:
-    """Returns a polars or pandas table as an Arrow table."""
     try:
         frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(_with_integers(rows))
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -297,11 +279,7 @@ def _to_table(rows: Any) -> pa.Table:
 
 
 def _with_integers(rows: Any) -> Any:
-    """Returns a pandas table with columns of Python integers beyond int64 as Arrow's uint64.
-
-    Raises:
-        OverflowError: an integer is no uint64 either.
-    """
+    """Returns a pandas table with columns of Python integers beyond int64 as Arrow's uint64."""
     import pandas as pd
 
     if not isinstance(rows, pd.DataFrame) or not rows.columns.is_unique:
@@ -325,11 +303,7 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    """Context that gives a function to append tables to a csv, quoted only where it must be.
-
-    Raises:
-        ConfigError: a column holds lists, which a csv cannot.
-    """
+    """Context that gives a function to append tables to a csv, quoted only where it must be."""
     for field in schema:
         if pa.types.is_nested(field.type):
             raise ConfigError(

@@ -26,10 +26,7 @@ _DERIVED_SIZES = {"weekday": 7, "weekend": 2}
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Fields and sizes of a dataset.
-
-    ``rows`` is split -> number of rows; ``is_encoded`` says whether it exists in encoded form.
-    """
+    """Fields and sizes of a dataset, encoded or not; ``rows`` is split -> number of rows."""
 
     feature_map: FeatureMap
     rows: dict[str, int]
@@ -47,9 +44,6 @@ def describe_data(config: ExperimentConfig) -> DataFacts | None:
 
     Without encoded data, those of the paper's datasets and of the demo data follow from the
     config's columns and the registry.
-
-    Raises:
-        ConfigError: the config does not fit the data.
     """
     dataset = config.dataset
     try:

@@ -50,14 +50,8 @@ class Plan(Protocol):
 class Estimate:
     """What a run will need; None = unknown.
 
-    Attributes:
-        seconds: of the whole run, without encoding the data.
-        epochs: until it stops.
-        host_bytes: memory of its process.
-        gpu_bytes: memory on its GPU; None also on a CPU.
-        disk_bytes: size of its checkpoint.
-        basis: in words, what the estimate is based on.
-        is_encoded: whether the data exist in encoded form.
+    ``seconds`` is the whole run without encoding the data, ``disk_bytes`` its checkpoint.
+    ``gpu_bytes`` is None on a CPU, ``basis`` says what the estimate is based on.
     """
 
     seconds: float | None
@@ -82,13 +76,7 @@ def estimate_runs(
     1. measured: the median of earlier runs of the same config and dataset on such a device;
     2. scaled: the cost model, times the median ratio of measured to modelled time of other runs of
        the dataset on such a device;
-    3. the cost model alone, with the rates of the device.
-
-    Args:
-        plans: the runs.
-        rows: the results store.
-        device: where they will run.
-        rates: of the device; None = measured when needed.
+    3. the cost model alone, with the ``rates`` of the device, which are measured where None.
     """
     estimator = _Estimator([row for row in rows if row.is_finished], device, rates)
     return [estimator.estimate(plan.config, plan.model_class) for plan in plans]
@@ -218,7 +206,6 @@ class _Estimator:
     def _memory(
         self, config: ExperimentConfig, cost: ModelCost, facts: DataFacts
     ) -> tuple[int, int | None]:
-        """Returns the bytes on the host and on the GPU."""
         row_bytes = facts.row_bytes
         splits = [row_bytes * count for count in facts.rows.values()]
         if config.train.streaming:  # the shuffle window, and about as much read ahead

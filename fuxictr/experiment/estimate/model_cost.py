@@ -38,18 +38,14 @@ class ModelCost:
     Attributes:
         table_parameters: trainable weights of embedding tables.
         dense_parameters: all other trainable weights.
-        frozen_parameters: weights that are not trained.
-        forward_flops: per row, operations of the forward pass's matrix products; a multiplication
-            and an addition count as two.
+        forward_flops: per row, of the matrix products; a multiply-add counts as two.
         num_lookups: per row, table rows read.
         lookup_bytes: per row, the bytes of these.
         forward_bytes: per row, bytes that the forward pass reads and writes, lookups included.
-        step_bytes: per step, bytes of gradients and weights that are moved whatever the batch
-            size, as every table is updated whole.
+        step_bytes: per step, bytes of gradients and weights moved, as every table is updated whole.
         activation_bytes: per batch, bytes kept for the backward pass.
         state_bytes: bytes of weights, gradients and the optimiser's numbers.
         num_operations: tensor operations of a forward pass and its loss.
-        batch_size: rows of a batch.
     """
 
     table_parameters: int
@@ -179,10 +175,7 @@ def blank_batch(feature_map: FeatureMap, batch_size: int) -> Batch:
 
 
 def measure_rates(device: torch.device, seconds: float = 0.2) -> MachineRates:
-    """Measures a device by a matrix product, a copy, lookups and small operations.
-
-    Each is repeated for ``seconds``; the best time counts.
-    """
+    """Measures matrix products, copies, lookups and small operations: the best time of each."""
     # Short on a CPU, so that a busy machine interrupts few of the repetitions.
     is_gpu = device.type == "cuda"
     size, num_numbers, num_ids = (4096, 1 << 28, 1 << 20) if is_gpu else (512, 1 << 24, 1 << 15)
@@ -233,8 +226,7 @@ def _step_bytes(model: BaseModel, num_trained: int, num_states: int) -> int:
     """Returns the bytes of a step's passes over all weights.
 
     The gradient is zeroed (1), its norm is taken (1), it is scaled (2); the update reads gradient,
-    weight and states and writes the last two (3 + 2 per state); a penalty reads weight and gradient
-    and writes the latter (3).
+    weight and states and writes the last two (3 + 2 per state). A penalty moves three more.
     """
     num_penalized = sum(weight.numel() for weight, _, _ in model.penalized_parameters())
     return _BYTES * ((7 + 2 * num_states) * num_trained + 3 * num_penalized)

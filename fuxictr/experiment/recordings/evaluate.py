@@ -13,9 +13,6 @@ def evaluate_test(run: TrainedRun, gpu: int | str) -> dict[str, float] | None:
 
     They are computed as at the end of the run. A metric that is not defined for the labels or
     groups is left out with a warning.
-
-    Raises:
-        FuxiCTRError: as ``open_run``, or rows that cannot be read.
     """
     opened, config = open_run(run, gpu), run.config
     if "test" not in opened.encoded.paths:

@@ -1,7 +1,7 @@
 """Recordings of trained runs, reused while checkpoint, sample and code stay the same.
 
-The arrays of one run per expid lie in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. Of the
-other seeds only the numbers are kept, in ``seed<S>.json`` beside it, as arrays are large.
+The arrays of one run per expid are in ``figure/raw_data/<dataset_id>/<expid>/records.h5``. As
+arrays are large, only the numbers of other seeds are kept, in ``seed<S>.json`` beside it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _HASHES = ("checkpoint_sha256", "code_hash", "data_hash", "config_hash")
 def make_recordings(
     runs: Sequence[TrainedRun], gpu: int | str, sample: Sample, again: bool = False
 ) -> dict[TrainedRun, str]:
-    """Records the runs that have no recording of their checkpoint, the sample and the present code.
+    """Records the runs without an up-to-date recording, or all with ``again``.
 
-    ``again`` records all of them. Returns run -> reason, for runs that cannot be recorded.
+    Returns run -> reason, for runs that cannot be recorded.
     """
     due = [run for run in runs if again or not is_recorded(run, sample)]
     current = len(runs) - len(due)
@@ -78,16 +78,12 @@ def is_recorded(run: TrainedRun, sample: Sample) -> bool:
 
 
 def _hashes(run: TrainedRun) -> tuple[str | None, ...]:
-    """Returns the hashes of code, data and config for a recording of the run."""
     return recording_hash(run.model_class), run.data_hash, run.config.config_hash()
 
 
 @functools.cache
 def recording_hash(model_class: type) -> str:
-    """Returns 12 hex digits over the code that computes a recording and its numbers.
-
-    It is the code of a run of the model, of fuxictr/analysis and of this file.
-    """
+    """Returns 12 hex digits over a recording's code: a run's, fuxictr/analysis and this file."""
     digest = hashlib.sha256(code_hash(model_class).encode())
     for file in (*sorted(Path(analysis.__file__).parent.glob("*.py")), Path(__file__)):
         digest.update(file.name.encode())
@@ -96,11 +92,7 @@ def recording_hash(model_class: type) -> str:
 
 
 def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
-    """Records a run; returns ``run.path``, the file of its arrays or only of its numbers.
-
-    Raises:
-        FuxiCTRError: as ``record_arrays``.
-    """
+    """Records a run; returns ``run.path``, the file of its arrays or only of its numbers."""
     if run.has_other_code:
         logger.warning(
             "%s: was trained by other code than the present one (code_hash %s); its recording is "
@@ -121,11 +113,7 @@ def record_run(run: TrainedRun, gpu: int | str, sample: Sample) -> Path:
 
 
 def load_numbers(run: TrainedRun) -> RunSummary:
-    """Returns the numbers of a recorded run.
-
-    Raises:
-        CheckpointError: the run is not recorded, or its recording is damaged.
-    """
+    """Returns the numbers of a recorded run; CheckpointError where they are missing or damaged."""
     if run.keeps_arrays:
         return analysis_summary([load_records(run.path, run.backbone)])[0]
     try:
@@ -184,11 +172,7 @@ def open_run(run: TrainedRun, gpu: int | str) -> OpenedRun:
 
 
 def _check_sources(config: ExperimentConfig) -> None:
-    """Warns if the raw files have changed since they were encoded; the encoded rows are read.
-
-    Raises:
-        DataError: the command line names other files.
-    """
+    """Warns if the raw files changed since they were encoded; DataError if others are named."""
     reason = find_stale_reason(config.dataset, config.data_dir)
     if reason is None:
         return
@@ -210,8 +194,7 @@ def record_arrays(
     """Returns what a trained model records on a sample of validation rows, in eval mode.
 
     Raises:
-        CheckpointError: the expid is not trained yet, its checkpoint does not fit, or its model
-            records nothing.
+        CheckpointError: not trained yet, a checkpoint that does not fit, or nothing to record.
         DataError: there are no validation rows, or the dataset has changed since the training.
     """
     config, opened = run.config, open_run(run, gpu)

@@ -1,4 +1,4 @@
-"""Trained runs: which weights lie there, and which run of the results left them."""
+"""Trained runs: which weights exist, and which run of the results wrote them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,9 @@ class TrainedRun:
     Attributes:
         backbone: the name that figures show.
         config: its config, whose seed and model_id are the run's.
-        model_class: its model.
         checkpoint_sha256: of its checkpoint, empty where that was not read yet.
-        num_valid_rows: rows of the validation split. This and the following are None where unknown.
+        num_valid_rows: rows of the validation split; None where unknown, like all that follow.
         keeps_arrays: whether its arrays are kept, or only its numbers.
-        train_seed: the seed that it was trained with.
-        data_hash: of the data that it was trained on.
-        code_hash: of the code that trained it.
     """
 
     backbone: str
@@ -52,8 +48,8 @@ class TrainedRun:
     def name(self) -> str:
         """The name of its recording: the expid, if a run of the expid would be the same now.
 
-        Another name is for a run of other code, with keys from the command line, or of the same
-        expid in another folder. So its recording cannot be taken for the expid's.
+        A run of other code, folder or command-line keys has another name, so that its recording is
+        not taken for the expid's.
         """
         config, expid = self.config, self.config.expid
         given = {k for k, origin in config.origins.items() if origin.startswith("command line")}
@@ -112,13 +108,6 @@ def find_trained(
 ) -> TrainedRun:
     """Returns the run of a row of results, with its checkpoint.
 
-    Args:
-        backbone: the name that figures show.
-        expid: the experiment.
-        folder: its model folder.
-        row: of the results store.
-        keeps_arrays: see TrainedRun.
-
     Raises:
         CheckpointError: the checkpoint is missing or another run's, or the config has changed.
     """
@@ -153,17 +142,11 @@ def find_trained(
 def find_checkpoint(
     backbone: str, config: ExperimentConfig, model_class: type, rows: Sequence[RunRecord]
 ) -> TrainedRun:
-    """Returns the run whose weights exist.
+    """Returns the run whose weights exist: those that the config names.
 
-    They are those that the config names. Where it was not trained with its own seed they are those
-    of the first seed in the results. Weights of no run in the results, and without a note beside
-    them, are taken as they are.
-
-    Args:
-        backbone: the name that figures show.
-        config: of the expid.
-        model_class: its model.
-        rows: the results store.
+    Where the expid was not trained with its own seed they are those of the first seed in the
+    results. Weights of no run in the results, and without a note beside them, are taken as they
+    are.
 
     Raises:
         CheckpointError: the weights were trained with another config.

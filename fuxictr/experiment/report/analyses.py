@@ -29,11 +29,7 @@ from fuxictr.experiment.zoo.selection import parse_models, parse_variants
 
 
 def record_one(args: argparse.Namespace) -> None:
-    """Records the expid that analyze.py was given, and prints its test metrics.
-
-    Raises:
-        FuxiCTRError: no such expid, or it is not trained.
-    """
+    """Records the expid that analyze.py was given, and prints its test metrics."""
     from fuxictr.experiment.recordings.evaluate import evaluate_test
     from fuxictr.metrics import format_metrics
 
@@ -50,11 +46,7 @@ def record_one(args: argparse.Namespace) -> None:
 
 
 def analyze_all(args: argparse.Namespace) -> None:
-    """Records and draws, or reports, as the options of 3.analyze.sh say.
-
-    Raises:
-        FuxiCTRError: options that cannot be used, or models that are not trained.
-    """
+    """Records and draws, or reports, as the options of 3.analyze.sh say."""
     sample = Sample(args.rows, args.sample_seed)
     if args.report and args.ablation:
         raise ConfigError("--ablation: not with --report, which shows all ablations that were run")
@@ -71,7 +63,6 @@ def analyze_all(args: argparse.Namespace) -> None:
 
 
 def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
-    """Records DIS and GEN of the backbones and draws their figures."""
     models, variants = parse_models(args.model or args.default_model), parse_variants(args.variants)
     dataset = args.dataset or default_dataset()
     rows = _rows(args.results)
@@ -86,7 +77,6 @@ def _analyze_backbones(args: argparse.Namespace, sample: Sample) -> None:
 
 
 def _analyze_activations(args: argparse.Namespace, sample: Sample) -> None:
-    """Records the activations' arms and draws their spectra."""
     if parse_groups(args.ablation) != ["activation"]:
         raise ConfigError(
             f"--ablation {args.ablation}: allowed: activation, whose arms are recorded; the AUCs "
@@ -152,14 +142,10 @@ def _find_runs(
     sides: Sequence[SeedRuns],
     rows: Sequence[RunRecord],
 ) -> list[TrainedRun]:
-    """Returns the runs that one figure shows: those of the first seed whose weights all exist.
+    """Returns the runs of one figure: those of the first seed whose weights all exist.
 
-    Without such a seed, each is the run whose weights exist, and a printed line says so.
-
-    ``places`` are expid and model folder of each, ``sides`` their results, [] for a single expid.
-
-    Raises:
-        FuxiCTRError: an expid that is not trained.
+    Without such a seed, each is the run whose weights exist, and a printed line says so. ``places``
+    are expid and model folder of each, ``sides`` their results, [] for a single expid.
     """
     seeds = set.intersection(*(set(side.runs) for side in sides)) if sides else set()
     for seed in sorted(seeds):

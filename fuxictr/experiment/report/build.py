@@ -31,17 +31,8 @@ def make_report(
 ) -> list[Path]:
     """Writes ``results/<dataset_id>/report.{html,md,json}``; returns their paths.
 
-    report.json says what the report was made from and which files it drew.
-
-    Args:
-        rows: the results store.
-        dataset: as --dataset.
-        models: backbones, or ``all``.
-        seeds: as --seeds, None = all.
-        gpu: as --gpu.
-        sample: which rows are recorded.
-        again: whether recordings that are up to date are made again.
-        command: what the user typed.
+    report.json says what the report was made from and which files it drew. ``models``, ``seeds``
+    and ``gpu`` are as the options; ``again`` repeats recordings that are up to date.
 
     Raises:
         DataError: there is no run to report.

@@ -46,15 +46,11 @@ class Evidence:
     """Runs, recordings and numbers of one dataset.
 
     Attributes:
-        dataset: as --dataset.
         comparisons: DIS and GEN of each backbone that has runs, finished or failed.
         ablations: those that have runs of their own.
         untrained: backbones without any run, even a failed one.
-        sample: the rows that are recorded.
         shown: expid -> the seed whose arrays the figures show.
-        recorded: the runs that are recorded.
-        unrecorded: why the others are not.
-        numbers: the numbers of the recordings.
+        unrecorded: why the other runs are not recorded.
         fields: expid -> the numbers of its fields, of the seed shown.
     """
 
@@ -107,14 +103,8 @@ def named_sides(comparison: Comparison) -> tuple[tuple[str, SeedRuns], tuple[str
 def gather(rows: Rows, dataset: str, models: Sequence[str], seeds: str | None) -> Evidence:
     """Returns the runs of a dataset, nothing recorded yet.
 
-    Args:
-        rows: the results store.
-        dataset: as --dataset.
-        models: backbones, or ``all``.
-        seeds: as --seeds; None = as ``compare_backbones`` and ``ablation_results`` choose.
-
-    Raises:
-        DataError: no run is finished; names the command that makes them.
+    ``seeds`` = None: as ``compare_backbones`` and ``ablation_results`` choose. Where no run is
+    finished, a DataError names the command that makes them.
     """
     dataset_id = registry.dataset_id_of(dataset)
     known = backbones(dataset) if list(models) == ["all"] else list(models)
@@ -144,9 +134,6 @@ def record(evidence: Evidence, gpu: int | str, sample: Sample, again: bool = Fal
 
     The arrays of one seed are kept for DIS and GEN of each backbone and for the activations' arms;
     of the other seeds of DIS and GEN, only the numbers.
-
-    Raises:
-        ConfigError: there is no such GPU.
     """
     get_device(gpu)  # so that a wrong --gpu is reported once, not once per run
     evidence.sample = sample

@@ -25,8 +25,7 @@ Draw = Callable[[], list[Path]]
 def draw_figures(evidence: Evidence) -> tuple[dict[str, Path], list[str]]:
     """Draws the figures into ``figure/final/<dataset_id>/``.
 
-    Returns:
-        Name -> path without suffix of what was drawn, and why the others were not.
+    Returns name -> path without suffix of what was drawn, and why the others were not.
     """
     drawn: dict[str, Path] = {}
     problems = []
@@ -43,11 +42,7 @@ def draw_figures(evidence: Evidence) -> tuple[dict[str, Path], list[str]]:
 
 
 def draw_recorded(dataset_id: str, backbone: str, records: Sequence[Records]) -> list[Path]:
-    """Draws every figure of the recorded runs of one backbone; returns the paths.
-
-    Raises:
-        FuxiCTRError: a recording that cannot be drawn.
-    """
+    """Draws every figure of the recorded runs of one backbone; returns the paths."""
     return [path for _, draw in _recorded_jobs(dataset_id, backbone, records) for path in draw()]
 
 
@@ -128,8 +123,7 @@ def draw_ablation(
 ) -> list[Path]:
     """Draws the test AUC of an ablation's arms; ``published`` is expid -> published test AUC.
 
-    Raises:
-        DataError: an arm lacks a run of a seed; names the expid, the seeds and the command.
+    Where an arm lacks a seed, a DataError names the expid, the seeds and the command.
     """
     bars, missing = [], []
     for result in results:
@@ -154,7 +148,6 @@ def draw_ablation(
 
 
 def _reason(side: SeedRuns) -> str:
-    """Returns why a side has no mean."""
     if not side.seeds:
         return "not run"
     if side.missing:

@@ -41,10 +41,7 @@ def load_runs(
 def load_activation_runs(
     root: str | Path, backbone: str, dataset: str
 ) -> tuple[list[Records], list[str]]:
-    """Opens the recordings of DIS, of each activation and of the full GEN.
-
-    Returns:
-        The recordings and their labels.
+    """Opens the recordings of DIS, each activation and the full GEN; returns them and their labels.
 
     Raises:
         CheckpointError: a run was not recorded or was trained since; names expid and command.
@@ -72,15 +69,10 @@ def load_ablation(
     group: str,
     seeds: Sequence[int] | None = None,
 ) -> tuple[list[ArmResult], dict[str, float]]:
-    """Reads the arms of an ablation from the results, and what was published of them.
+    """Returns an ablation's results for ``draw_ablation``, and expid -> published test AUC.
 
-    Returns:
-        The arms' results over the ``seeds`` (None = all that any arm has), and expid -> published
-        test AUC, for ``draw_ablation``.
-
-    Raises:
-        ConfigError: the backbone has no such ablation on the dataset.
-        DataError: there are no results.
+    They are over the ``seeds``; None = all that any arm has. A DataError says that there are no
+    results, a ConfigError that the backbone has no such ablation on the dataset.
     """
     arms = find_arms(backbone, dataset, group)
     dataset_id = registry.dataset_id_of(dataset)
@@ -93,9 +85,7 @@ def check_current(root: str | Path, records: Sequence[Records]) -> None:
 
     Only runs of the expid's present config count; those of its present data and code come first,
     and a recording of other data or code is named in a warning. Expids without results are not
-    checked, nor are results that do not name their weights.
-
-    ``root`` holds figure/ and, where there are results, results/results.jsonl.
+    checked, nor are results that do not name their weights. ``root`` holds figure/ and results/.
 
     Raises:
         CheckpointError: a recording is of other weights; says what to run.

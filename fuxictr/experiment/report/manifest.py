@@ -63,10 +63,7 @@ def describe(
 def train_commands(
     dataset: str, compared: Sequence[Mapping[str, Any]], ablations: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Returns the commands that make the runs and their tables: backbones, then ablations.
-
-    The entries are those of report.json.
-    """
+    """Returns the commands that make the runs and their tables, from the entries of report.json."""
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for entry in compared:
         by_seeds.setdefault(tuple(entry["seeds"]), []).append(entry["backbone"])

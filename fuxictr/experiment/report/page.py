@@ -27,10 +27,7 @@ WIDE = 1200  # pixels from which pictures stand two in a row, not three
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on disk: ``<stem>.png``, and the pdf and csv beside it.
-
-    ``alt`` describes it to readers who cannot see it.
-    """
+    """A figure on disk: ``<stem>.png``, .pdf and .csv; ``alt`` is for readers who cannot see it."""
 
     stem: Path
     alt: str

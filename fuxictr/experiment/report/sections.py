@@ -54,12 +54,8 @@ def all_sections(
 ) -> list[Section]:
     """Returns the sections in the order of reading.
 
-    Args:
-        evidence: runs, recordings and numbers.
-        drawn: name -> path without suffix of each figure.
-        problems: why other figures were not drawn.
-        ceiling: AUC and logloss of the true click probabilities, where they are known.
-        command: what the user typed.
+    ``drawn`` is name -> path without suffix of each figure, ``problems`` why others were not drawn,
+    ``ceiling`` AUC and logloss of the true click probabilities where they are known.
     """
     return [
         runs_section(evidence),

@@ -1,7 +1,4 @@
-"""The sentences of the report: numbers in, plain English out.
-
-Numbers are compared as they are shown: two that round to the same digits are equal.
-"""
+"""Sentences of the report; numbers that are shown with the same digits count as equal."""
 
 from __future__ import annotations
 
@@ -22,8 +19,7 @@ _TESTED = "The p-values are not corrected for the number of tests."
 class Pair:
     """The means of a number over the seeds of two sides, and the p of a paired test of them.
 
-    ``name`` says whose numbers they are, e.g. a backbone's; ``p_value`` is None where the test is
-    not defined.
+    ``name`` says whose numbers they are; ``p_value`` is None where the test is not defined.
     """
 
     name: str
@@ -45,7 +41,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def quote_name(name: str) -> str:
-    """Returns a name, in quotation marks where it has a comma and would blur a list of names."""
+    """Returns a name, in quotation marks if it has a comma."""
     return f'"{name}"' if "," in name else name
 
 
@@ -79,10 +75,7 @@ def winners_sentence(what: str, pairs: Sequence[Pair], digits: int) -> str:
 
 
 def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, second: str) -> str:
-    """Says which differences between two sides exceed the noise of the seeds.
-
-    ``first`` and ``second`` name the sides, whose means are ``dis`` and ``gen`` of the pairs.
-    """
+    """Says which differences between ``first`` (dis) and ``second`` (gen) exceed seed noise."""
     if not pairs:
         return ""
     least, most = (pick(pair.num_seeds for pair in pairs) for pick in (min, max))
@@ -116,10 +109,7 @@ def noise_sentence(pairs: Sequence[Pair], higher_is_better: bool, first: str, se
 def average_sentence(
     metric: str, lift: float | None, group: str, num_backbones: int, published: float | None
 ) -> str:
-    """Says what the mean relative lift over the complete backbones of a group is.
-
-    ``lift`` is in percent, as is the ``published`` one of the paper.
-    """
+    """Says what the mean relative lift, in percent, over the complete backbones of a group is."""
     if lift is None:
         return f"No backbone ({group}) is complete, so there is no mean lift of {metric}."
     word = relation(0.0, lift, 3)
@@ -135,10 +125,7 @@ def average_sentence(
 
 
 def published_sentence(differences: Mapping[str, float], num_unpublished: int) -> str:
-    """Says how our figures compare with the published ones (name -> ours minus the published).
-
-    ``num_unpublished`` of our figures cannot be compared.
-    """
+    """Says how our figures compare with the published ones (name -> ours minus the published)."""
     if not differences:
         return "Nothing can be compared: not published, or ours are not complete."
     words = [relation(0.0, difference, 6) for difference in differences.values()]
@@ -201,10 +188,7 @@ def correlation_sentence(
 
 
 def redundancy_sentence(redundancy: Sequence[Pair], auc: Sequence[Pair]) -> str:
-    """Says on how many backbones the variant with less redundancy has the higher AUC.
-
-    Both lists have one pair per backbone, over the seeds that both variants have.
-    """
+    """Says on how many backbones (a pair each) the less redundant variant has the higher AUC."""
     if not redundancy:
         return "No backbone has a seed of which both variants are recorded."
     words = [

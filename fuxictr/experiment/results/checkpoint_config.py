@@ -1,8 +1,8 @@
-"""The config that a checkpoint was trained with, kept beside its weights, and how it is used again.
+"""The config that a checkpoint was trained with, kept beside its weights in ``<checkpoint>.json``.
 
-Weights do not say what is computed from them: an activation, a gamma or a pooling leaves all shapes
-as they are. So whatever loads a checkpoint takes the keys that decide its forward pass from the
-note beside it, ``<checkpoint>.json``, or refuses if the config says otherwise.
+An activation, a gamma or a pooling changes no shape, so weights alone do not say what is computed
+from them. Whatever loads a checkpoint takes the keys of its forward pass from this note, or refuses
+if the config says otherwise.
 """
 
 from __future__ import annotations
@@ -37,14 +37,7 @@ _SHOWN_CHARACTERS = 80  # of a value in a message
 def make_note(
     config: ExperimentConfig, model_class: type, row: RunRecord, encoders_hash: str
 ) -> dict[str, Any]:
-    """Returns the note to write beside the weights of a run.
-
-    Args:
-        config: the config.
-        model_class: its model.
-        row: the beginning of the run's row of results: expid, seed, hashes.
-        encoders_hash: of the encoded data.
-    """
+    """Returns the note to write beside a run's weights; ``row`` is the beginning of its row."""
     keys = ("expid", "seed", "config_hash", "data_hash", "code_hash")
     return {
         "encoders_hash": encoders_hash,
@@ -62,9 +55,7 @@ def load_trained(
 ) -> tuple[ExperimentConfig, type]:
     """Returns the config that a checkpoint was trained with, and its model class; needs no YAML.
 
-    Args:
-        checkpoint: the file of its weights.
-        overrides: ``key=value`` texts, for keys that say where files are or how they are read.
+    ``overrides`` are ``key=value`` texts for keys that say where files are or how they are read.
 
     Raises:
         CheckpointError: there is no such file, or no note beside it has its config.
@@ -93,15 +84,11 @@ def as_trained(
 
     If the files of the config have other values by now, a warning names the keys and both values.
     If nothing is known of the weights, a warning says that the config is taken as it is.
-
-    Args:
-        config: the checked config as it is now.
-        model_class: its model.
-        checkpoint: the weights; None = those that the config names.
+    ``checkpoint`` = None means the weights that the config names.
 
     Raises:
-        CheckpointError: the weights are of another model, or of rows encoded in another way; or the
-            command line sets another value than they were trained with.
+        CheckpointError: the weights are of another model or encoding, or the command line sets
+            another value than they were trained with.
     """
     path = checkpoint or config.checkpoint_path
     trained = _trained_config(path, model_class)
@@ -147,13 +134,7 @@ def as_trained(
 def check_as_trained(config: ExperimentConfig, model_class: type, command: str) -> None:
     """Checks that a config is, in all that decides a forward pass, that of its checkpoint.
 
-    Args:
-        config: the checked config as it is now.
-        model_class: its model.
-        command: what trains it again, for the message.
-
-    Raises:
-        CheckpointError: it is another; names the keys with both values.
+    A CheckpointError names the keys that differ, both values, and the ``command`` to retrain.
     """
     trained = _trained_config(config.checkpoint_path, model_class)
     changes = [] if trained is None else _forward_changes(trained, config, model_class)
@@ -172,21 +153,14 @@ def short(value: Any) -> str:
 
 
 def _trained_config(checkpoint: Path, model_class: type) -> ExperimentConfig | None:
-    """Returns the config that a checkpoint was trained with, None if that is not known.
-
-    Raises:
-        CheckpointError: the note beside it is damaged, of other weights or of another version.
-    """
+    """Returns the config that a checkpoint was trained with, None if that is not known."""
     note = read_note(checkpoint)
     return _checked(checkpoint, note, model_class) if "config" in note else None
 
 
 @dataclass(frozen=True)
 class _Change:
-    """A key whose value ``was`` another when the checkpoint was trained than it is ``now``.
-
-    ``name`` may be a part of a key, as ``feature_cols: item``; ``origin`` is where ``now`` is set.
-    """
+    """A key, or part of one, with its value at training and ``now``, as ``origin`` sets it."""
 
     name: str
     was: Any
@@ -213,10 +187,7 @@ def _join(changes: Iterable[_Change]) -> str:
 def _forward_changes(
     trained: ExperimentConfig, config: ExperimentConfig, model_class: type
 ) -> list[_Change]:
-    """Returns the keys that decide a forward pass and that differ between two configs.
-
-    A key that one of them leaves out has the model's default.
-    """
+    """Returns the keys of the forward pass that differ; a missing key has the model's default."""
     defaults = default_values(model_class)
     before, now = _forward_params(trained), _forward_params(config)
     found = []

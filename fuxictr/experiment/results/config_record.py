@@ -54,9 +54,6 @@ def load_recorded(row: RunRecord) -> tuple[ExperimentConfig, type]:
     """Loads the config of a row of results as its files are now, with the run's own seed.
 
     A row of an older version does not name its folder; then it is the model's own.
-
-    Raises:
-        ConfigError: the config cannot be loaded any more.
     """
     record = row.config
     if record is not None and record.folder is not None:
@@ -72,7 +69,7 @@ def load_recorded(row: RunRecord) -> tuple[ExperimentConfig, type]:
 def changed_keys(
     row: RunRecord, config: ExperimentConfig, model_class: type
 ) -> dict[str, tuple[str, str]]:
-    """Returns key -> (value of the run, value now), of the keys that differ.
+    """Returns key -> (value of the run, value now) where they differ.
 
     Seed and names of files are left out: they are the run's own.
     """
@@ -129,11 +126,7 @@ def from_here(path: Path) -> str:
 
 
 def gpu_option(device: str | None) -> str:
-    """Returns the --gpu of a run: a GPU's index, ``auto`` for several GPUs, or -1 for the CPU.
-
-    Args:
-        device: as a row of results has it.
-    """
+    """Returns the --gpu of a row's device: an index, ``auto`` for several GPUs, -1 for the CPU."""
     found = re.match(r"(?P<several>\d+ x )?cuda(:(?P<index>\d+))?", device or "")
     if found is None:
         return "-1"

@@ -23,7 +23,7 @@ from fuxictr import __version__
 from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.zoo.models import ROOT
 
-# Distributions by the name that they are installed by.
+# Distributions, by their names on PyPI.
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pyarrow", "pandas", "h5py", "PyYAML")
 # Environment variables that change numbers: threads, instruction sets, kernels, precision.
 VARIABLES = (
@@ -138,16 +138,12 @@ def numerics_record() -> dict[str, Any]:
 
 @functools.cache
 def git_record(root: Path) -> dict[str, Any] | None:
-    """Returns commit, branch and state of the repository that holds the package.
-
-    Args:
-        root: folder that holds fuxictr/.
+    """Returns the state of the repository that holds ``root``, the folder of fuxictr/, or None.
 
     Returns:
         ``commit``, ``branch`` (None if none is checked out), ``dirty`` (whether a tracked file
-        differs from the commit), ``diff_sha256`` (of ``git diff HEAD``; None if nothing differs)
-        and ``untracked`` (number of files neither tracked nor ignored). None if the package is in
-        no repository.
+            differs from the commit), ``diff_sha256`` (of ``git diff HEAD``; None if nothing
+            differs) and ``untracked`` (number of files neither tracked nor ignored).
     """
     if not _is_tracked(root):
         return None

@@ -22,11 +22,7 @@ _HASHES = ("data_hash", "code_hash")
 
 @dataclass(frozen=True, kw_only=True)
 class PresentKey(RunKey):
-    """The key of a run as it would be now.
-
-    Attributes:
-        stale_data: why the encoded data are not those of the raw files; None where they are.
-    """
+    """The key of a run as it would be now; ``stale_data`` says why its data are stale (or None)."""
 
     stale_data: str | None = None
 
@@ -42,10 +38,7 @@ class PresentData:
         return self._look(config)[0]
 
     def stale_reason(self, config: ExperimentConfig) -> str | None:
-        """Returns why the encoded data are not those of the raw files.
-
-        None where they are, and where nothing is encoded.
-        """
+        """Returns why the encoded data are not the raw files'; None if they are, or none exist."""
         return self._look(config)[1]
 
     def _look(self, config: ExperimentConfig) -> tuple[str | None, str | None]:
@@ -105,10 +98,7 @@ def has_config(row: RunRecord, key: RunKey) -> bool:
 
 
 def is_run(row: RunRecord, key: RunKey) -> bool:
-    """Returns whether a row is of a run: of its config, its data and its code.
-
-    A hash of data or code that is None in the key matches any.
-    """
+    """Returns whether a row is of a run: its config, data and code; None in the key matches any."""
     hashes = [(getattr(row, name), getattr(key, name)) for name in _HASHES]
     return all(now in (None, found) for found, now in hashes) and has_config(row, key)
 
@@ -125,12 +115,7 @@ def runs_of(
     """Returns seed -> newest finished row of a run, all of the same data and code.
 
     Where no row is of the run's data and code, they are those of the newest row of its config, and
-    ``outdated`` names the difference.
-
-    Args:
-        rows: the results store.
-        key: of the run.
-        seeds: only these; None = all.
+    ``outdated`` names the difference. ``seeds`` = None takes all.
     """
     of_config = [
         row
@@ -143,16 +128,10 @@ def runs_of(
 
 
 def newest_present(rows: Sequence[RunRecord]) -> tuple[RunRecord, list[str]]:
-    """Returns the newest of an expid's finished rows that is of its present config, data and code.
+    """Returns an expid's newest row of its present config, data and code, else the newest of all.
 
-    Rows of the expid in the zoo come before those of another folder. Where none is of the present
-    config, data and code, it is the newest of all.
-
-    Args:
-        rows: finished rows of one expid, at least one.
-
-    Returns:
-        The row, and how it differs from a run now, in the words of ``outdated``.
+    Rows of the expid in the zoo come before those of another folder. The second value says how the
+    row differs from a run now, in the words of ``outdated``.
     """
     data, keys = PresentData(), dict[tuple, PresentKey | None]()
     of_zoo: list[RunRecord] = []

@@ -80,10 +80,7 @@ class ConfigRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunKey:
-    """What two rows must share to be of one run; see ``identity.is_run``.
-
-    A hash is None where it is not known, ``config`` in rows of older versions.
-    """
+    """What two rows must share to be of one run; a hash of None is not known (``is_run``)."""
 
     expid: str
     dataset_id: str
@@ -111,7 +108,6 @@ class RunRecord(RunKey):
 
     Attributes:
         time: when the run began, UTC in ISO 8601.
-        environment: what ``environment_record`` returned.
         encoded: split -> file or folder of encoded rows.
         failed: why the run failed; None where it finished.
         command: how to repeat a run that failed.
@@ -121,7 +117,6 @@ class RunRecord(RunKey):
         rows: split -> number of rows.
         history: one entry for each evaluation.
         collapse: one entry for each time that the spectra were computed.
-        versions: of Python, torch and numpy.
         line: the JSON object that the row was read from, with keys of newer versions.
     """
 
@@ -169,11 +164,7 @@ class RunRecord(RunKey):
 
     @classmethod
     def from_json(cls, line: Any) -> RunRecord:
-        """Returns the row that a line of results.jsonl holds.
-
-        Raises:
-            ValueError: it is no row; names the key and what is wrong with it.
-        """
+        """Returns the row of a line of results.jsonl; a ValueError names the key that is wrong."""
         if not isinstance(line, dict):
             raise ValueError(f"found {type(line).__name__}, expected an object")
         for key in ("expid", "dataset_id", "seed", *(["failed"] if "failed" in line else [])):

@@ -55,12 +55,7 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def check_appendable(path: str | Path) -> None:
-    """Checks, before a long run, that its result can be appended; leaves no file behind.
-
-    Raises:
-        DiskFullError: the disk is full.
-        WriteError: the file cannot be written.
-    """
+    """Checks, before a long run, that ``append_line`` would succeed; leaves no file behind."""
     path = Path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +64,9 @@ def check_appendable(path: str | Path) -> None:
 
 
 def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
-    """Returns all rows in the order of writing.
+    """Returns all rows in the order of writing; skips torn or malformed lines with a warning.
 
-    A line that a killed process left torn, or that is no row of results, is skipped with a warning.
-    A missing file has no rows with ``missing_ok``, else it is an error.
-
-    Raises:
-        DataError: the file is missing or cannot be read.
+    With ``missing_ok`` a missing file has no rows, else it is a DataError.
     """
     path = Path(path)
     if missing_ok and not path.exists():

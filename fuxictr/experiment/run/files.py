@@ -31,12 +31,10 @@ class RunOptions:
         csv_file: file of FuxiCTR's result lines; None = none.
         results_file: the results store; None = none.
         rebuild: encode the raw data anew in any case.
-        skip_finished: return the row in the results store if there is one of the same expid, seed,
-            config, data and code.
-        resume: continue from the state that an interrupted run of the same config, data and code
-            left; if that run was finished after all, return its row. A state that does not fit is
-            an error, or with ``skip_finished`` ignored. A process that torchrun started again
-            always resumes.
+        skip_finished: return a row of the same expid, seed, config, data and code if there is one.
+        resume: continue from the state of an interrupted run of the same config, data and code; if
+            that run was finished after all, return its row. A state that does not fit is an error,
+            or with ``skip_finished`` ignored. A process that torchrun started again always resumes.
         run_id: name of the run in the results store; None = a random one.
         jobs: runs that share the device at a time, for which its times are recorded.
     """
@@ -52,11 +50,7 @@ class RunOptions:
 
 @contextlib.contextmanager
 def own_files(config: ExperimentConfig, options: RunOptions) -> Iterator[None]:
-    """Context in which the log is kept and no other process has the files of the run.
-
-    Raises:
-        WriteError: one of the files cannot be written.
-    """
+    """Context in which the log is kept and no other process has the files of the run."""
     set_logger({"debug_mode": config.run.debug_mode}, config.log_path)
     shown = {key: value for key, value in config.params().items() if key in config.origins}
     logger.info("Params: %s", print_to_json(shown))
@@ -77,11 +71,6 @@ def find_row(config: ExperimentConfig, row: RunRecord, options: RunOptions) -> R
     """Returns the row of the same run from the results store, if it may be used in its place.
 
     For a run to resume this is so only if its weights are still there.
-
-    Args:
-        config: the config of the run.
-        row: the beginning of its row.
-        options: of the run.
     """
     file = options.results_file
     if file is None or not (options.skip_finished or options.resume):

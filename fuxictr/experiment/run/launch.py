@@ -36,10 +36,7 @@ def torchrun_command(
 ) -> list[str]:
     """Returns the beginning of a command that starts a script in several processes at once.
 
-    Args:
-        num_processes: how many, on this machine.
-        gpus: indices of the GPUs to use, among those visible to this process; none = all.
-        python: the interpreter.
+    ``gpus`` are indices among the GPUs visible to this process; none = all.
     """
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = [visible[int(gpu)] if visible else gpu for gpu in gpus]
@@ -75,13 +72,9 @@ def resume_command() -> str:
 
 
 def describe_devices(names: Sequence[str]) -> str:
-    """Returns the devices of a run for its row of results.
+    """Returns the devices of a run for its row, from each process's, as ``cuda:0 (NVIDIA H200)``.
 
-    Args:
-        names: the name of each process's device, as ``cuda:0 (NVIDIA H200)``.
-
-    Returns:
-        The name itself of one process; of several ``4 x cuda (NVIDIA H200)``, for each kind.
+    It is the name itself of one process; of several ``4 x cuda (NVIDIA H200)``, for each kind.
     """
     if len(names) == 1:
         return names[0]
@@ -93,14 +86,9 @@ def describe_devices(names: Sequence[str]) -> str:
 
 
 def check_same(ranks: Ranks, what: Mapping[str, Any]) -> None:
-    """Checks that all processes of a job do the same.
+    """Checks that all processes of a job agree on ``what``: name -> value, as JSON holds it.
 
-    Args:
-        ranks: the processes.
-        what: name -> value of what they must agree on, as JSON holds it.
-
-    Raises:
-        RankError: a process differs from rank 0; names it and both values.
+    A RankError names the process that differs from rank 0, and both values.
     """
     first, *others = (json.loads(text) for text in ranks.gather_texts(json.dumps(what)))
     for rank, found in enumerate(others, start=1):
@@ -153,11 +141,7 @@ def report_errors_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def report_errors_once_per_machine() -> Iterator[None]:
-    """Context for errors that every process of a machine has: only its first one reports them.
-
-    Raises:
-        SystemExit: on the others.
-    """
+    """Context for errors that all processes of a machine have; only its first one reports them."""
     _, num_ranks, local_rank = launched_ranks()
     try:
         yield

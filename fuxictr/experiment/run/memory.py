@@ -19,11 +19,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """Follows the largest resident size of this process and the largest use of a GPU.
 
-    On systems other than Linux the host's peak cannot be reset, and is that of the process since
-    its start.
-
-    Args:
-        device: where the run computes.
+    Outside Linux the host's peak cannot be reset: it is that since the start of the process.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -40,16 +40,13 @@ class CollapseMonitor(Callback):
     """Takes the spectrum of the interacting embeddings before training and every N steps or epochs.
 
     It is always of the same validation rows, in eval mode, as ``3.analyze.sh`` takes it of a
-    finished model. All spectra are written after each point, so that a killed run keeps them.
-    Every rank does the forward pass of the whole sample, because it may need rows of the others'
-    tables. Rank 0 evaluates the result.
+    finished model. All spectra are written after each point, so that a killed run keeps them. Every
+    rank does the forward pass of the whole sample, because it may need rows of the others' tables.
+    Rank 0 evaluates the result.
 
     Args:
-        model: the model that is trained.
-        sample: the rows.
         every: (N, "epochs") or (N, "steps").
         path: the file: one JSON line per point, with its singular values, the largest first.
-        expid: the experiment, for messages.
         on_point: called with each new point.
         paused: returns the context in which a point is taken.
 
@@ -80,11 +77,7 @@ class CollapseMonitor(Callback):
         self._lines: list[str] = []
 
     def before_training(self, steps_per_epoch: int) -> None:
-        """Takes the first point, of the weights as they are initialised.
-
-        Raises:
-            ConfigError: the model records no interacting embeddings.
-        """
+        """Takes the first point; ConfigError where the model records no interacting embeddings."""
         number, unit = self.every
         self._num_steps = number * (steps_per_epoch if unit == "epochs" else 1)
         if self.points:  # of a resumed run
@@ -148,11 +141,7 @@ class CollapseMonitor(Callback):
 class TensorBoardWriter(Callback):
     """Writes training loss, learning rate, validation metrics and collapse by step, as scalars.
 
-    Args:
-        folder: where the event files go; those of earlier runs are hidden.
-
-    Raises:
-        ConfigError: tensorboard is not installed.
+    Event files of earlier runs in ``folder`` are hidden. Raises ConfigError without tensorboard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -210,11 +199,8 @@ def make_callbacks(
 ) -> list[Callback]:
     """Returns the callbacks of a config: none unless it sets analyze_every or tensorboard.
 
-    Args:
-        config: the config.
-        model: the model that is trained.
-        valid: the validation rows; of several processes each has some.
-        paused: returns the context in which a point is taken, as PeakMemory.paused.
+    ``valid`` are the validation rows, of several processes a part each; ``paused`` returns the
+    context in which a point is taken, as PeakMemory.paused.
 
     Raises:
         ConfigError: there are no validation rows to analyse, or tensorboard is not installed.

@@ -35,12 +35,7 @@ def state_files(config: ExperimentConfig) -> StateFiles:
 
 
 def resume_identity(config: ExperimentConfig, row: RunRecord) -> dict[str, Any]:
-    """Returns all that a resumed run must share with the interrupted one.
-
-    Args:
-        config: the config.
-        row: the beginning of the run's row of results.
-    """
+    """Returns all that a resumed run must share with the interrupted one."""
     params = {**config.hashed_params(), "analyze_every": config.run.analyze_every}
     keys = {f"key '{name}'": plain(value) for name, value in params.items()}
     return {"seed": row.seed, **keys, "data": row.data_hash, "code": row.code_hash}
@@ -53,10 +48,9 @@ class RunSession:
         identity: what is trained, see ``resume_identity``.
         devices: where, as a row of results has it.
         start: when it began, of time.perf_counter.
-        run_id: its name in the results store; None = a random one.
+        run_id: its name in the results store in all sessions; None = a random one.
 
     Attributes:
-        run_id: its name in the results store, the same in all sessions.
         resumes: one entry for each time that it was resumed: epoch, step, time.
     """
 
@@ -83,11 +77,8 @@ class RunSession:
     def find_state(self, files: StateFiles, restart_on_error: bool) -> TrainingState | None:
         """Returns the state to resume from, None if there is none.
 
-        Of several processes rank 0 decides, and each reads the state.
-
-        Args:
-            files: where it lies.
-            restart_on_error: return None, with a warning, if the state cannot be used.
+        Of several processes rank 0 decides, and each reads the state. With ``restart_on_error`` a
+        state that cannot be used is left with a warning.
 
         Raises:
             CheckpointError: it is damaged, or another process cannot read it.
@@ -108,7 +99,7 @@ class RunSession:
 
     @contextlib.contextmanager
     def saving(self, trainer: Trainer, config: ExperimentConfig) -> Iterator[None]:
-        """Context in which the state is saved as the config says, and when a signal ends the run.
+        """Context that saves the state as the config says, and when a signal ends the run.
 
         Raises:
             Interrupted: a signal came; the message gives the command that resumes the run.

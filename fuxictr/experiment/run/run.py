@@ -57,20 +57,11 @@ def run_experiment(
     device: torch.device,
     options: RunOptions = _DEFAULTS,
 ) -> RunRecord:
-    """Trains and evaluates one expid, and records the result.
+    """Trains and evaluates one expid; returns its row of results, new or found, on all processes.
 
-    Two processes never train into the same files: the second one waits for the first. The processes
-    that torchrun started as one job are one run. Each calls this inside ``ranks.joined``, and rank
-    0 logs and writes all files.
-
-    Args:
-        config: the checked config.
-        model_class: its model.
-        device: where this process trains.
-        options: where it writes, and what it may reuse.
-
-    Returns:
-        The row that was appended to the results store, or found there; on all processes.
+    A second process that would train into the same files waits for the first. The processes of a
+    torchrun job are one run: each calls this inside ``ranks.joined``, and rank 0 logs and writes
+    all files.
 
     Raises:
         FuxiCTRError: a config, data or checkpoint that cannot be used.
@@ -130,10 +121,7 @@ def load_dataset(
 ) -> EncodedDataset:
     """Builds the encoded dataset, or reuses it if config and sources are unchanged.
 
-    Args:
-        config: the config.
-        rebuild: build it in any case.
-        verbose: 0 shows no progress bars; None = as the config says.
+    ``rebuild`` builds it in any case. ``verbose`` = 0 shows no progress bars; None = as the config.
     """
     shown = config.run.verbose if verbose is None else verbose
     return prepare_dataset(config.dataset, config.data_dir, rebuild, shown)
@@ -145,11 +133,7 @@ def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> Featur
 
 
 def build_model(config: ExperimentConfig, model_class: type, feature_map: FeatureMap) -> BaseModel:
-    """Builds the model of a config.
-
-    Raises:
-        ConfigError: the config asks for GEN and the model has no generator.
-    """
+    """Builds the model of a config; ConfigError where it asks for GEN and has no generator."""
     model = model_class(feature_map, **config.params())
     has_generator = any(isinstance(module, GEN) for module in model.modules())
     if config.variant == "gen" and not has_generator:
@@ -255,7 +239,6 @@ def _train(
 def _evaluate(
     trainer: Trainer, fitted: FitResult, valid: EpochIterator | None, test: EpochIterator | None
 ) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the final weights on the splits that there are."""
     scores = {}
     if valid is not None:
         logger.info(_HEADLINES["valid"])

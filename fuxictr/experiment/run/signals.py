@@ -13,11 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a signal asked this process to end.
-
-    Attributes:
-        signal: the signal; None = none came.
-    """
+    """The ``signal`` that asked this process to end; None = none came."""
 
     signal: signal.Signals | None = None
 
@@ -37,13 +33,11 @@ def stop_requests(is_launched: bool = False, is_first: bool = True) -> Iterator[
     """Context in which the first SIGINT or SIGTERM is noted; the second one ends the process.
 
     A signal that the process ignores, as a background job ignores SIGINT, stays ignored. Outside
-    the main thread, where Python delivers no signals, nothing changes.
+    the main thread, where Python delivers no signals, nothing changes. ``is_first`` says whether
+    this process prints that it received the signal.
 
-    Args:
-        is_launched: whether torchrun started this process. torchrun passes signals on, so that
-            Ctrl-C may come twice, and sends SIGTERM if another process has ended. A second signal
-            then changes nothing. 30 seconds after the first one torchrun kills its processes.
-        is_first: whether this process prints that it received the signal.
+    Under torchrun (``is_launched``) a second signal changes nothing, because Ctrl-C may come twice.
+    torchrun also sends SIGTERM if another process has ended, and kills all 30 seconds later.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

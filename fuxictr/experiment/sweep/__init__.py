@@ -1,4 +1,4 @@
-"""Many runs as one sweep, which goes on where it was cut off."""
+"""Many runs as one sweep, which resumes where it was interrupted."""
 
 from fuxictr.experiment.sweep.plan import (
     PlannedRun,

@@ -14,17 +14,7 @@ from fuxictr.experiment.zoo.selection import parse_seeds
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep.
-
-    Attributes:
-        dataset: the dataset, as --dataset.
-        backbone: the backbone, as --model.
-        expid: the experiment.
-        seed: of this run.
-        folder: the model folder.
-        config: the checked config, with the seed and with the names of its files.
-        model_class: the model.
-    """
+    """One run of a sweep; ``config`` is checked and has the run's seed and file names."""
 
     dataset: str
     backbone: str
@@ -51,14 +41,7 @@ def plan_backbones(
 ) -> list[PlannedRun]:
     """Returns the runs of backbones on a dataset, the first seed of all before the second of any.
 
-    Args:
-        models: backbones, or ``all``.
-        dataset: the dataset, as --dataset.
-        variants: among ``dis`` and ``gen``.
-        seeds: as --seeds.
-
-    Raises:
-        ConfigError: an expid that is missing or cannot be used.
+    A ConfigError names an expid that is missing or cannot be used.
     """
     names = backbones(dataset) if list(models) == ["all"] else models
     found = [
@@ -74,11 +57,7 @@ def plan_ablations(
 ) -> list[PlannedRun]:
     """Returns the runs of ablations on a dataset, with DIS and the full GEN.
 
-    Args:
-        models: backbones, or ``all``; those without a group's ablation have no runs of it.
-        dataset: the dataset, as --dataset.
-        groups: among ablation.GROUPS.
-        seeds: as --seeds.
+    ``groups`` are among ablation.GROUPS; a backbone without a group's ablation has no runs of it.
 
     Raises:
         ConfigError: none of the backbones has any of the ablations, or an expid cannot be used.

@@ -15,11 +15,7 @@ from fuxictr.text_tables import format_duration
 class SweepProgress:
     """A headline per run where the runs show their own bars, else a line per run above one bar.
 
-    Args:
-        num_runs: runs to train.
-        num_skipped: runs that were finished before.
-        num_slots: runs at a time.
-        verbose: whether the runs show their own output.
+    ``num_slots`` runs train at a time; ``verbose`` says whether the runs show their own output.
     """
 
     def __init__(self, num_runs: int, num_skipped: int, num_slots: int, verbose: bool) -> None:
@@ -56,14 +52,7 @@ class SweepProgress:
     def begin(
         self, run: PlannedRun, gpu: str, left: Sequence[PlannedRun], rows: Sequence[RunRecord]
     ) -> None:
-        """Shows that a run begins.
-
-        Args:
-            run: the run.
-            gpu: its --gpu, or the GPUs of its processes, as ``0,1``.
-            left: it and the runs after it.
-            rows: the results store, from which the remaining time is estimated.
-        """
+        """Shows that a run begins, and the estimated time of the runs ``left``, it included."""
         self.num_begun += 1
         seconds = expected_seconds(left, rows, len(gpu.split(",")))
         self.remaining = (

@@ -32,13 +32,7 @@ def find_reason(status: int, tail: str) -> str:
 
 
 def _reason_of_processes(lines: list[str], status: int, rank: str) -> str:
-    """Returns why one of several processes failed, which the others only noticed.
-
-    Args:
-        lines: the output of all of them.
-        status: of the one that ended first.
-        rank: its number.
-    """
+    """Returns why one of several processes failed; ``status`` is of the one that ended first."""
     lines = [_RANK.sub("", line) for line in lines if not _LOG_LINE.match(line)]
     starts = [i for i, line in enumerate(lines) if _ERROR.match(line)]
     for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):

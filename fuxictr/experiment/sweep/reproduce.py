@@ -19,14 +19,7 @@ from fuxictr.experiment.zoo.selection import PAPER_SEEDS, parse_models, parse_na
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Runs the sweep that the command line of 2.reproduce.sh asks for.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        FuxiCTRError: an option or a dataset that cannot be used.
-    """
+    """Runs the sweep that the command line of 2.reproduce.sh asks for; returns the exit status."""
     datasets = _datasets(args)
     groups = parse_groups(args.ablation) if args.ablation else []
     plans = {dataset: _plan(args, dataset, groups) for dataset in datasets}
@@ -196,7 +189,6 @@ def _print_plan(
 def _print_tables(
     plans: Mapping[str, Sequence[PlannedRun]], args: argparse.Namespace, groups: Sequence[str]
 ) -> None:
-    """Prints the tables of the runs and writes them to results/<dataset_id>/."""
     from fuxictr.experiment import tables
     from fuxictr.experiment.results.store import read_results
     from fuxictr.experiment.run.run import RESULTS

@@ -36,16 +36,13 @@ _TAIL_BYTES = 20_000
 class Sweep:
     """The runs, where they run, and their outcome.
 
-    A run whose row is in the results store, with the same config, data and code, is not run again.
-    A run that fails leaves a row with its reason, and the sweep continues. The processes end with
-    this one, also when it is killed.
+    A run that has a row of the same config, data and code is skipped, unless ``rerun``. A run that
+    fails leaves a row with its reason, and the sweep continues. The processes end with this one,
+    also when it is killed.
 
     Args:
-        runs: the runs, in this order.
-        gpus: one entry per concurrent run: the ``--gpu`` of its process, as ``-1`` or ``0``; of a
-            run with several processes those of all, as ``0,1`` or ``-1,-1``.
-        results_file: the results store.
-        rerun: run also what is finished.
+        gpus: one entry per concurrent run: the ``--gpu`` of its process, as ``-1`` or ``0``, or
+            those of its several processes, as ``0,1`` or ``-1,-1``.
         verbose: show the output of the runs, not one line per run and a bar over the sweep.
 
     Attributes:
@@ -70,11 +67,7 @@ class Sweep:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Runs everything that is not finished; returns when all have ended.
-
-        Raises:
-            KeyboardInterrupt: the sweep was interrupted; its processes are ended before.
-        """
+        """Runs all that is not finished; on KeyboardInterrupt its processes are ended first."""
         free = list(self.gpus)
         pending: dict[Future, tuple[PlannedRun, str]] = {}
         progress = SweepProgress(len(self.waiting), self.num_skipped, len(free), self.verbose)
@@ -104,9 +97,9 @@ class Sweep:
     def _environment(self) -> dict[str, str]:
         """Returns the environment of the runs.
 
-        Concurrent runs keep their number of threads, so that no result depends on --jobs. Their
-        threads must not spin while they wait, because others need the cores. The processes of one
-        run share the cores; torchrun's default would be one thread each.
+        Concurrent runs keep their number of threads, so that no result depends on --jobs. Threads
+        that wait must not spin, because others need the cores. The processes of one run share the
+        cores; torchrun's default would be one thread each.
         """
         changes = {"COLUMNS": str(shutil.get_terminal_size().columns)}
         num_processes = len(",".join(self.gpus).split(","))

@@ -50,17 +50,9 @@ COLUMNS = (
 def write_ablation_tables(
     backbone: str, group: str, results: Sequence[ArmResult], dataset: str, folder: Path
 ) -> tuple[str, list[Path]]:
-    """Writes <backbone>_ablation_<group>.md, .csv and .tex, each whole or not at all.
+    """Writes <backbone>_ablation_<group>.md, .csv and .tex; returns the Markdown and the paths.
 
-    Args:
-        backbone: as --model.
-        group: source, encoder, target or activation.
-        results: DIS, the arms and the full GEN, as ablation_results returned them.
-        dataset: as --dataset.
-        folder: where to write.
-
-    Returns:
-        The Markdown, and the paths.
+    ``results`` are DIS, the arms and the full GEN, as ablation_results returned them.
     """
     caption = describe_runs([r.side for r in results], dataset, name_expids=True)
     label = f"tab:{registry.dataset_id_of(dataset)}:{backbone}:{group}"

@@ -54,17 +54,7 @@ _COST_LEGEND = (
 def write_tables(
     comparisons: Sequence[Comparison], dataset: str, folder: Path, ceiling: Ceiling = None
 ) -> tuple[str, list[Path]]:
-    """Writes table.md, table.csv, table.tex and published.csv, each whole or not at all.
-
-    Args:
-        comparisons: what compare_backbones returned.
-        dataset: as --dataset.
-        folder: where to write.
-        ceiling: what find_ceiling returned.
-
-    Returns:
-        The Markdown, and the paths.
-    """
+    """Writes table.md, .csv, .tex and published.csv; returns the Markdown and the paths."""
     caption = describe_runs(_sides(comparisons), dataset, name_expids=True)
     figures = _figures(comparisons, dataset)
     tables = {
@@ -99,8 +89,7 @@ def to_markdown(comparisons: Sequence[Comparison], dataset: str, ceiling: Ceilin
 def find_ceiling(dataset: str, comparisons: Sequence[Comparison]) -> Ceiling:
     """Returns AUC and logloss of the demo data's true click probabilities on the test split.
 
-    None for other data, and unless the runs were trained on the present demo data: their data_hash
-    is that of the encoded dataset, which is up to date with the raw files.
+    None for other data, and unless the runs were trained on the present demo data.
     """
     if registry.alias_of(dataset) != "demo":
         return None

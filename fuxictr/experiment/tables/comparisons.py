@@ -45,7 +45,7 @@ class Comparison:
         return paired_t_test(dis, gen) if dis and gen else None
 
     def overhead(self, what: str) -> float | None:
-        """Returns how much more GEN needs than DIS of one of COSTS, in percent.
+        """Returns by how many percent GEN needs more than DIS of one of COSTS.
 
         Time and memory are compared only where both ran on one kind of device.
         """
@@ -82,8 +82,7 @@ class Average:
         over: the complete comparisons.
         incomplete: the backbones that were compared and miss a run.
         absent: the other backbones that the label stands for.
-        published: the name of the paper's average over the same backbones in the published figures;
-            empty where the paper has none.
+        published: the name of the paper's average over the same backbones, or empty.
     """
 
     label: str
@@ -138,12 +137,8 @@ def compare_backbones(
 ) -> list[Comparison]:
     """Returns DIS and GEN of each backbone, run with the configs as they are now.
 
-    Args:
-        rows: the results store.
-        backbones: as --model.
-        dataset: as --dataset.
-        seeds: the seeds that each side must have, or those of each backbone; None = all that any
-            of the backbones was run or failed with on both sides. The notes name other seeds.
+    ``seeds`` are those that each side must have, or those of each backbone; None = all that any
+    backbone was run or failed with on both sides. The notes name other seeds.
 
     Raises:
         ConfigError: a backbone without a DIS and a GEN expid on the dataset.
@@ -171,14 +166,10 @@ def ablation_results(
     dataset_id: str,
     seeds: Sequence[int] | None = None,
 ) -> list[ArmResult]:
-    """Returns the runs of each arm, run with the configs as they are now.
+    """Returns the runs of each arm (DIS, the arms, full GEN) with the configs as they are now.
 
-    Args:
-        rows: the results store.
-        arms: what find_arms returned: DIS, the arms, the full GEN.
-        dataset_id: the dataset.
-        seeds: the seeds that each arm must have; None = all that any arm and the full GEN were both
-            run or failed with. The notes name other seeds, those of DIS and GEN included.
+    ``seeds`` are those that each arm must have; None = all that any arm and the full GEN were both
+    run or failed with. The notes name other seeds, those of DIS and GEN included.
     """
     rows, data = list(rows), PresentData()
     found = [find_runs(rows, arm.expid, arm.folder, dataset_id, data) for arm in arms]
@@ -191,7 +182,7 @@ def ablation_results(
 
 
 def average(comparisons: Sequence[Comparison], known: Sequence[str]) -> list[Average]:
-    """Returns the averages over all backbones and the explicit ones, and over the paper's of both.
+    """Returns the averages over all backbones and the explicit ones, and the paper's of both.
 
     ``known`` are the backbones that ``all`` stands for.
     """

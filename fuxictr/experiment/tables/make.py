@@ -22,12 +22,7 @@ from fuxictr.experiment.zoo.selection import parse_models, parse_names
 
 
 def make_tables(args: argparse.Namespace) -> str:
-    """Writes the tables that the options of ``ge4rec tables`` select; returns them as text.
-
-    Raises:
-        ConfigError: an option names something unknown.
-        DataError: the results hold no run of it.
-    """
+    """Writes the tables that the options of ``ge4rec tables`` select; returns them as text."""
     models = parse_models(args.model)
     groups = parse_groups(args.ablation) if args.ablation else []
     rows = read_results(args.results)

@@ -76,13 +76,10 @@ class Figure:
 
 
 def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Returns the published figures, one per row.
+    """Returns the published figures, one dict per row.
 
     The columns are source, dataset, model, variant, metric, value, note, and reference: where the
     value is published. ``dataset`` is the source's name, or the dataset_id of another encoding.
-
-    Raises:
-        DataError: the file is missing.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -96,11 +93,8 @@ def published_value(
 ) -> list[dict[str, str]]:
     """Returns the published figures of one metric, one per source; [] where none is published.
 
-    Args:
-        dataset_name: as --dataset, or as in the file, such as avazu_x4 or all.
-        model: our name of the backbone, or the file's.
-        variant: DIS, GEN or an arm of an ablation, as ``source=own``.
-        metric: AUC or logloss.
+    Dataset and model are named as in our options or as in the file, such as avazu_x4 or all.
+    ``variant`` is DIS, GEN or an arm of an ablation, as ``source=own``.
     """
     key = (_file_name(dataset_name), PAPER_NAMES.get(model, model), variant, metric)
     found = ("dataset", "model", "variant", "metric")
@@ -161,19 +155,11 @@ def published_table(figures: Sequence[Figure], is_ablation: bool = False) -> Tex
 
 
 def average_lifts(by_dataset: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
-    """Returns our average lifts over the datasets that the paper averages, beside the paper's.
+    """Returns the rows of average_lifts.csv: our average lifts beside the paper's.
 
-    A backbone counts where it is complete on all of them. The paper's averages are shown only
-    beside ours over all of its backbones.
-
-    Args:
-        by_dataset: dataset, as --dataset -> what compare_backbones returned.
-
-    Returns:
-        The rows of average_lifts.csv, with the columns LIFT_COLUMNS.
-
-    Raises:
-        DataError: one of the datasets is missing.
+    They are over the datasets that the paper averages, all of which must be given. A backbone
+    counts where it is complete on all of them. The paper's averages are shown only beside ours over
+    all of its backbones.
     """
     found = {registry.alias_of(name): list(value) for name, value in by_dataset.items()}
     absent = [name for name in PAPER_DATASETS if name not in found]
@@ -240,14 +226,7 @@ def _file_name(dataset: str) -> str:
 def write_average_lifts(
     by_dataset: Mapping[str, Sequence[Comparison]], folder: Path
 ) -> tuple[str, list[Path]]:
-    """Writes average_lifts.md and .csv: ours over Avazu and Criteo beside the paper's.
-
-    Returns:
-        The Markdown, and the paths.
-
-    Raises:
-        DataError: one of the two datasets is missing.
-    """
+    """Writes average_lifts.md and .csv, of Avazu and Criteo; returns Markdown and paths."""
     records = average_lifts(by_dataset)
     contents = {
         "average_lifts.md": lift_table(records).to_markdown(),

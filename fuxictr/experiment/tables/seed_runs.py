@@ -36,11 +36,9 @@ class SeedRuns:
     """The runs of one expid over some seeds.
 
     Attributes:
-        expid: the experiment.
         seeds: the requested seeds, ascending.
         runs: seed -> row of results, of the seeds that have one.
-        missing: seed -> why it has none: ``not run``, ``failed: <reason>``, or that it was run with
-            another config than the expid has now, or other data or code than the newest run.
+        missing: seed -> why it has none: not run, failed, or run with another config, data or code.
         failed_since: seed -> reason, of the seeds that have a run and failed when run again.
         left_out: seeds that were run or failed and were not requested.
         remarks: what else a reader must know of the runs.
@@ -112,8 +110,7 @@ class SeedRuns:
     def devices(self) -> list[str]:
         """The kinds of device that its runs used, sorted, without the index of a GPU.
 
-        Where several runs shared a device, as with --jobs, the name gives their number: they took
-        longer.
+        Where several runs shared a device and so took longer, the name gives their number.
         """
         names = set()
         for run in self.runs.values():
@@ -157,8 +154,6 @@ class ExpidRuns:
     """What the results store has of one expid.
 
     Attributes:
-        expid: the experiment.
-        dataset_id: the dataset.
         rows: of its config as it is now, finished or failed, in the order of writing.
         ran: the seeds that finished, with whatever config.
         key: of a run of it now; None where it has no rows.
@@ -186,12 +181,7 @@ class ExpidRuns:
         return last_failures(self.rows, self.expid, self.dataset_id)
 
     def over(self, seeds: Iterable[int], names_left_out: bool = False) -> SeedRuns:
-        """Returns its runs over some seeds.
-
-        Args:
-            seeds: the seeds that it must have.
-            names_left_out: whether its other seeds are to be named.
-        """
+        """Returns its runs over some seeds; ``names_left_out`` says whether to name its others."""
         wanted = tuple(sorted(set(seeds)))
         found = self._runs(wanted)
         reasons = dict.fromkeys(self.ran - set(found), "run with another config, data or code")
@@ -243,15 +233,7 @@ def find_runs(
 ) -> ExpidRuns:
     """Returns what the results store has of an expid with its config as it is now.
 
-    Args:
-        rows: the results store.
-        expid: the experiment.
-        folder: its model folder.
-        dataset_id: the dataset.
-        data: the encoded data as they are now, shared by the calls for several expids.
-
-    Raises:
-        ConfigError: its config cannot be used.
+    ``data`` are the encoded data as they are now, shared by the calls for several expids.
     """
     own = [row for row in rows if (row.expid, row.dataset_id) == (expid, dataset_id)]
     ran = {row.seed for row in own if row.is_finished}
@@ -266,16 +248,11 @@ def find_runs(
 def shared_seeds(
     pairs: Sequence[tuple[ExpidRuns, ExpidRuns]], found: Sequence[ExpidRuns]
 ) -> list[int]:
-    """Returns the seeds that a mean must be over where none are requested.
+    """Returns the seeds that a mean over compared ``pairs`` must be over where none are requested.
 
-    They are all that any of the pairs was run or failed with on both sides: with the data and code
-    of each side's newest run, or, where those share no seed, with any of its config. So a single
-    run of one side does not require its seed of the others. Where no pair shares a seed they are
-    all of ``found``.
-
-    Args:
-        pairs: what is compared.
-        found: all whose means are shown.
+    They are all that any pair was run or failed with on both sides: with the data and code of each
+    side's newest run, else with any of its config. So a single run of one side does not require its
+    seed of the others. Where no pair shares a seed they are all of ``found``.
     """
     shared = {seed for a, b in pairs for seed in (a.seeds & b.seeds or a.tried & b.tried)}
     tried = {seed for runs in found for seed in runs.tried}

@@ -10,7 +10,7 @@ from scipy.special import stdtr
 
 
 def mean(values: Sequence[float]) -> float:
-    """Returns the arithmetic mean; the order of the values does not change a bit of it."""
+    """Returns the arithmetic mean, with the same bits whatever the order of the values."""
     return math.fsum(values) / len(values)
 
 
@@ -30,18 +30,9 @@ def relative_lift(dis: float, gen: float) -> float:
 def paired_t_test(dis: Sequence[float], gen: Sequence[float]) -> float | None:
     """Returns the two-sided p of the paired t-test that the mean difference is 0.
 
-    ``t = mean(d) / (std(d) / sqrt(n))`` of the differences d, with n - 1 degrees of freedom.
-
-    Args:
-        dis: one value per seed.
-        gen: one value per seed, in the same order.
-
-    Returns:
-        p; None where the test is not defined: fewer than two pairs, or differences that are equal
-        up to rounding.
-
-    Raises:
-        ValueError: they differ in length.
+    ``t = mean(d) / (std(d) / sqrt(n))`` of the differences d, with n - 1 degrees of freedom. Both
+    have one value per seed, in the same order; else a ValueError. p is None for fewer than two
+    pairs, or differences that are equal up to rounding.
     """
     differences = [b - a for a, b in zip(dis, gen, strict=True)]
     deviation = sample_std(differences)

@@ -31,13 +31,9 @@ HARMLESS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that differs in the repeat.
+    """A value that differs in the repeat, by its path in the row, as ``test.AUC``.
 
-    Attributes:
-        name: its path in the row, as ``test.AUC``.
-        before: the run's value.
-        now: the repeat's value.
-        size: the absolute difference; None where it is not defined.
+    ``size`` is the absolute difference, None where it is not defined.
     """
 
     name: str
@@ -47,11 +43,9 @@ class Difference:
 
 
 def environment_differences(row: RunRecord, now: RunRecord) -> list[Difference]:
-    """Returns the differences in code, packages, machine, device, threads, flags and git.
+    """Returns the differences of a row from one of this process, where the row holds the value.
 
-    Args:
-        row: of the results store; what it does not hold is not compared.
-        now: a row of this process.
+    They are in code, packages, machine, device, threads, flags and git.
     """
     before, after = _environment(row), _environment(now)
     names = [name for name in before if before[name] != after.get(name)]
@@ -76,15 +70,10 @@ def differences(row: RunRecord, repeat: RunRecord) -> list[Difference]:
 def compare_weights(
     row: RunRecord, path: Path, is_exact: bool
 ) -> tuple[list[Difference], str | None]:
-    """Compares a repeat's checkpoint with the run's.
+    """Returns the weights that differ in a repeat's checkpoint, and why they cannot be compared.
 
-    Args:
-        row: of the results store.
-        path: the repeat's checkpoint.
-        is_exact: whether equal weights make equal files, as they do with the same torch and device.
-
-    Returns:
-        The weights that differ, and why they could not be compared (None where they could).
+    The reason is None where they could. ``is_exact`` says whether equal weights make equal files,
+    as they do with the same torch and device.
     """
     wanted, found = row.checkpoint_sha256, file_sha256(path)
     if wanted == found:

@@ -46,16 +46,12 @@ def verify(row: RunRecord, gpu: str | None = None, tolerance: float = 1e-4) -> i
     """Repeats a run in a temporary folder, compares, and prints the differences.
 
     The run's files are not touched, and no data are encoded. Processes that torchrun started repeat
-    it together; to get the same bits they must be as many as the run had.
-
-    Args:
-        row: of the results store.
-        gpu: where to repeat it, as --gpu; None = where it ran.
-        tolerance: the largest difference of a metric that passes in another environment.
+    it together; to get the same bits they must be as many as the run had. ``gpu`` is as --gpu, None
+    = where the run ran. ``tolerance`` is the largest difference of a metric that passes in another
+    environment.
 
     Returns:
-        0 where the repeat gave the same bits, or metrics within the tolerance in another
-        environment; else 2.
+        0 for the same bits, or metrics within the tolerance in another environment; else 2.
 
     Raises:
         ConfigError: the run failed, or its config has changed.

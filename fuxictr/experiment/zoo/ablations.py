@@ -1,4 +1,4 @@
-"""The paper's ablations: which expids make one up, and how tables and figures name them."""
+"""The paper's ablations: their expids, and their names in tables and figures."""
 
 from __future__ import annotations
 
@@ -67,8 +67,6 @@ class Arm:
         group: source, encoder, target or activation.
         word: the config's word, ``dis`` and ``full`` for the two references.
         label: its name on an axis.
-        expid: the experiment.
-        folder: the model folder that holds it.
         published: its variant in docs/reference/published_results.csv.
     """
 
@@ -134,11 +132,7 @@ def ablated_backbones(dataset: str, group: str) -> list[str]:
 
 
 def parse_groups(text: str) -> list[str]:
-    """Returns the groups of ``source,target`` or ``all``.
-
-    Raises:
-        ConfigError: another word.
-    """
+    """Returns the groups of ``source,target`` or ``all``; ConfigError at another word."""
     names = split_names(text.lower())
     wrong = [name for name in names if name not in (*GROUPS, "all")]
     if wrong or not names:

@@ -34,14 +34,9 @@ def zoo_models() -> list[str]:
 
 
 def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
-    """Imports the class ``model`` from src/<model>.py of a model folder.
+    """Imports the class ``model`` from src/<model>.py of ``zoo_dir``, or of model_zoo/<model>/.
 
-    Args:
-        model: name of the class and of its file.
-        zoo_dir: folder of run_expid.py, which is searched first; model_zoo/<model>/ comes second.
-
-    Raises:
-        ConfigError: no such file, or no such class in it; names the paths tried.
+    A ConfigError names the paths tried.
     """
     folders = [folder for folder in (zoo_dir, ZOO / model) if folder is not None]
     for folder in folders:
@@ -69,10 +64,9 @@ def load_experiment(
     Args:
         expid: the experiment.
         zoo_dir: folder of run_expid.py.
-        config_dir: config folder; None = ``config/`` beside run_expid.py. A relative one is
-            searched from the current folder, then beside run_expid.py. Relative paths in the config
-            of a model's folder resolve against ``zoo_dir``, those of another config folder against
-            that folder.
+        config_dir: None = ``config/`` beside run_expid.py. A relative one is searched from the
+            current folder, then beside run_expid.py. Relative paths in the config of a model's
+            folder resolve against ``zoo_dir``, those of another config folder against that folder.
         overrides: ``key=value`` texts, which win over the files.
         seed: wins over the config's seed.
 
@@ -106,11 +100,7 @@ def _is_of_a_model(config_dir: Path, zoo_dir: Path) -> bool:
 
 
 def find_config_dir(config_dir: str | Path | None, zoo_dir: Path) -> Path:
-    """Returns the absolute config folder.
-
-    Raises:
-        ConfigError: it does not exist; names the absolute paths tried.
-    """
+    """Returns the absolute config folder; ConfigError if it is missing, with the paths tried."""
     bases = (zoo_dir,) if config_dir is None else (Path.cwd(), zoo_dir)
     config_dir = "./config/" if config_dir is None else Path(config_dir).expanduser()
     tried = [(base / config_dir).resolve() for base in bases]
@@ -150,12 +140,7 @@ def select_expids(backbone: str, dataset: str, variants: list[str]) -> list[Choi
     """Returns the expids of a backbone on a dataset, in the order of the variants.
 
     The pair ``<Backbone>_<dataset>`` and ``<Backbone>_<dataset>_gen`` is taken where it exists,
-    otherwise the only expid of the dataset that has the variant.
-
-    Args:
-        backbone: a folder of model_zoo/, or another name that expids begin with.
-        dataset: avazu, criteo, demo, or a dataset_id of the config.
-        variants: among ``dis`` and ``gen``.
+    otherwise the only expid of the dataset that has the variant (dis or gen).
 
     Raises:
         ConfigError: unknown backbone or dataset, or no (or no single) expid for a variant.
@@ -189,11 +174,7 @@ def select_expids(backbone: str, dataset: str, variants: list[str]) -> list[Choi
 
 
 def find_folder(backbone: str) -> Path:
-    """Returns the model folder that holds a backbone's expids.
-
-    Raises:
-        ConfigError: no folder has this name and no folder's expids begin with it.
-    """
+    """Returns the model folder that holds a backbone's expids; ConfigError if there is none."""
     if (ZOO / backbone / "config").is_dir():
         return ZOO / backbone
     names = set(zoo_models())

@@ -8,11 +8,7 @@ PAPER_SEEDS = "5"  # the --seeds of --paper
 
 
 def parse_variants(text: str) -> list[str]:
-    """Returns the variants of ``dis,gen``, DIS first.
-
-    Raises:
-        ConfigError: another word.
-    """
+    """Returns the variants of ``dis,gen``, DIS first; ConfigError at another word."""
     names = set(split_names(text.lower()))
     if not names or names - {"dis", "gen"}:
         raise ConfigError(f"--variants {text}: allowed: dis, gen, or dis,gen")
@@ -20,11 +16,7 @@ def parse_variants(text: str) -> list[str]:
 
 
 def parse_seeds(text: str, first: int) -> list[int]:
-    """Returns the seeds of ``3`` (three from ``first`` on) or of ``2019,2020``.
-
-    Raises:
-        ConfigError: not a positive count or a list of numbers.
-    """
+    """Returns the seeds of ``3`` (three from ``first`` on) or ``2019,2020``, else a ConfigError."""
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -37,20 +29,12 @@ def parse_seeds(text: str, first: int) -> list[int]:
 
 
 def parse_models(text: str) -> list[str]:
-    """Returns the names of ``DeepFM,FM``.
-
-    Raises:
-        ConfigError: no name.
-    """
+    """Returns the names of ``DeepFM,FM``; ConfigError if there is none."""
     return parse_names(text, "--model")
 
 
 def parse_names(text: str, option: str) -> list[str]:
-    """Returns the names of ``a,b``, each once.
-
-    Raises:
-        ConfigError: no name.
-    """
+    """Returns the names of ``a,b``, each once; ConfigError if there is none."""
     names = split_names(text)
     if not names:
         raise ConfigError(f"{option}: expected a name, or a list a,b")
