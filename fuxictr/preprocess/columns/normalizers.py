@@ -1,4 +1,4 @@
-"""Scaling of numeric columns, and values that float32 cannot tell apart after it."""
+"""Scaling of numeric columns, and values that become equal in float32."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _NOISE, _MATERIAL = 1e-11, 0.1
 class Normalizer:
     """Base of the normalizers: y = (x - shift) / scale.
 
-    The parameters are fitted by frames of fixed size with sums in a fixed order, so that they are
-    the same bits whatever the files, the threads and the machine.
+    Frames have a fixed size and sums a fixed order, so the fitted bits are the same on any machine.
     """
 
     name: ClassVar[str]
@@ -98,7 +97,7 @@ NORMALIZERS = {scaler.name: scaler for scaler in (StandardScaler, MinMaxScaler)}
 
 
 def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
-    """Returns the normalizer that ``to_json`` described; ConfigError where its name is unknown."""
+    """Returns the normalizer that ``to_json`` described; ConfigError where it is unknown."""
     name = content["normalizer"]
     if name not in NORMALIZERS:
         raise ConfigError(f"normalizer '{name}': allowed: {', '.join(NORMALIZERS)}")
@@ -108,9 +107,9 @@ def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
 def precision_note(
     name: str, raw: pl.Series, values: np.ndarray, normalizer: Normalizer | None
 ) -> str | None:
-    """Returns a sentence on values of a numeric column that become equal, or None.
+    """Returns a warning where values of a numeric column become equal, or None.
 
-    ``raw`` are its cells and ``values`` the numbers in them as float64, (rows,).
+    ``raw`` are its cells, ``values`` the numbers in them as float64, (rows,).
     """
     if (np.abs(values) >= 2.0**53).any():
         integers = merged_integers(raw)
@@ -138,13 +137,10 @@ def precision_note(
 def merged_in_float32(
     values: np.ndarray, normalizer: Normalizer | None = None
 ) -> tuple[float, float, float] | None:
-    """Returns how many distinct float64 values become one float32 with their neighbour.
+    """Returns the share of distinct values that merge in float32, and two of them, or None.
 
-    Epoch seconds, say: 128 s are one float32. Values that differ in the last digits of float64
-    only count as equal.
-
-    Returns:
-        The share of the distinct values, and two neighbours that become equal; None where few do.
+    Epoch seconds are an example: float32 steps by 128 s. Differences in the last digits of float64
+    do not count. None where few values merge.
     """
     scaled = values if normalizer is None else normalizer.apply(values)
     if (scaled.astype(np.float32) == scaled).all():

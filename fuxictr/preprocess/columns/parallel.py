@@ -1,4 +1,4 @@
-"""Columns worked on side by side, frame by frame."""
+"""Work on columns in parallel, frame by frame."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def each_column(
     columns: Sequence[Column],
     work: Callable[[Column, pa.ChunkedArray], Result],
 ) -> Iterator[list[Result]]:
-    """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
+    """Yields what ``work`` returns for the columns of each frame, in order.
 
-    Columns run in parallel, while the next frame is read and the last one is written. A column
+    While columns run in parallel, the next frame is read and the last one is written. A column
     never sees two frames at once.
     """
 

@@ -1,4 +1,4 @@
-"""Pretrained embeddings: files of key -> vector, brought into the order of a column's ids."""
+"""Pretrained embeddings: files of key -> vector, put in the order of a column's ids."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
-    """Reads a file of arrays or columns ``key`` (n,) and ``value`` (n, width) as float32.
+    """Returns the ``key`` (n,) and ``value`` (n, width) of a file, the values as float32.
 
-    ``column`` is the one whose tokens the keys are; ``width`` None = as in the file.
+    ``column`` is named in errors. ``width`` None = as in the file.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else; names file and row.
+        DataError: the file is missing, damaged or holds something else.
     """
     where = f"{path} (pretrained_emb of column '{column}')"
     keys, vectors = _read(path, where)
@@ -57,12 +57,12 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
 
 
 def file_name(column: str) -> str:
-    """Returns the name of the encoded dataset's file of a column's vectors."""
+    """Returns the file name of a column's vectors in the encoded dataset."""
     return f"pretrained_{quote(column, safe='')}.npy"
 
 
 def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
-    """Returns the keys as tokens of a column; DataError where one does not fit its dtype."""
+    """Returns the keys as tokens of a column; DataError where one does not fit."""
     where = f"{path} (pretrained_emb of column '{column.name}')"
     try:
         tokens = column.texts(keys)
@@ -77,12 +77,9 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
 
 
 def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
-    """Returns a sentence where few keys are tokens of the training split, or few tokens are keys.
+    """Returns a warning where keys and training tokens have little in common, else None.
 
-    ``seen`` are the distinct tokens of all columns that share the table.
-
-    Raises:
-        DataError: no key is a token.
+    ``seen`` are the distinct tokens of all columns that share the table. DataError: none is a key.
     """
     keys, seen = keys.drop_nulls(), seen.unique(maintain_order=True)
     matching = keys.is_in(seen.implode()).sum()
@@ -100,9 +97,9 @@ def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: P
 def place_by_id(
     tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
 ) -> np.ndarray:
-    """Returns the vectors (size, width) by the ``ids`` of ``tokens``, NaN where an id has none.
+    """Returns the vectors (size, width) by token id, NaN where an id has none.
 
-    Keys that are not among the tokens are left out; ValueError where none is.
+    Keys that are no tokens are left out; ValueError where all are.
     """
     rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
     found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")

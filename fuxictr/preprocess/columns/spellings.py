@@ -1,4 +1,4 @@
-"""One value written in two ways: 7, 7.0 and 07, True and true, a date with and without a time."""
+"""Two spellings of one value: 7 and 07, True and true, a date with and without a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _VERSIONS, _VERSION, _POINT_ZERO = 0.05, r"^[0-9]+\.[0-9.]*[1-9][0-9.]*$", r"\.0
 
 
 def canonical(tokens: pl.Series) -> pl.Series:
-    """Returns tokens in the plain form that all spellings of a value have in common.
+    """Returns tokens in the plain form that all spellings of a value share.
 
-    A whole number is ``7``, a day ``2024-01-31``, true and yes are ``1``, false and no are ``0``;
-    other texts are in lower case; blanks and quotes around them are gone.
+    Whole numbers become ``7``, days ``2024-01-31``, true and yes ``1``, false and no ``0``. Other
+    texts become lower case, without blanks and quotes around them.
     """
     text = tokens.str.strip_chars(_BLANKS).str.to_lowercase()
     power = text.str.contains(_POWER)
@@ -45,7 +45,7 @@ def canonical(tokens: pl.Series) -> pl.Series:
 
 
 def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray]) -> pl.Series:
-    """Returns for each token a known one that is the same value in another spelling, or null."""
+    """Returns a known token of the same value in another spelling for each token, or null."""
     found = pl.Series([None] * len(tokens), dtype=pl.String)
     others = _spellings(tokens) if len(tokens) else []
     known = np.asarray(knows(pl.concat(others)) if others else []).reshape(len(others), -1)
@@ -68,11 +68,11 @@ def is_number(token: str) -> bool:
 
 
 def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
-    """Returns two tokens of a training split that are one value written in two ways, or None.
+    """Returns two training tokens that are one value written in two ways, or None.
 
-    Only strong evidence counts: a tenth of the cells are written in the rarer way, and two values
-    or more are, or most cells hold the one. 7 and 8.0 without twins are two ways as well.
-    ``counted`` has each ``token`` once, and ``count``, its cells.
+    A tenth of the cells must have the rarer spelling, for two values or more or for most cells. 7
+    and 8.0 count too, as two ways to write numbers. ``counted`` has each ``token`` with its cells
+    (``count``).
     """
     cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)
@@ -101,7 +101,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
 
 
 def _spellings(tokens: pl.Series) -> list[pl.Series]:
-    """Returns the spellings of tokens, the likely ones first; null where there is none."""
+    """Returns other spellings of tokens, the likely ones first; null where there is none."""
     text = tokens.str.strip_chars(_BLANKS)
     lower, value = text.str.to_lowercase(), canonical(tokens)
     value = lower.replace(_LETTERS).zip_with(lower.is_in([*_LETTERS]), value)

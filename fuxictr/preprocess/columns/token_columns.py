@@ -1,4 +1,4 @@
-"""Columns that become ids by vocabulary: single tokens, and sequences of them."""
+"""Columns that become ids by vocabulary: single tokens and sequences."""
 
 from __future__ import annotations
 
@@ -34,14 +34,10 @@ _MAX_OWN_ID = 1 << 26
 class TokenColumn(Column):
     """Base of the columns with a vocabulary; missing, rare and unseen tokens are ``__OOV__``.
 
-    The token of a value is its text (dtype str), or its number written in one way (int: ``7``,
-    float: ``7.0``). The token that equals ``fill_na`` stands for missing and gets no id of its own,
-    as in FuxiCTR. With ``remap: false`` a token is its own id.
-
-    Attributes:
-        vocabulary: its tokens.
-        min_count: how often a token must be in the training split.
-        most_frequent: the token seen most often, and how often; None before fitting or without one.
+    A token is the text of a value (dtype str), or its number in one form (int: ``7``, float:
+    ``7.0``). The token that equals ``fill_na`` means missing and gets no id, as in FuxiCTR. With
+    ``remap: false`` a token is its own id. A token needs ``min_count`` training cells.
+    ``most_frequent`` is a token and its count, or None.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
@@ -74,9 +70,9 @@ class TokenColumn(Column):
         self.vocabulary = self._with_ids(self._counted["token"].rechunk())
 
     def note_spellings(self, others: Sequence[TokenColumn] = ()) -> None:
-        """Notes two tokens of the training split that are one value, then forgets their counts.
+        """Notes two training tokens that are one value, then forgets the counts.
 
-        ``others`` are the columns that use the vocabulary too.
+        ``others`` are the columns that use the same vocabulary.
         """
         counted = pl.concat([column._counted for column in (self, *others)])
         for column in (self, *others):
@@ -107,11 +103,11 @@ class TokenColumn(Column):
         return self._num_lasting
 
     def seen_tokens(self) -> pl.Series:
-        """Returns the tokens observed so far, frequent or not, before learning ends."""
+        """Returns the tokens observed before ``finish``, frequent or not."""
         return self._counter.vocabulary(1, {"", self._fill_token()}).tokens
 
     def add_tokens(self, tokens: pl.Series) -> None:
-        """Gives tokens that are new to the vocabulary the ids behind its own."""
+        """Gives new tokens the ids behind those of the vocabulary."""
         excluded = ["", self._fill_token(), PAD, OOV]
         new = tokens.filter(tokens.is_not_null() & ~tokens.is_in(excluded))
         self.vocabulary = self.vocabulary.extended(self._with_ids(new))
@@ -157,10 +153,7 @@ class TokenColumn(Column):
         tally: Tally | None,
         lengths: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns the ids of cells by the ``index`` of their token, and counts them.
-
-        An index past the last token is a missing cell. Without ``lengths``, each row has one cell.
-        """
+        """Returns the ids of cells by the ``index`` of their token (past the end = missing)."""
         ids = self.vocabulary.encode(tokens)
         if tally is not None:
             is_missing = tokens.is_in(["", self._fill_token()]).to_numpy()
@@ -191,10 +184,9 @@ class CategoricalColumn(TokenColumn):
 class SequenceColumn(TokenColumn):
     """Sequences of tokens as lists of max_len int32 ids.
 
-    A text is split at ``splitter``; a list is taken as it is; a missing element is ``__PAD__`` in
-    its place, so that sequences of one length stay aligned. Too short a sequence is filled with
-    ``__PAD__`` at the end that ``padding`` names, too long a one is cut there. Without max_len the
-    longest sequence in training gives it.
+    A text is split at ``splitter``; a list is taken as it is. A missing element is ``__PAD__`` in
+    its place, so that parallel sequences stay aligned. Sequences are filled and cut at the end that
+    ``padding`` names. Without max_len, the longest training sequence gives it.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
@@ -246,7 +238,7 @@ class SequenceColumn(TokenColumn):
         }
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the length."""
+        """Restores the length."""
         self.max_len = int(spec["max_len"])
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Which columns are unseen or missing in most cells of some rows, and were not in training."""
+"""Columns that are mostly unseen or missing in some rows, and were not in training."""
 
 from __future__ import annotations
 
@@ -27,15 +27,11 @@ def lost_columns(
 ) -> str | None:
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
-    A column is lost where at least half of its training cells had an id, and fewer than half as
-    many have one here. Of a training split of 100 cells or more, only those count whose token would
-    have an id without them too, and chance must not explain so few.
-
-    It is lost as well where a tenth of it are known tokens in another spelling (numbers, days,
-    truth values, case, blanks), or where none of 20 cells is known and all look different.
-
-    Rows to score (``is_scoring``) must have 20 cells and two different unseen tokens, or 1,000
-    missing cells, unless an unseen token is a known one in another spelling.
+    A column is lost where half of its training cells or more had an id, and here fewer than half as
+    many. From 100 training cells on, only tokens known without that cell count, and chance must not
+    explain the loss. It is also lost where a tenth are known tokens in another spelling, or where
+    none of 20 cells is known and all look different. Rows to score (``is_scoring``) need 20 cells
+    and two unseen tokens, 1,000 missing cells, or another spelling.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
@@ -65,7 +61,7 @@ def lost_columns(
 
 
 def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[str]:
-    """Returns a sentence for each column of which training itself knows no token."""
+    """Returns a sentence for each column without any frequent training token."""
     texts = []
     for column in columns:
         counts = trained.get(column.name, Counts())
@@ -83,7 +79,7 @@ def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[s
 
 
 def oov_table(columns: Sequence[Column], splits: Mapping[str, Mapping[str, Counts]]) -> str:
-    """Returns lines ``column  1.25 %  3.10 %``: the cells of each split that are ``__OOV__``."""
+    """Returns lines ``column  1.25 %  3.10 %``: each split's share of ``__OOV__`` cells."""
     names = [column.name for column in columns if isinstance(column, TokenColumn)]
     width = max(map(len, names), default=0)
     lines = [f"Share of __OOV__ cells (rare, unseen or missing) in {', '.join(splits)}:"]
@@ -103,10 +99,7 @@ def _is_lost(trained: Counts, found: Counts) -> bool:
 
 
 def _is_no_chance(found: float, expected: float, cells: int) -> bool:
-    """Returns whether so small a share is next to impossible, by Chernoff's bound.
-
-    P(share <= q) <= exp(-n KL(q | p)) where each of n cells is known with chance p > q.
-    """
+    """Returns whether chance is next to excluded: P(share <= q) <= exp(-n KL(q | p)) (Chernoff)."""
     p = min(expected, 1 - 1e-9)
     divergence = (1 - found) * math.log((1 - found) / (1 - p))
     if found:

@@ -1,4 +1,4 @@
-"""When an encoded dataset may be reused: its key."""
+"""The cache key: when an encoded dataset may be reused."""
 
 from __future__ import annotations
 
@@ -43,11 +43,9 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Split:
-    """One raw split: the files found for what the config has as train, valid or test data.
+    """One raw split, with the files found for the config's train, valid or test data.
 
-    Attributes:
-        skipped: what was seen beside the files.
-        error: why there are none, or None.
+    ``skipped`` are other files seen beside them. ``error`` says why there are none.
     """
 
     name: str
@@ -57,7 +55,7 @@ class Split:
     error: DataError | None = None
 
     def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
-        """Returns the fingerprint of each file, with those of its folders' values that are read."""
+        """Returns each file's fingerprint and the values of its folders that are read."""
         files = [fingerprint(path, is_full) for path in self.files]
         for path, known in zip(self.files, files, strict=True):
             values = {n: v for n, v in partitions(path).items() if n in columns}
@@ -66,7 +64,7 @@ class Split:
 
 
 def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
-    """Returns the splits that the config names; absent files are noted, not raised."""
+    """Returns the splits that the config names; an absent file is noted in ``error``."""
     config, splits = processor.config, []
     for name in SPLITS:
         key = f"{name}_data"
@@ -86,7 +84,7 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
 
 
 def _is_written(path: Path) -> bool:
-    """Returns whether a file is one that a build of some dataset wrote."""
+    """Returns whether a build of some dataset wrote the file."""
     beside, above = path.parent, path.parent.parent
     return path.name in published_files(beside) or (
         f"{beside.name}/{path.name}" in published_files(above)
@@ -94,7 +92,7 @@ def _is_written(path: Path) -> bool:
 
 
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
-    """Returns all that decides what is written: encoder version, config and raw files."""
+    """Returns everything that decides what is written: encoder version, config, raw files."""
     is_full, columns = processor.config.source_hash == "full", processor.raw_columns()
     vectors = {
         column.name: processor.pretrained_path(column)
@@ -114,7 +112,7 @@ def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, 
 
 
 def config_key(processor: FeatureProcessor) -> dict[str, Any]:
-    """Returns all of the config that decides what is written."""
+    """Returns the part of the config that decides what is written."""
     config, expressions = processor.config, processor.expressions
     return {
         **{name: getattr(config, name) for name in _HASHED_KEYS},
@@ -138,7 +136,7 @@ def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what the last finished build left, or None; writes nothing."""
+    """Returns the key of the last finished build, or None; writes nothing."""
     try:
         content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -151,10 +149,7 @@ def read_key(folder: Path) -> dict[str, Any] | None:
 
 
 def load_key(folder: Path) -> dict[str, Any] | None:
-    """Returns read_key's answer at the beginning of a build or a load.
-
-    A build whose process was killed while its files got their names is completed first.
-    """
+    """Completes a publish that was interrupted, then returns read_key's answer."""
     key = read_key(folder)
     if key is None:
         complete_publish(folder)
@@ -163,10 +158,10 @@ def load_key(folder: Path) -> dict[str, Any] | None:
 
 
 def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
-    """Returns why the encoded dataset of a folder cannot be reused, or None when it can.
+    """Returns why the encoded dataset of a folder cannot be reused, or None.
 
-    Raw files that are absent altogether are taken as unchanged: users may delete them. The
-    processor's functions are tried on rows that they met when the dataset was built.
+    Absent raw files count as unchanged, since users may delete them. The processor's functions are
+    tried on rows kept from the build.
     """
     old = read_key(folder)
     if old is None:
@@ -198,7 +193,7 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
 
 
 def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
-    """Returns the files in the ``splits``' folders of part files that no build wrote."""
+    """Returns the files in the ``splits``' part folders that no build wrote."""
     ours = published_files(folder)
     parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
     foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
@@ -206,7 +201,7 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
 
 
 def _code_digest(processor: type) -> str | None:
-    """Returns a hash of what a user's processor classes are made of; None for the plain one."""
+    """Returns a hash of a user's processor classes; None for the plain one."""
     digest = hashlib.sha256()
     added = processor.__mro__[: processor.__mro__.index(FeatureProcessor)]
     for kind in added:
@@ -229,7 +224,7 @@ def _code_bytes(code: CodeType) -> bytes:
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns the names of the keys and columns in which two config keys differ."""
+    """Returns the keys and columns in which two config keys differ."""
     changed = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
@@ -244,9 +239,9 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
-    """Returns what tells one state of a file from another.
+    """Returns what tells one state of a file from another, by hashes of its bytes.
 
-    All bytes are hashed where ``is_full``; else 64 KB at its beginning, middle and end.
+    Without ``is_full``, only 64 KB at its beginning, middle and end are hashed.
     """
     status = path.stat()
     known = {"name": path.name, "size": status.st_size}

@@ -12,13 +12,10 @@ from fuxictr.preprocess.dataset.processor import FeatureProcessor
 
 
 def load_processor(given: str | None, base_dir: Path) -> type[FeatureProcessor]:
-    """Imports a processor class from a Python file of the user.
+    """Imports a user's processor class; ConfigError where that fails.
 
-    ``given`` is ``file.py`` with a class FeatureProcessor, or ``file.py:Class``; None = the plain
+    ``given`` is ``file.py`` with a class FeatureProcessor, or ``file.py:Class``. None = the plain
     FeatureProcessor.
-
-    Raises:
-        ConfigError: no such file or class, or the file cannot be imported.
     """
     if given is None:
         return FeatureProcessor

@@ -1,4 +1,4 @@
-"""Whether a preprocess function gives a row the same value whatever rows are around it."""
+"""Whether a preprocess function depends on one row alone, not on the rows around it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,18 @@ RowFunction = Callable[[pl.DataFrame], pl.Series]
 
 @dataclass(frozen=True)
 class Difference:
-    """A row (its index in the frame) whose value depends on the rows around it, and its values."""
+    """A row (its index in the frame) whose value depends on the rows around it."""
 
     row: int
     found: str
 
 
 class RowWise:
-    """Tries a function on the rows of each frame again, among others and alone.
+    """Tries a function on the rows of each frame again, among other rows and alone.
 
-    A function of the row alone gives each row the same value as in the frame. One that counts,
-    ranks, averages, shifts, sorts, draws, or fills a cell from others does not: it would encode the
-    same rows differently in another frame, such as one to score.
-
-    All rows are tried in two halves. Rows with an input that is missing, extreme or of another
-    kind, and made-up ones with missing inputs, are tried alone and among copies of one other row.
+    A function that counts, ranks, averages, shifts, sorts, draws, or fills a cell from others would
+    encode the same row differently in another frame. All rows are tried in two halves. Rows with
+    missing, extreme or odd inputs, and made-up ones, are tried alone and among copies of one row.
     """
 
     def __init__(self, function: RowFunction) -> None:
@@ -49,7 +46,7 @@ class RowWise:
     ) -> Difference | None:
         """Returns a row of a frame whose value is another elsewhere, or None.
 
-        ``filler`` is one row, of missing cells as the function sees them.
+        ``filler`` is one row of missing cells, as the function sees them.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the frame itself had them already
@@ -70,7 +67,7 @@ class RowWise:
     def _alone(
         self, strange: pl.DataFrame, dtype: pl.DataType | type[pl.DataType]
     ) -> tuple[pl.DataFrame, pl.Series]:
-        """Returns the strange rows that the function can take, and what it makes of each alone."""
+        """Returns the strange rows that the function can take, and their values when alone."""
         places, values = [], [pl.Series("made", [], dtype=dtype)]
         for place in range(strange.height):
             try:
@@ -90,10 +87,10 @@ class RowWise:
         strange: tuple[pl.DataFrame, pl.Series] | None = None,
         copied: int | None = None,
     ) -> Difference | None:
-        """Returns a row that has another value among the rows of an index, or None.
+        """Returns a row of ``index`` whose value changes, or None.
 
-        ``strange`` rows (with their values) stand before and behind the tried ones; a function need
-        not be able to take them. Copies of row ``copied`` stand around all, more than they are.
+        ``strange`` rows, which may fail, stand on both sides, and copies of row ``copied`` around
+        all.
         """
         tried, expected = rows[index], values[index]
         if strange is not None:
@@ -133,7 +130,7 @@ class RowWise:
 
 
 def _trials(values: pl.Series, marked: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields rows to try together: each half of all, backwards; some alone, in part, and twice."""
+    """Yields rows to try together: each half backwards, a sample twice and in part, some alone."""
     order, half = np.arange(len(values))[::-1], len(values) // 2
     yield from (part for part in (order[half:], order[:half]) if len(part))
     sample = _sample(values, marked)
@@ -144,7 +141,7 @@ def _trials(values: pl.Series, marked: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, int | None]]:
-    """Yields rows to try between made-up ones, and of which row there are copies around them."""
+    """Yields rows to try between made-up ones, and the row whose copies stand around them."""
     yield _sample(values, marked), None
     some = np.unique([*marked, *_different(values)])
     step = -(-len(some) // _MOST_COPIED)
@@ -152,7 +149,7 @@ def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, 
 
 
 def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
-    """Returns made-up rows: all cells of the filler, and a row of the frame but for one of them."""
+    """Returns made-up rows of the frame's first row and the filler: one cell of either."""
     first = rows[[0] * rows.width]
     mixed = []
     for place, column in enumerate(first):
@@ -163,11 +160,7 @@ def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
 
 
 def _marked(rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame) -> np.ndarray:
-    """Returns indices of rows that others may not stand for.
-
-    They have the least or the greatest of a column's cells, a missing one, the shortest or the
-    longest text, or a text that is no number among such, or a number among others.
-    """
+    """Returns indices of unusual rows: extreme or missing cells, odd texts or numbers."""
     marks = [values]
     for place, column in enumerate(rows):
         marks += [column, column.eq_missing(filler.to_series(place)[0])]
@@ -182,13 +175,13 @@ def _marked(rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame) -> np.n
 
 
 def _sample(values: pl.Series, marked: np.ndarray) -> np.ndarray:
-    """Returns indices of rows from all over a frame, among them the marked and different ones."""
+    """Returns indices of rows from all over a frame, with the marked and different ones."""
     step = -(-len(values) // _MOST_ROWS)
     return np.unique([*range(0, len(values), step), *marked, *_different(values)])
 
 
 def _different(values: pl.Series) -> np.ndarray:
-    """Returns indices of some rows that differ in their values, the last ones."""
+    """Returns indices of some rows that differ in their values."""
     try:
         return values.arg_unique().to_numpy()[-_MOST_DIFFERENT:]
     except pl.exceptions.PolarsError:  # values of a type that has no order
@@ -196,7 +189,7 @@ def _different(values: pl.Series) -> np.ndarray:
 
 
 def equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
-    """Returns which values are the same (rows,); two missing ones are, and two that are NaN."""
+    """Returns which values are the same, (rows,); missing equals missing, NaN equals NaN."""
     if isinstance(expected.dtype, (pl.Categorical, pl.Enum)):
         expected, found = expected.cast(pl.String), found.cast(pl.String)
     if isinstance(expected.dtype, pl.Object):

@@ -1,4 +1,4 @@
-"""Arrow types of raw columns: which can be read, of which kind they are, what they share."""
+"""Arrow types of raw columns: which are readable, their kinds, and common types."""
 
 from __future__ import annotations
 
@@ -48,17 +48,15 @@ def kind_of(kind: pa.DataType) -> str:
 
 
 def texts_agree(known: str, found: str) -> bool:
-    """Returns whether equal values of two kinds have equal texts: 7 and 7.0 have not."""
+    """Returns whether equal values of two kinds have equal texts, unlike 7 and 7.0."""
     return found in (known, "null") or known == "null" or (known, found) in _ALIKE
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Checks that a table can be read; a text that is not UTF-8 might end the process.
+    """Raises DataError where a table has an unreadable type, or a text that is not UTF-8.
 
-    ``where`` names the file, of which ``first_row`` rows come before these.
-
-    Raises:
-        DataError: a column has another type, or a text is not UTF-8; names file, row and column.
+    Such a text might end the process. ``where`` names the file; ``first_row`` of its rows come
+    before.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
@@ -80,12 +78,9 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
-    """Returns a column's pieces (file, cells) as one, in a type that holds all of them.
+    """Returns a column's pieces (file, cells) in one type that holds all; else DataError.
 
-    Files of one split may differ in a column's type: one has no missing value, say.
-
-    Raises:
-        DataError: there is no such type; names the files.
+    Types may differ between files, for example where one has no missing value.
     """
     types = list(dict.fromkeys(column.type for _, column in pieces))
     if len(types) == 1:

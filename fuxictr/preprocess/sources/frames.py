@@ -1,4 +1,4 @@
-"""Raw files, read as frames of equal size in bounded memory, each cell's origin known."""
+"""Raw files as frames of equal size, in bounded memory; the origin of each cell is known."""
 
 from __future__ import annotations
 
@@ -40,11 +40,8 @@ class NoRowsError(DataError):
 class Frame:
     """Up to FRAME_ROWS successive rows of the raw files, or some of them.
 
-    Attributes:
-        table: the columns that were asked for.
-        origins: (first row in the frame, file, that row's index in the file), ascending.
-        dialect: that of csv files.
-        chosen: which of the frame's rows the table holds, ascending; None = all.
+    ``origins`` are (first row in the frame, file, that row's index in the file), ascending.
+    ``chosen`` are the frame's rows that the table holds, ascending; None = all.
     """
 
     table: pa.Table
@@ -53,11 +50,11 @@ class Frame:
     chosen: np.ndarray | None = None
 
     def select(self, mask: np.ndarray) -> Frame:
-        """Returns the frame with only those of its rows for which ``mask`` (rows,) is true."""
+        """Returns the frame with only the rows where ``mask`` (rows,) is true."""
         return replace(self, table=self.table.filter(pa.array(mask)), chosen=np.flatnonzero(mask))
 
     def locate(self, row: int) -> str:
-        """Returns ``file: row 5 (line 6)`` of a row of the table; rows of data count from 1."""
+        """Returns ``file: row 5 (line 6)`` for a row of the table; rows of data count from 1."""
         row = row if self.chosen is None else int(self.chosen[row])
         start, path, first = [origin for origin in self.origins if origin[0] <= row][-1]
         index = first + row - start
@@ -73,13 +70,13 @@ class Frame:
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order; a file may have none, but not all of them.
+    """Yields the rows of the files in order.
 
-    A csv cell is read as the text that is written there, and so is the value of a partition folder
-    (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
+    Csv cells and values of partition folders (``dt=2024-01-01/``) are texts. A folder's value is a
+    column of those files in it that have no column of that name.
 
     Raises:
-        DataError: a file lacks a column or is not readable; names the row if it has one.
+        DataError: a file lacks a column or is not readable.
         NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
@@ -116,7 +113,7 @@ def read_frames(
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
-    """Yields the rows of a table in memory; DataError where a column is absent, or all rows are."""
+    """Yields the rows of a table; DataError where a column is absent or there are no rows."""
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
@@ -150,12 +147,9 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Checks that columns read as text have one kind of value in all files, those of train first.
+    """Raises DataError where a column read as text has two kinds of values in the files.
 
     The same number is another text as an integer (7) and as a float (7.0).
-
-    Raises:
-        DataError: a column is of one kind in one file and of another in the next.
     """
     if data_format == "csv":
         return
@@ -182,7 +176,7 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
 
 
 def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str]) -> pa.Table:
-    """Returns columns of a file as a table without rows; those that are no arrays are texts."""
+    """Returns columns of a file as a table without rows; csv columns are texts."""
     types = {}
     if source_format.name != "csv":
         types = typed_files.array_schema(path, source_format.name, columns)
@@ -192,7 +186,7 @@ def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str])
 def _read_file(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
+    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or one block of a csv."""
     values = partition_values(path, source_format, columns)
     own = [name for name in columns if name not in values]
     own = own or column_names(path, source_format)[:1]
@@ -210,7 +204,7 @@ def _read_file(
 def partition_values(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> dict[str, str | None]:
-    """Returns column -> value, of those of the columns that only the file's folders have."""
+    """Returns column -> value for those of the columns that only the file's folders have."""
     values = {name: value for name, value in partitions(path).items() if name in columns}
     own = column_names(path, source_format) if values else []
     return {name: value for name, value in values.items() if name not in own}
