@@ -32,10 +32,9 @@ class BucketColumn(Column):
 
 
 class TokenSample:
-    """The tokens with the smallest hashes (uint64, rising), and how often each was seen.
+    """The tokens with the smallest hashes (uint64, rising), in any order of rows, and their counts.
 
-    It depends on the rows, not on their order. A token whose hash is below the largest one kept is
-    in the sample if training had it.
+    A token whose hash is below the largest one kept is in the sample if training had it.
     """
 
     def __init__(self) -> None:
@@ -81,8 +80,8 @@ class TokenSample:
 class HashColumn(BucketColumn):
     """The bucket of a token is its 64-bit SipHash (pandas' hash_array) modulo num_buckets.
 
-    It is the same on all machines. A sample of the training tokens is kept, to recognize them in
-    other rows.
+    It is the same on all machines. A sample of training tokens is kept, to tell which rows have
+    them.
     """
 
     def __init__(self, config: ColumnConfig) -> None:

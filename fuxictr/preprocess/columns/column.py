@@ -32,7 +32,7 @@ from fuxictr.preprocess.columns.values import (
 )
 
 DEFAULT_SPLITTER = "^"
-# Frames in which values are compared with what float32 makes of them.
+# Frames whose values are compared with their float32 form.
 _MOST_COMPARED = 20
 _SCALED = "scaled as fitted to the training split"
 
@@ -214,10 +214,7 @@ class NumericColumn(Column):
 
 
 class VectorColumn(Column):
-    """Vectors as lists of float32, all as wide as the first one; zeros where missing.
-
-    A text is split at ``splitter``; a list is taken as it is.
-    """
+    """Lists of float32, all as wide as the first one, zeros where missing; texts are split."""
 
     reads_text = False
 

@@ -31,11 +31,7 @@ def make_column(config: ColumnConfig, min_count: int) -> Column:
 
 
 def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
-    """Returns owner -> the columns that use its vocabulary and table, the owner first.
-
-    Raises:
-        ConfigError: share_embedding names no vocabulary, or leads back to itself.
-    """
+    """Returns owner -> columns of its vocabulary, owner first; ConfigError on a wrong owner."""
     tokens = {column.name: column for column in columns if isinstance(column, TokenColumn)}
     groups: dict[str, list[TokenColumn]] = {}
     for column in columns:

@@ -107,10 +107,7 @@ def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
 def precision_note(
     name: str, raw: pl.Series, values: np.ndarray, normalizer: Normalizer | None
 ) -> str | None:
-    """Returns a warning where values of a numeric column become equal, or None.
-
-    ``raw`` are its cells, ``values`` the numbers in them as float64, (rows,).
-    """
+    """Returns a warning where ``values`` (float64) of ``raw`` cells become equal, or None."""
     if (np.abs(values) >= 2.0**53).any():
         integers = merged_integers(raw)
         if integers is not None:
@@ -137,10 +134,9 @@ def precision_note(
 def merged_in_float32(
     values: np.ndarray, normalizer: Normalizer | None = None
 ) -> tuple[float, float, float] | None:
-    """Returns the share of distinct values that merge in float32, and two of them, or None.
+    """Returns the share of distinct values that merge in float32, and two of them; None for few.
 
-    Epoch seconds are an example: float32 steps by 128 s. Differences in the last digits of float64
-    do not count. None where few values merge.
+    Float32 steps by 128 s in epoch seconds. Differences in the last digits of float64 do not count.
     """
     scaled = values if normalizer is None else normalizer.apply(values)
     if (scaled.astype(np.float32) == scaled).all():

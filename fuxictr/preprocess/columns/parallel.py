@@ -17,7 +17,7 @@ from fuxictr.preprocess.sources.frames import Frame
 
 Result = TypeVar("Result")
 
-# What the table libraries raise on values of a type that they cannot convert.
+# What the table libraries raise for types that they cannot convert.
 _UNREADABLE = (
     *(pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException),
     *(UnicodeDecodeError, OverflowError, MemoryError),
@@ -31,8 +31,7 @@ def each_column(
 ) -> Iterator[list[Result]]:
     """Yields what ``work`` returns for the columns of each frame, in order.
 
-    While columns run in parallel, the next frame is read and the last one is written. A column
-    never sees two frames at once.
+    Columns run in parallel, while other frames are read and written; none sees two frames at once.
     """
 
     def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> Result:

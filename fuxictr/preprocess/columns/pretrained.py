@@ -18,18 +18,15 @@ from fuxictr.preprocess.columns.values import WrongCell, split_lists, to_series
 from fuxictr.preprocess.sources.arrow_types import check_table, is_list
 
 KEY, VALUE = "key", "value"
-# The share of the keys, or of the tokens, that should be found among the others.
+# Least share of the keys, or of the tokens, that should match.
 _FEW = 0.1
 _LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
-    """Returns the ``key`` (n,) and ``value`` (n, width) of a file, the values as float32.
+    """Returns the keys (n,) and float32 vectors (n, width) of a file; DataError where it is wrong.
 
-    ``column`` is named in errors. ``width`` None = as in the file.
-
-    Raises:
-        DataError: the file is missing, damaged or holds something else.
+    ``column`` is named in errors; ``width`` None = as in the file.
     """
     where = f"{path} (pretrained_emb of column '{column}')"
     keys, vectors = _read(path, where)
@@ -77,10 +74,7 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
 
 
 def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
-    """Returns a warning where keys and training tokens have little in common, else None.
-
-    ``seen`` are the distinct tokens of all columns that share the table. DataError: none is a key.
-    """
+    """Returns a warning where few keys are ``seen`` tokens, or None; DataError where none is."""
     keys, seen = keys.drop_nulls(), seen.unique(maintain_order=True)
     matching = keys.is_in(seen.implode()).sum()
     if matching >= _FEW * min(len(keys), len(seen)):
@@ -97,10 +91,7 @@ def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: P
 def place_by_id(
     tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
 ) -> np.ndarray:
-    """Returns the vectors (size, width) by token id, NaN where an id has none.
-
-    Keys that are no tokens are left out; ValueError where all are.
-    """
+    """Returns vectors (size, width) by id, NaN where none; ValueError where no key is a token."""
     rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
     found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")
     if found.is_empty() and len(keys):

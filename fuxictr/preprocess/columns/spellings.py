@@ -15,8 +15,8 @@ _DIGITS_OF_DAY = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
 _ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 _LETTERS = {"t": "1", "y": "1", "f": "0", "n": "0"}
-# Of a training split: the most frequent tokens, that are looked at; the cells written in the rarer
-# way; and those written in either way, where that is one value only.
+# Of a training split: how many frequent tokens are compared; the least share of cells in the rarer
+# spelling; and the least share in either one, where one value only has two.
 _MOST_TOKENS, _PART, _MOSTLY = 100_000, 0.1, 0.6
 # Version numbers, where 7 and 7.0 differ, have 7.1 or 7.0.1 too.
 _VERSIONS, _VERSION, _POINT_ZERO = 0.05, r"^[0-9]+\.[0-9.]*[1-9][0-9.]*$", r"\.0+$"
@@ -70,9 +70,8 @@ def is_number(token: str) -> bool:
 def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     """Returns two training tokens that are one value written in two ways, or None.
 
-    A tenth of the cells must have the rarer spelling, for two values or more or for most cells. 7
-    and 8.0 count too, as two ways to write numbers. ``counted`` has each ``token`` with its cells
-    (``count``).
+    A tenth of the cells must have the rarer spelling, of two values or more, or of one in most
+    cells. 7 and 8.0 are two ways as well. ``counted`` has each ``token`` and its cells (``count``).
     """
     cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)
@@ -84,8 +83,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     groups = table.filter(pl.len().over("value") > 1).group_by("value", maintain_order=True)
     pairs = groups.agg(token.first(), token.get(1).alias("other"), count.sum(), rare=count.max())
     rare = (pairs["count"] - pairs["rare"]).sum()
-    # One pair among other values may be chance, but not where blanks alone make the difference, nor
-    # among truth values.
+    # One pair may be chance, but not where only blanks differ, nor among truth values.
     truths = table.filter(pl.col("value").is_in(["0", "1"]) & token.str.contains("[a-zA-Z]"))
     is_blank = (pairs["token"].str.strip_chars() == pairs["other"].str.strip_chars()).any()
     covered = max(pairs["count"].sum(), truths["count"].sum())
@@ -116,7 +114,7 @@ def _spellings(tokens: pl.Series) -> list[pl.Series]:
         digit = number.set(lower.is_in([*_LETTERS]), None)
         found += [digit, number + ".0", *padded, groups.str.reverse()]
         for words in (["false", "true"], ["no", "yes"], ["f", "t"], ["n", "y"]):
-            # Letters stand for words and the other way round, never for numbers.
+            # Letters and words stand for each other, never for numbers.
             meant = number if len(words[0]) > 1 else number.set(~lower.is_in([*_TRUTHS]), None)
             word = meant.replace_strict(["0", "1"], words, default=None, return_dtype=pl.String)
             found += [word, word.str.to_titlecase(), word.str.to_uppercase()]

@@ -13,9 +13,9 @@ from fuxictr.preprocess.sources.splitting import next_codes
 
 # Tokens of each side that a warning shows.
 NUM_EXAMPLES = 2
-# Unseen tokens of a frame whose other spellings are looked up; the others count in proportion.
+# Unseen tokens of a frame that are looked up in other spellings; the rest count in proportion.
 _MOST_SPELLED = 1_000
-# Tokens of a frame whose shape is noted, and the shapes from which on they tell nothing.
+# Tokens of a frame whose shape is noted; with so many shapes, they tell nothing.
 _MOST_SHAPED, MOST_SHAPES = 200, 32
 
 
@@ -79,10 +79,7 @@ class Counts:
 
 
 class Tally:
-    """Counts the cells of one column by split, frame by frame in row order.
-
-    ``codes`` are the splits of the rows; None = there is one split only.
-    """
+    """Counts a column's cells by split, in row order; ``codes`` None = there is one split."""
 
     def __init__(self, splits: Sequence[str], codes: np.ndarray | None = None) -> None:
         self.counts = {split: Counts() for split in splits}

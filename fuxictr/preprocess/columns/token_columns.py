@@ -27,7 +27,7 @@ from fuxictr.preprocess.columns.values import (
 from fuxictr.preprocess.columns.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
 from fuxictr.preprocess.sources.arrow_types import is_text
 
-# Ids up to here need no word of the config: a table of so many rows fits in memory.
+# Largest own ids without vocab_size: a table of so many rows fits in memory.
 _MAX_OWN_ID = 1 << 26
 
 
@@ -123,7 +123,7 @@ class TokenColumn(Column):
     def texts(self, values: pl.Series) -> pl.Series:
         """Returns values as tokens, null where missing; WrongCell where one does not fit."""
         if values.dtype == pl.Boolean and self.dtype == "int":
-            # True would be read as 1.
+            # True would become 1.
             is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()
             refuse(values.is_not_null() & is_other, values, "an integer, as in training")
         read = read_ids(values, self.dtype)

@@ -10,9 +10,9 @@ from fuxictr.preprocess.columns.spellings import is_number
 from fuxictr.preprocess.columns.tally import MOST_SHAPES, NUM_EXAMPLES, Counts
 from fuxictr.preprocess.columns.token_columns import TokenColumn
 
-# From so many cells on, tokens that are all but too rare tell how many unseen ones to expect.
+# From so many cells on, the barely frequent tokens tell how many unseen ones to expect.
 _MANY_CELLS = 100
-# A handful of rows to score may honestly be all unseen: one new user, say.
+# A few rows to score may be all unseen: one new user.
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
 _PART, _CHANCE = 0.1, 0.01
@@ -27,11 +27,11 @@ def lost_columns(
 ) -> str | None:
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
-    A column is lost where half of its training cells or more had an id, and here fewer than half as
-    many. From 100 training cells on, only tokens known without that cell count, and chance must not
-    explain the loss. It is also lost where a tenth are known tokens in another spelling, or where
-    none of 20 cells is known and all look different. Rows to score (``is_scoring``) need 20 cells
-    and two unseen tokens, 1,000 missing cells, or another spelling.
+    A column is lost where at least half of its training cells had an id, and fewer than half as
+    many have one here. From 100 training cells on, tokens count that would have an id without the
+    cell too, and chance must not explain the loss. A tenth in other spellings, or 20 cells of new
+    shapes, are a loss too. Rows to score (``is_scoring``) need 20 cells and two unseen tokens, or
+    1,000 missing ones.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
@@ -108,13 +108,13 @@ def _is_no_chance(found: float, expected: float, cells: int) -> bool:
 
 
 def _is_written_otherwise(trained: Counts, found: Counts) -> bool:
-    # Training's own share: rare tokens may be frequent ones written otherwise, as in free text.
+    # In training too, rare tokens may be other spellings of frequent ones, as in free text.
     share = found.written / max(found.cells - found.missing, 1)
     return share >= max(_PART, 2 * trained.share("written"))
 
 
 def _looks_new(trained: Counts, found: Counts) -> bool:
-    # Tokens that come once, as moments do: new ones are to be expected, but not of a new shape.
+    # Tokens that occur once, such as times: new ones are normal, a new shape is not.
     if trained.cells < _MANY_CELLS or not trained.known or found.known:
         return False
     is_enough = found.unseen >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES

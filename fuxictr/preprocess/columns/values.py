@@ -108,10 +108,7 @@ def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
 
 
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
-    """Returns the elements of all rows in order, and how many each row has (missing: 0).
-
-    Texts are split at ``splitter``; lists are taken as they are.
-    """
+    """Returns the elements of all rows (texts are split, lists are not), and rows' lengths."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
@@ -172,8 +169,7 @@ def _without_signed_zero(values: pl.Series) -> pl.Series:
 
 
 def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
-    # One text a moment, whatever the unit: what pandas holds in ns and polars in us. Only what has
-    # nanoseconds is written with them.
+    # A time has the same text in ns (pandas) and us (polars); nanoseconds appear only where set.
     texts = raw.dt.cast_time_unit("us").cast(pl.String)
     if unit != "ns":
         return texts

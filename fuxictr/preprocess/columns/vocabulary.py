@@ -12,7 +12,7 @@ import pyarrow as pa
 from fuxictr.preprocess.columns.values import to_series
 
 PAD, OOV = "__PAD__", "__OOV__"
-# Counts of so many tokens are kept unmerged: merging is what costs.
+# Counts of so many tokens are kept unmerged, since merging is slow.
 _MERGE_ROWS = 500_000
 
 
@@ -31,7 +31,7 @@ class Vocabulary:
         self.keeps_ids = ids is not None
         self.ids = np.arange(1, len(tokens) + 1, dtype=np.int32) if ids is None else ids
         self.oov_id = int(self.ids.max(initial=0)) + 1 if oov_id is None else oov_id
-        # Two tokens with one hash are all but impossible; another seed parts them.
+        # In the rare case of two tokens with one hash, another seed separates them.
         for seed in itertools.count():
             self._seed = seed
             hashes = self._hash(tokens)
@@ -103,7 +103,7 @@ class TokenCounter:
         """Adds how often each token occurred."""
         self._pending.append(pl.DataFrame({"token": tokens, "count": counts}))
         self._num_pending += len(tokens)
-        # Waiting for as many new tokens as there are known ones keeps the cost linear.
+        # Merging once there are as many new tokens as known ones keeps the cost linear.
         if self._num_pending > max(_MERGE_ROWS, len(self._counts)):
             self._merge()
 
@@ -113,10 +113,7 @@ class TokenCounter:
         return kept.sort(["count", "token"], descending=[True, False])
 
     def vocabulary(self, min_count: int, excluded: Collection[str]) -> Vocabulary:
-        """Returns the tokens seen at least ``min_count`` times: most frequent first, then by text.
-
-        Rarer tokens and ``excluded`` ones become ``__OOV__``.
-        """
+        """Returns tokens seen ``min_count`` times or more: most frequent first, then by text."""
         return Vocabulary(self.counted(min_count, excluded)["token"].rechunk())
 
     def most_frequent(self, excluded: Collection[str]) -> tuple[str, int] | None:

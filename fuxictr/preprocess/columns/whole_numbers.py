@@ -12,11 +12,7 @@ _WHOLE = r"^[+-]?[0-9]+\.0*$"
 
 
 def read_integers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Returns the cells as integers, and which of them are none, (rows,).
-
-    The type is Int64, else UInt64, else Int128. Floats must be whole. Texts have no blanks around
-    them.
-    """
+    """Returns cells as Int64, else UInt64, else Int128, and which are no integers, (rows,)."""
     if raw.dtype == pl.String:
         return _from_texts(raw)
     if raw.dtype in (pl.UInt64, pl.Int128, pl.UInt128) or raw.dtype.is_decimal():

@@ -24,9 +24,9 @@ from fuxictr.preprocess.dataset.publishing import (
 from fuxictr.preprocess.sources.files import search_files
 from fuxictr.preprocess.sources.splitting import SPLITS
 
-# Raise it whenever the same config and rows are encoded differently from before.
+# Raise it whenever the same config and rows are encoded differently.
 ENCODER_VERSION = 3
-# Keys of the dataset config that change what is written, beside those of the columns.
+# Keys of the config that change what is written, besides those of the columns.
 _HASHED_KEYS = (
     "data_format",
     "separator",
@@ -43,10 +43,7 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Split:
-    """One raw split, with the files found for the config's train, valid or test data.
-
-    ``skipped`` are other files seen beside them. ``error`` says why there are none.
-    """
+    """One raw split: its files, others seen beside them (``skipped``), or the ``error``."""
 
     name: str
     given: str
@@ -160,8 +157,7 @@ def load_key(folder: Path) -> dict[str, Any] | None:
 def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
     """Returns why the encoded dataset of a folder cannot be reused, or None.
 
-    Absent raw files count as unchanged, since users may delete them. The processor's functions are
-    tried on rows kept from the build.
+    Absent raw files count as unchanged: users may delete them. Functions are tried on kept rows.
     """
     old = read_key(folder)
     if old is None:
@@ -239,13 +235,10 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
-    """Returns what tells one state of a file from another, by hashes of its bytes.
-
-    Without ``is_full``, only 64 KB at its beginning, middle and end are hashed.
-    """
+    """Returns name, size and hash of a file; hash of samples, and time, unless ``is_full``."""
     status = path.stat()
     known = {"name": path.name, "size": status.st_size}
-    if is_full:  # all bytes tell more than the time does, which a copy changes
+    if is_full:  # no time: a copy changes it
         return {**known, "content": file_sha256(path)}
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -32,11 +32,10 @@ def read_encoded(
 
     A split is what the config names: a file, folder or glob. Where it names none or a raw csv, the
     split is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. Without a
-    feature_map.json the fields are those of feature_cols.
+    feature_map.json, the fields are those of feature_cols, and columns of ids need vocab_size.
 
     Raises:
         DataError: there is no encoded training split, or a named split is absent.
-        ConfigError: without feature_map.json, a column of ids lacks its vocab_size.
     """
     paths = {}
     for split in SPLITS:

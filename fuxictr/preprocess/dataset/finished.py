@@ -26,15 +26,11 @@ from fuxictr.preprocess.dataset.publishing import changed_file
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """An encoded dataset.
+    """An encoded dataset: its fields and files, and whether it was built just now.
 
-    Attributes:
-        feature_map: its fields.
-        paths: split -> parquet file, or folder of part files.
-        data_hash: 16 hex digits over rows and vocabularies, equal on every machine.
-        rebuilt: False where an earlier build was reused.
-        encoders_hash: 16 hex digits over the encoders; empty where they are unknown.
-        trained: column -> counts of the training cells; none where they are unknown.
+    ``paths`` are split -> parquet file, or folder of parts. Equal rows and vocabularies have an
+    equal ``data_hash`` on every machine. ``encoders_hash`` and ``trained`` (column -> counts of
+    training cells) are empty where they are unknown.
     """
 
     feature_map: FeatureMap

@@ -74,10 +74,7 @@ def log_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
 
 
 def log_encoded(paths: Mapping[str, Path], column: str) -> None:
-    """Logs rows and files of splits encoded already; skips faults, which their reader reports.
-
-    ``paths`` are what find_encoded takes; ``column`` is one that all have.
-    """
+    """Logs rows and files of encoded splits, which have ``column``; skips faulty ones."""
     rows: dict[str, Any] = {}
     origins, read = {}, {}
     for name, path in paths.items():

@@ -43,11 +43,8 @@ class FeatureProcessor:
     A subclass may add methods ``(self, col_name) -> pl.Expr`` that columns name as their
     ``preprocess``. They come before those of fuxictr.datasets.column_functions. Keys of other
     config sections are ignored, so that FuxiCTR's ``FeatureProcessor(**params)`` works.
-
-    Attributes:
-        config: the checked dataset config.
-        feature_map: the fitted feature map, or None.
-        base_dir: folder that the paths of pretrained embeddings resolve against.
+    ``feature_map`` is None before fitting. Paths of pretrained embeddings resolve against
+    ``base_dir``.
 
     Raises:
         ConfigError: a key does not fit.
@@ -142,8 +139,7 @@ class FeatureProcessor:
     ) -> Iterator[pa.Table]:
         """Yields the encoded rows of a split in order, up to FRAME_ROWS at a time; raises as fit.
 
-        ``fields`` are the columns to encode, None = all and the label. ``tallies`` count the cells
-        of their columns.
+        ``fields`` None = all columns and the label; ``tallies`` count the cells of their columns.
         """
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
@@ -249,7 +245,7 @@ class FeatureProcessor:
         return pretrained.tokens_of(column, keys, path), vectors
 
     def _match_pretrained(self, with_vectors: Sequence[TokenColumn]) -> None:
-        # Before the tokens that are too rare for an id of their own are forgotten.
+        # Before tokens too rare for an id are forgotten.
         groups = sharing_groups(self.columns)
         for column in with_vectors:
             seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
@@ -277,7 +273,7 @@ class FeatureProcessor:
     def _cells(
         self, frames: Iterable[Frame], columns: Sequence[Column]
     ) -> Iterator[tuple[Frame, dict[str, pa.ChunkedArray]]]:
-        """Yields each frame with the cells of the columns, those that preprocess makes included."""
+        """Yields each frame with the cells of the columns, also of those that preprocess makes."""
         for frame in frames:
             self._types.check(frame)
             made = self.expressions.apply(frame, [column.name for column in columns])
@@ -286,7 +282,7 @@ class FeatureProcessor:
 
 
 def _shown(source: Source) -> str:
-    # The files of a source as the beginning of a message.
+    # The files of a source, to begin a message.
     files = [source] if isinstance(source, (str, Path)) else source
     if not isinstance(files, (list, tuple)):
         return ""
@@ -294,7 +290,7 @@ def _shown(source: Source) -> str:
 
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
-    # What a user's subclass adds; fit or transform are no column functions.
+    # Methods that a user's subclass adds; fit or transform are no column functions.
     kind = type(processor)
     added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
     return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}

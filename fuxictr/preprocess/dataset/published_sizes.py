@@ -10,7 +10,7 @@ from fuxictr.features import FeatureMap
 
 logger = logging.getLogger(__name__)
 
-# Builds whose training rows differ by more than this share are of a sample, or of other data.
+# Builds whose training rows differ by a larger share are of a sample, or of other data.
 MAX_DIFFERENCE = 0.01
 
 

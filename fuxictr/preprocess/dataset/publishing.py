@@ -34,7 +34,7 @@ _STAGING, _NOTE = ".building", ".publishing.json"
 
 @contextlib.contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock until its process ends; first completes a killed publish."""
+    """Holds the folder's lock, which ends with its process; first completes a killed publish."""
     on_wait = functools.partial(logger.info, "Waiting for another process that builds %s", folder)
     with file_lock(folder / ".lock", on_wait):
         _complete(folder)
@@ -58,8 +58,7 @@ def staging_folder(folder: Path) -> Iterator[Path]:
 def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
     """Moves finished files to their final names; the key comes last, without it none is used.
 
-    Files of the build before are removed. ``key`` is written to CACHE_KEY with the files' sizes and
-    hashes.
+    Files of earlier builds go. ``key`` is written to CACHE_KEY with the files' sizes and hashes.
     """
     paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
     sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in paths}
@@ -78,7 +77,7 @@ def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
 def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
     """Returns the name of a file that is gone or differs from the build of ``key``, or None.
 
-    Only files newer than the key, such as copies, are hashed.
+    Sizes are compared; only files newer than the key, such as copies, are hashed.
     """
     hashes = key.get("hashes") or {}
     try:
@@ -103,7 +102,7 @@ def complete_publish(folder: Path) -> None:
 
 
 def published_files(folder: Path) -> list[str]:
-    """Returns the names, below the folder, of all files of its build, finished or killed."""
+    """Returns the names, below the folder, of all files of its build, and of a killed one."""
     return [*_known_files(folder / CACHE_KEY), *_known_files(folder / _NOTE)]
 
 

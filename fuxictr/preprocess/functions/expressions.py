@@ -25,7 +25,7 @@ from fuxictr.preprocess.sources.frames import Frame
 # A function's name with the name of a column, as copy_from(user).
 _CALL = re.compile(r"(\w+)\(\s*([^()]+?)\s*\)")
 
-# An expression that takes the numbers that polars gives the texts of a category as it meets them.
+# An expression that uses the codes of a polars category, which depend on the order of texts.
 _NUMBERED = re.compile(
     r"cast\(Categorical\)(?:\.(?:strict_)?cast\(U?Int|.*\.to_physical\(\))", re.DOTALL
 )
@@ -36,7 +36,7 @@ class Expressions:
 
     A raw column has the dtype of its entry, active or not, else str; missing cells are filled, as
     in FuxiCTR. ``columns`` are the active ones and the label. ``methods`` are functions
-    ``(col_name) -> pl.Expr`` that come before COLUMN_FUNCTIONS. ConfigError: a function is unknown.
+    ``(col_name) -> pl.Expr`` that come before COLUMN_FUNCTIONS.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ def _evaluate(expression: pl.Expr, rows: pl.DataFrame) -> pl.Series:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # A loop over cells is slow, but sound.
+    # A loop over cells is slow, but correct.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pl.exceptions.PolarsInefficientMapWarning)
         yield

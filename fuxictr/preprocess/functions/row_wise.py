@@ -12,13 +12,12 @@ import polars as pl
 
 from fuxictr.preprocess.sources.csv_rows import shown
 
-# Rows of a frame that stand for the others, those of them with different values, how many are
-# tried alone, and of how many there are copies around the others.
+# Most rows of a sample, of those with different values, tried alone, and copied around others.
 _MOST_ROWS, _MOST_DIFFERENT, _MOST_ALONE, _MOST_COPIED = 1000, 16, 24, 8
-# How far two results of one row may be apart where they are floats: an order of additions.
+# Relative difference of two float results of one row that the order of additions explains.
 _TOLERANCE: dict[type, float] = {pl.Float32: 1e-5, pl.Float64: 1e-9}
 
-# From raw columns to one value a row.
+# From raw columns to one value per row.
 RowFunction = Callable[[pl.DataFrame], pl.Series]
 
 
@@ -44,10 +43,7 @@ class RowWise:
     def find(
         self, rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame
     ) -> Difference | None:
-        """Returns a row of a frame whose value is another elsewhere, or None.
-
-        ``filler`` is one row of missing cells, as the function sees them.
-        """
+        """Returns a row whose value is another elsewhere, or None; ``filler`` has missing cells."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the frame itself had them already
             marked = _marked(rows, values, filler)
@@ -87,11 +83,7 @@ class RowWise:
         strange: tuple[pl.DataFrame, pl.Series] | None = None,
         copied: int | None = None,
     ) -> Difference | None:
-        """Returns a row of ``index`` whose value changes, or None.
-
-        ``strange`` rows, which may fail, stand on both sides, and copies of row ``copied`` around
-        all.
-        """
+        """Returns a row of ``index`` whose value changes among strange rows and copies, or None."""
         tried, expected = rows[index], values[index]
         if strange is not None:
             made_up, their_values = strange

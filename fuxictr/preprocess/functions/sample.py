@@ -21,7 +21,7 @@ from fuxictr.preprocess.functions.row_wise import equal
 from fuxictr.preprocess.sources.csv_rows import shown
 
 FUNCTION_SAMPLE = "preprocess_sample.parquet"
-# How many rows are kept, of those that differ in their inputs.
+# Most rows kept; their inputs differ.
 _MOST_ROWS = 10_000
 _INPUT, _MADE = "input:", "made:"
 
@@ -60,11 +60,7 @@ class FunctionSample:
 def changed_value(
     folder: Path, functions: Mapping[str, Callable[[Mapping[str, pl.Series], int], pl.Series]]
 ) -> str | None:
-    """Returns how a function's values differ from those at encoding time, or None.
-
-    ``functions`` make a column's values from its inputs and the number of rows. DataError: no saved
-    rows.
-    """
+    """Returns how values of ``functions`` (of inputs, number of rows) changed, or None."""
     if not functions:
         return None
     try:

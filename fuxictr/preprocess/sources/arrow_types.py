@@ -53,11 +53,7 @@ def texts_agree(known: str, found: str) -> bool:
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Raises DataError where a table has an unreadable type, or a text that is not UTF-8.
-
-    Such a text might end the process. ``where`` names the file; ``first_row`` of its rows come
-    before.
-    """
+    """Raises DataError where a type cannot be read, or a text is not UTF-8 and might crash."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             kind = kind_of(column.type)
@@ -78,10 +74,7 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
-    """Returns a column's pieces (file, cells) in one type that holds all; else DataError.
-
-    Types may differ between files, for example where one has no missing value.
-    """
+    """Returns a column's pieces (file, cells) in a type that holds all; DataError: none does."""
     types = list(dict.fromkeys(column.type for _, column in pieces))
     if len(types) == 1:
         return pa.chunked_array([c for _, column in pieces for c in column.chunks], type=types[0])

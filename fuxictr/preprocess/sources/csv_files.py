@@ -25,10 +25,10 @@ from fuxictr.preprocess.sources.csv_rows import (
 )
 
 _SEPARATORS = ",;\t|:\x01"
-# What a label may be beside 0 and 1, for a first look.
+# Labels other than 0 and 1, for a first check.
 _LABELS = ("", "true", "false", "t", "f", "yes", "no", "y", "n")
 _MOST_SHOWN, _MOST_COMPARED = 50, 10_000
-# Bytes that a gzip file of nothing has at most, its own name among them.
+# Most bytes of a gzip file without content; its header may hold a file name.
 _MOST_OF_BLANK = 1000
 
 
@@ -57,12 +57,7 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
 
 
 def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
-    """Returns the column names of a csv, from its header or from the dialect.
-
-    Raises:
-        DataError: the file is empty, damaged or not UTF-8, or has other columns than names.
-        ConfigError: it is a parquet file.
-    """
+    """Returns the column names of a csv, from its header or the dialect; raises where it is bad."""
     if path.stat().st_size == 0 and dialect.names is None:
         raise DataError(f"{path}: the file is empty")
     if is_parquet(path):

@@ -16,7 +16,7 @@ from fuxictr.array_files import brief
 from fuxictr.errors import ConfigError
 
 csv.field_size_limit(2**31 - 1)  # rows are bounded below, cells need no bound of their own
-# Bytes that the fast reader takes at once. It reads every row of up to one block, none of over two.
+# Bytes that the fast reader takes at once: rows up to one block are read, over two never.
 BLOCK = 4 << 20
 DAMAGE = (OSError, EOFError, zlib.error)
 
@@ -25,8 +25,7 @@ DAMAGE = (OSError, EOFError, zlib.error)
 class CsvDialect:
     """How the cells of a csv are told apart; ConfigError where both characters are equal.
 
-    ``names`` are the columns of files without a header; None = they have one. ``label`` is the only
-    column that such a file may lack.
+    ``names`` are the columns of files without a header, else None; these may lack ``label``.
     """
 
     separator: str = ","
@@ -61,11 +60,8 @@ def csv_rows(
 
     An empty line is no row, except in a file of one column, where it is an empty cell (polars
     writes it so). A blank first line is an empty header. Bytes that are not UTF-8 become lone
-    surrogates.
-
-    Raises:
-        csv.Error: a row is over ``most_bytes``, or its quotes are bad and ``strict``.
-        OSError, EOFError, zlib.error: the file is damaged.
+    surrogates. A row over ``most_bytes``, or bad quotes if ``strict``, raise csv.Error; a damaged
+    file raises DAMAGE.
     """
     with (
         open_csv(path) as raw,
@@ -134,7 +130,7 @@ def _row_fault(header: list[str], cells: list[str], dialect: CsvDialect) -> str 
 
 
 class _Lines:
-    # Lines as they are read, of which those of one row may together have most_bytes.
+    # Lines as they are read; those of one row may have most_bytes together.
 
     def __init__(self, file: IO[str], most_bytes: int) -> None:
         self._file, self._most_bytes = file, most_bytes

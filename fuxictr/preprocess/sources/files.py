@@ -38,11 +38,7 @@ def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
 
 
 def format_of_config(config: DatasetConfig, read: Sequence[str]) -> SourceFormat:
-    """Returns the format of a dataset's raw files; without a header, with column names.
-
-    Raises:
-        ConfigError: ``header: false``, and a raw column has no place in the config.
-    """
+    """Returns the format of a dataset's raw files; ConfigError where a column has no place."""
     names, label = None, config.label()
     if config.header is not True:
         names = tuple(config.header or _names_in_order(config, read))
@@ -70,10 +66,7 @@ def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
 
 
 def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
-    """Returns a split's files in natural order, and what is skipped; DataError: none found.
-
-    ``given`` is a file, folder or glob; ``key`` is its config key, for messages.
-    """
+    """Returns a split's files (2 before 10) and what is skipped; ``key`` is for messages."""
     path = (base_dir / Path(given).expanduser()).resolve()
     found = search(path, SUFFIXES[data_format])
     if found.files:

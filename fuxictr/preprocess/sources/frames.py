@@ -25,10 +25,10 @@ from fuxictr.preprocess.sources.csv_files import (
 from fuxictr.preprocess.sources.csv_rows import CsvDialect, line_of_row
 from fuxictr.preprocess.sources.files import SUFFIXES, SourceFormat
 
-# Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
-# in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
+# Rows of a frame, and of an encoded row group. Frames are cut by a row's position in its split,
+# never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
-# Bytes that the raw cells of a frame may have: no honest row has over 20,000 of them.
+# Most bytes of the raw cells of a frame: about 20,000 a row.
 _FRAME_BYTES = 2 << 30
 
 
@@ -70,14 +70,10 @@ class Frame:
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order.
+    """Yields the rows of the files in order; NoRowsError where there are none.
 
     Csv cells and values of partition folders (``dt=2024-01-01/``) are texts. A folder's value is a
     column of those files in it that have no column of that name.
-
-    Raises:
-        DataError: a file lacks a column or is not readable.
-        NoRowsError: none of the files has a row.
     """
     dialect = source_format.dialect
     with_content = [p for p in files if source_format.name != "csv" or not is_blank(p)]
@@ -147,10 +143,7 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Raises DataError where a column read as text has two kinds of values in the files.
-
-    The same number is another text as an integer (7) and as a float (7.0).
-    """
+    """Raises DataError where a column read as text has two kinds of values: 7 and 7.0."""
     if data_format == "csv":
         return
     known: dict[str, tuple[str, Path]] = {}

@@ -19,10 +19,7 @@ from fuxictr.preprocess.sources.csv_files import check_columns
 def read_typed(
     path: Path, data_format: str, columns: Sequence[str], num_rows: int
 ) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of a parquet, npz or h5 file.
-
-    numpy cannot read a part of an array in an npz, so these are in memory at once.
-    """
+    """Yields up to ``num_rows`` rows at a time; the arrays of an npz are in memory at once."""
     if data_format == "parquet":
         yield from _read_parquet(path, columns, num_rows)
         return
