@@ -96,7 +96,7 @@ class Column:
         return []
 
     def lasting_cells(self, present: int) -> int:
-        """Returns how many of the ``present`` training cells would be known without themselves."""
+        """Returns how many of the ``present`` training cells would be known without them too."""
         return present
 
     def spec(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
 
 
 def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
-    """Returns a warning where few keys are ``seen`` tokens, or None; DataError where none is."""
+    """Returns a warning where few keys are ``seen``, or None; DataError where none is."""
     keys, seen = keys.drop_nulls(), seen.unique(maintain_order=True)
     matching = keys.is_in(seen.implode()).sum()
     if matching >= _FEW * min(len(keys), len(seen)):

@@ -70,10 +70,7 @@ class TokenColumn(Column):
         self.vocabulary = self._with_ids(self._counted["token"].rechunk())
 
     def note_spellings(self, others: Sequence[TokenColumn] = ()) -> None:
-        """Notes two training tokens that are one value, then forgets the counts.
-
-        ``others`` are the columns that use the same vocabulary.
-        """
+        """Notes tokens of one value in a vocabulary that ``others`` use too; forgets counts."""
         counted = pl.concat([column._counted for column in (self, *others)])
         for column in (self, *others):
             column._counted = counted.clear()
@@ -242,10 +239,7 @@ class SequenceColumn(TokenColumn):
         self.max_len = int(spec["max_len"])
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-        """Returns the distinct tokens, each element's index among them, and the rows' lengths.
-
-        The index of a missing element is past the last token.
-        """
+        """Returns distinct tokens, the elements' index (past the end = missing), and lengths."""
         flat, lengths = split_lists(column, self.config.splitter or DEFAULT_SPLITTER)
         try:
             texts = self.texts(flat)

@@ -60,7 +60,7 @@ def to_arrow(series: pl.Series) -> pa.Array:
 
 
 def read_values(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns cells (rows,) as texts (dtype str), integers or Float64; WrongCell where one is none.
+    """Returns cells (rows,) as texts (dtype str), integers or Float64; else WrongCell.
 
     Null, an empty text and NaN are missing and become null, as does the text ``nan`` for a number.
     Integers are Int64, or what ``read_integers`` says where one is larger.
@@ -98,7 +98,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
 
 
 def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns read_values's answer; WrongCell also for a float that stands for several integers."""
+    """Returns read_values' answer; WrongCell too for a float that stands for several integers."""
     values = read_values(raw, dtype)
     floats = raw if raw.dtype.is_float() else values
     if floats.dtype.is_float():

@@ -62,7 +62,7 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, ids: dict[str, int], keeps_ids: bool = False) -> Vocabulary:
-        """Returns the vocabulary of {token: id}; ValueError where the ids do not fit.
+        """Returns the vocabulary of {token: id}; ValueError where ids are wrong.
 
         Ids may have gaps where the column ``keeps_ids``.
         """

@@ -43,7 +43,7 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Split:
-    """One raw split: its files, others seen beside them (``skipped``), or the ``error``."""
+    """One raw split: its files, others seen beside them (``skipped``), or an ``error``."""
 
     name: str
     given: str
@@ -235,7 +235,7 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
-    """Returns name, size and hash of a file; hash of samples, and time, unless ``is_full``."""
+    """Returns name, size and hash of a file; without ``is_full``, of 3 samples, and the time."""
     status = path.stat()
     known = {"name": path.name, "size": status.st_size}
     if is_full:  # no time: a copy changes it

@@ -212,11 +212,7 @@ class FeatureProcessor:
                 np.save(path, placed)
 
     def load(self, folder: Path) -> FeatureProcessor:
-        """Reads what save wrote.
-
-        Raises:
-            DataError: a file is absent or does not fit the config, or a function changed.
-        """
+        """Reads what save wrote; DataError where it does not fit, or a function changed."""
         changed = self.expressions.changed_value(folder)
         if changed is not None:
             raise DataError(f"{folder}: {changed}; train the expid again")

@@ -63,7 +63,7 @@ class RowWise:
     def _alone(
         self, strange: pl.DataFrame, dtype: pl.DataType | type[pl.DataType]
     ) -> tuple[pl.DataFrame, pl.Series]:
-        """Returns the strange rows that the function can take, and their values when alone."""
+        """Returns the strange rows that the function can take, and the value of each alone."""
         places, values = [], [pl.Series("made", [], dtype=dtype)]
         for place in range(strange.height):
             try:
@@ -141,7 +141,7 @@ def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, 
 
 
 def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
-    """Returns made-up rows of the frame's first row and the filler: one cell of either."""
+    """Returns made-up rows: one all missing, and the first row with each cell missing in turn."""
     first = rows[[0] * rows.width]
     mixed = []
     for place, column in enumerate(first):

@@ -53,7 +53,7 @@ def texts_agree(known: str, found: str) -> bool:
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Raises DataError where a type cannot be read, or a text is not UTF-8 and might crash."""
+    """Raises DataError where a type is not readable, or a text is not UTF-8: it could crash."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             kind = kind_of(column.type)
@@ -74,7 +74,7 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
-    """Returns a column's pieces (file, cells) in a type that holds all; DataError: none does."""
+    """Returns a column's pieces (file, cells) in a common type; DataError where none fits."""
     types = list(dict.fromkeys(column.type for _, column in pieces))
     if len(types) == 1:
         return pa.chunked_array([c for _, column in pieces for c in column.chunks], type=types[0])

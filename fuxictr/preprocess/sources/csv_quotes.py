@@ -69,11 +69,7 @@ class WatchedFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Returns at most ``size`` next bytes, none at the end.
-
-        A carriage return ends no block, or the fast reader would drop the line feed of the next
-        one.
-        """
+        """Returns the next bytes; none end in CR, or the fast reader would drop the LF after it."""
         data: bytes = self._held + self._file.read(size - len(self._held))
         self._held = b""
         behind = self._file.read(1) if data.endswith(b"\r") else b""

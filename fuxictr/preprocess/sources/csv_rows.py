@@ -60,8 +60,8 @@ def csv_rows(
 
     An empty line is no row, except in a file of one column, where it is an empty cell (polars
     writes it so). A blank first line is an empty header. Bytes that are not UTF-8 become lone
-    surrogates. A row over ``most_bytes``, or bad quotes if ``strict``, raise csv.Error; a damaged
-    file raises DAMAGE.
+    surrogates. Damaged files raise DAMAGE. A row over ``most_bytes``, a header that ends in CR
+    alone and, if ``strict``, bad quotes raise csv.Error.
     """
     with (
         open_csv(path) as raw,

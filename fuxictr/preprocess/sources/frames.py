@@ -143,7 +143,7 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Raises DataError where a column read as text has two kinds of values: 7 and 7.0."""
+    """Raises DataError where a column read as text has two kinds of values, as 7 and 7.0."""
     if data_format == "csv":
         return
     known: dict[str, tuple[str, Path]] = {}
@@ -169,7 +169,7 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
 
 
 def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str]) -> pa.Table:
-    """Returns columns of a file as a table without rows; csv columns are texts."""
+    """Returns columns of a file as a table without rows; those of a csv are texts."""
     types = {}
     if source_format.name != "csv":
         types = typed_files.array_schema(path, source_format.name, columns)

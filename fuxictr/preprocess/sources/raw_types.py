@@ -13,8 +13,8 @@ class RawTypes:
     """Checks that columns read as text keep the kind of their values.
 
     A number has other text as int (7) and as float (7.0), which pandas makes of integers where one
-    is missing; its rows would silently be ``__OOV__``. ``known`` is column -> kind, "null" where
-    unseen.
+    is missing; its rows would silently be ``__OOV__``. ``known`` is column -> kind; "null" where
+    all values were missing.
     """
 
     def __init__(self, columns: Iterable[str]) -> None:
