@@ -31,7 +31,7 @@ def make_column(config: ColumnConfig, min_count: int) -> Column:
 
 
 def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
-    """Returns owner -> columns of its vocabulary, owner first; ConfigError where none has one."""
+    """Returns owner -> columns of its vocabulary, owner first; ConfigError where one is wrong."""
     tokens = {column.name: column for column in columns if isinstance(column, TokenColumn)}
     groups: dict[str, list[TokenColumn]] = {}
     for column in columns:

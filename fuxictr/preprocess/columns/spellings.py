@@ -45,7 +45,7 @@ def canonical(tokens: pl.Series) -> pl.Series:
 
 
 def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray]) -> pl.Series:
-    """Returns a known token of the same value in another spelling for each token, or null."""
+    """Returns for each token a known one of the same value in another spelling, or None."""
     found = pl.Series([None] * len(tokens), dtype=pl.String)
     others = _spellings(tokens) if len(tokens) else []
     known = np.asarray(knows(pl.concat(others)) if others else []).reshape(len(others), -1)
@@ -99,7 +99,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
 
 
 def _spellings(tokens: pl.Series) -> list[pl.Series]:
-    """Returns other spellings of tokens, the likely ones first; null where there is none."""
+    """Returns other spellings of tokens, the likely ones first; None where there is none."""
     text = tokens.str.strip_chars(_BLANKS)
     lower, value = text.str.to_lowercase(), canonical(tokens)
     value = lower.replace(_LETTERS).zip_with(lower.is_in([*_LETTERS]), value)

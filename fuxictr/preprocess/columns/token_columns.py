@@ -118,7 +118,7 @@ class TokenColumn(Column):
         return spec
 
     def texts(self, values: pl.Series) -> pl.Series:
-        """Returns values as tokens, null where missing; WrongCell where one does not fit."""
+        """Returns values as tokens, None where missing; WrongCell where one does not fit."""
         if values.dtype == pl.Boolean and self.dtype == "int":
             # True would become 1.
             is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()

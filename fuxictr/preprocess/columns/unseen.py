@@ -28,11 +28,10 @@ def lost_columns(
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
     A column is lost where at least half of its training cells had an id, and fewer than half as
-    many have one here. From 100 training cells on, only tokens that would have an id without the
-    cell count, and chance must not explain the loss. A column is lost too where a tenth of the
-    cells are known tokens in another spelling, or where none of 20 cells is known and all look
-    different. Rows to score (``is_scoring``) need 20 cells and two unseen tokens, 1,000 cells, or
-    another spelling.
+    many have one here. From 100 training cells on, a token must have an id without the cell too,
+    and chance must not explain the loss. A column is lost too where a tenth of the cells are known
+    tokens in another spelling, or where none of 20 cells is known and all look different. Rows to
+    score (``is_scoring``) need 20 cells and two unseen tokens, 1,000 cells, or another spelling.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []

@@ -62,8 +62,8 @@ def to_arrow(series: pl.Series) -> pa.Array:
 def read_values(raw: pl.Series, dtype: str) -> pl.Series:
     """Returns cells (rows,) as texts (dtype str), integers or Float64; else WrongCell.
 
-    Null, an empty text and NaN are missing and become null, as does the text ``nan`` for a number.
-    Integers are Int64, or what ``read_integers`` says where one is larger.
+    Missing cells become None: an empty text, NaN and, for a number, the text ``nan``. Integers are
+    Int64, or what ``read_integers`` says where one is larger.
     """
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")

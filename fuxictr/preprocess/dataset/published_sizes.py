@@ -17,7 +17,7 @@ MAX_DIFFERENCE = 0.01
 def compare_with_published(
     config: DatasetConfig, feature_map: FeatureMap, num_train_rows: int
 ) -> None:
-    """Logs in one line which vocabularies differ from the published size, if any.
+    """Logs in one line whether all vocabularies have the published sizes, or which differ.
 
     Logs nothing for other datasets, samples, and builds with another ``min_categr_count``.
     """

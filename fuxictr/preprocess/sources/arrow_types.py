@@ -53,7 +53,7 @@ def texts_agree(known: str, found: str) -> bool:
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Raises DataError where a type is not readable, or a text is not UTF-8: it could crash."""
+    """Raises DataError where a type is unreadable, or a text not UTF-8, which may crash."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             kind = kind_of(column.type)

@@ -16,7 +16,7 @@ from fuxictr.array_files import brief
 from fuxictr.errors import ConfigError
 
 csv.field_size_limit(2**31 - 1)  # rows are bounded below, cells need no bound of their own
-# Bytes that the fast reader takes at once: rows up to one block are read, over two never.
+# Bytes that the fast reader takes at once. It reads rows of up to one block, and none over two.
 BLOCK = 4 << 20
 DAMAGE = (OSError, EOFError, zlib.error)
 
