@@ -32,7 +32,7 @@ class BucketColumn(Column):
 
 
 class TokenSample:
-    """The tokens with the smallest hashes (uint64, rising) and their counts, in any row order.
+    """The tokens with the smallest hashes (uint64, rising) and their counts, for any row order.
 
     A token whose hash is below the largest one kept is in the sample if training had it.
     """

@@ -34,7 +34,7 @@ _STAGING, _NOTE = ".building", ".publishing.json"
 
 @contextlib.contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
-    """Holds a lock that ends with its process; first completes what a killed one published."""
+    """Holds a lock that ends with its process; first completes a killed process's publish."""
     on_wait = functools.partial(logger.info, "Waiting for another process that builds %s", folder)
     with file_lock(folder / ".lock", on_wait):
         _complete(folder)

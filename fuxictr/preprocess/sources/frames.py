@@ -70,10 +70,11 @@ class Frame:
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order; NoRowsError where there are none.
+    """Yields the rows of the files in order; some of the files may have none.
 
     Csv cells and values of partition folders (``dt=2024-01-01/``) are texts. A folder's value is a
-    column of those files in it that have no column of that name.
+    column of those files in it that have no column of that name. DataError: a file lacks a column
+    or is not readable. NoRowsError: no file has a row.
     """
     dialect = source_format.dialect
     with_content = [p for p in files if source_format.name != "csv" or not is_blank(p)]
