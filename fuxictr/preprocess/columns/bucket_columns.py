@@ -32,10 +32,9 @@ class BucketColumn(Column):
 
 
 class TokenSample:
-    """The tokens with the smallest hashes (uint64, rising), and how often each was seen.
+    """The tokens with the smallest hashes (uint64, rising) and their counts, for any row order.
 
-    Tokens of any rows whose hash is below the largest one kept must be in the sample if training
-    had them. It is the same whatever the order of the rows.
+    A token whose hash is below the largest one kept is in the sample if training had it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ class TokenSample:
         self.hashes, self.counts = self.hashes[:_SAMPLE_SIZE], self.counts[:_SAMPLE_SIZE]
 
     def covers(self, hashes: np.ndarray) -> np.ndarray:
-        """Returns for which tokens the sample says whether training had them."""
+        """Returns for which tokens the sample tells whether training had them."""
         if len(self.hashes) < _SAMPLE_SIZE:
             return np.ones(len(hashes), bool)
         return np.asarray(hashes <= self.hashes[-1])
@@ -81,8 +80,8 @@ class TokenSample:
 class HashColumn(BucketColumn):
     """The bucket of a token is its 64-bit SipHash (pandas' hash_array) modulo num_buckets.
 
-    It is the same in all processes and on all machines. Of the training split only a sample of its
-    tokens is kept, to tell whether other rows have the same ones.
+    It is the same on all machines. A sample of training tokens is kept, to tell which rows have
+    them.
     """
 
     def __init__(self, config: ColumnConfig) -> None:
@@ -123,7 +122,7 @@ class HashColumn(BucketColumn):
         return self._sample.examples
 
     def lasting_cells(self, present: int) -> int:
-        """Returns about how many cells have a token that is there more than once."""
+        """Returns about how many cells have a token that occurs more than once."""
         counts = self._sample.counts
         return round(present * float(counts[counts > 1].sum() / max(counts.sum(), 1)))
 
@@ -132,7 +131,7 @@ class HashColumn(BucketColumn):
         return {"sample": self._sample.to_json()}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the sample of the tokens."""
+        """Restores the sample of the tokens."""
         self._sample = TokenSample.from_json(state["sample"])
 
     def _buckets(self, hashes: np.ndarray) -> np.ndarray:
@@ -149,8 +148,7 @@ class QuantileColumn(BucketColumn):
     """The bucket of a number is 1 + how many of the training split's quantiles it reaches.
 
     The boundaries are the k / num_buckets quantiles, k = 1 .. num_buckets - 1, exact and linearly
-    interpolated, as in numpy.quantile. While the column is fitted, each distinct number takes 16
-    bytes.
+    interpolated as in numpy.quantile. Fitting takes 16 bytes for each distinct number.
     """
 
     reads_text = False
@@ -204,12 +202,12 @@ class QuantileColumn(BucketColumn):
         return {"boundaries": self.boundaries.tolist()}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the boundaries."""
+        """Restores the boundaries."""
         self.boundaries = np.array(state["boundaries"], dtype=np.float64)
 
 
 def _quantiles(numbers: np.ndarray, counts: np.ndarray, num_buckets: int) -> np.ndarray:
-    """Returns the inner quantiles of numbers (rising) that occurred ``counts`` times each."""
+    """Returns the inner quantiles of rising numbers that occurred ``counts`` times each."""
     ends = np.cumsum(counts)
     if not len(ends):
         return np.zeros(0)

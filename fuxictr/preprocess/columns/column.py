@@ -1,4 +1,4 @@
-"""What a column learns from the training split and how its cells are encoded."""
+"""What a column learns from the training split, and how its cells are encoded."""
 
 from __future__ import annotations
 
@@ -32,17 +32,15 @@ from fuxictr.preprocess.columns.values import (
 )
 
 DEFAULT_SPLITTER = "^"
-# Frames in which values are compared with what float32 makes of them.
+# Frames whose values are compared with their float32 form.
 _MOST_COMPARED = 20
 _SCALED = "scaled as fitted to the training split"
 
 
 class Column:
-    """A column that is carried along as it is; base of those that are encoded.
+    """A column that is kept as it is; base of those that are encoded.
 
-    Attributes:
-        has_values: whether a cell that is not missing was observed.
-        notes: sentences on what was found and is no error, for the end of a build.
+    ``has_values`` is True once a cell had a value. ``notes`` are sentences for the end of a build.
     """
 
     # Whether cells become texts, in which 7 and 7.0 differ, or numbers.
@@ -81,11 +79,7 @@ class Column:
             )
 
     def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
-        """Returns one frame's encoded cells; ``tally`` counts the cells of a feature.
-
-        Raises:
-            WrongCell: a cell does not fit the column.
-        """
+        """Returns one frame's encoded cells and counts them; WrongCell where one does not fit."""
         raw = to_series(column)
         values = read_ids(raw, self.dtype)
         if self.config.fill_na is not None:
@@ -94,7 +88,7 @@ class Column:
         return array.cast(pa.string()) if self.dtype == "str" else array
 
     def knows(self, tokens: pl.Series) -> np.ndarray:
-        """Returns which tokens training is known to have had, where it is a matter of tokens."""
+        """Returns which tokens training had, as far as the column can tell."""
         return np.zeros(len(tokens), bool)
 
     def examples(self) -> list[str]:
@@ -114,15 +108,15 @@ class Column:
         return spec
 
     def state(self) -> dict[str, Any]:
-        """Returns what was learnt, as JSON, but for what the spec and a vocabulary hold."""
+        """Returns what was learnt, as JSON, except for the spec and the vocabulary."""
         return {"is_unsigned": True} if self._is_unsigned else {}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in what ``state`` and ``spec`` gave when the column was fitted."""
+        """Restores what ``state`` and ``spec`` returned for the fitted column."""
         self._is_unsigned = bool(state.get("is_unsigned", False))
 
     def _fill_token(self) -> str:
-        """Returns fill_na as a token, written as those of the cells; empty where it is unset."""
+        """Returns fill_na as a token; empty where it is unset."""
         if self.config.fill_na is None:
             return ""
         text = str(self.config.fill_na)
@@ -132,7 +126,7 @@ class Column:
             return text
 
     def _in_one_type(self, values: pl.Series, raw: pl.Series) -> pl.Series:
-        """Returns integers in the type that all frames have: the one that training needs."""
+        """Returns integers in the type that training needs, the same for all frames."""
         kind = pl.UInt64 if self._is_unsigned else pl.Int64
         found = values.cast(kind, strict=False)
         allowed = "0 .. 2^64-1" if self._is_unsigned else "-2^63 .. 2^63-1"
@@ -145,11 +139,7 @@ class Column:
 
 
 class LabelColumn(Column):
-    """The label, 0 or 1, as float32.
-
-    It is written in one way throughout, as in the first row of the training split: a number or
-    truth value, true and false, or yes and no. A stray word among numbers is an error.
-    """
+    """The label, 0 or 1, as float32; written in one way, that of the first training row."""
 
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
@@ -169,7 +159,7 @@ class LabelColumn(Column):
 
 
 class NumericColumn(Column):
-    """Numbers as float32, ``fill_na`` (0) where missing, then scaled where asked for."""
+    """Numbers as float32, ``fill_na`` (0) where missing, then scaled by the normalizer."""
 
     reads_text = False
 
@@ -218,16 +208,13 @@ class NumericColumn(Column):
         return self.normalizer.to_json() if self.normalizer else {}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the normalizer's parameters."""
+        """Restores the normalizer's parameters."""
         if self.normalizer is not None:
             self.normalizer = normalizer_from_json(state)
 
 
 class VectorColumn(Column):
-    """Vectors as lists of float32, all of one width; zeros where missing.
-
-    A text is split at ``splitter``; a list is taken as it is. The first vector gives the width.
-    """
+    """Lists of float32, all as wide as the first one, zeros where missing; texts are split."""
 
     reads_text = False
 
@@ -274,7 +261,7 @@ class VectorColumn(Column):
         return {**super().spec(), "pretrain_dim": self.width}
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the width."""
+        """Restores the width."""
         self.width = int(spec["pretrain_dim"])
 
 

@@ -31,11 +31,7 @@ def make_column(config: ColumnConfig, min_count: int) -> Column:
 
 
 def sharing_groups(columns: Sequence[Column]) -> dict[str, list[TokenColumn]]:
-    """Returns owner -> the columns that use its vocabulary and table, the owner first.
-
-    Raises:
-        ConfigError: share_embedding names no column with a vocabulary, or goes round in a circle.
-    """
+    """Returns owner -> columns of its vocabulary, owner first; ConfigError where one is wrong."""
     tokens = {column.name: column for column in columns if isinstance(column, TokenColumn)}
     groups: dict[str, list[TokenColumn]] = {}
     for column in columns:
@@ -67,7 +63,7 @@ def share_vocabularies(columns: Sequence[Column]) -> None:
 
 
 def note_spellings(columns: Sequence[Column]) -> None:
-    """Notes values that the training split writes in two ways, once for each vocabulary."""
+    """Notes values that training writes in two ways, once for each vocabulary."""
     groups = sharing_groups(columns)
     shared = {column.name for _, *others in groups.values() for column in others}
     for column in columns:

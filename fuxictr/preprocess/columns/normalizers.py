@@ -1,4 +1,4 @@
-"""Scaling of numeric columns, and values that float32 cannot tell apart after it."""
+"""Scaling of numeric columns, and values that become equal in float32."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _NOISE, _MATERIAL = 1e-11, 0.1
 class Normalizer:
     """Base of the normalizers: y = (x - shift) / scale.
 
-    The parameters are fitted by frames of fixed size with sums in a fixed order, so that they are
-    the same bits whatever the files, the threads and the machine.
+    Frames have a fixed size and sums a fixed order, so the fitted bits are the same on any machine.
     """
 
     name: ClassVar[str]
@@ -98,7 +97,7 @@ NORMALIZERS = {scaler.name: scaler for scaler in (StandardScaler, MinMaxScaler)}
 
 
 def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
-    """Returns the normalizer that ``to_json`` described; ConfigError where its name is unknown."""
+    """Returns the normalizer that ``to_json`` described; ConfigError where it is unknown."""
     name = content["normalizer"]
     if name not in NORMALIZERS:
         raise ConfigError(f"normalizer '{name}': allowed: {', '.join(NORMALIZERS)}")
@@ -108,10 +107,7 @@ def normalizer_from_json(content: dict[str, Any]) -> Normalizer:
 def precision_note(
     name: str, raw: pl.Series, values: np.ndarray, normalizer: Normalizer | None
 ) -> str | None:
-    """Returns a sentence on values of a numeric column that become equal, or None.
-
-    ``raw`` are its cells and ``values`` the numbers in them as float64, (rows,).
-    """
+    """Returns a warning where ``values`` (float64) of ``raw`` cells become equal, or None."""
     if (np.abs(values) >= 2.0**53).any():
         integers = merged_integers(raw)
         if integers is not None:
@@ -138,13 +134,9 @@ def precision_note(
 def merged_in_float32(
     values: np.ndarray, normalizer: Normalizer | None = None
 ) -> tuple[float, float, float] | None:
-    """Returns how many distinct float64 values become one float32 with their neighbour.
+    """Returns the share of distinct values that merge in float32, and two of them; None for few.
 
-    Epoch seconds, say: 128 s are one float32. Values that differ in the last digits of float64
-    only count as equal.
-
-    Returns:
-        The share of the distinct values, and two neighbours that become equal; None where few do.
+    Float32 steps by 128 s in epoch seconds. Differences in the last digits of float64 do not count.
     """
     scaled = values if normalizer is None else normalizer.apply(values)
     if (scaled.astype(np.float32) == scaled).all():

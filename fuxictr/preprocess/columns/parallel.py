@@ -1,4 +1,4 @@
-"""Columns worked on side by side, frame by frame."""
+"""Work on columns in parallel, frame by frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fuxictr.preprocess.sources.frames import Frame
 
 Result = TypeVar("Result")
 
-# What the table libraries raise on values of a type that they cannot convert.
+# What the table libraries raise for types that they cannot convert.
 _UNREADABLE = (
     *(pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException),
     *(UnicodeDecodeError, OverflowError, MemoryError),
@@ -29,10 +29,9 @@ def each_column(
     columns: Sequence[Column],
     work: Callable[[Column, pa.ChunkedArray], Result],
 ) -> Iterator[list[Result]]:
-    """Yields what ``work`` returns for the columns of each frame, frame by frame in order.
+    """Yields what ``work`` returns for the columns of each frame, in order.
 
-    Columns run in parallel, while the next frame is read and the last one is written. A column
-    never sees two frames at once.
+    Columns run in parallel, while other frames are read and written; none sees two frames at once.
     """
 
     def on_column(column: Column, cells: pa.ChunkedArray, frame: Frame) -> Result:

@@ -1,4 +1,4 @@
-"""Pretrained embeddings: files of key -> vector, brought into the order of a column's ids."""
+"""Pretrained embeddings: files of key -> vector, put in the order of a column's ids."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ from fuxictr.preprocess.columns.values import WrongCell, split_lists, to_series
 from fuxictr.preprocess.sources.arrow_types import check_table, is_list
 
 KEY, VALUE = "key", "value"
-# The share of the keys, or of the tokens, that should be found among the others.
+# Least share of the keys, or of the tokens, that should match.
 _FEW = 0.1
 _LIBRARY_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Series, np.ndarray]:
-    """Reads a file of arrays or columns ``key`` (n,) and ``value`` (n, width) as float32.
+    """Returns the keys (n,) and float32 vectors (n, width) of a file; DataError where it is wrong.
 
-    ``column`` is the one whose tokens the keys are; ``width`` None = as in the file.
-
-    Raises:
-        DataError: the file is missing, damaged or holds something else; names file and row.
+    ``column`` is named in errors; ``width`` None = as in the file.
     """
     where = f"{path} (pretrained_emb of column '{column}')"
     keys, vectors = _read(path, where)
@@ -57,12 +54,12 @@ def read_pretrained(path: Path, column: str, width: int | None) -> tuple[pl.Seri
 
 
 def file_name(column: str) -> str:
-    """Returns the name of the encoded dataset's file of a column's vectors."""
+    """Returns the file name of a column's vectors in the encoded dataset."""
     return f"pretrained_{quote(column, safe='')}.npy"
 
 
 def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
-    """Returns the keys as tokens of a column; DataError where one does not fit its dtype."""
+    """Returns the keys as tokens of a column; DataError where one does not fit."""
     where = f"{path} (pretrained_emb of column '{column.name}')"
     try:
         tokens = column.texts(keys)
@@ -77,13 +74,7 @@ def tokens_of(column: TokenColumn, keys: pl.Series, path: Path) -> pl.Series:
 
 
 def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: Path) -> str | None:
-    """Returns a sentence where few keys are tokens of the training split, or few tokens are keys.
-
-    ``seen`` are the distinct tokens of all columns that share the table.
-
-    Raises:
-        DataError: no key is a token.
-    """
+    """Returns a warning where few keys are ``seen``, or None; DataError where none is."""
     keys, seen = keys.drop_nulls(), seen.unique(maintain_order=True)
     matching = keys.is_in(seen.implode()).sum()
     if matching >= _FEW * min(len(keys), len(seen)):
@@ -100,10 +91,7 @@ def check_matches(column: TokenColumn, keys: pl.Series, seen: pl.Series, path: P
 def place_by_id(
     tokens: pl.Series, ids: np.ndarray, keys: pl.Series, vectors: np.ndarray, size: int
 ) -> np.ndarray:
-    """Returns the vectors (size, width) by the ``ids`` of ``tokens``, NaN where an id has none.
-
-    Keys that are not among the tokens are left out; ValueError where none is.
-    """
+    """Returns vectors (size, width) by id, NaN where none; ValueError where no key is a token."""
     rows = pl.DataFrame({"token": keys, "row": np.arange(len(keys))})
     found = pl.DataFrame({"token": tokens, "id": ids}).join(rows, on="token")
     if found.is_empty() and len(keys):

@@ -1,4 +1,4 @@
-"""One value written in two ways: 7, 7.0 and 07, True and true, a date with and without a time."""
+"""Two spellings of one value: 7 and 07, True and true, a date with and without a time."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _DIGITS_OF_DAY = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
 _ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 _LETTERS = {"t": "1", "y": "1", "f": "0", "n": "0"}
-# Of a training split: the most frequent tokens, that are looked at; the cells written in the rarer
-# way; and those written in either way, where that is one value only.
+# Of a training split: how many frequent tokens are compared; the least share of cells in the rarer
+# spelling; and the least share in either one, where one value only has two.
 _MOST_TOKENS, _PART, _MOSTLY = 100_000, 0.1, 0.6
 # Version numbers, where 7 and 7.0 differ, have 7.1 or 7.0.1 too.
 _VERSIONS, _VERSION, _POINT_ZERO = 0.05, r"^[0-9]+\.[0-9.]*[1-9][0-9.]*$", r"\.0+$"
 
 
 def canonical(tokens: pl.Series) -> pl.Series:
-    """Returns tokens in the plain form that all spellings of a value have in common.
+    """Returns tokens in the plain form that all spellings of a value share.
 
-    A whole number is ``7``, a day ``2024-01-31``, true and yes are ``1``, false and no are ``0``;
-    other texts are in lower case; blanks and quotes around them are gone.
+    Whole numbers become ``7``, days ``2024-01-31``, true and yes ``1``, false and no ``0``. Other
+    texts become lower case, without blanks and quotes around them.
     """
     text = tokens.str.strip_chars(_BLANKS).str.to_lowercase()
     power = text.str.contains(_POWER)
@@ -45,7 +45,7 @@ def canonical(tokens: pl.Series) -> pl.Series:
 
 
 def known_spellings(tokens: pl.Series, knows: Callable[[pl.Series], np.ndarray]) -> pl.Series:
-    """Returns for each token a known one that is the same value in another spelling, or null."""
+    """Returns for each token a known one of the same value in another spelling, or None."""
     found = pl.Series([None] * len(tokens), dtype=pl.String)
     others = _spellings(tokens) if len(tokens) else []
     known = np.asarray(knows(pl.concat(others)) if others else []).reshape(len(others), -1)
@@ -68,11 +68,10 @@ def is_number(token: str) -> bool:
 
 
 def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
-    """Returns two tokens of a training split that are one value written in two ways, or None.
+    """Returns two training tokens that are one value written in two ways, or None.
 
-    Only strong evidence counts: a tenth of the cells are written in the rarer way, and two values
-    or more are, or most cells hold the one. 7 and 8.0 without twins are two ways as well.
-    ``counted`` has each ``token`` once, and ``count``, its cells.
+    A tenth of the cells must have the rarer spelling, of two values or more, or of one in most
+    cells. 7 and 8.0 are two ways as well. ``counted`` has each ``token`` and its cells (``count``).
     """
     cells = int(counted["count"].sum())
     table = counted.sort(["count", "token"], descending=[True, False]).head(_MOST_TOKENS)
@@ -84,8 +83,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
     groups = table.filter(pl.len().over("value") > 1).group_by("value", maintain_order=True)
     pairs = groups.agg(token.first(), token.get(1).alias("other"), count.sum(), rare=count.max())
     rare = (pairs["count"] - pairs["rare"]).sum()
-    # One pair among other values may be chance, but not where blanks alone make the difference, nor
-    # among truth values.
+    # One pair may be chance, but not where only blanks differ, nor among truth values.
     truths = table.filter(pl.col("value").is_in(["0", "1"]) & token.str.contains("[a-zA-Z]"))
     is_blank = (pairs["token"].str.strip_chars() == pairs["other"].str.strip_chars()).any()
     covered = max(pairs["count"].sum(), truths["count"].sum())
@@ -101,7 +99,7 @@ def find_twins(counted: pl.DataFrame) -> tuple[str, str] | None:
 
 
 def _spellings(tokens: pl.Series) -> list[pl.Series]:
-    """Returns the spellings of tokens, the likely ones first; null where there is none."""
+    """Returns other spellings of tokens, the likely ones first; None where there is none."""
     text = tokens.str.strip_chars(_BLANKS)
     lower, value = text.str.to_lowercase(), canonical(tokens)
     value = lower.replace(_LETTERS).zip_with(lower.is_in([*_LETTERS]), value)
@@ -116,7 +114,7 @@ def _spellings(tokens: pl.Series) -> list[pl.Series]:
         digit = number.set(lower.is_in([*_LETTERS]), None)
         found += [digit, number + ".0", *padded, groups.str.reverse()]
         for words in (["false", "true"], ["no", "yes"], ["f", "t"], ["n", "y"]):
-            # Letters stand for words and the other way round, never for numbers.
+            # Letters and words stand for each other, never for numbers.
             meant = number if len(words[0]) > 1 else number.set(~lower.is_in([*_TRUTHS]), None)
             word = meant.replace_strict(["0", "1"], words, default=None, return_dtype=pl.String)
             found += [word, word.str.to_titlecase(), word.str.to_uppercase()]

@@ -1,4 +1,4 @@
-"""How many cells of a column say nothing to a model: counted while they are encoded."""
+"""Counts of a column's unseen and missing cells, made while they are encoded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fuxictr.preprocess.sources.splitting import next_codes
 
 # Tokens of each side that a warning shows.
 NUM_EXAMPLES = 2
-# Unseen tokens of a frame whose other spellings are looked up; the others count in proportion.
+# Unseen tokens of a frame that are looked up in other spellings; the rest count in proportion.
 _MOST_SPELLED = 1_000
-# Tokens of a frame whose shape is noted, and the shapes from which on they tell nothing.
+# Tokens of a frame whose shape is noted; with so many shapes, they tell nothing.
 _MOST_SHAPED, MOST_SHAPES = 200, 32
 
 
@@ -25,13 +25,13 @@ class Counts:
 
     Attributes:
         cells: all of them; an empty sequence counts as one.
-        missing: those that hold nothing, or what fill_na names as nothing.
-        unseen: those whose token has no id: unseen in training, or too rare there.
-        lasting: in training, those whose token would have an id without them as well.
+        missing: empty cells, or those that equal fill_na.
+        unseen: cells whose token has no id: unseen in training, or too rare there.
+        lasting: training cells whose token would have an id without them too.
         examples: the first tokens that have no id.
         written: unseen cells whose token is a known one in another spelling.
         twins: the first such tokens -> the known ones.
-        shapes: shape -> cells of a sample of the tokens; MOST_SHAPES = there may be more.
+        shapes: shape -> cells of a sample of tokens; at MOST_SHAPES there may be more.
     """
 
     cells: int = 0
@@ -45,7 +45,7 @@ class Counts:
 
     @property
     def known(self) -> float:
-        """Share of the cells that hold what has an id; 1 where there is no cell."""
+        """Share of the cells that have an id; 1 where there is no cell."""
         return 1 - (self.missing + self.unseen) / self.cells if self.cells else 1.0
 
     def share(self, name: str) -> float:
@@ -65,9 +65,9 @@ class Counts:
         unseen: int,
         knows: Callable[[pl.Series], np.ndarray],
     ) -> None:
-        """Counts the unseen cells of a frame that are known tokens in another spelling.
+        """Counts unseen cells of a frame that are known tokens in another spelling.
 
-        ``tokens`` with ``cells`` each are some unseen tokens; they stand for ``unseen`` cells.
+        ``tokens`` with ``cells`` each are a sample of the ``unseen`` cells.
         """
         spellings = known_spellings(tokens, knows)
         has_twin = spellings.is_not_null()
@@ -79,10 +79,7 @@ class Counts:
 
 
 class Tally:
-    """Counts the cells of one column by split, frame by frame in the order of the rows.
-
-    ``codes`` says which of the splits each row belongs to; None = there is one split only.
-    """
+    """Counts a column's cells by split, in row order; ``codes`` None = there is one split."""
 
     def __init__(self, splits: Sequence[str], codes: np.ndarray | None = None) -> None:
         self.counts = {split: Counts() for split in splits}
@@ -106,15 +103,11 @@ class Tally:
     ) -> None:
         """Counts the cells of a frame by the distinct ``tokens`` in it.
 
-        Args:
-            tokens: these, (tokens,).
-            index: the token of each cell, or past the last one where it is missing, (cells,).
-            has_no_id: the tokens without one, (tokens,).
-            is_missing: the tokens that stand for missing, (tokens,).
-            lengths: the cells of each row, (rows,); None = one each.
-            is_sampled: the tokens of which it is known whether they have an id; the others count
-                proportionally. None = all.
-            knows: returns which tokens are known, where one may be written in several ways.
+        ``index`` (cells,) is each cell's token, past the last one where it is missing.
+        ``has_no_id``, ``is_missing`` and ``is_sampled`` are flags (tokens,); tokens that are not
+        sampled count in proportion, None = all are. ``lengths`` (rows,) are the cells of each row;
+        None = one each. ``knows`` tells which tokens are known, where one may have several
+        spellings.
         """
         rows = self._next(len(index) if lengths is None else len(lengths))
         if lengths is not None:

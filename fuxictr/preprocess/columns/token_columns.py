@@ -1,4 +1,4 @@
-"""Columns that become ids by vocabulary: single tokens, and sequences of them."""
+"""Columns that become ids by vocabulary: single tokens and sequences."""
 
 from __future__ import annotations
 
@@ -27,21 +27,17 @@ from fuxictr.preprocess.columns.values import (
 from fuxictr.preprocess.columns.vocabulary import OOV, PAD, TokenCounter, Vocabulary, split_tokens
 from fuxictr.preprocess.sources.arrow_types import is_text
 
-# Ids up to here need no word of the config: a table of so many rows fits in memory.
+# Largest own ids without vocab_size: a table of so many rows fits in memory.
 _MAX_OWN_ID = 1 << 26
 
 
 class TokenColumn(Column):
     """Base of the columns with a vocabulary; missing, rare and unseen tokens are ``__OOV__``.
 
-    The token of a value is its text (dtype str), or its number written in one way (int: ``7``,
-    float: ``7.0``). The token that equals ``fill_na`` stands for missing and gets no id of its own,
-    as in FuxiCTR. With ``remap: false`` a token is its own id.
-
-    Attributes:
-        vocabulary: its tokens.
-        min_count: how often a token must be in the training split.
-        most_frequent: the token seen most often, and how often; None before fitting or without one.
+    A token is the text of a value (dtype str), or its number in one form (int: ``7``, float:
+    ``7.0``). The token that equals ``fill_na`` means missing and gets no id, as in FuxiCTR. With
+    ``remap: false`` a token is its own id. A token needs ``min_count`` training cells.
+    ``most_frequent`` is a token and its count, or None.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
@@ -74,10 +70,7 @@ class TokenColumn(Column):
         self.vocabulary = self._with_ids(self._counted["token"].rechunk())
 
     def note_spellings(self, others: Sequence[TokenColumn] = ()) -> None:
-        """Notes two tokens of the training split that are one value, then forgets their counts.
-
-        ``others`` are the columns that use the vocabulary too.
-        """
+        """Notes tokens of one value in a vocabulary that ``others`` use too; forgets counts."""
         counted = pl.concat([column._counted for column in (self, *others)])
         for column in (self, *others):
             column._counted = counted.clear()
@@ -107,11 +100,11 @@ class TokenColumn(Column):
         return self._num_lasting
 
     def seen_tokens(self) -> pl.Series:
-        """Returns the tokens observed so far, frequent or not, before learning ends."""
+        """Returns the tokens observed before ``finish``, frequent or not."""
         return self._counter.vocabulary(1, {"", self._fill_token()}).tokens
 
     def add_tokens(self, tokens: pl.Series) -> None:
-        """Gives tokens that are new to the vocabulary the ids behind its own."""
+        """Gives new tokens the ids behind those of the vocabulary."""
         excluded = ["", self._fill_token(), PAD, OOV]
         new = tokens.filter(tokens.is_not_null() & ~tokens.is_in(excluded))
         self.vocabulary = self.vocabulary.extended(self._with_ids(new))
@@ -125,9 +118,9 @@ class TokenColumn(Column):
         return spec
 
     def texts(self, values: pl.Series) -> pl.Series:
-        """Returns values as tokens, null where missing; WrongCell where one does not fit."""
+        """Returns values as tokens, None where missing; WrongCell where one does not fit."""
         if values.dtype == pl.Boolean and self.dtype == "int":
-            # True would be read as 1.
+            # True would become 1.
             is_other = not self.vocabulary.tokens.is_in(["0", "1"]).all()
             refuse(values.is_not_null() & is_other, values, "an integer, as in training")
         read = read_ids(values, self.dtype)
@@ -157,10 +150,7 @@ class TokenColumn(Column):
         tally: Tally | None,
         lengths: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns the ids of cells by the ``index`` of their token, and counts them.
-
-        An index past the last token is a missing cell. Without ``lengths``, each row has one cell.
-        """
+        """Returns the ids of cells by the ``index`` of their token (past the end = missing)."""
         ids = self.vocabulary.encode(tokens)
         if tally is not None:
             is_missing = tokens.is_in(["", self._fill_token()]).to_numpy()
@@ -191,10 +181,9 @@ class CategoricalColumn(TokenColumn):
 class SequenceColumn(TokenColumn):
     """Sequences of tokens as lists of max_len int32 ids.
 
-    A text is split at ``splitter``; a list is taken as it is; a missing element is ``__PAD__`` in
-    its place, so that sequences of one length stay aligned. Too short a sequence is filled with
-    ``__PAD__`` at the end that ``padding`` names, too long a one is cut there. Without max_len the
-    longest sequence in training gives it.
+    A text is split at ``splitter``; a list is taken as it is. A missing element is ``__PAD__`` in
+    its place, so that parallel sequences stay aligned. Sequences are filled and cut at the end that
+    ``padding`` names. Without max_len, the longest training sequence gives it.
     """
 
     def __init__(self, config: ColumnConfig, min_count: int) -> None:
@@ -246,14 +235,11 @@ class SequenceColumn(TokenColumn):
         }
 
     def restore(self, state: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Takes in the length."""
+        """Restores the length."""
         self.max_len = int(spec["max_len"])
 
     def _split(self, column: pa.ChunkedArray) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-        """Returns the distinct tokens, each element's index among them, and the rows' lengths.
-
-        The index of a missing element is past the last token.
-        """
+        """Returns distinct tokens, the elements' index (past the end = missing), and lengths."""
         flat, lengths = split_lists(column, self.config.splitter or DEFAULT_SPLITTER)
         try:
             texts = self.texts(flat)

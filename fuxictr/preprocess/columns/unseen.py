@@ -1,4 +1,4 @@
-"""Which columns are unseen or missing in most cells of some rows, and were not in training."""
+"""Columns that are mostly unseen or missing in some rows, and were not in training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fuxictr.preprocess.columns.spellings import is_number
 from fuxictr.preprocess.columns.tally import MOST_SHAPES, NUM_EXAMPLES, Counts
 from fuxictr.preprocess.columns.token_columns import TokenColumn
 
-# From so many cells on, tokens that are all but too rare tell how many unseen ones to expect.
+# From so many cells on, the barely frequent tokens tell how many unseen ones to expect.
 _MANY_CELLS = 100
-# A handful of rows to score may honestly be all unseen: one new user, say.
+# A few rows to score may be all unseen: one new user.
 _FEW_CELLS, _MANY_MISSING = 20, 1_000
 _MOST_SHOWN = 10
 _PART, _CHANCE = 0.1, 0.01
@@ -28,14 +28,10 @@ def lost_columns(
     """Returns one sentence on the columns that training knew and these rows do not, or None.
 
     A column is lost where at least half of its training cells had an id, and fewer than half as
-    many have one here. Of a training split of 100 cells or more, only those count whose token would
-    have an id without them too, and chance must not explain so few.
-
-    It is lost as well where a tenth of it are known tokens in another spelling (numbers, days,
-    truth values, case, blanks), or where none of 20 cells is known and all look different.
-
-    Rows to score (``is_scoring``) must have 20 cells and two different unseen tokens, or 1,000
-    missing cells, unless an unseen token is a known one in another spelling.
+    many have one here. From 100 training cells on, a token must have an id without the cell too,
+    and chance must not explain the loss. A column is lost too where a tenth of the cells are known
+    tokens in another spelling, or where none of 20 cells is known and all look different. Rows to
+    score (``is_scoring``) need 20 cells and two unseen tokens, 1,000 cells, or another spelling.
     """
     parts: list[str] = []
     spelled: list[tuple[str, str]] = []
@@ -65,7 +61,7 @@ def lost_columns(
 
 
 def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[str]:
-    """Returns a sentence for each column of which training itself knows no token."""
+    """Returns a sentence for each column without any frequent training token."""
     texts = []
     for column in columns:
         counts = trained.get(column.name, Counts())
@@ -83,7 +79,7 @@ def all_rare(columns: Sequence[Column], trained: Mapping[str, Counts]) -> list[s
 
 
 def oov_table(columns: Sequence[Column], splits: Mapping[str, Mapping[str, Counts]]) -> str:
-    """Returns lines ``column  1.25 %  3.10 %``: the cells of each split that are ``__OOV__``."""
+    """Returns lines ``column  1.25 %  3.10 %``: each split's share of ``__OOV__`` cells."""
     names = [column.name for column in columns if isinstance(column, TokenColumn)]
     width = max(map(len, names), default=0)
     lines = [f"Share of __OOV__ cells (rare, unseen or missing) in {', '.join(splits)}:"]
@@ -103,10 +99,7 @@ def _is_lost(trained: Counts, found: Counts) -> bool:
 
 
 def _is_no_chance(found: float, expected: float, cells: int) -> bool:
-    """Returns whether so small a share is next to impossible, by Chernoff's bound.
-
-    P(share <= q) <= exp(-n KL(q | p)) where each of n cells is known with chance p > q.
-    """
+    """Returns whether chance is next to excluded: P(share <= q) <= exp(-n KL(q | p)) (Chernoff)."""
     p = min(expected, 1 - 1e-9)
     divergence = (1 - found) * math.log((1 - found) / (1 - p))
     if found:
@@ -115,13 +108,13 @@ def _is_no_chance(found: float, expected: float, cells: int) -> bool:
 
 
 def _is_written_otherwise(trained: Counts, found: Counts) -> bool:
-    # Training's own share: rare tokens may be frequent ones written otherwise, as in free text.
+    # In training too, rare tokens may be other spellings of frequent ones, as in free text.
     share = found.written / max(found.cells - found.missing, 1)
     return share >= max(_PART, 2 * trained.share("written"))
 
 
 def _looks_new(trained: Counts, found: Counts) -> bool:
-    # Tokens that come once, as moments do: new ones are to be expected, but not of a new shape.
+    # Tokens that occur once, such as times: new ones are normal, a new shape is not.
     if trained.cells < _MANY_CELLS or not trained.known or found.known:
         return False
     is_enough = found.unseen >= _FEW_CELLS and len(found.examples) == NUM_EXAMPLES

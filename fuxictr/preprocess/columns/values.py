@@ -1,4 +1,4 @@
-"""Raw cells as typed values; a cell that does not fit its type is an error that names it."""
+"""Raw cells as typed values; an error names a cell that does not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WrongCell(ValueError):
 
 
 def refuse(wrong: np.ndarray | pl.Series, cells: pl.Series, allowed: str) -> None:
-    """Raises WrongCell for the first of ``cells`` (as found) that is ``wrong`` (rows,), if any."""
+    """Raises WrongCell for the first of ``cells`` (as found) where ``wrong`` (rows,) is true."""
     if wrong.any():
         row = int(np.asarray(wrong).argmax())
         raise WrongCell(row, cells[row], allowed)
@@ -60,13 +60,10 @@ def to_arrow(series: pl.Series) -> pa.Array:
 
 
 def read_values(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns the cells (rows,) as texts (dtype str), integers or Float64, null where missing.
+    """Returns cells (rows,) as texts (dtype str), integers or Float64; else WrongCell.
 
-    Missing is null, an empty text and NaN; a text ``nan`` too where a number is expected. Integers
-    are Int64, or what ``read_integers`` says where one is larger.
-
-    Raises:
-        WrongCell: a cell is not of the type.
+    Missing cells become None: an empty text, NaN and, for a number, the text ``nan``. Integers are
+    Int64, or what ``read_integers`` says where one is larger.
     """
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise WrongCell(0, f"a value of type {raw.dtype}", "one text or number a cell")
@@ -101,11 +98,7 @@ def read_values(raw: pl.Series, dtype: str) -> pl.Series:
 
 
 def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
-    """Returns what read_values does, of cells that are compared for equality.
-
-    Raises:
-        WrongCell: as read_values; or a float that stands for several integers.
-    """
+    """Returns read_values' answer; WrongCell too for a float that stands for several integers."""
     values = read_values(raw, dtype)
     floats = raw if raw.dtype.is_float() else values
     if floats.dtype.is_float():
@@ -115,10 +108,7 @@ def read_ids(raw: pl.Series, dtype: str) -> pl.Series:
 
 
 def split_lists(column: pa.ChunkedArray, splitter: str) -> tuple[pl.Series, np.ndarray]:
-    """Returns the elements of all rows one after another, and how many each row has.
-
-    Texts are split at ``splitter``, lists taken as they are; a missing or empty cell has none.
-    """
+    """Returns the elements of all rows (texts are split, lists are not), and rows' lengths."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
@@ -144,12 +134,12 @@ def fill_numbers(read: pl.Series, raw: pl.Series, fill: float) -> np.ndarray:
 
 
 def exceeds_float32(values: np.ndarray) -> np.ndarray:
-    """Returns which values float32 cannot hold as finite numbers, NaN among them."""
+    """Returns which values are NaN or not finite in float32."""
     return ~(np.abs(values) <= float(np.finfo(np.float32).max))
 
 
 def label_words(raw: pl.Series) -> dict[str, float]:
-    """Returns the words that labels are written in, as the first cell is; none = numbers."""
+    """Returns the label words that the first cell belongs to; none = numbers."""
     if len(raw) and (raw[0] is None or not str(raw[0]).strip()):
         raise WrongCell(0, None, _LABELS)
     first = str(raw[0]).strip().lower() if len(raw) else ""
@@ -157,9 +147,9 @@ def label_words(raw: pl.Series) -> dict[str, float]:
 
 
 def read_labels(raw: pl.Series, words: Mapping[str, float]) -> np.ndarray:
-    """Returns the cells as float32 (rows,); WrongCell where one is missing, or no label.
+    """Returns labels as float32 (rows,); WrongCell where one is missing, or no label.
 
-    ``words`` are the labels in lower case -> 0 or 1; none = they are numbers or truth values.
+    ``words`` are labels in lower case -> 0 or 1; none = they are numbers or truth values.
     """
     if words:
         texts = raw.cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -179,8 +169,7 @@ def _without_signed_zero(values: pl.Series) -> pl.Series:
 
 
 def _time_texts(raw: pl.Series, unit: str) -> pl.Series:
-    # One text a moment, whatever the unit: what pandas holds in ns and polars in us. Only what has
-    # nanoseconds is written with them.
+    # A time has the same text in ns (pandas) and us (polars); nanoseconds appear only where set.
     texts = raw.dt.cast_time_unit("us").cast(pl.String)
     if unit != "ns":
         return texts

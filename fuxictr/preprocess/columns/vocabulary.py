@@ -1,4 +1,4 @@
-"""Tokens counted, and tokens turned into ids."""
+"""Counting tokens, and turning them into ids."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ import pyarrow as pa
 from fuxictr.preprocess.columns.values import to_series
 
 PAD, OOV = "__PAD__", "__OOV__"
-# Counts of so many tokens are kept unmerged: merging is what costs.
+# Counts of so many tokens are kept unmerged, since merging is slow.
 _MERGE_ROWS = 500_000
 
 
 class Vocabulary:
     """Ids of a categorical column: ``__PAD__`` 0, its tokens 1..n, ``__OOV__`` n + 1.
 
-    Tokens are looked up by binary search over their hashes and then compared, which is exact and
-    takes about 28 bytes per token.
-
-    Args:
-        tokens: each one once, in the order of their ids.
-        ids: (n,) where these are not 1..n: those of a column that holds ids already.
-        oov_id: the id of ``__OOV__``; None = one past the last id.
+    A binary search over hashes, then a comparison, is exact and takes about 28 bytes per token.
+    ``tokens`` are distinct and in id order. ``ids`` (n,) are given where a column holds ids
+    already. ``oov_id`` None = one past the last id.
     """
 
     def __init__(
@@ -35,7 +31,7 @@ class Vocabulary:
         self.keeps_ids = ids is not None
         self.ids = np.arange(1, len(tokens) + 1, dtype=np.int32) if ids is None else ids
         self.oov_id = int(self.ids.max(initial=0)) + 1 if oov_id is None else oov_id
-        # Two tokens with one hash are all but impossible; another seed parts them.
+        # In the rare case of two tokens with one hash, another seed separates them.
         for seed in itertools.count():
             self._seed = seed
             hashes = self._hash(tokens)
@@ -60,16 +56,15 @@ class Vocabulary:
         return np.where(known, self.ids[rank], self.oov_id).astype(np.int32)
 
     def to_dict(self) -> dict[str, int]:
-        """Returns {token: id} in the order of the ids, as feature_vocab.json holds it."""
+        """Returns {token: id} in id order, as in feature_vocab.json."""
         tokens = zip(self.tokens.to_list(), self.ids.tolist(), strict=True)
         return {PAD: 0, **dict(tokens), OOV: self.oov_id}
 
     @classmethod
     def from_dict(cls, ids: dict[str, int], keeps_ids: bool = False) -> Vocabulary:
-        """Returns the vocabulary of {token: id}; ids may have gaps where the column ``keeps_ids``.
+        """Returns the vocabulary of {token: id}; ValueError where ids are wrong.
 
-        Raises:
-            ValueError: the ids do not begin with ``__PAD__`` 0 and end with ``__OOV__``.
+        Ids may have gaps where the column ``keeps_ids``.
         """
         ordered = sorted(ids, key=ids.__getitem__)
         tokens = [token for token in ordered if token not in (PAD, OOV)]
@@ -84,7 +79,7 @@ class Vocabulary:
         return cls(series)
 
     def extended(self, other: Vocabulary) -> Vocabulary:
-        """Returns the vocabulary with the other's new tokens behind its own, in their order."""
+        """Returns the vocabulary with the other's new tokens behind its own."""
         is_new = ~other.tokens.is_in(self.tokens.implode())
         tokens = pl.concat([self.tokens, other.tokens.filter(is_new)]).rechunk()
         if not self.keeps_ids:
@@ -97,7 +92,7 @@ class Vocabulary:
 
 
 class TokenCounter:
-    """Counts tokens, or numbers, over batches; the result depends on the rows alone."""
+    """Counts tokens, or numbers, over batches; batch sizes do not matter."""
 
     def __init__(self, dtype: type[pl.DataType] = pl.String) -> None:
         self._counts = pl.DataFrame(schema={"token": dtype, "count": pl.Int64})
@@ -108,7 +103,7 @@ class TokenCounter:
         """Adds how often each token occurred."""
         self._pending.append(pl.DataFrame({"token": tokens, "count": counts}))
         self._num_pending += len(tokens)
-        # Waiting for as many new tokens as there are known ones keeps the cost linear.
+        # Merging once there are as many new tokens as known ones keeps the cost linear.
         if self._num_pending > max(_MERGE_ROWS, len(self._counts)):
             self._merge()
 
@@ -118,14 +113,11 @@ class TokenCounter:
         return kept.sort(["count", "token"], descending=[True, False])
 
     def vocabulary(self, min_count: int, excluded: Collection[str]) -> Vocabulary:
-        """Returns the tokens seen at least ``min_count`` times: most frequent first, then by text.
-
-        Rarer tokens and ``excluded`` ones become ``__OOV__``.
-        """
+        """Returns tokens seen ``min_count`` times or more: most frequent first, then by text."""
         return Vocabulary(self.counted(min_count, excluded)["token"].rechunk())
 
     def most_frequent(self, excluded: Collection[str]) -> tuple[str, int] | None:
-        """Returns the token counted most often, the first of these by text, and its count."""
+        """Returns the most frequent token (the first by text among equals) and its count."""
         kept = self._kept(excluded)
         if kept.is_empty():
             return None
@@ -133,7 +125,7 @@ class TokenCounter:
         return str(best[0]), int(best[1])
 
     def num_seen(self, min_count: int, excluded: Collection[str]) -> int:
-        """Returns how often tokens were counted that were counted at least so often each."""
+        """Returns the summed counts of the tokens seen ``min_count`` times or more."""
         return int(self._kept(excluded, min_count)["count"].sum())
 
     def sorted_counts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,10 +147,7 @@ class TokenCounter:
 
 
 def split_tokens(column: pa.ChunkedArray | pa.Array) -> tuple[pl.Series, np.ndarray]:
-    """Returns the distinct texts of a column and, for every row, the index of its text.
-
-    A missing cell has the index past the last text.
-    """
+    """Returns the distinct texts, and each row's index among them (past the end = missing)."""
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
     is_encoded = pa.types.is_dictionary(column.type)

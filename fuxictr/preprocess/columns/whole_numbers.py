@@ -1,4 +1,4 @@
-"""Integers read from cells of any form, exactly: 7, 7.0, ' 07 ' and '7.00' are one number."""
+"""Integers read exactly from cells of any form: 7, 7.0, ' 07 ' and '7.00' are one number."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ _WHOLE = r"^[+-]?[0-9]+\.0*$"
 
 
 def read_integers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Returns the cells as integers, and which of them are none, (rows,).
-
-    The integers are Int64; where one is larger, UInt64, or Int128 if another one is negative. A
-    float, or a text of one, must be whole. Texts come without blanks around them.
-    """
+    """Returns cells as Int64, else UInt64, else Int128, and which are no integers, (rows,)."""
     if raw.dtype == pl.String:
         return _from_texts(raw)
     if raw.dtype in (pl.UInt64, pl.Int128, pl.UInt128) or raw.dtype.is_decimal():
@@ -33,7 +29,7 @@ def read_integers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def allowed_integer(found: object) -> str:
-    """Returns what is allowed in the place of a cell that is no integer, or too large a one."""
+    """Returns what is allowed instead of a cell that is no integer, or is too large."""
     allowed = "an integer, or an empty cell (dtype: int)"
     number = pl.Series([str(found).strip()]).cast(pl.Float64, strict=False)
     is_integer = str(found).strip().lstrip("+-").isdecimal()
@@ -44,9 +40,9 @@ def allowed_integer(found: object) -> str:
 
 
 def merged_floats(values: pl.Series) -> tuple[pl.Series, str]:
-    """Returns which floats may stand for several integers, (rows,), and what is allowed.
+    """Returns which floats (rows,) may stand for several integers, and what is allowed.
 
-    From 2^53 on (2^24 in float32) a float is nearest to several integers, so that ids merge.
+    From 2^53 on (2^24 in float32) several integers share one float, so that ids merge.
     """
     bound = next(bound for kind, bound in _INEXACT.items() if values.dtype == kind)
     allowed = (

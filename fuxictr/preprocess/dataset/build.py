@@ -1,4 +1,4 @@
-"""Encoded datasets on disk: built once, reused by every later run, rebuilt when they are stale."""
+"""Encoded datasets on disk: built once, reused by later runs, rebuilt when stale."""
 
 from __future__ import annotations
 
@@ -47,17 +47,13 @@ def prepare_dataset(
 ) -> EncodedDataset:
     """Returns the encoded dataset of a config; builds it where it is absent or stale.
 
-    Args:
-        config: the dataset config.
-        base_dir: folder that its relative paths resolve against.
-        rebuild: build in any case.
-        verbose: 0 shows no progress bars.
-        processor_class: a subclass with the dataset's own column functions; None = the one that
-            key 'processor' names.
+    Relative paths of the config resolve against ``base_dir``. ``rebuild`` builds in any case;
+    ``verbose`` 0 shows no progress bars. ``processor_class`` has the dataset's own column
+    functions; None = the class that key 'processor' names.
 
     Raises:
         ConfigError: a key does not fit.
-        DataError: a raw file, column or cell that cannot be used; nothing is written then.
+        DataError: a raw file, column or cell cannot be used; nothing is written then.
     """
     if config.is_encoded:
         if rebuild:
@@ -77,12 +73,7 @@ def prepare_dataset(
 
 
 def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDataset | None:
-    """Returns the encoded dataset where ``prepare_dataset`` would reuse it, otherwise None.
-
-    Raises:
-        ConfigError: a key does not fit.
-        DataError: already encoded rows cannot be used.
-    """
+    """Returns the dataset that ``prepare_dataset`` would reuse, or None; raises as it does."""
     if config.is_encoded:
         return _read_existing(config, Path(base_dir))
     folder = dataset_folder(config, Path(base_dir))
@@ -93,7 +84,7 @@ def find_current(config: DatasetConfig, base_dir: str | Path = ".") -> EncodedDa
 
 
 def find_stale_reason(config: DatasetConfig, base_dir: str | Path = ".") -> str | None:
-    """Returns why ``prepare_dataset`` would build a dataset; None where it would reuse it."""
+    """Returns why ``prepare_dataset`` would build a dataset, or None where it would reuse it."""
     if config.is_encoded:
         return None
     processor = load_processor(config.processor, Path(base_dir)).from_config(config)
@@ -111,20 +102,13 @@ def build_dataset(
 ) -> tuple[str | None, str | None, str | None]:
     """Builds or reuses an encoded dataset, called as in FuxiCTR; fits ``feature_encoder``.
 
-    Args:
-        feature_encoder: the processor.
-        train_data: raw file, folder or glob; None = what the processor's config has.
-        valid_data: likewise.
-        test_data: likewise.
-        **kwargs: other keys of a dataset config, which change the processor's; ``verbose``; the
-            keys of other sections are ignored, so that ``**params`` works.
-
-    Returns:
-        The encoded train, valid and test files (or folders of parts), None for an absent split.
+    Splits are raw files, folders or globs; None = as in the processor's config. ``kwargs`` are
+    ``verbose`` and other keys of a dataset config; keys of other sections are ignored. Returns the
+    encoded train, valid and test files (or folders of parts), None for an absent split.
 
     Raises:
         ConfigError: a key does not fit.
-        DataError: a raw file, column or cell that cannot be used; nothing is written then.
+        DataError: a raw file, column or cell cannot be used; nothing is written then.
     """
     given = {"train_data": train_data, "valid_data": valid_data, "test_data": test_data}
     given = {key: value for key, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""When an encoded dataset may be reused: its key."""
+"""The cache key: when an encoded dataset may be reused."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from fuxictr.preprocess.dataset.publishing import (
 from fuxictr.preprocess.sources.files import search_files
 from fuxictr.preprocess.sources.splitting import SPLITS
 
-# Raise it whenever the same config and rows are encoded differently from before.
+# Raise it whenever the same config and rows are encoded differently.
 ENCODER_VERSION = 3
-# Keys of the dataset config that change what is written, beside those of the columns.
+# Keys of the config that change what is written, besides those of the columns.
 _HASHED_KEYS = (
     "data_format",
     "separator",
@@ -43,12 +43,7 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Split:
-    """One raw split: the files found for what the config has as train, valid or test data.
-
-    Attributes:
-        skipped: what was seen beside the files.
-        error: why there are none, or None.
-    """
+    """One raw split: its files, others seen beside them (``skipped``), or an ``error``."""
 
     name: str
     given: str
@@ -57,7 +52,7 @@ class Split:
     error: DataError | None = None
 
     def fingerprint(self, is_full: bool, columns: Sequence[str]) -> dict[str, Any]:
-        """Returns the fingerprint of each file, with those of its folders' values that are read."""
+        """Returns each file's fingerprint and the values of its folders that are read."""
         files = [fingerprint(path, is_full) for path in self.files]
         for path, known in zip(self.files, files, strict=True):
             values = {n: v for n, v in partitions(path).items() if n in columns}
@@ -66,7 +61,7 @@ class Split:
 
 
 def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
-    """Returns the splits that the config names; absent files are noted, not raised."""
+    """Returns the splits that the config names; an absent file is noted in ``error``."""
     config, splits = processor.config, []
     for name in SPLITS:
         key = f"{name}_data"
@@ -86,7 +81,7 @@ def find_splits(processor: FeatureProcessor, base_dir: Path) -> list[Split]:
 
 
 def _is_written(path: Path) -> bool:
-    """Returns whether a file is one that a build of some dataset wrote."""
+    """Returns whether a build of some dataset wrote the file."""
     beside, above = path.parent, path.parent.parent
     return path.name in published_files(beside) or (
         f"{beside.name}/{path.name}" in published_files(above)
@@ -94,7 +89,7 @@ def _is_written(path: Path) -> bool:
 
 
 def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, Any]:
-    """Returns all that decides what is written: encoder version, config and raw files."""
+    """Returns everything that decides what is written: encoder version, config, raw files."""
     is_full, columns = processor.config.source_hash == "full", processor.raw_columns()
     vectors = {
         column.name: processor.pretrained_path(column)
@@ -114,7 +109,7 @@ def make_key(processor: FeatureProcessor, splits: Sequence[Split]) -> dict[str, 
 
 
 def config_key(processor: FeatureProcessor) -> dict[str, Any]:
-    """Returns all of the config that decides what is written."""
+    """Returns the part of the config that decides what is written."""
     config, expressions = processor.config, processor.expressions
     return {
         **{name: getattr(config, name) for name in _HASHED_KEYS},
@@ -138,7 +133,7 @@ def only_encoding(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """Returns what the last finished build left, or None; writes nothing."""
+    """Returns the key of the last finished build, or None; writes nothing."""
     try:
         content = json.loads((folder / CACHE_KEY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -151,10 +146,7 @@ def read_key(folder: Path) -> dict[str, Any] | None:
 
 
 def load_key(folder: Path) -> dict[str, Any] | None:
-    """Returns read_key's answer at the beginning of a build or a load.
-
-    A build whose process was killed while its files got their names is completed first.
-    """
+    """Completes a publish that was interrupted, then returns read_key's answer."""
     key = read_key(folder)
     if key is None:
         complete_publish(folder)
@@ -163,10 +155,9 @@ def load_key(folder: Path) -> dict[str, Any] | None:
 
 
 def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor) -> str | None:
-    """Returns why the encoded dataset of a folder cannot be reused, or None when it can.
+    """Returns why the encoded dataset of a folder cannot be reused, or None.
 
-    Raw files that are absent altogether are taken as unchanged: users may delete them. The
-    processor's functions are tried on rows that they met when the dataset was built.
+    Absent raw files count as unchanged: users may delete them. Functions are tried on kept rows.
     """
     old = read_key(folder)
     if old is None:
@@ -198,7 +189,7 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
 
 
 def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
-    """Returns the files in the ``splits``' folders of part files that no build wrote."""
+    """Returns the files in the ``splits``' part folders that no build wrote."""
     ours = published_files(folder)
     parts = [path for split in splits for path in (folder / split).glob("*.parquet")]
     foreign = [path for path in parts if path.relative_to(folder).as_posix() not in ours]
@@ -206,7 +197,7 @@ def foreign_parts(folder: Path, splits: Collection[str]) -> list[Path]:
 
 
 def _code_digest(processor: type) -> str | None:
-    """Returns a hash of what a user's processor classes are made of; None for the plain one."""
+    """Returns a hash of a user's processor classes; None for the plain one."""
     digest = hashlib.sha256()
     added = processor.__mro__[: processor.__mro__.index(FeatureProcessor)]
     for kind in added:
@@ -229,7 +220,7 @@ def _code_bytes(code: CodeType) -> bytes:
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns the names of the keys and columns in which two config keys differ."""
+    """Returns the keys and columns in which two config keys differ."""
     changed = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
@@ -244,13 +235,10 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def fingerprint(path: Path, is_full: bool = False) -> dict[str, Any]:
-    """Returns what tells one state of a file from another.
-
-    All bytes are hashed where ``is_full``; else 64 KB at its beginning, middle and end.
-    """
+    """Returns name, size and hash of a file; without ``is_full``, of 3 samples, and the time."""
     status = path.stat()
     known = {"name": path.name, "size": status.st_size}
-    if is_full:  # all bytes tell more than the time does, which a copy changes
+    if is_full:  # no time: a copy changes it
         return {**known, "content": file_sha256(path)}
     digest = hashlib.sha256()
     with open(path, "rb") as file:

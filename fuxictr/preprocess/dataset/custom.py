@@ -12,13 +12,9 @@ from fuxictr.preprocess.dataset.processor import FeatureProcessor
 
 
 def load_processor(given: str | None, base_dir: Path) -> type[FeatureProcessor]:
-    """Imports a processor class from a Python file of the user.
+    """Imports a user's processor class; ConfigError where that fails.
 
-    ``given`` is ``file.py`` with a class FeatureProcessor, or ``file.py:Class``; None = the plain
-    FeatureProcessor.
-
-    Raises:
-        ConfigError: no such file or class, or the file cannot be imported.
+    ``given`` is ``file.py:Class``, or ``file.py`` with a FeatureProcessor; None = the plain one.
     """
     if given is None:
         return FeatureProcessor

@@ -1,4 +1,4 @@
-"""Datasets that were encoded elsewhere: by FuxiCTR, or by the user (``rebuild_dataset: false``)."""
+"""Datasets that FuxiCTR or the user encoded elsewhere (``rebuild_dataset: false``)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,14 @@ logger = logging.getLogger(__name__)
 def read_encoded(
     config: DatasetConfig, base_dir: Path, folder: Path
 ) -> tuple[FeatureMap, dict[str, Path], str]:
-    """Finds the files of a dataset that is encoded already.
+    """Returns feature map, split -> path and file hash of a dataset that is encoded already.
 
-    A split is the file, folder or glob that the config names. Where it names none, or a csv, which
-    is raw rows, it is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. The
-    fields are those of feature_map.json beside it; without such a file those of feature_cols, where
-    columns of ids need vocab_size.
-
-    Returns:
-        The feature map, split -> path, and a hash of the files: of every byte with ``source_hash:
-        full``, else of size, time and a sample of each.
+    A split is what the config names: a file, folder or glob. Where it names none or a raw csv, the
+    split is ``<split>.parquet`` (.npz, .h5) or ``<split>/`` in the dataset's folder. Without a
+    feature_map.json, the fields are those of feature_cols, and columns of ids need vocab_size.
 
     Raises:
-        DataError: there is no encoded training split, or a split that is named is not there.
-        ConfigError: a column lacks its vocab_size.
+        DataError: there is no encoded training split, or a named split is absent.
     """
     paths = {}
     for split in SPLITS:
@@ -71,7 +65,7 @@ def read_encoded(
 
 
 def hash_files(config: DatasetConfig, feature_map: FeatureMap, paths: Mapping[str, Path]) -> str:
-    """Returns 16 hex digits over encoded files, as ``source_hash`` says, and over their fields."""
+    """Returns 16 hex digits over encoded files (as ``source_hash`` says) and their fields."""
     digest = hashlib.sha256(json.dumps(feature_map.to_json(), sort_keys=True).encode())
     for split, path in paths.items():
         for file in find_encoded(path):
@@ -165,7 +159,7 @@ def _spec(column: ColumnConfig, widths: dict[str, int], where: str) -> dict[str,
 
 
 def _load_pretrained(feature_map: FeatureMap, folder: Path) -> None:
-    """Reads the vectors that FuxiCTR left as files of key -> vector."""
+    """Reads the vectors that FuxiCTR wrote as files of key -> vector."""
     for name, spec in feature_map.features.items():
         given = spec.get("pretrained_emb")
         if not given or str(given).endswith(".npy"):

@@ -1,4 +1,4 @@
-"""Fitted encoders on disk: the feature map, the vocabularies, and what else was learnt."""
+"""Fitted encoders on disk: feature map, vocabularies, and other learnt values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NORMALIZERS, RAW_TYPES = "normalizers.json", "raw_types.json"
 def save_encoders(
     folder: Path, feature_map: FeatureMap, columns: Sequence[Column], types: RawTypes
 ) -> None:
-    """Writes what fitted columns learnt, but for vectors given for their tokens."""
+    """Writes what fitted columns learnt, except for pretrained vectors."""
     feature_map.save(folder / FEATURE_MAP)
     # Column by column: the texts of all columns need not be in memory at once.
     with atomic_path(folder / FEATURE_VOCAB) as path, open(path, "w", encoding="utf-8") as file:

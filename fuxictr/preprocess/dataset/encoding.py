@@ -1,4 +1,4 @@
-"""The splits of a dataset encoded into a folder, and what is found of their cells meanwhile."""
+"""Encodes the splits of a dataset into a folder and counts their cells."""
 
 from __future__ import annotations
 
@@ -33,11 +33,7 @@ logger = logging.getLogger(__name__)
 def encode_splits(
     processor: FeatureProcessor, splits: Sequence[Split], folder: Path, verbose: int
 ) -> dict[str, Any]:
-    """Fits the processor to the training split, writes encoders and encoded rows to the folder.
-
-    Returns:
-        What the cache key says of the build: rows, origins, hashes, counts of cells, warnings.
-    """
+    """Fits the processor, writes encoders and rows; returns what the cache key says of it."""
     config, start = processor.config, time.perf_counter()
     codes, file_rows = _fit(processor, splits[0].files, verbose)
     processor.save(folder)
@@ -82,7 +78,7 @@ def encode_splits(
 def _fit(
     processor: FeatureProcessor, files: Sequence[Path], verbose: int
 ) -> tuple[np.ndarray | None, list[int]]:
-    """Fits the processor; where the files are divided, returns split codes and each file's rows."""
+    """Fits the processor; returns split codes (None = not divided) and each file's rows."""
     config = processor.config
     if not (config.valid_size or config.test_size):
         processor.fit(files, verbose)
@@ -96,7 +92,7 @@ def _fit(
 
 
 def _try_functions(processor: FeatureProcessor, folder: Path) -> None:
-    """Checks that functions from a file that is loaded again give the same on the rows they saw."""
+    """Checks that functions from a reloaded file give the same values for the rows they saw."""
     config = processor.config
     if config.processor is None:
         return
@@ -116,10 +112,7 @@ def _encode_split(
     folder: Path,
     verbose: int,
 ) -> dict[str, tuple[SplitWriter, dict[str, Counts]]]:
-    """Writes a split in one pass over its files; with codes, all splits that it is divided into.
-
-    Returns split -> its writer, and the counts of its cells by column.
-    """
+    """Writes a split in one pass, or all that it is divided into; returns writers and counts."""
     names = [split.name] if codes is None else [SPLITS[code] for code in np.unique(codes)]
     tallies = {
         column.name: Tally([split.name] if codes is None else SPLITS, codes)
@@ -147,7 +140,7 @@ def _encode_split(
 
 
 def _judge(processor: FeatureProcessor, cells: Mapping[str, dict[str, Counts]]) -> list[str]:
-    """Logs how many cells have no id, and returns warnings of columns that say little."""
+    """Logs how many cells have no id; returns warnings on columns that say little."""
     columns, trained = processor.columns, cells["train"]
     for column in columns:
         if column.name in trained:

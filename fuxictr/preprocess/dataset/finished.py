@@ -1,4 +1,4 @@
-"""Encoded datasets that are there: found, checked, and their encoders used again."""
+"""Finished encoded datasets: found, checked, and their encoders used again."""
 
 from __future__ import annotations
 
@@ -26,16 +26,11 @@ from fuxictr.preprocess.dataset.publishing import changed_file
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """An encoded dataset.
+    """An encoded dataset: its fields and files, and whether it was built just now.
 
-    Attributes:
-        feature_map: its fields.
-        paths: split -> parquet file, or folder of part files.
-        data_hash: 16 hex digits over the encoded rows and the vocabularies; equal data has an
-            equal hash on every machine.
-        rebuilt: False where an earlier build was reused.
-        encoders_hash: 16 hex digits over what rows are encoded with; empty where that is unknown.
-        trained: column -> counts of the training split's cells; none where that is unknown.
+    ``paths`` are split -> parquet file, or folder of parts. Equal rows and vocabularies have an
+    equal ``data_hash`` on every machine. ``encoders_hash`` and ``trained`` (column -> counts of
+    training cells) are empty where they are unknown.
     """
 
     feature_map: FeatureMap
@@ -49,11 +44,10 @@ class EncodedDataset:
 def load_encoders(
     config: DatasetConfig, base_dir: str | Path = "."
 ) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns the processor that an encoded dataset was built with; the raw files are not needed.
+    """Returns the processor that a dataset was built with; needs no raw files.
 
     Raises:
-        DataError: the dataset is not built, was encoded elsewhere, its config changed since, or its
-            encoders were changed by another hand.
+        DataError: the dataset was not built here, or its config or encoders changed since.
     """
     processor, encoded = find_built(config, base_dir)
     folder = dataset_folder(config, Path(base_dir))
@@ -65,11 +59,7 @@ def load_encoders(
 def find_built(
     config: DatasetConfig, base_dir: str | Path = "."
 ) -> tuple[FeatureProcessor, EncodedDataset]:
-    """Returns an encoded dataset as it is, never rebuilt, and its processor, still unfitted.
-
-    Raises:
-        DataError: as load_encoders.
-    """
+    """Returns an unfitted processor and a finished build as it is; raises as load_encoders."""
     folder = dataset_folder(config, Path(base_dir))
     known = load_key(folder)
     if not folder.is_dir() and not config.is_encoded:
@@ -96,7 +86,7 @@ def find_built(
 
 
 def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
-    """Raises DataError where a file of a build is gone or is not what the build wrote."""
+    """Raises DataError where a file of a build is gone or has changed."""
     folder = dataset_folder(config, Path(base_dir))
     known = read_key(folder)
     damaged = changed_file(folder, known) if known is not None else None
@@ -108,7 +98,7 @@ def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
 
 
 def check_current(encoded: EncodedDataset, config: DatasetConfig, base_dir: str | Path) -> None:
-    """Raises DataError where another process built the dataset anew while its rows were opened."""
+    """Raises DataError where another process rebuilt the dataset while its rows were opened."""
     if config.is_encoded:
         return
     folder = dataset_folder(config, Path(base_dir))
@@ -123,7 +113,7 @@ def dataset_folder(config: DatasetConfig, base_dir: Path) -> Path:
 
 
 def read_finished(folder: Path, dataset_id: str) -> EncodedDataset:
-    """Returns the finished build in a folder that held one before; DataError where it is gone."""
+    """Returns the finished build in a folder that had one before; DataError where it is gone."""
     key = load_key(folder)
     if key is None:
         raise DataError(f"{folder}: the encoded dataset was removed during the load; start again")

@@ -1,4 +1,4 @@
-"""What the log says of the files that a split's rows come from."""
+"""Log messages on the files that a split's rows come from."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _MOST_SHOWN = 5
 def origins_of(
     splits: Sequence[Split], codes: np.ndarray | None, file_rows: Sequence[int]
 ) -> dict[str, str]:
-    """Returns split -> number of its files, the first and the last one.
+    """Returns split -> the number of its files, the first and the last one.
 
-    Where train_data is divided, ``codes`` has the split of each row (see split_codes) and
-    ``file_rows`` the rows of each file.
+    Where train_data is divided, ``codes`` are the splits of rows, ``file_rows`` the rows of files.
     """
     found = {split.name: span(split.files) for split in splits}
     if codes is not None:
@@ -56,29 +55,26 @@ def files_in_both(files: Mapping[str, Sequence[Path]]) -> list[str]:
 
 
 def log_skipped(key: str, given: str, skipped: Sequence[Path]) -> None:
-    """Logs what was seen beside the files of a split and is not read, if there is anything."""
+    """Logs the files beside a split's that are not read, if there are any."""
     if skipped:
         logger.info("%s %s: skipped %s", key, given, name_some(skipped))
 
 
 def name_some(paths: Sequence[Path]) -> str:
-    """Returns the names of the first paths, and how many there are beside them."""
+    """Returns the names of the first paths, and how many more there are."""
     names = [f"{path.name}{'/' * path.is_dir()}" for path in paths[:_MOST_SHOWN]]
     more = len(paths) - _MOST_SHOWN
     return f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
 def log_splits(rows: Mapping[str, int], origins: Mapping[str, str]) -> None:
-    """Logs the rows of each split, and the first and the last of the files that they come from."""
+    """Logs each split's rows, with the first and last file that they come from."""
     for name, count in rows.items():
         logger.info("%s: %s rows of %s", name, f"{count:,}", origins.get(name, "an earlier build"))
 
 
 def log_encoded(paths: Mapping[str, Path], column: str) -> None:
-    """Logs rows and files of splits that are encoded already; their reader reports faults.
-
-    ``paths`` are what find_encoded takes; ``column`` is one that all have.
-    """
+    """Logs rows and files of encoded splits, which have ``column``; skips faulty ones."""
     rows: dict[str, Any] = {}
     origins, read = {}, {}
     for name, path in paths.items():

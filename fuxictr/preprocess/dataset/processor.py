@@ -1,4 +1,4 @@
-"""FeatureProcessor: fitted on the training split, it encodes rows of any split."""
+"""FeatureProcessor: fitted to the training split, it encodes the rows of any split."""
 
 from __future__ import annotations
 
@@ -38,24 +38,13 @@ Source = str | Path | Sequence[Path] | pl.DataFrame | Iterator[Frame]
 
 
 class FeatureProcessor:
-    """Turns raw rows into ids and numbers.
+    """Turns raw rows into ids and numbers; takes the keys of a dataset config.
 
-    A subclass may define methods ``(self, col_name) -> pl.Expr`` that columns name as their
-    ``preprocess``; otherwise the functions of fuxictr.datasets.column_functions are meant.
-
-    Args:
-        feature_cols: entries of the feature columns.
-        label_col: entry of the label column.
-        dataset_id: name of the dataset.
-        data_root: folder under which its encoded files lie.
-        min_categr_count: values seen less often become ``__OOV__``.
-        **kwargs: the other keys of a dataset config; keys of other sections are ignored, so that
-            FuxiCTR's ``FeatureProcessor(**params)`` works.
-
-    Attributes:
-        config: the checked dataset config.
-        feature_map: the fitted feature map, or None.
-        base_dir: folder that the paths of pretrained embeddings resolve against.
+    A subclass may add methods ``(self, col_name) -> pl.Expr`` that columns name as their
+    ``preprocess``. They come before those of fuxictr.datasets.column_functions. Keys of other
+    config sections are ignored, so that FuxiCTR's ``FeatureProcessor(**params)`` works.
+    ``feature_map`` is None before fitting. Paths of pretrained embeddings resolve against
+    ``base_dir``.
 
     Raises:
         ConfigError: a key does not fit.
@@ -83,7 +72,7 @@ class FeatureProcessor:
         )
 
     def configure(self, params: Mapping[str, Any]) -> None:
-        """Resets the processor, unfitted, to a dataset config; ConfigError where it is wrong."""
+        """Sets the config and forgets what was fitted; ConfigError where a key does not fit."""
         self.config = DatasetConfig.from_params(dict(params), "FeatureProcessor")
         label, min_count = self.config.label(), self.config.min_categr_count
         self.columns = [make_column(c, min_count) for c in self.config.columns()]
@@ -106,13 +95,11 @@ class FeatureProcessor:
     def fit(self, source: Source, verbose: int = 0) -> FeatureProcessor:
         """Learns vocabularies and normalizers in one pass over the training split.
 
-        Args:
-            source: files of the config's data_format (a file, folder or glob, or a list of files),
-                or a table.
-            verbose: 0 shows no progress bar.
+        ``source`` is a table, or files of the config's data_format (a file, folder, glob or list).
+        ``verbose`` 0 shows no progress bar.
 
         Raises:
-            DataError: a file, column or cell that cannot be used; names it.
+            DataError: a file, column or cell cannot be used.
         """
         self.configure(asdict(self.config))
         with_vectors = self._with_pretrained()
@@ -150,13 +137,9 @@ class FeatureProcessor:
         fields: Sequence[str] | None = None,
         tallies: Mapping[str, Tally] | None = None,
     ) -> Iterator[pa.Table]:
-        """Yields the encoded rows of a split by frames of up to FRAME_ROWS rows, in order.
+        """Yields the encoded rows of a split in order, up to FRAME_ROWS at a time; raises as fit.
 
-        ``fields`` are the columns to encode; None = all with the label. ``tallies`` count the
-        cells of their columns meanwhile.
-
-        Raises:
-            DataError: as fit does, or the processor is not fitted.
+        ``fields`` None = all columns and the label; ``tallies`` count the cells of their columns.
         """
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
@@ -199,7 +182,7 @@ class FeatureProcessor:
                 advance(frame.table.num_rows)
 
     def raw_columns(self, fields: Sequence[str] | None = None) -> list[str]:
-        """Returns the names of the raw columns that are read to encode ``fields``; None = all."""
+        """Returns the raw columns that are read to encode ``fields``; None = all."""
         columns = self._chosen(fields)
         names = [c.name for c in columns if not c.config.preprocess]
         inputs = self.expressions.inputs([column.name for column in columns])
@@ -229,11 +212,7 @@ class FeatureProcessor:
                 np.save(path, placed)
 
     def load(self, folder: Path) -> FeatureProcessor:
-        """Reads what save wrote.
-
-        Raises:
-            DataError: a file is absent or does not fit the config, or a function changed.
-        """
+        """Reads what save wrote; DataError where it does not fit, or a function changed."""
         changed = self.expressions.changed_value(folder)
         if changed is not None:
             raise DataError(f"{folder}: {changed}; train the expid again")
@@ -256,13 +235,13 @@ class FeatureProcessor:
         ]
 
     def _read_pretrained(self, column: TokenColumn) -> tuple[pl.Series, np.ndarray]:
-        """Returns the tokens of a column that have vectors, and these."""
+        """Returns the tokens that have pretrained vectors, and the vectors."""
         path = self.pretrained_path(column)
         keys, vectors = pretrained.read_pretrained(path, column.name, column.config.pretrain_dim)
         return pretrained.tokens_of(column, keys, path), vectors
 
     def _match_pretrained(self, with_vectors: Sequence[TokenColumn]) -> None:
-        # Before the tokens that are too rare for an id of their own are forgotten.
+        # Before tokens too rare for an id are forgotten.
         groups = sharing_groups(self.columns)
         for column in with_vectors:
             seen = [c.seen_tokens() for c in groups.get(column.name, [column])]
@@ -290,7 +269,7 @@ class FeatureProcessor:
     def _cells(
         self, frames: Iterable[Frame], columns: Sequence[Column]
     ) -> Iterator[tuple[Frame, dict[str, pa.ChunkedArray]]]:
-        """Yields each frame with the cells of the columns, those that preprocess makes included."""
+        """Yields each frame with the cells of the columns, also of those that preprocess makes."""
         for frame in frames:
             self._types.check(frame)
             made = self.expressions.apply(frame, [column.name for column in columns])
@@ -299,7 +278,7 @@ class FeatureProcessor:
 
 
 def _shown(source: Source) -> str:
-    # The files of a source as the beginning of a message.
+    # The files of a source, to begin a message.
     files = [source] if isinstance(source, (str, Path)) else source
     if not isinstance(files, (list, tuple)):
         return ""
@@ -307,7 +286,7 @@ def _shown(source: Source) -> str:
 
 
 def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
-    # What a user's subclass adds; fit or transform are no column functions.
+    # Methods that a user's subclass adds; fit or transform are no column functions.
     kind = type(processor)
     added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
     return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}

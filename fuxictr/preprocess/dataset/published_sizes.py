@@ -1,4 +1,4 @@
-"""Whether a build of a published dataset has the vocabularies that were published of it."""
+"""Compares the vocabulary sizes of a build with those published for its dataset."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from fuxictr.features import FeatureMap
 
 logger = logging.getLogger(__name__)
 
-# Builds whose training rows differ by more than this share are of a sample, or of other data.
+# Builds whose training rows differ by a larger share are of a sample, or of other data.
 MAX_DIFFERENCE = 0.01
 
 
 def compare_with_published(
     config: DatasetConfig, feature_map: FeatureMap, num_train_rows: int
 ) -> None:
-    """Logs in one line whether each vocabulary has the published size, and which do not.
+    """Logs in one line whether all vocabularies have the published sizes, or which differ.
 
-    Sizes are published of Avazu_x4 and Criteo_x1. Other datasets, samples and builds with another
-    ``min_categr_count`` rightly have other vocabularies: nothing is logged of them.
+    Logs nothing for other datasets, samples, and builds with another ``min_categr_count``.
     """
     if not registry.is_known(config.dataset_id):
         return

@@ -1,7 +1,7 @@
-"""How a build's files get their final names: all of them, also where a process is killed at it.
+"""Gives all files of a build their final names, even where the process is killed meanwhile.
 
-A build is made in a hidden folder. From the moment that the note of what is to be moved lies beside
-it, the build counts: whoever takes the lock next completes what a killed process left.
+A build is made in a hidden folder. It counts from the moment that a note of the planned moves lies
+beside it: the next process with the lock completes the moves.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ _STAGING, _NOTE = ".building", ".publishing.json"
 
 @contextlib.contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which ends with the process that holds it.
-
-    What a process that was killed while it published left is completed first.
-    """
+    """Holds a lock that ends with its process; first completes a killed process's publish."""
     on_wait = functools.partial(logger.info, "Waiting for another process that builds %s", folder)
     with file_lock(folder / ".lock", on_wait):
         _complete(folder)
@@ -46,7 +43,7 @@ def dataset_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty hidden folder; it is removed afterwards, as are a killed build's files."""
+    """Yields an empty hidden folder and removes it afterwards, with a killed build's files."""
     staging = folder / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     with write_errors(staging):
@@ -59,10 +56,9 @@ def staging_folder(folder: Path) -> Iterator[Path]:
 
 
 def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
-    """Moves finished files to their final names; without the key, which comes last, none is used.
+    """Moves finished files to their final names; the key comes last, without it none is used.
 
-    The files of the build before are removed, also those of one that was killed in here. ``key`` is
-    written to CACHE_KEY with the files' sizes and hashes.
+    Files of earlier builds go. ``key`` is written to CACHE_KEY with the files' sizes and hashes.
     """
     paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
     sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in paths}
@@ -79,10 +75,9 @@ def publish(staging: Path, folder: Path, key: dict[str, Any]) -> None:
 
 
 def changed_file(folder: Path, key: dict[str, Any]) -> str | None:
-    """Returns the name of a file that is gone or is not what the build of ``key`` wrote, or None.
+    """Returns the name of a file that is gone or differs from the build of ``key``, or None.
 
-    Files that are not newer than the key are taken as they were written; the bytes of others, as of
-    copies, are hashed.
+    Sizes are compared; only files newer than the key, such as copies, are hashed.
     """
     hashes = key.get("hashes") or {}
     try:
@@ -107,15 +102,12 @@ def complete_publish(folder: Path) -> None:
 
 
 def published_files(folder: Path) -> list[str]:
-    """Returns the names, below the folder, of all files of the build there, and of a killed one."""
+    """Returns the names, below the folder, of all files of its build, and of a killed one."""
     return [*_known_files(folder / CACHE_KEY), *_known_files(folder / _NOTE)]
 
 
 def _complete(folder: Path) -> None:
-    """Moves what the note says, or the rest of it; to be called under the lock.
-
-    Nothing here needs room on the disk: files are renamed and removed.
-    """
+    """Moves the rest of what the note says, under the lock; needs no room on the disk."""
     staging = folder / _STAGING
     if not (folder / _NOTE).is_file():
         return
@@ -143,7 +135,7 @@ def _complete(folder: Path) -> None:
 
 
 def _known_files(path: Path) -> list[str]:
-    """Returns the names below the dataset's folder that a key or a note of publish lists."""
+    """Returns the names that a key or a note of publish lists."""
     try:
         names = json.loads(path.read_text(encoding="utf-8"))["files"]
         return [n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts]

@@ -1,4 +1,4 @@
-"""Encoded rows on disk: parquet files with row groups of equal size, and a digest of the rows."""
+"""Encoded rows on disk: parquet row groups of equal size, and a digest of the rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from fuxictr.preprocess.sources.frames import FRAME_ROWS
 
 
 class SplitWriter:
-    """Writes the encoded rows of a split to ``<split>.parquet``, or to ``<split>/part_*.parquet``.
+    """Writes a split's rows to ``<split>.parquet``, or to ``<split>/part_*.parquet``.
 
-    Rows come in tables of any size; row groups have FRAME_ROWS rows, so that neither the files nor
-    the digest depend on how the rows were read. A part file has ``block_size`` rows; 0 = one file.
-
-    Attributes:
-        num_rows: rows written so far.
-        digest: SHA-256 over the column names and all rows.
+    Row groups have FRAME_ROWS rows, so files and digest do not depend on how rows were read. A part
+    file has ``block_size`` rows; 0 = one file. ``digest`` is SHA-256 over column names and rows.
     """
 
     def __init__(self, folder: Path, split: str, block_size: int = 0) -> None:

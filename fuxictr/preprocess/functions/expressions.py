@@ -25,23 +25,18 @@ from fuxictr.preprocess.sources.frames import Frame
 # A function's name with the name of a column, as copy_from(user).
 _CALL = re.compile(r"(\w+)\(\s*([^()]+?)\s*\)")
 
-# An expression that takes the numbers that polars gives the texts of a category as it meets them.
+# An expression that uses the codes of a polars category, which depend on the order of texts.
 _NUMBERED = re.compile(
     r"cast\(Categorical\)(?:\.(?:strict_)?cast\(U?Int|.*\.to_physical\(\))", re.DOTALL
 )
 
 
 class Expressions:
-    """The polars expressions of a dataset's preprocessed columns, and how their inputs are read.
+    """The polars expressions of a dataset's preprocessed columns, and how inputs are read.
 
-    An expression sees each raw column with the dtype of the entry that has its name (an inactive
-    entry counts too; str where there is none) and with missing cells filled, as in FuxiCTR.
-
-    ``columns`` are all active ones, the label included; ``methods`` are functions
+    A raw column has the dtype of its entry, active or not, else str; missing cells are filled, as
+    in FuxiCTR. ``columns`` are the active ones and the label. ``methods`` are functions
     ``(col_name) -> pl.Expr`` that come before COLUMN_FUNCTIONS.
-
-    Raises:
-        ConfigError: a function is unknown.
     """
 
     def __init__(
@@ -61,7 +56,7 @@ class Expressions:
                     self._checks[column.name] = RowWise(again)
 
     def inputs(self, columns: Sequence[str]) -> list[str]:
-        """Returns the names of the raw columns that the expressions of ``columns`` read."""
+        """Returns the raw columns that the expressions of ``columns`` read."""
         chosen = [e for name, e in self.by_column.items() if name in columns]
         return list(dict.fromkeys(name for e in chosen for name in e.meta.root_names()))
 
@@ -69,8 +64,7 @@ class Expressions:
         """Returns those of ``columns`` that are made (rows,), by name.
 
         Raises:
-            DataError: an input does not fit its dtype, an expression fails on the rows, or gives a
-                row another value where other rows are around it.
+            DataError: a cell does not fit, or an expression fails or depends on other rows.
         """
         chosen = {name: e for name, e in self.by_column.items() if name in columns}
         if not chosen:
@@ -99,11 +93,11 @@ class Expressions:
         return {name: pa.chunked_array([to_arrow(values)]) for name, values in made.items()}
 
     def save_sample(self, folder: Path) -> None:
-        """Writes some rows that users' functions met, and what these made of them."""
+        """Writes some rows that users' functions met, and the values they made."""
         self._sample.save(folder)
 
     def changed_value(self, folder: Path) -> str | None:
-        """Returns how a function's values of the rows that save_sample wrote changed, or None."""
+        """Returns how a function's values for the saved rows changed, or None."""
 
         def make(name: str, inputs: Mapping[str, pl.Series], num_rows: int) -> pl.Series:
             return _evaluate(self.by_column[name], self._rows_of(name, inputs, num_rows))
@@ -131,7 +125,7 @@ class Expressions:
         return values.fill_null(filler).alias(name) if filler is not None else values.alias(name)
 
     def _filler(self, values: pl.Series) -> pl.Series:
-        """Returns what missing cells of an input are filled with, as one cell."""
+        """Returns what fills an input's missing cells, as one cell."""
         dtype, fill = self.raw_entry(values.name)
         if fill is None:
             fill = "" if dtype == "str" else 0
@@ -158,7 +152,7 @@ def _evaluate(expression: pl.Expr, rows: pl.DataFrame) -> pl.Series:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # A loop over cells is slow, but sound.
+    # A loop over cells is slow, but correct.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pl.exceptions.PolarsInefficientMapWarning)
         yield

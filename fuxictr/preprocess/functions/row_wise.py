@@ -1,4 +1,4 @@
-"""Whether a preprocess function gives a row the same value whatever rows are around it."""
+"""Whether a preprocess function depends on one row alone, not on the rows around it."""
 
 from __future__ import annotations
 
@@ -12,33 +12,29 @@ import polars as pl
 
 from fuxictr.preprocess.sources.csv_rows import shown
 
-# Rows of a frame that stand for the others, those of them with different values, how many are
-# tried alone, and of how many there are copies around the others.
+# Most rows of a sample, of those with different values, tried alone, and copied around others.
 _MOST_ROWS, _MOST_DIFFERENT, _MOST_ALONE, _MOST_COPIED = 1000, 16, 24, 8
-# How far two results of one row may be apart where they are floats: an order of additions.
+# Relative difference of two float results of one row that the order of additions explains.
 _TOLERANCE: dict[type, float] = {pl.Float32: 1e-5, pl.Float64: 1e-9}
 
-# From raw columns to one value a row.
+# From raw columns to one value per row.
 RowFunction = Callable[[pl.DataFrame], pl.Series]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row (its index in the frame) whose value depends on the rows around it, and its values."""
+    """A row (its index in the frame) whose value depends on the rows around it."""
 
     row: int
     found: str
 
 
 class RowWise:
-    """Tries a function on the rows of each frame again, among others and alone.
+    """Tries a function on the rows of each frame again, among other rows and alone.
 
-    A function of the row alone gives each row the same value as in the frame. One that counts,
-    ranks, averages, shifts, sorts, draws, or fills a cell from others does not: it would encode the
-    same rows differently in another frame, such as one to score.
-
-    All rows are tried in two halves. Rows with an input that is missing, extreme or of another
-    kind, and made-up ones with missing inputs, are tried alone and among copies of one other row.
+    A function that counts, ranks, averages, shifts, sorts, draws, or fills a cell from others would
+    encode the same row differently in another frame. All rows are tried in two halves. Rows with
+    missing, extreme or odd inputs, and made-up ones, are tried alone and among copies of one row.
     """
 
     def __init__(self, function: RowFunction) -> None:
@@ -47,10 +43,7 @@ class RowWise:
     def find(
         self, rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame
     ) -> Difference | None:
-        """Returns a row of a frame whose value is another elsewhere, or None.
-
-        ``filler`` is one row, of missing cells as the function sees them.
-        """
+        """Returns a row whose value is another elsewhere, or None; ``filler`` has missing cells."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the frame itself had them already
             marked = _marked(rows, values, filler)
@@ -70,7 +63,7 @@ class RowWise:
     def _alone(
         self, strange: pl.DataFrame, dtype: pl.DataType | type[pl.DataType]
     ) -> tuple[pl.DataFrame, pl.Series]:
-        """Returns the strange rows that the function can take, and what it makes of each alone."""
+        """Returns the strange rows that the function can take, and the value of each alone."""
         places, values = [], [pl.Series("made", [], dtype=dtype)]
         for place in range(strange.height):
             try:
@@ -90,11 +83,7 @@ class RowWise:
         strange: tuple[pl.DataFrame, pl.Series] | None = None,
         copied: int | None = None,
     ) -> Difference | None:
-        """Returns a row that has another value among the rows of an index, or None.
-
-        ``strange`` rows (with their values) stand before and behind the tried ones; a function need
-        not be able to take them. Copies of row ``copied`` stand around all, more than they are.
-        """
+        """Returns a row of ``index`` whose value changes among strange rows and copies, or None."""
         tried, expected = rows[index], values[index]
         if strange is not None:
             made_up, their_values = strange
@@ -133,7 +122,7 @@ class RowWise:
 
 
 def _trials(values: pl.Series, marked: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields rows to try together: each half of all, backwards; some alone, in part, and twice."""
+    """Yields rows to try together: each half backwards, a sample twice and in part, some alone."""
     order, half = np.arange(len(values))[::-1], len(values) // 2
     yield from (part for part in (order[half:], order[:half]) if len(part))
     sample = _sample(values, marked)
@@ -144,7 +133,7 @@ def _trials(values: pl.Series, marked: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, int | None]]:
-    """Yields rows to try between made-up ones, and of which row there are copies around them."""
+    """Yields rows to try between made-up ones, and the row whose copies stand around them."""
     yield _sample(values, marked), None
     some = np.unique([*marked, *_different(values)])
     step = -(-len(some) // _MOST_COPIED)
@@ -152,7 +141,7 @@ def _among(values: pl.Series, marked: np.ndarray) -> Iterator[tuple[np.ndarray, 
 
 
 def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
-    """Returns made-up rows: all cells of the filler, and a row of the frame but for one of them."""
+    """Returns made-up rows: one all missing, and the first row with each cell missing in turn."""
     first = rows[[0] * rows.width]
     mixed = []
     for place, column in enumerate(first):
@@ -163,11 +152,7 @@ def _mixed(rows: pl.DataFrame, filler: pl.DataFrame) -> pl.DataFrame:
 
 
 def _marked(rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame) -> np.ndarray:
-    """Returns indices of rows that others may not stand for.
-
-    They have the least or the greatest of a column's cells, a missing one, the shortest or the
-    longest text, or a text that is no number among such, or a number among others.
-    """
+    """Returns indices of unusual rows: extreme or missing cells, odd texts or numbers."""
     marks = [values]
     for place, column in enumerate(rows):
         marks += [column, column.eq_missing(filler.to_series(place)[0])]
@@ -182,13 +167,13 @@ def _marked(rows: pl.DataFrame, values: pl.Series, filler: pl.DataFrame) -> np.n
 
 
 def _sample(values: pl.Series, marked: np.ndarray) -> np.ndarray:
-    """Returns indices of rows from all over a frame, among them the marked and different ones."""
+    """Returns indices of rows from all over a frame, with the marked and different ones."""
     step = -(-len(values) // _MOST_ROWS)
     return np.unique([*range(0, len(values), step), *marked, *_different(values)])
 
 
 def _different(values: pl.Series) -> np.ndarray:
-    """Returns indices of some rows that differ in their values, the last ones."""
+    """Returns indices of some rows that differ in their values."""
     try:
         return values.arg_unique().to_numpy()[-_MOST_DIFFERENT:]
     except pl.exceptions.PolarsError:  # values of a type that has no order
@@ -196,7 +181,7 @@ def _different(values: pl.Series) -> np.ndarray:
 
 
 def equal(expected: pl.Series, found: pl.Series) -> np.ndarray:
-    """Returns which values are the same (rows,); two missing ones are, and two that are NaN."""
+    """Returns which values are the same, (rows,); missing equals missing, NaN equals NaN."""
     if isinstance(expected.dtype, (pl.Categorical, pl.Enum)):
         expected, found = expected.cast(pl.String), found.cast(pl.String)
     if isinstance(expected.dtype, pl.Object):

@@ -1,7 +1,7 @@
-"""Rows that a user's preprocess functions were tried on, and what they made of them.
+"""Rows on which a user's preprocess functions were tried, and the values they made.
 
-Code can be hashed, but not what it reads or imports: a helper module, a table of words, the hash
-of a text that is another in each process. So some rows are kept beside the encoders and tried anew.
+A hash of the code misses what it reads or imports, and hash(text), which differs by process. Rows
+kept beside the encoders show such changes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fuxictr.preprocess.functions.row_wise import equal
 from fuxictr.preprocess.sources.csv_rows import shown
 
 FUNCTION_SAMPLE = "preprocess_sample.parquet"
-# How many rows are kept, of those that differ in their inputs.
+# Most rows kept; their inputs differ.
 _MOST_ROWS = 10_000
 _INPUT, _MADE = "input:", "made:"
 
 
 class FunctionSample:
-    """Different rows of the frames that functions saw first, with the values made of them."""
+    """Different rows of the first frames, with the values that functions made of them."""
 
     def __init__(self) -> None:
         self._tables: list[pa.Table] = []
         self._num_rows = 0
 
     def add(self, inputs: Mapping[str, pl.Series], made: Mapping[str, pl.Series]) -> None:
-        """Keeps rows of a frame (missing cells of the inputs filled), as long as there is room."""
+        """Keeps rows of a frame (missing inputs filled) as long as there is room."""
         room = _MOST_ROWS - self._num_rows
         if room <= 0 or not made:
             return
@@ -60,13 +60,7 @@ class FunctionSample:
 def changed_value(
     folder: Path, functions: Mapping[str, Callable[[Mapping[str, pl.Series], int], pl.Series]]
 ) -> str | None:
-    """Returns how a function's values differ from those when its column was encoded, or None.
-
-    ``functions`` make a column's values of its inputs and the number of rows.
-
-    Raises:
-        DataError: the rows that FunctionSample.save wrote are not there.
-    """
+    """Returns how values of ``functions`` (of inputs, number of rows) changed, or None."""
     if not functions:
         return None
     try:

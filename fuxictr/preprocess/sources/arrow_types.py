@@ -1,4 +1,4 @@
-"""Arrow types of raw columns: which can be read, of which kind they are, what they share."""
+"""Arrow types of raw columns: which are readable, their kinds, and common types."""
 
 from __future__ import annotations
 
@@ -48,18 +48,12 @@ def kind_of(kind: pa.DataType) -> str:
 
 
 def texts_agree(known: str, found: str) -> bool:
-    """Returns whether equal values of two kinds have equal texts: 7 and 7.0 have not."""
+    """Returns whether equal values of two kinds have equal texts, unlike 7 and 7.0."""
     return found in (known, "null") or known == "null" or (known, found) in _ALIKE
 
 
 def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
-    """Checks that a table can be read; a text that is not UTF-8 might end the process.
-
-    ``where`` names the file, of which ``first_row`` rows come before these.
-
-    Raises:
-        DataError: a column has another type, or a text is not UTF-8; names file, row and column.
-    """
+    """Raises DataError where a type is unreadable, or a text not UTF-8, which may crash."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             kind = kind_of(column.type)
@@ -80,13 +74,7 @@ def check_table(table: pa.Table, where: str, first_row: int = 0) -> None:
 
 
 def join(pieces: Sequence[tuple[Path, pa.ChunkedArray]], name: str) -> pa.ChunkedArray:
-    """Returns a column's pieces (file, cells) as one, in a type that holds all of them.
-
-    Files of one split may differ in a column's type: one has no missing value, say.
-
-    Raises:
-        DataError: there is no such type; names the files.
-    """
+    """Returns a column's pieces (file, cells) in a common type; DataError where none fits."""
     types = list(dict.fromkeys(column.type for _, column in pieces))
     if len(types) == 1:
         return pa.chunked_array([c for _, column in pieces for c in column.chunks], type=types[0])

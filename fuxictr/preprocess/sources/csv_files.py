@@ -25,10 +25,10 @@ from fuxictr.preprocess.sources.csv_rows import (
 )
 
 _SEPARATORS = ",;\t|:\x01"
-# What a label may be beside 0 and 1, for a first look.
+# Labels other than 0 and 1, for a first check.
 _LABELS = ("", "true", "false", "t", "f", "yes", "no", "y", "n")
 _MOST_SHOWN, _MOST_COMPARED = 50, 10_000
-# Bytes that a gzip file of nothing has at most, its own name among them.
+# Most bytes of a gzip file without content; its header may hold a file name.
 _MOST_OF_BLANK = 1000
 
 
@@ -57,13 +57,7 @@ def read_csv(path: Path, columns: Sequence[str], dialect: CsvDialect) -> Iterato
 
 
 def csv_header(path: Path, dialect: CsvDialect) -> list[str]:
-    """Returns the names of the columns; of a file without a header, those of the dialect.
-
-    Raises:
-        DataError: the file is empty, damaged, its header is not UTF-8 text, or there are more or
-            fewer columns than names.
-        ConfigError: it is a parquet file.
-    """
+    """Returns the column names of a csv, from its header or the dialect; raises where it is bad."""
     if path.stat().st_size == 0 and dialect.names is None:
         raise DataError(f"{path}: the file is empty")
     if is_parquet(path):
@@ -127,7 +121,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def is_blank(path: Path) -> bool:
-    """Returns whether a csv has no bytes at all, as parts without rows that Hive writes."""
+    """Returns whether a csv has no bytes at all, like parts without rows that Hive writes."""
     if path.stat().st_size == 0:
         return True
     if path.suffix != ".gz" or path.stat().st_size > _MOST_OF_BLANK:
@@ -157,10 +151,7 @@ def _begins(path: Path, magic: bytes) -> bool:
 
 
 def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
-    """Returns the names of a file without a header.
-
-    A file to score may lack the label; a column that the file's folder names may be in no file.
-    """
+    """Returns the names of a file without a header; label and folder columns may be absent."""
     names = list(dialect.names or ())
     unlabelled = [name for name in names if name != dialect.label]
     folders = partitions(path)
@@ -188,7 +179,7 @@ def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> 
 def _check_label(
     path: Path, header: Sequence[str], columns: Sequence[str], dialect: CsvDialect
 ) -> None:
-    """Raises DataError where a file without a header has no label, or has it at another place."""
+    """Raises DataError where a file without a header has no label, or has it elsewhere."""
     names = dialect.names or ()
     if dialect.label not in columns or dialect.label not in names:
         return
@@ -208,7 +199,7 @@ def _check_label(
 
 
 def _first_row(path: Path, dialect: CsvDialect) -> list[str] | None:
-    """Returns the first row of data; it is empty where there is none, None where it is broken."""
+    """Returns the first row of data; empty where there is none, None where it is broken."""
     num_headers = int(dialect.names is None)
     try:
         rows = list(itertools.islice(csv_rows(path, dialect), num_headers + 1))
@@ -220,7 +211,7 @@ def _first_row(path: Path, dialect: CsvDialect) -> list[str] | None:
 def _no_header_hint(
     found: Sequence[str], columns: Sequence[str], dialect: CsvDialect | None
 ) -> str:
-    """Returns what to set where the header of a csv seems to be a row; nothing otherwise."""
+    """Returns a hint where the header of a csv seems to be a row, else ""."""
     if dialect is None or dialect.names is not None:
         return ""
     is_data = any(not cell.strip() or _is_number(cell) for cell in found[:_MOST_COMPARED])

@@ -1,4 +1,4 @@
-"""Whether the quotes of a csv may be trusted: the fast reader takes any for good."""
+"""Checks the quotes of a csv, which the fast reader does not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ _LINE_ENDS = b"\r\n"
 class QuoteWatch:
     """Watches the bytes of a csv for quotes that a strict reader might refuse.
 
-    A quote that is never closed swallows the rows behind it, and one that is closed within a cell
-    changes the cell; the fast reader reports neither. Here every opening quote must stand at the
-    beginning of a cell, every closing one at the end, or two side by side. Anything else makes the
-    file suspicious (``is_suspicious``): a strict reader must check it.
+    A quote that is never closed swallows later rows, and one closed within a cell changes the cell.
+    An opening quote must begin a cell, and a closing one must end it, or two stand side by side.
+    Any other quote sets ``is_suspicious``: a strict reader must check the file.
     """
 
     def __init__(self, separator: str, quote_char: str | None) -> None:
@@ -56,7 +55,7 @@ class QuoteWatch:
 
 
 class WatchedFile(io.RawIOBase):
-    """The uncompressed bytes of a csv on their way to the fast reader; ``watch`` sees them."""
+    """The uncompressed bytes of a csv for the fast reader; ``watch`` sees them too."""
 
     def __init__(self, path: Path, watch: QuoteWatch) -> None:
         self._file = pa.input_stream(
@@ -70,10 +69,7 @@ class WatchedFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Returns at most ``size`` next bytes, none at the end.
-
-        A carriage return ends no block: the fast reader would drop the line feed of the next one.
-        """
+        """Returns the next bytes; none end in CR, or the fast reader would drop the LF after it."""
         data: bytes = self._held + self._file.read(size - len(self._held))
         self._held = b""
         behind = self._file.read(1) if data.endswith(b"\r") else b""

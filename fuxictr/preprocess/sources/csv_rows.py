@@ -1,4 +1,4 @@
-"""The rows of a csv by the standard library: slow, strict, and able to say where a fault is."""
+"""The rows of a csv, read strictly and slowly, to say where a fault is."""
 
 from __future__ import annotations
 
@@ -16,23 +16,16 @@ from fuxictr.array_files import brief
 from fuxictr.errors import ConfigError
 
 csv.field_size_limit(2**31 - 1)  # rows are bounded below, cells need no bound of their own
-# Bytes that the fast reader takes at once. It reads every row of up to one block, none of over two.
+# Bytes that the fast reader takes at once. It reads rows of up to one block, and none over two.
 BLOCK = 4 << 20
 DAMAGE = (OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """How the cells of a csv are told apart.
+    """How the cells of a csv are told apart; ConfigError where both characters are equal.
 
-    Attributes:
-        separator: the character between two cells.
-        quote_char: the character around a cell that holds separators, or None.
-        names: of the columns of files without a header; None = they have one.
-        label: the only column that such a file may lack.
-
-    Raises:
-        ConfigError: separator and quote_char are one character.
+    ``names`` are the columns of files without a header, else None; these may lack ``label``.
     """
 
     separator: str = ","
@@ -65,13 +58,10 @@ def csv_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (line of the row's end, cells), the header first, where there is one.
 
-    An empty line is no row, except in a file of one column, where polars writes an empty cell so.
-    A blank first line is an empty header. Bytes that are not UTF-8 become lone surrogates.
-
-    Raises:
-        csv.Error: a row has over ``most_bytes``, the header ends in a carriage return alone, or
-            quotes are not well-formed and ``strict``.
-        OSError, EOFError, zlib.error: the file is damaged.
+    An empty line is no row, except in a file of one column, where it is an empty cell (polars
+    writes it so). A blank first line is an empty header. Bytes that are not UTF-8 become lone
+    surrogates. Damaged files raise DAMAGE. A row over ``most_bytes``, a header that ends in CR
+    alone and, if ``strict``, bad quotes raise csv.Error.
     """
     with (
         open_csv(path) as raw,
@@ -92,10 +82,7 @@ def csv_rows(
 
 
 def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
-    """Returns the line in which a row ends, or None where that cannot be told.
-
-    Rows count from 0, below the header; lines from 1.
-    """
+    """Returns the line (from 1) where a row of data (from 0) ends; None where it is unknown."""
     num_headers = int(dialect.names is None)
     with contextlib.suppress(csv.Error, *DAMAGE):
         for index, (line, _) in enumerate(csv_rows(path, dialect, strict=False)):
@@ -107,7 +94,7 @@ def line_of_row(path: Path, row: int, dialect: CsvDialect) -> int | None:
 def csv_fault(
     path: Path, header: list[str], dialect: CsvDialect, most_bytes: int = 2 * BLOCK
 ) -> str | None:
-    """Returns what is wrong with a csv, and where; None where nothing is."""
+    """Returns what is wrong with a csv and where, or None."""
     index = 0
     start = int(dialect.names is not None)  # rows count from 1, a header is row 0
     try:
@@ -126,7 +113,7 @@ def csv_fault(
 
 
 def shown(name: str) -> str:
-    """Returns a name as a message shows it: on one line, and not longer than names are."""
+    """Returns a name for a message: on one line, and not too long."""
     text = name if name.isprintable() else repr(name)[1:-1]
     return text if len(text) <= 100 else f"{text[:100]}..."
 
@@ -143,7 +130,7 @@ def _row_fault(header: list[str], cells: list[str], dialect: CsvDialect) -> str 
 
 
 class _Lines:
-    # Lines as they are read, of which those of one row may together have most_bytes.
+    # Lines as they are read; those of one row may have most_bytes together.
 
     def __init__(self, file: IO[str], most_bytes: int) -> None:
         self._file, self._most_bytes = file, most_bytes

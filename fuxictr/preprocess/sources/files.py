@@ -1,4 +1,4 @@
-"""The raw files of a split: where they are, and in which form."""
+"""The raw files of a split, and their format."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class SourceFormat:
-    """The form of raw files: csv (of a dialect), parquet, npz or h5."""
+    """The format of raw files: csv (of a dialect), parquet, npz or h5."""
 
     name: str
     dialect: CsvDialect = field(default_factory=CsvDialect)
 
 
 def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
-    """Returns the form that the ending of a path names, or ``otherwise``."""
+    """Returns the format that the ending of a path names, or ``otherwise``."""
     for name, suffixes in SUFFIXES.items():
         if given.endswith(suffixes):
             return SourceFormat(name, otherwise.dialect)
@@ -38,11 +38,7 @@ def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
 
 
 def format_of_config(config: DatasetConfig, read: Sequence[str]) -> SourceFormat:
-    """Returns the form of a dataset's raw files; without a header, with the names of its columns.
-
-    Raises:
-        ConfigError: ``header: false``, and a raw column that is read has no place in the config.
-    """
+    """Returns the format of a dataset's raw files; ConfigError where a column has no place."""
     names, label = None, config.label()
     if config.header is not True:
         names = tuple(config.header or _names_in_order(config, read))
@@ -52,10 +48,7 @@ def format_of_config(config: DatasetConfig, read: Sequence[str]) -> SourceFormat
 
 
 def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
-    """Returns the raw columns: the label, then the entries of feature_cols, inactive ones too.
-
-    What a preprocess function makes of other columns is in no file.
-    """
+    """Returns the label, then the raw columns of feature_cols, inactive ones too."""
     active = {column.name for column in config.columns()}
     entries = [(config.label().name, True)]
     for entry in config.feature_cols:
@@ -73,14 +66,7 @@ def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
 
 
 def search_files(given: str, key: str, base_dir: Path, data_format: str) -> Found:
-    """Returns the files of a split in natural order (2 before 10), and what is skipped.
-
-    ``given`` is a file, a folder or a glob, see array_files.search; ``key`` is the config key that
-    has it, for messages.
-
-    Raises:
-        DataError: there is no such file.
-    """
+    """Returns a split's files (2 before 10) and what is skipped; ``key`` is for messages."""
     path = (base_dir / Path(given).expanduser()).resolve()
     found = search(path, SUFFIXES[data_format])
     if found.files:

@@ -1,4 +1,4 @@
-"""Raw files, read as frames of equal size in bounded memory, each cell's origin known."""
+"""Raw files as frames of equal size, in bounded memory; the origin of each cell is known."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fuxictr.preprocess.sources.csv_files import (
 from fuxictr.preprocess.sources.csv_rows import CsvDialect, line_of_row
 from fuxictr.preprocess.sources.files import SUFFIXES, SourceFormat
 
-# Rows of a frame, and of a row group of the encoded files. Frames are cut by the position of a row
-# in its split, never by files or blocks, so that what is computed by frames depends on rows alone.
+# Rows of a frame, and of an encoded row group. Frames are cut by a row's position in its split,
+# never by files or blocks, so that what is computed by frames depends on rows alone.
 FRAME_ROWS = 100_000
-# Bytes that the raw cells of a frame may have: no honest row has over 20,000 of them.
+# Most bytes of the raw cells of a frame: about 20,000 a row.
 _FRAME_BYTES = 2 << 30
 
 
@@ -40,11 +40,8 @@ class NoRowsError(DataError):
 class Frame:
     """Up to FRAME_ROWS successive rows of the raw files, or some of them.
 
-    Attributes:
-        table: the columns that were asked for.
-        origins: (first row in the frame, file, that row's index in the file), ascending.
-        dialect: that of csv files.
-        chosen: which of the frame's rows the table holds, ascending; None = all.
+    ``origins`` are (first row in the frame, file, that row's index in the file), ascending.
+    ``chosen`` are the frame's rows that the table holds, ascending; None = all.
     """
 
     table: pa.Table
@@ -53,11 +50,11 @@ class Frame:
     chosen: np.ndarray | None = None
 
     def select(self, mask: np.ndarray) -> Frame:
-        """Returns the frame with only those of its rows for which ``mask`` (rows,) is true."""
+        """Returns the frame with only the rows where ``mask`` (rows,) is true."""
         return replace(self, table=self.table.filter(pa.array(mask)), chosen=np.flatnonzero(mask))
 
     def locate(self, row: int) -> str:
-        """Returns ``file: row 5 (line 6)`` of a row of the table; rows of data count from 1."""
+        """Returns ``file: row 5 (line 6)`` for a row of the table; rows of data count from 1."""
         row = row if self.chosen is None else int(self.chosen[row])
         start, path, first = [origin for origin in self.origins if origin[0] <= row][-1]
         index = first + row - start
@@ -73,14 +70,11 @@ class Frame:
 def read_frames(
     files: Sequence[Path], source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[Frame]:
-    """Yields the rows of the files in order; a file may have none, but not all of them.
+    """Yields the rows of the files in order; some of the files may have none.
 
-    A csv cell is read as the text that is written there, and so is the value of a partition folder
-    (``dt=2024-01-01/``), which is a column of the files in it that have none of that name.
-
-    Raises:
-        DataError: a file lacks a column or is not readable; names the row if it has one.
-        NoRowsError: none of the files has a row.
+    Csv cells and values of partition folders (``dt=2024-01-01/``) are texts. A folder's value is a
+    column of those files in it that have no column of that name. DataError: a file lacks a column
+    or is not readable. NoRowsError: no file has a row.
     """
     dialect = source_format.dialect
     with_content = [p for p in files if source_format.name != "csv" or not is_blank(p)]
@@ -116,7 +110,7 @@ def read_frames(
 
 
 def table_frames(table: pa.Table, columns: Sequence[str]) -> Iterator[Frame]:
-    """Yields the rows of a table in memory; DataError where a column is absent, or all rows are."""
+    """Yields the rows of a table; DataError where a column is absent or there are no rows."""
     check_columns(table.column_names, columns, "the given table")
     check_table(table.select(list(columns)), "the given table")
     if not table.num_rows:
@@ -150,13 +144,7 @@ def count_rows(files: Sequence[Path], source_format: SourceFormat, column: str) 
 
 
 def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str]) -> None:
-    """Checks that columns read as text have one kind of value in all files, those of train first.
-
-    The same number is another text as an integer (7) and as a float (7.0).
-
-    Raises:
-        DataError: a column is of one kind in one file and of another in the next.
-    """
+    """Raises DataError where a column read as text has two kinds of values, as 7 and 7.0."""
     if data_format == "csv":
         return
     known: dict[str, tuple[str, Path]] = {}
@@ -182,7 +170,7 @@ def check_schemas(files: Sequence[Path], data_format: str, columns: Sequence[str
 
 
 def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str]) -> pa.Table:
-    """Returns columns of a file as a table without rows; those that are no arrays are texts."""
+    """Returns columns of a file as a table without rows; those of a csv are texts."""
     types = {}
     if source_format.name != "csv":
         types = typed_files.array_schema(path, source_format.name, columns)
@@ -192,7 +180,7 @@ def empty_table(path: Path, source_format: SourceFormat, columns: Sequence[str])
 def _read_file(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or of a block of a csv."""
+    """Yields the rows of a file in tables of up to FRAME_ROWS rows, or one block of a csv."""
     values = partition_values(path, source_format, columns)
     own = [name for name in columns if name not in values]
     own = own or column_names(path, source_format)[:1]
@@ -210,7 +198,7 @@ def _read_file(
 def partition_values(
     path: Path, source_format: SourceFormat, columns: Sequence[str]
 ) -> dict[str, str | None]:
-    """Returns column -> value, of those of the columns that only the file's folders have."""
+    """Returns column -> value for those of the columns that only the file's folders have."""
     values = {name: value for name, value in partitions(path).items() if name in columns}
     own = column_names(path, source_format) if values else []
     return {name: value for name, value in values.items() if name not in own}

@@ -1,4 +1,4 @@
-"""The kinds of raw values that columns read as text were fitted to."""
+"""The kinds of raw values to which columns read as text were fitted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from fuxictr.preprocess.sources.frames import Frame
 class RawTypes:
     """Checks that columns read as text keep the kind of their values.
 
-    The same number is another text as an integer (7) and as a float (7.0), which pandas makes of
-    integers where one is missing: rows of another kind would silently be all ``__OOV__``.
-
-    Attributes:
-        known: column -> text, int, float, ..., or "null" where only missing values were seen.
+    A number has other text as int (7) and as float (7.0), which pandas makes of integers where one
+    is missing; its rows would silently be ``__OOV__``. ``known`` is column -> kind; "null" where
+    all values were missing.
     """
 
     def __init__(self, columns: Iterable[str]) -> None:

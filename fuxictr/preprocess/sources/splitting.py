@@ -1,4 +1,4 @@
-"""Which rows of one source become train, valid and test (valid_size, test_size, split_type)."""
+"""Divides the rows of one source into train, valid and test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ SPLITS = ("train", "valid", "test")
 def split_codes(config: DatasetConfig, num_rows: int) -> np.ndarray:
     """Returns the split of every row, as an index into SPLITS, uint8 (rows,).
 
-    ``sequential``: the last rows are test, those before them valid. ``random``: test and valid are
-    drawn without replacement by ``split_seed``; the rows keep their order within a split. Sizes
-    below 1 are shares of the rows, rounded down; others are numbers of rows.
-
-    Raises:
-        DataError: no row is left for training, or a split that is asked for gets none.
+    ``sequential``: the last rows are test, those before them valid. ``random``: both are drawn by
+    ``split_seed``; rows keep their order within a split. Sizes below 1 are shares, rounded down;
+    others are numbers of rows. DataError: a split that is asked for, or train, gets none.
     """
     num_test = _count(config, "test_size", num_rows)
     num_valid = _count(config, "valid_size", num_rows)

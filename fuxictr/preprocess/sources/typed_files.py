@@ -19,10 +19,7 @@ from fuxictr.preprocess.sources.csv_files import check_columns
 def read_typed(
     path: Path, data_format: str, columns: Sequence[str], num_rows: int
 ) -> Iterator[pa.Table]:
-    """Yields up to ``num_rows`` rows at a time of a parquet, npz or h5 file.
-
-    The arrays of an npz are in memory at once: numpy cannot read a part of one.
-    """
+    """Yields up to ``num_rows`` rows at a time; the arrays of an npz are in memory at once."""
     if data_format == "parquet":
         yield from _read_parquet(path, columns, num_rows)
         return
@@ -50,7 +47,7 @@ def _read_parquet(path: Path, columns: Sequence[str], num_rows: int) -> Iterator
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Opens a parquet file; DataError where it is empty, cut off or none."""
+    """Opens a parquet file; DataError where it is empty, damaged or of another format."""
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
@@ -70,7 +67,7 @@ def array_names(path: Path, data_format: str) -> list[str]:
 def array_schema(
     path: Path, data_format: str, columns: Sequence[str] | None = None
 ) -> dict[str, pa.DataType]:
-    """Returns column -> Arrow type of its values, of those of ``columns`` that are there."""
+    """Returns column -> Arrow type of its values, for the ``columns`` in the file."""
     if data_format == "parquet":
         fields = {field.name: field.type for field in _schema(path)}
         return {name: kind for name, kind in fields.items() if columns is None or name in columns}
@@ -85,7 +82,7 @@ def array_schema(
 
 
 def list_widths(path: Path) -> dict[str, int]:
-    """Returns column -> width of its first row, of the columns that hold lists."""
+    """Returns column -> width of its first row, for columns of lists."""
     data_format = path.suffix.removeprefix(".")
     schema = array_schema(path, data_format)
     names = [name for name, kind in schema.items() if is_list(kind)]
@@ -96,7 +93,7 @@ def list_widths(path: Path) -> dict[str, int]:
 
 
 def count_rows(path: Path, data_format: str, column: str) -> int:
-    """Returns the number of rows that a column of a parquet, npz or h5 file has."""
+    """Returns the number of rows in a column of a parquet, npz or h5 file."""
     if data_format == "parquet":
         with open_parquet(path) as file:
             return file.metadata.num_rows
