@@ -14,7 +14,7 @@ from fuxictr.pytorch.distributed.ranks import Ranks, StopFlags, joined, launched
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.layers.embeddings.row_share import DeferredTable, RowShare
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.sharding.tables import shard_tables
+from fuxictr.pytorch.sharding.tables import defers_tables, shard_tables
 from tests.distributed.launcher import launch
 
 
@@ -128,8 +128,21 @@ def test_a_deferred_table_may_not_be_written_before_it_is_drawn():
         layer.place_table(None)
     with pytest.raises(ConfigError, match="set embedding_sharding: none"):
         layer.table.data.zero_()  # counts as no write: it is refused at once
-    with pytest.raises(AttributeError, match="data"):
+    with pytest.raises(ConfigError, match="set embedding_sharding: none"):
         layer.table.data = torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("sharding", "num_ids", "num_ranks", "expected"),
+    [("auto", 100, 2, False), ("auto", 2**30, 2, True), ("row", 100, 2, True)]
+    + [("none", 2**30, 2, False), ("row", 100, 1, False)],
+)
+def test_only_tables_that_will_be_sharded_are_deferred(
+    sharding, num_ids, num_ranks, expected, monkeypatch
+):
+    monkeypatch.setattr("os.sysconf", lambda name: 2**20)
+    config = TrainConfig(embedding_sharding=sharding)
+    assert defers_tables(table_map(num_ids), 2**10, config, Ranks(0, num_ranks)) is expected
 
 
 def table_map(num_ids: int = 70_001) -> FeatureMap:

@@ -36,7 +36,7 @@ from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, was_restarte
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.penalty_groups import check_penalties
-from fuxictr.pytorch.sharding.tables import may_shard
+from fuxictr.pytorch.sharding.tables import defers_tables
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.training.trainer import FitResult, Trainer
 from fuxictr.utils import set_rank_logger
@@ -200,7 +200,8 @@ def _train(
     seed_everything(config.train.seed)
     with ranks.raise_on_any_rank():
         feature_map = select_features(config, encoded)
-        feature_map.defer_tables = may_shard(config.train, ranks)
+        width = int(config.params().get("embedding_dim") or 1)
+        feature_map.defer_tables = defers_tables(feature_map, width, config.train, ranks)
         model = build_model(config, model_class, feature_map)
         check_penalties(model, config.train)
         logger.info("Total number of parameters: %d.", model.count_parameters())

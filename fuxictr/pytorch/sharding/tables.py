@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fuxictr.config import TrainConfig
+from fuxictr.features import FeatureMap
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.layers.embeddings import FieldBlocks, RowShare
 from fuxictr.pytorch.models import BaseModel
@@ -88,8 +89,22 @@ def trained_blocks(model: nn.Module) -> list[FieldBlocks]:
     return [b for b in layers if b.table is not None and b.table.requires_grad]
 
 
-def may_shard(config: TrainConfig, ranks: Ranks) -> bool:
-    """Returns whether tables may be sharded, so that models are built with deferred tables."""
+def defers_tables(
+    feature_map: FeatureMap, embedding_dim: int, config: TrainConfig, ranks: Ranks
+) -> bool:
+    """Returns whether a model is to be built with deferred tables.
+
+    It is where its tables are sharded by key ``row``, or are too large for ``auto`` to keep. Others
+    are drawn at once, so that a model can read and initialise them. Ranks need not decide alike.
+    """
+    if not _may_shard(config, ranks) or config.embedding_sharding == "row":
+        return _may_shard(config, ranks)
+    owners = {feature_map.table_owner(name) for name in feature_map.fields}
+    num_rows = sum(feature_map.features[name].get("vocab_size", 0) for name in owners)
+    return 4 * num_rows * embedding_dim > _MEMORY_SHARE * _own_memory(ranks)
+
+
+def _may_shard(config: TrainConfig, ranks: Ranks) -> bool:
     return ranks.size > 1 and config.embedding_sharding != "none"
 
 
@@ -163,7 +178,7 @@ def _distinct_tables(tables: list[_ReadTable]) -> list[_ReadTable]:
 
 
 def _is_sharded(blocks: list[FieldBlocks], config: TrainConfig, ranks: Ranks) -> bool:
-    if not may_shard(config, ranks):
+    if not _may_shard(config, ranks):
         return False
     if config.embedding_sharding == "row":
         return True
@@ -181,10 +196,13 @@ def _moves_less_by_rows(block: FieldBlocks, batch_size: int) -> bool:
 
 
 def _smallest_memory(ranks: Ranks) -> float:
-    """Returns the bytes of the smallest device; processes of one machine share its memory."""
+    """Returns the bytes of the smallest device; all ranks call it."""
+    return min(float(text) for text in ranks.gather_texts(repr(_own_memory(ranks))))
+
+
+def _own_memory(ranks: Ranks) -> float:
+    """Returns the bytes of this rank's device; processes of one machine share its memory."""
     if ranks.device.type == "cuda":
-        own = float(torch.cuda.mem_get_info(ranks.device)[1])
-    else:
-        own = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        own /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(float(text) for text in ranks.gather_texts(repr(own)))
+        return float(torch.cuda.mem_get_info(ranks.device)[1])
+    own = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return own / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -73,6 +73,10 @@ class DeferredTable(nn.Parameter):
         """Refused: what is written through it would be lost, and nothing would notice."""
         raise ConfigError(_WRITTEN)
 
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        raise ConfigError(_WRITTEN)
+
     @torch.no_grad()
     def draw(self, share: RowShare | None) -> torch.Tensor:
         """Returns the rows of a share (None: all rows); the generator is left as it is.
