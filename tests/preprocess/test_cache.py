@@ -69,6 +69,12 @@ def test_a_changed_config_is_rebuilt_and_says_why(folder, caplog, keys, reason):
     assert not prepare(folder, **given).rebuilt
 
 
+def test_a_new_path_that_is_missing_says_why_it_is_needed(folder):
+    prepare(folder)
+    with pytest.raises(DataError, match="the config names other raw files for the train split"):
+        prepare(folder, train_data=str(folder / "nowhere.csv"))
+
+
 def test_changed_rows_are_rebuilt(folder, caplog):
     caplog.set_level(logging.INFO, "fuxictr")
     before = prepare(folder)

@@ -175,7 +175,7 @@ def stale_reason(folder: Path, key: dict[str, Any], processor: FeatureProcessor)
         if source["files"] and source["files"] != known.get("files"):
             return f"the raw files of the {name} split changed"
         if not source["files"] and source["given"] != known.get("given"):
-            return f"the raw files of the {name} split are different ones"
+            return f"the config names other raw files for the {name} split"
     damaged = changed_file(folder, old)
     if damaged is not None:
         return f"{damaged} is missing or damaged"
