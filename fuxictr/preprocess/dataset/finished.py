@@ -16,7 +16,6 @@ from fuxictr.preprocess.dataset.cache import (
     config_key,
     load_key,
     only_encoding,
-    read_key,
 )
 from fuxictr.preprocess.dataset.custom import load_processor
 from fuxictr.preprocess.dataset.encoder_files import FEATURE_MAP, hash_encoders
@@ -88,7 +87,7 @@ def find_built(
 def check_unchanged(config: DatasetConfig, base_dir: str | Path = ".") -> None:
     """Raises DataError where a file of a build is gone or has changed."""
     folder = dataset_folder(config, Path(base_dir))
-    known = read_key(folder)
+    known = load_key(folder)
     damaged = changed_file(folder, known) if known is not None else None
     if damaged is not None:
         raise DataError(
