@@ -60,7 +60,7 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
     from fuxictr.features import FeatureMap
     from fuxictr.pytorch.dataloaders import RankDataLoader, Share
     from fuxictr.pytorch.distributed.ranks import joined
-    from fuxictr.pytorch.sharding.tables import may_shard
+    from fuxictr.pytorch.sharding.tables import defers_tables
     from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
     from fuxictr.pytorch.training.callback import Callback
     from fuxictr.pytorch.training.trainer import Trainer
@@ -93,7 +93,8 @@ def train(folder: str, keys: dict[str, Any]) -> dict[str, Any]:
             share=Share(ranks.rank, ranks.size),
         )
         batches, _ = loader.make_iterator()
-        feature_map.defer_tables = may_shard(config, ranks)
+        width = int(keys["embedding_dim"])
+        feature_map.defer_tables = defers_tables(feature_map, width, config, ranks)
         network = load_model_class(keys["model"])(feature_map, **keys)
         clock = Clock()
         trainer = Trainer(network, config, "cpu", verbose=0, callbacks=[clock])

@@ -21,7 +21,6 @@ from fuxictr.pytorch.distributed.sync_batch_norm import share_batch_norm
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.generation import GEN
 from fuxictr.pytorch.models import BaseModel
-from fuxictr.pytorch.sharding.tables import may_shard
 from fuxictr.pytorch.training.trainer import Trainer
 from tests.distributed.cases import EVALUATIONS, TRAININGS, Training, make_rows
 from tests.distributed.launcher import Arrays
@@ -36,7 +35,9 @@ def train(training: Training, folder: Path, name: str) -> Arrays:
     """
     ranks = current_ranks()
     share = Share(ranks.rank, ranks.size)
-    model, feature_map = training.build(may_shard(training.config, ranks))
+    model, feature_map = training.build(
+        ranks.size > 1 and training.config.embedding_sharding != "none"
+    )
     file = folder / f"{name}.model"
     config = training.config
     trainer = Trainer(model, config, checkpoint=file, verbose=0)

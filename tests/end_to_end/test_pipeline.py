@@ -74,7 +74,9 @@ def test_run_files_have_the_forms_that_users_parse(trained):
         r"Total number of parameters: \d+\.",
     ):
         assert re.search(pattern, log), pattern
-    line = (folder / "config.csv").read_text().splitlines()[0]
+    lines = (folder / "config.csv").read_text().splitlines()
+    marks = ("[command] python ", "[exp_id] DeepFM_demo,")
+    line = next(line for line in lines if all(mark in line for mark in marks))
     number = r"AUC: 0\.\d{6} - logloss: \d\.\d{6}"
     assert re.fullmatch(
         r" \d{8}-\d{6},\[command\] python .*,\[exp_id\] DeepFM_demo,\[dataset_id\] demo_x1,"
