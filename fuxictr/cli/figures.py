@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import fuxictr
+from fuxictr.cli.options import ROOT
 from fuxictr.datasets import registry
 
 # Each with the name that the paper's reference code gives it.
 _MODEL = ("--model", "--model_name")
 _DATASET = ("--dataset", "--dataset_name")
-REPOSITORY = Path(fuxictr.__file__).resolve().parents[1]
 
 
 def figure_arguments(
@@ -121,7 +120,7 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         type=Path,
-        default=REPOSITORY,
+        default=ROOT,
         help="folder that holds figure/ and results/ (default: %(default)s)",
     )
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from fuxictr import __version__
 from fuxictr.errors import did_you_mean
 
-# Command -> module of this package, its function, and what it does.
+# Command -> module of this package, its function, which takes ``argv``, and what it does.
 COMMANDS = {
     "prepare": ("prepare", "main", "fetch datasets, or generate the demo data (1.prepare.sh)"),
-    "run": ("run", "main_anywhere", "train one expid of a model (run_expid.py)"),
+    "run": ("run", "main", "train one expid of a model (run_expid.py)"),
     "reproduce": ("reproduce", "main", "train DIS and GEN and compare them (2.reproduce.sh)"),
     "analyze": ("analyze", "main_all", "record embeddings and draw figures (3.analyze.sh)"),
     "predict": ("predict", "main", "score new raw rows (predict.py)"),
@@ -40,4 +40,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"unknown command '{name}'{hint}")
     module, function, _ = COMMANDS[name]
     command = getattr(importlib.import_module(f"fuxictr.cli.{module}"), function)
-    command(given[1:])
+    command(argv=given[1:])

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+# The repository; its results store.
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results" / "results.jsonl"
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:

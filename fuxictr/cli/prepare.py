@@ -7,10 +7,9 @@ import logging
 from pathlib import Path
 
 from fuxictr.cli.command import run_cli
+from fuxictr.cli.options import ROOT
 from fuxictr.datasets import prepare, registry
 from fuxictr.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: list[str] | None = None) -> None:

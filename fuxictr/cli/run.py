@@ -5,24 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
 
 from fuxictr.cli.command import run_cli
+from fuxictr.cli.job import end_process
 from fuxictr.cli.options import add_gpu_option, add_rebuild_option
 
 _SECONDS_TO_SAVE = 30  # for a run whose sweep is gone
 
 
-def main_anywhere(argv: list[str] | None = None) -> None:
-    """Runs one experiment of the model that --model names (ge4rec run)."""
-    main(None, argv)
-
-
-def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
+def main(zoo_dir: str | Path | None = None, argv: list[str] | None = None) -> None:
     """Parses the command line and runs one experiment.
 
     ``zoo_dir`` is the folder of run_expid.py; None = that of the model that --model names.
@@ -59,7 +53,7 @@ def main(zoo_dir: str | Path | None, argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    run_cli(lambda: _run(args, zoo_dir), _end)
+    run_cli(lambda: _run(args, zoo_dir), end_process)
 
 
 def _version() -> str:
@@ -75,14 +69,6 @@ def _end_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_SECONDS_TO_SAVE)
     os._exit(128 + signal.SIGTERM)
-
-
-def _end(status: Any) -> NoReturn:
-    if "WORLD_SIZE" not in os.environ:
-        sys.exit(status)
-    from fuxictr.experiment.run.launch import end
-
-    end(status)
 
 
 def _run(args: argparse.Namespace, zoo_dir: str | Path | None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from fuxictr.cli.command import run_cli
+from fuxictr.cli.job import end_process
+from fuxictr.cli.options import RESULTS
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.results.record import RunRecord
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--gpu", help="with --verify: where to repeat it (default: as the run)")
     args = parser.parse_args(argv)
-    run_cli(lambda: _run(args), _end)
+    run_cli(lambda: _run(args), end_process)
 
 
 def find_run(rows: Sequence[RunRecord], name: str, seed: int | None = None) -> RunRecord:
@@ -133,19 +133,10 @@ def _run(args: argparse.Namespace) -> int:
     return verify(row, args.gpu, args.tolerance)
 
 
-def _end(status: Any) -> NoReturn:
-    if "WORLD_SIZE" not in os.environ:
-        sys.exit(status)
-    from fuxictr.experiment.run.launch import end  # needs torch
-
-    end(status)
-
-
 def _find(args: argparse.Namespace) -> RunRecord | None:
     """Returns the requested run, or prints the requested list or JSON and returns None."""
     from fuxictr.experiment.results.store import read_results
     from fuxictr.experiment.verify.describe import list_runs
-    from fuxictr.experiment.zoo.models import ROOT
 
     if args.run is None and (args.verify or args.json):
         raise ConfigError("--json and --verify: a RUN is missing")
@@ -153,7 +144,7 @@ def _find(args: argparse.Namespace) -> RunRecord | None:
         raise ConfigError("--json and --verify: allowed: one of them")
     if not args.tolerance >= 0:
         raise ConfigError(f"--tolerance {args.tolerance}: allowed: >= 0")
-    path = args.results or ROOT / "results" / "results.jsonl"
+    path = args.results or RESULTS
     rows = read_results(path)
     if not rows:
         raise DataError(f"{path}: no runs yet")

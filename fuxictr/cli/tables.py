@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from fuxictr.cli.command import run_cli
-
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "results.jsonl"
+from fuxictr.cli.options import RESULTS
 
 
 def main(argv: list[str] | None = None) -> None:
