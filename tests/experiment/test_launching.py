@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -331,3 +332,12 @@ def test_the_sample_is_that_of_one_process(tmp_path, streaming, size):
     for sample in found.values():
         assert torch.equal(sample.ids, wanted.ids)
         assert torch.equal(sample.values_matrix, wanted.values_matrix)
+
+
+def test_a_module_is_started_again_as_a_module(monkeypatch):
+    path = str(Path("somewhere", "fuxictr", "__main__.py"))
+    monkeypatch.setattr(sys, "argv", [path, "run", "--model", "FM", "--expid", "FM demo"])
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    wanted = "python -m fuxictr run --model FM --expid 'FM demo'"
+    assert launching.this_command() == wanted
+    assert launching.resume_command() == f"{wanted} --resume"

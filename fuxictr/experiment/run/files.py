@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +13,7 @@ from fuxictr.config import ExperimentConfig
 from fuxictr.experiment.results.identity import find_finished
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import check_appendable, read_results
-from fuxictr.experiment.run.launch import start_command
+from fuxictr.experiment.run.launch import this_command
 from fuxictr.files import file_lock, file_sha256, remove_leftovers
 from fuxictr.metrics import format_metrics
 from fuxictr.utils import print_to_json, set_logger
@@ -87,7 +85,7 @@ def csv_line(config: ExperimentConfig, row: RunRecord) -> str:
     """Returns the line of a run, with this row of results, in FuxiCTR's format."""
     parts = [
         f" {datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        f"[command] {start_command()} {shlex.join(sys.argv)}",
+        f"[command] {this_command()}",
         f"[exp_id] {config.expid}",
         f"[dataset_id] {config.dataset.dataset_id}",
         "[train] N.A.",

@@ -56,6 +56,13 @@ def start_command() -> str:
     return f"torchrun {where} --nproc_per_node={num_local}"
 
 
+def this_command(*more: str) -> str:
+    """Returns the command that a user typed to start this process, with more arguments."""
+    is_module = sys.argv[0].endswith(os.path.join("fuxictr", "__main__.py"))
+    script = ["-m", "fuxictr"] if is_module else sys.argv[:1]
+    return f"{start_command()} {shlex.join([*script, *sys.argv[1:], *more])}"
+
+
 def num_machines() -> int:
     """Returns how many machines torchrun uses for the job of this process."""
     return int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched_ranks()[1] > 1 else 1
@@ -65,10 +72,7 @@ def resume_command() -> str:
     """Returns the command by which a user resumes this run."""
     if num_machines() > 1:
         return "the same torchrun commands with --resume"
-    resume = [] if "--resume" in sys.argv else ["--resume"]
-    is_module = sys.argv[0].endswith(os.path.join("fuxictr", "__main__.py"))
-    command = ["-m", "fuxictr"] if is_module else sys.argv[:1]
-    return f"{start_command()} {shlex.join([*command, *sys.argv[1:], *resume])}"
+    return this_command(*([] if "--resume" in sys.argv else ["--resume"]))
 
 
 def describe_devices(names: Sequence[str]) -> str:
