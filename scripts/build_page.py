@@ -15,7 +15,6 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from fuxictr.cli.command import run_cli  # noqa: E402
 from fuxictr.errors import DataError  # noqa: E402
+from fuxictr.experiment.report.page import html_templates  # noqa: E402
 from fuxictr.experiment.report.sentences import (  # noqa: E402
     Pair,
     average_sentence,
@@ -44,14 +44,7 @@ from scripts.measured import (  # noqa: E402
     seeds_of,
 )
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+TEMPLATES = html_templates(Path(__file__).parent)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fuxictr.text_tables import TextTable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from PIL import Image
 
 MAX_WIDTH = 1120  # pixels of an embedded picture; its file has the full size
@@ -92,10 +93,17 @@ def gallery(pictures: Sequence[Picture]) -> list[Gallery]:
 
 def to_html(page: Page) -> str:
     """Returns the page as one HTML file with its pictures in it."""
+    templates = html_templates(Path(__file__).parent)
+    templates.filters["embed"] = _embed
+    return templates.get_template("page.html").render(page=page)
+
+
+def html_templates(folder: Path) -> Environment:
+    """Returns the jinja2 templates of a folder; texts are escaped, without control characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_printable,
@@ -103,8 +111,6 @@ def to_html(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["embed"] = _embed
-    return environment.get_template("page.html").render(page=page)
 
 
 def to_markdown(page: Page, folder: Path) -> str:
