@@ -9,9 +9,9 @@ and numbers of a million digits are refused while they are read.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Hashable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
     the line, for wrong YAML, a key given twice, a value that does not exist (month 13), or a limit
     of this module that is exceeded.
     """
-    return copy.deepcopy(_parse_once(text, where, key))
+    return deepcopy(_parse_once(text, where, key))
 
 
 @functools.lru_cache(maxsize=32)  # all expids of a model stand in one file

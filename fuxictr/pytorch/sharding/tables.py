@@ -97,8 +97,10 @@ def defers_tables(
     It is where its tables are sharded by key ``row``, or are too large for ``auto`` to keep. Others
     are drawn at once, so that a model can read and initialise them. Ranks need not decide alike.
     """
-    if not _may_shard(config, ranks) or config.embedding_sharding == "row":
-        return _may_shard(config, ranks)
+    if not _may_shard(config, ranks):
+        return False
+    if config.embedding_sharding == "row":
+        return True
     owners = {feature_map.table_owner(name) for name in feature_map.fields}
     num_rows = sum(feature_map.features[name].get("vocab_size", 0) for name in owners)
     return 4 * num_rows * embedding_dim > _MEMORY_SHARE * _own_memory(ranks)
