@@ -65,8 +65,6 @@ def test_logger_appends_and_prints_to_the_file_once(tmp_path):
 
     from fuxictr.utils import print_to_json, print_to_list, set_logger
 
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
     params = {"model_root": str(tmp_path), "dataset_id": "d", "model_id": "m"}
     for text in ("one", "two"):
         path = set_logger(params)
@@ -74,9 +72,5 @@ def test_logger_appends_and_prints_to_the_file_once(tmp_path):
     assert path == tmp_path / "d" / "m.log"
     lines = path.read_text().splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["one", "two"]
-    for handler in [h for h in root.handlers if h not in before]:
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
     assert print_to_list({"AUC": 0.5, "logloss": 0.25}) == "AUC: 0.500000 - logloss: 0.250000"
     assert '"a": "1"' in print_to_json({"a": 1})

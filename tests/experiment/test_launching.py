@@ -263,20 +263,13 @@ def test_a_second_signal_changes_nothing_where_torchrun_hands_them_on(capfd):
 
 
 def test_other_processes_log_warnings_alone(capfd):
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        set_rank_logger(3)
-        logging.getLogger("a").info("a bar")
-        logging.getLogger("a").warning("a hole")
-        with launching.mute_warnings_unless(is_first=False):
-            logging.getLogger("a").warning("the same as the first one's")
-        with launching.mute_warnings_unless(is_first=True):
-            logging.getLogger("a").warning("another")
-    finally:
-        for handler in [h for h in root.handlers if h not in handlers]:
-            root.removeHandler(handler)
-        root.setLevel(level)
+    set_rank_logger(3)
+    logging.getLogger("a").info("a bar")
+    logging.getLogger("a").warning("a hole")
+    with launching.mute_warnings_unless(is_first=False):
+        logging.getLogger("a").warning("the same as the first one's")
+    with launching.mute_warnings_unless(is_first=True):
+        logging.getLogger("a").warning("another")
     assert capfd.readouterr().err == "rank 3: WARNING a hole\nrank 3: WARNING another\n"
 
 
