@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -121,9 +122,13 @@ def _proportional_bytes(pid: int) -> int:
     return used
 
 
-def run_self(step: str, **params: Any) -> Child:
-    """Runs one step of the calling script in its own process, see run_step."""
-    return run_child([sys.executable, Path(sys.argv[0]).resolve(), "--step", step, _text(params)])
+def run_self(step: str, prefix: Sequence[str] = (), **params: Any) -> Child:
+    """Runs one step of the calling script in its own process, see run_step.
+
+    ``prefix`` comes before the command, as ("env", "NAME=value").
+    """
+    script = Path(sys.argv[0]).resolve()
+    return run_child([*prefix, sys.executable, script, "--step", step, _text(params)])
 
 
 def run_step(steps: dict[str, Any]) -> bool:

@@ -58,6 +58,7 @@ def page() -> str:
         "train_throughput_memory": throughput_section,
         "train_throughput_full": throughput_section,
         "train_throughput_cuda": throughput_section,
+        "busy": busy_section,
         "small_experiment": experiment_section,
         "startup": startup_section,
         "build_throughput": build_section,
@@ -94,6 +95,34 @@ def experiment_section(found: dict[str, Any]) -> str:
             f"\nRatio from csv {found['whole_ratio']}, encoded already {found['encoded_ratio']} "
             "(each >= 4)."
         )
+    return "\n".join([*lines, _taken(found)])
+
+
+def busy_section(found: dict[str, Any]) -> str:
+    """Returns the section of busy.py: what a run keeps beside other busy programs."""
+    counts = sorted({row["programs"] for row in found["summary"]})
+    others = [f"beside {count}" for count in counts if count]
+    lines = [
+        "\n## Beside other busy programs\n",
+        f"Training rows/s, {found['rows']:,} rows, 24 fields, batch {found['batch_size']:,}, d 16, "
+        "MLP [128, 64], CIN [16, 16], alone and beside programs that compute without end. In "
+        "brackets: the share of the best setting alone (>= 0.97), and of the rate of a fair share "
+        "of the CPUs (>= 0.67). Medians of the rounds. *before*: all CPUs and 300,000 spins, as "
+        "torch and GNU OpenMP do by themselves. *now*: what this project does by itself.\n",
+        _row(["model", "variant", "setting", "alone", *others]),
+        _row(["---", "---", "---", *["---:"] * len(counts)]),
+    ]
+    rates = {
+        (row["model"], row["variant"], row["setting"], row["programs"]): row
+        for row in found["summary"]
+    }
+    for model, variant, setting in dict.fromkeys(key[:3] for key in sorted(rates)):
+        cells = [rates[model, variant, setting, count] for count in counts]
+        shown = [
+            f"{row['rows_per_second']:,} ({row.get('of_fair', row['of_best']):.2f})"
+            for row in cells
+        ]
+        lines.append(_row([model, variant.upper(), setting, *shown]))
     return "\n".join([*lines, _taken(found)])
 
 

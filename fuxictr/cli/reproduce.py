@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> None:
         help="with --gpus: N of them for each run, so that several runs are trained at a time",
     )
     parser.add_argument(
-        "--jobs", type=int, help="runs at a time (default: one per GPU, or one on the CPU)"
+        "--jobs",
+        type=int,
+        help="runs at a time, which share the CPUs (default: one per GPU, or one on the CPU)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="list the runs with time and memory; train nothing"

@@ -156,7 +156,8 @@ def test_processes_of_a_run_share_the_cores(monkeypatch, tmp_path):
         sweep = runner.Sweep([], gpus, tmp_path / "results.jsonl")
         return sweep._environment().get("OMP_NUM_THREADS")
 
-    assert threads("-1") is None and threads("0", "1") is None
+    assert threads("-1") is None and threads("0") is None, "a run alone takes what it has work for"
+    assert threads(*["-1"] * 8) == "1" and threads("0", "1") == "4", "runs at a time share as well"
     assert threads("-1,-1") == "4"
     assert threads("0,1", "2,3") == "2"
     assert threads(",".join(["-1"] * 12)) == "1"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ import pytest
 
 from fuxictr.errors import DataError
 from fuxictr.preprocess import FeatureProcessor, load_encoders, prepare_dataset
+from fuxictr.preprocess.columns import parallel
 from fuxictr.preprocess.columns.spellings import known_spellings
 from fuxictr.preprocess.columns.tally import Counts, Tally
 from fuxictr.preprocess.columns.unseen import lost_columns
@@ -336,7 +336,7 @@ def test_counts_equal_a_plain_loop_whatever_the_frames_and_workers(tmp_path, mon
     found = []
     for number, (rows, workers) in enumerate([(1000, 1), (7, 1), (7, 4)]):
         monkeypatch.setattr(sources, "FRAME_ROWS", rows)
-        monkeypatch.setattr(os, "cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr(parallel, "usable_cpus", lambda workers=workers: workers)
         (tmp_path / str(number)).mkdir()
         split = {"train_rows": train, "test_rows": test, "min_categr_count": 2}
         built, settings = build(tmp_path / str(number), [categorical("a")], **split)

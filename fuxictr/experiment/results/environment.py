@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from fuxictr import __version__
+from fuxictr.cpus import usable_cpus
 from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.zoo.models import ROOT
 
@@ -63,15 +64,20 @@ def environment_record() -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "platform": platform_record(),
-        "threads": {
-            "intra_op": torch.get_num_threads(),
-            "inter_op": torch.get_num_interop_threads(),
-        },
+        "threads": threads_record(),
         "variables": {name: plain(os.environ[name]) for name in VARIABLES if name in os.environ},
         "numerics": numerics_record(),
         "git": git_record(ROOT),
         "argv": [plain(part)[:_LONGEST_ARGUMENT] for part in sys.argv[:_MOST_ARGUMENTS]],
         "cwd": str(Path.cwd()),
+    }
+
+
+def threads_record() -> dict[str, int]:
+    """Returns the numbers of torch's threads, within an operation and between operations."""
+    return {
+        "intra_op": torch.get_num_threads(),
+        "inter_op": torch.get_num_interop_threads(),
     }
 
 
@@ -113,7 +119,7 @@ def platform_record() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": usable_cpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
 
@@ -198,11 +204,6 @@ def _system_name() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.platform()
-
-
-def _usable_cores() -> int | None:
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 
 
 def _cpu_model() -> str:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -16,7 +17,12 @@ import torch
 from fuxictr.config import ExperimentConfig
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.checkpoint_config import make_note
-from fuxictr.experiment.results.environment import code_version, device_record, environment_record
+from fuxictr.experiment.results.environment import (
+    code_version,
+    device_record,
+    environment_record,
+    threads_record,
+)
 from fuxictr.experiment.results.identity import run_key
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import IDENTITY, append_line, append_result
@@ -39,6 +45,7 @@ from fuxictr.pytorch.models.penalty_groups import check_penalties
 from fuxictr.pytorch.sharding.tables import defers_tables
 from fuxictr.pytorch.torch_utils import keep_freed_memory, seed_everything
 from fuxictr.pytorch.training.trainer import FitResult, Trainer
+from fuxictr.pytorch.training.work import adapt_threads
 from fuxictr.utils import set_rank_logger
 
 logger = logging.getLogger(__name__)
@@ -89,6 +96,9 @@ def run_experiment(
         finished = ranks.from_rank_zero(lambda: _find_finished(config, row, options))
         if finished is not None:
             return RunRecord.from_json(finished)
+        peak = PeakMemory(device)
+        model, feature_map = _make_model(ranks, config, model_class, device, encoded)
+        row = replace(row, environment={**(row.environment or {}), "threads": threads_record()})
         devices = describe_devices(ranks.gather_texts(device_name(device)))
         session = RunSession(resume_identity(config, row), devices, start, options.run_id)
         state = None
@@ -98,7 +108,10 @@ def run_experiment(
         row = replace(row, run_id=session.run_id, jobs=options.jobs, resumes=session.resumes)
         row = replace(row, processes=ranks.size, device=devices)
         note = make_note(config, model_class, row, encoded.encoders_hash)
-        trained = _train(config, model_class, device, encoded, note, session, state)
+        with ranks.raise_on_any_rank():
+            splits = _make_loader(config, encoded, feature_map, device).make_iterator()
+            check_current(encoded, config.dataset, config.data_dir)
+        trained = _train(config, model, device, splits, peak, note, session, state)
         row = replace(row, **trained, seconds=round(session.total_seconds(), 3))
         return RunRecord.from_json(ranks.from_rank_zero(lambda: _record(config, row, options)))
 
@@ -184,18 +197,14 @@ def _record(config: ExperimentConfig, row: RunRecord, options: RunOptions) -> di
     return row.to_json()
 
 
-def _train(
+def _make_model(
+    ranks: Ranks,
     config: ExperimentConfig,
     model_class: type,
     device: torch.device,
     encoded: EncodedDataset,
-    note: dict[str, Any],
-    session: RunSession,
-    state: TrainingState | None,
-) -> dict[str, Any]:
-    """Returns the outcome of the training for the row of results."""
-    ranks = current_ranks()
-    peak = PeakMemory(device)
+) -> tuple[BaseModel, FeatureMap]:
+    """Builds the model, from the run's seed on, and sets the number of threads for it."""
     keep_freed_memory()
     seed_everything(config.train.seed)
     with ranks.raise_on_any_rank():
@@ -204,9 +213,25 @@ def _train(
         feature_map.defer_tables = defers_tables(feature_map, width, config.train, ranks)
         model = build_model(config, model_class, feature_map)
         check_penalties(model, config.train)
+        adapt_threads(model, config.train.batch_size, device)
         logger.info("Total number of parameters: %d.", model.count_parameters())
-        train, valid, test = _make_loader(config, encoded, feature_map, device).make_iterator()
-        check_current(encoded, config.dataset, config.data_dir)
+    return model, feature_map
+
+
+def _train(
+    config: ExperimentConfig,
+    model: BaseModel,
+    device: torch.device,
+    splits: Sequence[EpochIterator | None],
+    peak: PeakMemory,
+    note: dict[str, Any],
+    session: RunSession,
+    state: TrainingState | None,
+) -> dict[str, Any]:
+    """Returns the outcome of the training for the row of results."""
+    ranks = current_ranks()
+    train, valid, test = splits
+    assert train is not None
     callbacks = make_callbacks(config, model, valid, peak.paused)
     verbose = config.run.verbose if ranks.is_first else 0
     with ranks.raise_on_any_rank():
@@ -215,13 +240,16 @@ def _train(
     with session.saving(trainer, config):
         fitted = trainer.fit(train, valid, state)
         scores = _evaluate(trainer, fitted, valid, test)
-    splits = {"train": train, "valid": valid, "test": test}
     host_peak, gpu_peak = peak.read_largest(ranks)
     return {
         **scores,
         "parameters": model.count_parameters(),
         "epochs": fitted.num_epochs,
-        "rows": {name: split.num_rows for name, split in splits.items() if split is not None},
+        "rows": {
+            name: split.num_rows
+            for name, split in zip(("train", "valid", "test"), splits, strict=True)
+            if split is not None
+        },
         "history": fitted.history,
         "collapse": collapse_points(callbacks),
         "train_rows_per_second": round(fitted.rows_per_second, 1),

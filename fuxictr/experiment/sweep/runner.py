@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from fuxictr.cpus import usable_cpus
 from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.results.identity import PresentData, find_finished
 from fuxictr.experiment.results.record import RunRecord
@@ -97,18 +98,14 @@ class Sweep:
     def _environment(self) -> dict[str, str]:
         """Returns the environment of the runs.
 
-        Concurrent runs keep their number of threads, so that no result depends on --jobs. Threads
-        that wait must not spin, because others need the cores. The processes of one run share the
-        cores; torchrun's default would be one thread each.
+        All processes that train at a time share the CPUs: where there are as many of them as CPUs,
+        they have one thread each. A number that the user has set is kept.
         """
         changes = {"COLUMNS": str(shutil.get_terminal_size().columns)}
         num_processes = len(",".join(self.gpus).split(","))
-        if num_processes > len(self.gpus):
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            threads = str(max(1, cores // num_processes))
-            changes["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
         if num_processes > 1:
-            changes["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+            threads = str(max(1, usable_cpus() // num_processes))
+            changes["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
         return os.environ | changes
 
     def _run(self, run: PlannedRun, gpu: str) -> RunRecord:

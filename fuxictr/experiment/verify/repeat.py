@@ -36,6 +36,7 @@ from fuxictr.preprocess import find_current
 from fuxictr.preprocess.dataset.build import find_stale_reason
 from fuxictr.preprocess.dataset.finished import dataset_folder
 from fuxictr.pytorch.distributed.ranks import Ranks, current_ranks, joined, launched_ranks
+from fuxictr.pytorch.threads import repeat_threads
 from fuxictr.pytorch.torch_utils import get_device
 from fuxictr.text_tables import align_columns, align_pairs
 
@@ -71,6 +72,8 @@ def _verify(row: RunRecord, device: torch.device, ranks: Ranks, tolerance: float
         config, model_class = load_recorded(row)
         notes = check_config(row, config, model_class)
         check_data(row, config)
+    if row.threads and device.type == "cpu":
+        repeat_threads(row.threads)
     others = environment_differences(row, _surroundings(config, model_class, device))
     if ranks.is_first:
         print(f"{run}: config {row.config_hash} and data {row.data_hash} are the same.")

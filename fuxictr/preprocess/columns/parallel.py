@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 import polars as pl
 import pyarrow as pa
 
+from fuxictr.cpus import usable_cpus
 from fuxictr.errors import DataError
 from fuxictr.preprocess.columns.column import Column
 from fuxictr.preprocess.columns.values import naming_cell
@@ -45,7 +45,7 @@ def each_column(
                 f"{cells.type} that cannot be read as {column.config.type} ({text})"
             ) from error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         running: list[Future[Result]] = []
         for frame, cells in frames:
             done = [future.result() for future in running]

@@ -20,6 +20,7 @@ from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.sharding.tables import table_shares
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.saturation import explain_saturation
+from fuxictr.pytorch.training.spinning import spinning_where_alone
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class Evaluator:
         with (
             matmul_precision(self.config.matmul_precision),
             autocast(self.config.amp, self.device),
+            spinning_where_alone(self.device),
             progress_bar(batches.num_rows, description, self.show_bar) as advance,
         ):
             for batch in batches:

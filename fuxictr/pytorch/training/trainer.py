@@ -38,8 +38,10 @@ from fuxictr.pytorch.training.distributed_step import DistributedStep
 from fuxictr.pytorch.training.early_stopping import EarlyStopping
 from fuxictr.pytorch.training.evaluator import Evaluator
 from fuxictr.pytorch.training.fit_result import FitResult
+from fuxictr.pytorch.training.spinning import spinning_where_alone
 from fuxictr.pytorch.training.step import NotFiniteError as NotFiniteError
 from fuxictr.pytorch.training.step import StepStopped, TrainingStep
+from fuxictr.pytorch.training.work import adapt_threads
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class Trainer(Evaluator):
     ) -> None:
         ranks = current_ranks()
         shard_tables(model, config, ranks)
+        adapt_threads(model, config.batch_size, device)
         super().__init__(model.to(device), config, torch.device(device), verbose > 0, callbacks)
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.monitor = Monitor(config.monitor, config.monitor_mode)
@@ -132,7 +135,10 @@ class Trainer(Evaluator):
         try:
             for callback in self.callbacks:
                 callback.before_training(len(train))
-            with matmul_precision(self.config.matmul_precision):
+            with (
+                matmul_precision(self.config.matmul_precision),
+                spinning_where_alone(self.device),
+            ):
                 self._train(train, valid)
         finally:
             for callback in self.callbacks:
