@@ -103,6 +103,10 @@ def test_work_grows_with_rows_and_weights_and_not_with_tables():
     small, wide = make(tiny_map()), make(tiny_map(), embedding_dim=400)
     assert step_milliseconds(small, 2000) == pytest.approx(2 * step_milliseconds(small, 1000))
     assert step_milliseconds(wide, 1000) > step_milliseconds(small, 1000)
+    once = step_milliseconds(small, 1000)
+    small.head.applications_per_row = 50
+    assert step_milliseconds(small, 1000) > once
+    del small.head.applications_per_row
     large = tiny_map()
     large.features["a"]["vocab_size"] = 100_000
     assert step_milliseconds(make(large), 1000) == step_milliseconds(small, 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 # A thread that has less to do in a step costs more, in starts and ends of parallel parts, than it
 # saves. The rates are those of one core; an embedded number is moved some 30 times in a step: by
 # the lookup, the interaction, the gradients and the optimiser.
-_MILLISECONDS_PER_THREAD = 4.0
+_MILLISECONDS_PER_THREAD = 2.0
 _FLOPS_PER_MILLISECOND = 60e6
 _BYTES_PER_MILLISECOND = 10e6
 _BYTES_PER_EMBEDDED_NUMBER = 30 * 4
@@ -26,14 +27,14 @@ _FLOPS_PER_WEIGHT = 6  # of a row: a multiply-add forwards and two backwards
 def adapt_threads(model: BaseModel, batch_size: int, device: torch.device | str) -> int:
     """Sets torch's number of threads for a training on the CPU; returns the number it has now.
 
-    It is one thread for each 4 ms that a step would take on one core, at most ``usable_cpus``. It
+    It is one thread for each 2 ms that a step would take on one core, at most ``usable_cpus``. It
     depends on the model, the batch size and the machine alone, so that a run repeats its bits. A
     number that the user has set is kept.
     """
     before = torch.get_num_threads()
     if torch.device(device).type != "cpu":
         return before
-    wanted = max(1, int(step_milliseconds(model, batch_size) / _MILLISECONDS_PER_THREAD))
+    wanted = max(1, math.ceil(step_milliseconds(model, batch_size) / _MILLISECONDS_PER_THREAD))
     taken = take_threads(wanted)
     if taken < before:
         logger.info(
@@ -46,11 +47,19 @@ def adapt_threads(model: BaseModel, batch_size: int, device: torch.device | str)
 
 
 def step_milliseconds(model: BaseModel, batch_size: int) -> float:
-    """Returns about how long a training step takes on one core, from the model's sizes alone."""
+    """Returns about how long a training step takes on one core, from the model's sizes alone.
+
+    A weight counts once for each row, or as often as its module's ``applications_per_row`` says.
+    """
     blocks = [module for module in model.modules() if isinstance(module, FieldBlocks)]
     tables = {id(table) for block in blocks for table in block.tables()}
-    weights = (p for p in model.parameters() if p.requires_grad and id(p) not in tables)
-    flops = _FLOPS_PER_WEIGHT * batch_size * sum(weight.numel() for weight in weights)
+    num_weights = sum(
+        weight.numel() * getattr(module, "applications_per_row", 1)
+        for module in model.modules()
+        for weight in module.parameters(recurse=False)
+        if weight.requires_grad and id(weight) not in tables
+    )
+    flops = _FLOPS_PER_WEIGHT * batch_size * num_weights
     size = _BYTES_PER_EMBEDDED_NUMBER * batch_size * sum(map(_embedded_numbers, blocks))
     return flops / _FLOPS_PER_MILLISECOND + size / _BYTES_PER_MILLISECOND
 

@@ -78,6 +78,7 @@ class CINLayer(Recordable, nn.Module):
     """
 
     compiles = False  # torch.compile would unroll the loop over the chunks
+    applications_per_row: int  # of each weight: the D positions of a map
 
     def __init__(self, num_fields: int, width: int, out_width: int, generator: nn.Module) -> None:
         super().__init__()
@@ -127,6 +128,8 @@ class CompressedInteractionNet(nn.Module):
             CINLayer(num_fields, width, out_width, generator)
             for width, out_width, generator in zip(widths, hidden_units, generators, strict=False)
         )
+        for layer in self.layers:
+            layer.applications_per_row = embedding_dim
         self.fc = nn.Linear(sum(hidden_units), 1)
 
     def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
