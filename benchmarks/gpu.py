@@ -114,13 +114,14 @@ def check(device: str, is_installing: bool) -> str | None:
         print(f"not installed: {', '.join(missing)}; steps that need them are skipped (--install)")
     if any(importlib.util.find_spec(name) is None for name in ("torch", "numpy")):
         return f"{sys.executable} has no torch and numpy, which every step needs"
-    import torch
+    if device == "cuda":
+        import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        return (
-            f"torch {torch.__version__} finds no CUDA device; --device cpu --tiny runs the same "
-            "steps without one"
-        )
+        if not torch.cuda.is_available():
+            return (
+                f"torch {torch.__version__} finds no CUDA device; --device cpu --tiny runs the "
+                "same steps without one"
+            )
     return None
 
 
@@ -172,7 +173,10 @@ def main() -> int:
             f"--rerun {', '.join(sorted(unknown))}: allowed: all, failed, {', '.join(steps)}"
         )
     if chosen:
+        known = steps
         steps = {name: step for name, step in steps.items() if name.startswith(tuple(chosen))}
+        if not steps:
+            parser.error(f"--only {args.only}: allowed: beginnings of {', '.join(known)}")
     name = "gpu_tiny" if args.tiny else "gpu"
     out = args.out or (common.RESULTS / name if args.tiny else common.RESULTS)
     out.mkdir(parents=True, exist_ok=True)

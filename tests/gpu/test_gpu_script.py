@@ -23,6 +23,7 @@ from tests.gpu.scripts import (
     gpu_steps,
 )
 
+TINY = ("--device", "cpu", "--tiny")
 SIZES = {"num_steps": 5, "batch_size": 40}
 SMALL = {"device": "cpu", "num_rows": 400, "batch_size": 100, "is_small": True}
 
@@ -152,6 +153,24 @@ def test_rows_are_drawn_alike_and_have_the_sizes_of_avazu():
     assert 0.1 < data.values.mean() < 0.4
 
 
+WITHOUT_PACKAGES = """
+import sys
+
+absent = ("polars", "pyarrow", "pandas", "yaml", "tqdm", "scipy", "sklearn", "h5py", "psutil")
+sys.modules.update(dict.fromkeys(absent))  # None: an import of the name fails
+import gpu_steps
+
+steps = gpu_steps.plan("cpu", True, None)
+for name in ("environment", "resume", "nccl", "evaluation_FM"):
+    found = gpu_steps.FUNCTIONS[steps[name].function](**steps[name].params)
+    assert found.get("ok") is not False, found
+"""
+
+
+def test_steps_need_torch_and_numpy_alone():
+    subprocess.run([sys.executable, "-c", WITHOUT_PACKAGES], cwd=BENCHMARKS, check=True)
+
+
 @pytest.fixture
 def steps():
     on = {"device": "cpu"}
@@ -201,6 +220,8 @@ def test_the_script_says_why_it_cannot_run(tmp_path):
     assert run("--device", "cpu")[1].endswith(
         "--device cpu: allowed with --tiny; train_throughput.py measures a CPU\n"
     )
+    assert "--only x: allowed: beginnings of environment, agree_FM" in run(*TINY, "--only", "x")[1]
+    assert "--rerun x: allowed: all, failed, environment" in run(*TINY, "--rerun", "x")[1]
     if not torch.cuda.is_available():
         status, text = run()
         assert status == 2 and "finds no CUDA device; --device cpu --tiny runs" in text
@@ -209,7 +230,7 @@ def test_the_script_says_why_it_cannot_run(tmp_path):
 
 @pytest.mark.slow
 def test_all_steps_run_tiny_on_the_cpu(tmp_path):
-    command = ["bash", BENCHMARKS / "gpu.sh", tmp_path, "--device", "cpu", "--tiny"]
+    command = ["bash", BENCHMARKS / "gpu.sh", tmp_path, *TINY]
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -263,4 +284,4 @@ def test_the_section_says_which_targets_were_met():
 def test_without_a_json_the_section_says_that_nothing_was_measured():
     text = gpu_report.gpu_section(None)
     assert "Nothing of this project was measured on a GPU yet" in text
-    assert "in 10 s for FM and 30 s for DeepFM" in text
+    assert "in less than 10 s for FM, and 30 s for DeepFM" in text
