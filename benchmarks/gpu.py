@@ -166,7 +166,7 @@ def main() -> int:
     problem = check(args.device, args.install)
     if problem:
         parser.error(problem)
-    steps = plan(args.device, args.tiny, args.peer)
+    steps = plan("cuda:0" if args.device == "cuda" else "cpu", args.tiny, args.peer)
     rerun, chosen = (set(filter(None, text.split(","))) for text in (args.rerun, args.only))
     if unknown := rerun - {"all", "failed", *steps}:
         parser.error(

@@ -64,7 +64,10 @@ def targets(steps: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
             found.append((name, ratio, f">= {TARGETS['ratio']}", ratio >= TARGETS["ratio"]))
     for name, result in _results(steps, "epoch_").items():
         model = name.removeprefix("epoch_")
-        seconds = {key: result[key]["epoch_seconds"] for key in _FORMATS if key in result}
+        runs = {key: result.get(key, {}) for key in _FORMATS}
+        seconds = {key: run["epoch_seconds"] for key, run in runs.items() if "epoch_seconds" in run}
+        if not seconds:
+            continue
         best = min(seconds, key=lambda key: seconds[key])
         what = f"{model}, an epoch of {result['rows']:,} rows, s ({_NAMES[best]})"
         is_met = seconds[best] < TARGETS[model]

@@ -70,7 +70,8 @@ def tests(device: str) -> dict[str, Any]:
 def peer(device: str, python: str, num_rows: int) -> dict[str, Any]:
     """Runs train_throughput.py beside FuxiCTR on the device; returns its summary."""
     script = Path(__file__).with_name("train_throughput.py")
-    command = [sys.executable, str(script), "--device", device, "--peer", python, "--paper"]
+    kind = device.partition(":")[0]
+    command = [sys.executable, str(script), "--device", kind, "--peer", python, "--paper"]
     command += ["--full-vocab", "--rows", str(num_rows), "--repeats", "1", "--sides", "dis,peer"]
     command += ["--name", "train_throughput_gpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -102,7 +103,7 @@ def plan(device: str, is_tiny: bool, peer_python: str | None) -> dict[str, Step]
     """Returns the steps by name, in the order in which they run: first what is right, then speed.
 
     Args:
-        device: cuda or cpu.
+        device: cuda:0 or cpu.
         is_tiny: small models, few rows.
         peer_python: an interpreter with FuxiCTR; None: no comparison.
     """

@@ -1,5 +1,6 @@
 """benchmarks/gpu.py, tiny on the CPU: what its checks find, and how its steps are kept."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -136,6 +137,62 @@ def test_speeds_are_those_of_a_training():
     assert found["seconds"] == min(found["seconds_each"]) > 0
     found = gpu_speed.speed("FwFM", **SMALL)
     assert {f"{side}_{name}" for side in ("dis", "gen") for name in gpu_speed.FORMATS} == set(found)
+
+
+def test_a_number_format_that_fails_has_its_error(monkeypatch):
+    train = gpu_speed._train
+
+    def fail(*arguments):
+        if "compile" in arguments[-1]:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return train(*arguments)
+
+    monkeypatch.setattr(gpu_speed, "_train", fail)
+    found = gpu_speed.epoch("FM", **SMALL)
+    assert found["bf16_graphs"] == {"error": "OutOfMemoryError: CUDA out of memory"}
+    assert found["bf16"]["epoch_seconds"] > 0
+
+
+@pytest.mark.parametrize("is_tiny", [False, True])
+def test_every_step_fits_its_function(is_tiny):
+    steps = gpu_steps.plan("cuda:0", is_tiny, "python")
+    for name, step in steps.items():
+        inspect.signature(gpu_steps.FUNCTIONS[step.function]).bind(**step.params)
+        assert step.limit <= 900, name
+    assert {step.function for step in steps.values()} == set(gpu_steps.FUNCTIONS)
+    for model in gpu_setup.MODELS:
+        assert {f"agree_{model}", f"speed_{model}"} <= steps.keys()
+    assert steps["epoch_DeepFM"].params["num_rows"] == (1500 if is_tiny else 32_343_172)
+
+
+def test_the_environment_names_the_gpu(monkeypatch):
+    class Known:
+        name, major, minor = "Some GPU", 9, 0
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Known)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70e9, 80e9))
+    found = gpu_steps.environment("cuda:0")["gpu"]
+    assert (found["name"], found["capability"], found["memory_gb"]) == ("Some GPU", "9.0", 80)
+
+
+def test_figures_beside_fuxictr_are_those_of_its_benchmark(monkeypatch, tmp_path):
+    record = tmp_path / "train_throughput_gpu_1.json"
+    record.write_text(json.dumps({"summary": [{"model": "FM"}], "peer_versions": {"torch": "2"}}))
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        is_wrong = len(commands) == 2
+        out = "no such thing" if is_wrong else f"FM  dis\nwrote {record}\n"
+        return subprocess.CompletedProcess(command, int(is_wrong), out, "it broke")
+
+    monkeypatch.setattr(gpu_steps.subprocess, "run", run)
+    found = gpu_steps.peer("cuda:0", "PEER", 1000)
+    assert found == {"summary": [{"model": "FM"}], "peer_versions": {"torch": "2"}}
+    assert "--device cuda --peer PEER --paper --full-vocab --rows 1000" in " ".join(commands[0])
+    assert not record.exists(), "it is no result of its own"
+    with pytest.raises(RuntimeError, match="it broke"):
+        gpu_steps.peer("cuda:0", "PEER", 1000)
 
 
 def test_the_expids_are_those_of_the_model_zoo():
