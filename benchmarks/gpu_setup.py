@@ -159,7 +159,16 @@ def mixed_rows(num_rows: int, seed: int = SEED) -> tuple[Any, Any]:
         "clicks": {"type": "sequence", "vocab_size": 400, "max_len": 4, "share_embedding": "item"},
         "price": {"type": "numeric"},
         "vector": {"type": "embedding", "pretrain_dim": 6},
+        "title": {
+            "type": "categorical",
+            "vocab_size": 50,
+            "pretrained_emb": "given below",
+            "pretrain_dim": 5,
+            "pretrain_usage": "sum",
+        },
     }
+    feature_map.pretrained["title"] = rng.normal(size=(50, 5)).astype(np.float32)
+    columns["title"] = rng.integers(1, 50, num_rows)
     columns["clicks"] = rng.integers(0, 400, (num_rows, 4)) * (rng.random((num_rows, 4)) < 0.7)
     columns["price"] = rng.normal(size=num_rows)
     columns["vector"] = rng.normal(size=(num_rows, 6))

@@ -133,7 +133,7 @@ def plan(device: str, is_tiny: bool, peer_python: str | None) -> dict[str, Step]
         steps[f"speed_{model}"] = Step("speed", of_model, 240)
     for model in ("FM", "DeepFM", "FmFM", "xDeepFM"):
         sizes = {"is_small": is_tiny, "num_rows": 600 if is_tiny else 200_000}
-        words = {"words": [False, "auto"] if is_tiny else [False, True, "auto"]}
+        words = {"words": [False, "auto"]}
         steps[f"compile_{model}"] = Step("compile", {"model": model, **on, **sizes, **words}, 300)
     if peer_python is not None:
         compared = {**on, "python": peer_python, "num_rows": rows(1_000_000)}

@@ -28,6 +28,7 @@ from tests.pytorch.tiny import make, tiny_data, tiny_map
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "tests/test_cuda_branches.py"
 META_STEP = "tests/pytorch/test_meta_step.py"
+PAIRS = "tests/pytorch/test_pair_interactions.py"
 STEPS = "test_every_backbone_steps_on_the_device_alone"
 # Files with branches that depend on the kind of device -> how many lines, and a test of them.
 BRANCHES = {
@@ -48,6 +49,7 @@ BRANCHES = {
     "pytorch/distributed/sync_batch_norm.py": (1, "tests/distributed/test_alone.py", "SyncBatch"),
     "pytorch/layers/embeddings/lookup.py": (1, HERE, "test_a_gpu_looks_up_with_torchs_own"),
     "pytorch/layers/interactions/compressed_interaction.py": (1, META_STEP, "in_larger_pieces"),
+    "pytorch/layers/interactions/pair_interactions.py": (2, PAIRS, "_gpu_multiplies_with_all"),
     "pytorch/losses.py": (1, HERE, "test_losses_stay_on_the_gpu_for_a_hundred_steps"),
     "pytorch/optim/lazy_adam.py": (1, "tests/pytorch/test_lazy_models.py", '"cuda"'),
     "pytorch/precision.py": (1, META_STEP, STEPS),

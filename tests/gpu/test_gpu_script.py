@@ -136,7 +136,8 @@ def test_speeds_are_those_of_a_training():
     found = gpu_speed.evaluation("FM", **SMALL)
     assert found["seconds"] == min(found["seconds_each"]) > 0
     found = gpu_speed.speed("FwFM", **SMALL)
-    assert {f"{side}_{name}" for side in ("dis", "gen") for name in gpu_speed.FORMATS} == set(found)
+    wanted = {f"{side}_{name}" for side in ("dis", "gen") for name in gpu_speed.FORMATS}
+    assert set(found) == wanted - {"gen_bf16_graphs"}
 
 
 def test_a_number_format_that_fails_has_its_error(monkeypatch):

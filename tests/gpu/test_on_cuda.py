@@ -34,6 +34,7 @@ def test_a_resumed_training_has_the_same_bits():
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore")  # compilers warn of what they could do better
 @pytest.mark.parametrize("model", ["FM", "xDeepFM"])
 def test_compiled_code_trains_as_without(model):
     found = gpu_checks.compile_modes(model, CUDA, 20_000, True, [False, True, "auto"])
@@ -41,6 +42,7 @@ def test_compiled_code_trains_as_without(model):
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore")
 def test_collective_operations_run_over_nccl():
     found = gpu_checks.one_process_of_several(CUDA, num_rows=4000)
     assert found["ok"], found

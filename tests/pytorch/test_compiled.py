@@ -147,6 +147,7 @@ def test_compiled_training_is_close_to_plain_training(config):
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore")  # compilers warn of what they could do better
 @pytest.mark.parametrize("amp", ["none", "bf16"])
 def test_cuda_graphs_train_as_without(config, amp):
     device = torch.device("cuda")
