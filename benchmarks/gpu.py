@@ -81,8 +81,11 @@ def run_one(step: Step, limit: float) -> dict[str, Any]:
         try:
             process.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            pass
+        finally:  # also where this process is interrupted
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         out.seek(0)
         err.seek(0)
         lines, complaints = out.read().splitlines(), err.read().splitlines()[-_ERROR_LINES:]
@@ -160,6 +163,7 @@ def main() -> int:
     parser.add_argument("--peer", help="Python that has fuxictr 2.3.10, see benchmarks/README.md")
     parser.add_argument("--install", action="store_true", help="install what is missing by pip")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     stop_at = time.monotonic() + 60 * args.minutes
     if args.device == "cpu" and not args.tiny:
         parser.error("--device cpu: allowed with --tiny; train_throughput.py measures a CPU")

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -266,6 +267,22 @@ def test_steps_are_kept_one_by_one_and_not_run_again(steps, tmp_path, capsys):
     mended = {**steps, "hangs": steps["works"], "breaks": steps["works"]}
     assert run({"hangs": mended["hangs"]}, rerun=["hangs"])["hangs"]["status"] == "done"
     assert run(mended)["breaks"]["status"] == "failed"
+
+
+def test_a_step_ends_with_the_script(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    command = ["bash", BENCHMARKS / "gpu.sh", tmp_path, *TINY, "--only", "agree_xDeepFM"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    script = subprocess.Popen(command, env=environment)  # bash is replaced by Python
+    steps = []
+    while not steps:
+        time.sleep(0.05)
+        children = psutil.Process(script.pid).children()
+        steps = [child for child in children if "--step" in child.cmdline()]
+    script.terminate()
+    assert script.wait() == 128 + signal.SIGTERM
+    assert not psutil.pid_exists(steps[0].pid)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_script_says_why_it_cannot_run(tmp_path):
