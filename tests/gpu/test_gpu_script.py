@@ -1,5 +1,6 @@
 """benchmarks/gpu.py, tiny on the CPU: what its checks find, and how its steps are kept."""
 
+import contextlib
 import inspect
 import json
 import os
@@ -277,8 +278,9 @@ def test_a_step_ends_with_the_script(tmp_path):
     steps = []
     while not steps:
         time.sleep(0.05)
-        children = psutil.Process(script.pid).children()
-        steps = [child for child in children if "--step" in child.cmdline()]
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child that has just ended
+            children = psutil.Process(script.pid).children()
+            steps = [child for child in children if "--step" in child.cmdline()]
     script.terminate()
     assert script.wait() == 128 + signal.SIGTERM
     assert not psutil.pid_exists(steps[0].pid)
