@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import common
+from gpu_report import gpu_section
 
 PAGE = common.ROOT / "docs" / "performance.md"
 KEPT = common.ROOT / "docs" / "performance"
@@ -71,6 +72,8 @@ def page() -> str:
         path = KEPT / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text())))
+    measured = KEPT / "gpu.json"
+    parts.append(gpu_section(json.loads(measured.read_text()) if measured.is_file() else None))
     return "\n".join(parts)
 
 

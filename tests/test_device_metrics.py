@@ -13,9 +13,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import auc, evaluate, evaluate_metrics, logloss, rows
+from tests.needs_gpu import needs_gpu
 
 NAMES = ["logloss", "gAUC", "AUC", "MRR"]
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture

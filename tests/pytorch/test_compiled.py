@@ -13,9 +13,9 @@ from fuxictr.pytorch.layers import CompressedInteractionNet
 from fuxictr.pytorch.layers.generation import generator_config
 from fuxictr.pytorch.training.compiled import compile_loss
 from fuxictr.pytorch.training.trainer import Trainer
+from tests.needs_gpu import needs_gpu
 from tests.pytorch.tiny import make, tiny_data, tiny_map
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 BATCH_SIZE = 90  # six full batches an epoch and one of 60 rows
 
 
@@ -147,6 +147,7 @@ def test_compiled_training_is_close_to_plain_training(config):
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore")  # compilers warn of what they could do better
 @pytest.mark.parametrize("amp", ["none", "bf16"])
 def test_cuda_graphs_train_as_without(config, amp):
     device = torch.device("cuda")

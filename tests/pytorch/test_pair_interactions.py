@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fuxictr.pytorch.layers import MatrixPairSum, pair_products, pair_sum
+from fuxictr.pytorch.layers.interactions import pair_interactions
 from fuxictr.pytorch.layers.interactions.pair_interactions import _triangle
 
 
@@ -46,6 +47,30 @@ def test_pair_sum_of_one_side_with_itself(num_fields):
     zero = side.sum(dim=1) * 0
     expected = sum((side[:, i] * side[:, j] for i, j in pairs(num_fields)), zero)
     check(pair_sum(side, side), expected, [side])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own tracing
+def test_pair_sum_compiled_for_a_gpu_is_the_same_and_one_graph(monkeypatch):
+    left, right = random_sides()
+    expected = pair_sum(left, right)
+    is_split = torch._dynamo.explain(pair_sum)(left, right).graph_break_count > 0
+    torch._dynamo.reset()
+    monkeypatch.setattr(pair_interactions, "_is_compiled_for_gpu", lambda tensor: True)
+    check(pair_sum(left, right), expected, [left, right])
+    assert torch._dynamo.explain(pair_sum)(left, right).graph_break_count == 0
+    torch._dynamo.reset()
+    assert is_split, "without that, it would be split, and this were not needed"
+
+
+def test_a_gpu_multiplies_with_all_matrices_at_once(monkeypatch):
+    left, right = random_sides()
+    layer = MatrixPairSum(5, 4).double()
+    leaves = [left, right, layer.weight]
+    expected = layer(left, right)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(pair_interactions, "_TriangularMap", None)
+    found = layer(left, right)
+    check(found, expected, leaves)
 
 
 def test_pair_sum_of_two_precisions_is_in_the_higher_one():

@@ -26,6 +26,7 @@ from fuxictr.pytorch.dataloaders import (
     read_encoded,
 )
 from fuxictr.pytorch.dataloaders.read_ahead import read_ahead
+from tests.needs_gpu import needs_gpu
 from tests.pytorch.encoded_rows import (
     assert_holds,
     make_columns,
@@ -321,7 +322,7 @@ def test_new_rows_are_streamed_without_labels(tmp_path):
     assert_holds(next(iter(batches)), columns)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_arrive_on_the_gpu(rows, shuffle):
     on_cpu = epoch(StreamingIterator(rows, 7, shuffle, shuffle_window=30))

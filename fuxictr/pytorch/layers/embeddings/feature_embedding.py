@@ -61,7 +61,7 @@ class FeatureEmbedding(FieldBlocks):
         if feature_source or feature_type:
             fields = list(self.layout.places)
             names = choose_fields(self.feature_map, feature_source, feature_type)
-            embedded = embedded[:, [fields.index(name) for name in names]]
+            embedded = torch.stack([embedded[:, fields.index(name)] for name in names], dim=1)
         return embedded.flatten(start_dim=1) if flatten_emb else embedded
 
     def as_fields(self) -> tuple[FeatureMap, int]:

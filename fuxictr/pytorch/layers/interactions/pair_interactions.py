@@ -24,7 +24,13 @@ def pair_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if left is right:
         return _SelfPairSum.apply(left)
     dtype = torch.promote_types(left.dtype, right.dtype)
+    if _is_compiled_for_gpu(left):  # ``out`` of _PairSum is a view, which would split the graph
+        return (left.cumsum(dim=1)[:, :-1] * right[:, 1:]).sum(dim=1)
     return _PairSum.apply(left.to(dtype), right.to(dtype))
+
+
+def _is_compiled_for_gpu(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda and torch.compiler.is_compiling()
 
 
 class _PairSum(torch.autograd.Function):
@@ -156,7 +162,8 @@ class MatrixPairSum(nn.Module):
             matrix = blocks.transpose(1, 2).flatten(2, 3).flatten(0, 1)  # (F*D, F*D)
             dtype = autocast_dtype(left)
             flat = left.flatten(start_dim=1).to(dtype)
-            mapped = _TriangularMap.apply(flat, matrix.to(dtype)).view_as(right)
+            multiply = torch.mm if left.is_cuda else _TriangularMap.apply  # one kernel on a GPU
+            mapped = multiply(flat, matrix.to(dtype)).view_as(right)
         return (mapped * right).sum(dim=1)
 
 
