@@ -28,6 +28,7 @@ from tests.pytorch.tiny import make, tiny_data, tiny_map
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "tests/test_cuda_branches.py"
 META_STEP = "tests/pytorch/test_meta_step.py"
+THREADS = "tests/pytorch/test_threads.py"
 PAIRS = "tests/pytorch/test_pair_interactions.py"
 STEPS = "test_every_backbone_steps_on_the_device_alone"
 # Files with branches that depend on the kind of device -> how many lines, and a test of them.
@@ -56,8 +57,10 @@ BRANCHES = {
     "pytorch/sharding/tables.py": (2, HERE, "test_the_memory_of_a_gpu_decides_on_sharding"),
     "pytorch/torch_utils.py": (1, "tests/experiment/test_launching.py", "device_count"),
     "pytorch/training/compiled.py": (2, "tests/pytorch/test_compiled.py", "cuda:1"),
+    "pytorch/training/spinning.py": (1, THREADS, "test_nothing_is_watched"),
     "pytorch/training/step.py": (1, META_STEP, STEPS),
     "pytorch/training/trainer.py": (3, HERE, "test_a_loss_that_is_not_finite_is_found_later"),
+    "pytorch/training/work.py": (1, THREADS, "test_small_steps_get_one_thread"),
 }
 _DEPENDS = re.compile(
     r"""\.type [!=]= "c(uda|pu)"|\.is_c(uda|pu)\b|torch\.cuda\.|\.device\.type\b"""

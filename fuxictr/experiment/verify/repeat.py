@@ -72,7 +72,7 @@ def _verify(row: RunRecord, device: torch.device, ranks: Ranks, tolerance: float
         config, model_class = load_recorded(row)
         notes = check_config(row, config, model_class)
         check_data(row, config)
-    if row.threads and device.type == "cpu":
+    if row.threads:
         repeat_threads(row.threads)
     others = environment_differences(row, _surroundings(config, model_class, device))
     if ranks.is_first:

@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ class _Watch:
 
     @staticmethod
     def _read() -> tuple[float, float, float]:
-        import psutil  # a training on a GPU needs torch and numpy alone
+        import psutil  # a training needs torch and numpy alone
 
         cpus = psutil.cpu_times(percpu=True)
         allowed = os.sched_getaffinity(0)
@@ -134,8 +135,8 @@ class _Current:
 def spinning_where_alone(device: torch.device) -> Iterator[None]:
     """Context in which waiting threads spin while the CPUs are free, and sleep while they are not.
 
-    It does nothing on another device, with one thread, without GNU OpenMP on Linux, and where the
-    user has set OMP_WAIT_POLICY or GOMP_SPINCOUNT.
+    It does nothing on another device, with one thread, without GNU OpenMP on Linux or psutil, and
+    where the user has set OMP_WAIT_POLICY or GOMP_SPINCOUNT.
     """
     library = _find_library() if device.type == "cpu" and torch.get_num_threads() > 1 else None
     if library is None:
@@ -156,7 +157,8 @@ def spinning_where_alone(device: torch.device) -> Iterator[None]:
 
 def _find_library() -> ctypes.CDLL | None:
     """Returns the GNU OpenMP that torch has loaded, None where there is none or the user chose."""
-    if any(os.environ.get(name) for name in _VARIABLES):
+    is_given = any(os.environ.get(name) for name in _VARIABLES)
+    if is_given or find_spec("psutil") is None:
         return None
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
