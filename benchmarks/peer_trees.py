@@ -78,7 +78,7 @@ def run_lightgbm(job):
     valid = lightgbm.Dataset(*frames["valid"], categorical_feature=fields, reference=train)
 
     def follow(environment):
-        (_, _, auc, _), *_ = environment.evaluation_result_list
+        auc = environment.evaluation_result_list[0][2]
         if not trees.add(auc):
             best = environment.iteration, environment.evaluation_result_list
             raise lightgbm.EarlyStopException(*best)

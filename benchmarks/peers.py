@@ -29,27 +29,22 @@ EMBEDDING_DIM = 16
 INIT_STD = 1e-4
 LEARNING_RATE = 1e-3
 MODELS = ("FM", "DeepFM", "DCNv2", "xDeepFM")
-# Boosted trees have no backbone; they run beside this one.
-TREES_BESIDE = "DeepFM"
 
 
-@dataclass(frozen=True)
-class Side:
-    """A library: its environment below --peers, its package, and the backbones that it has."""
-
-    environment: str
-    package: str
-    models: tuple[str, ...] = MODELS
-
-
-SIDES = {
-    "ours": Side("", ""),
-    "fuxictr": Side("fuxictr", "fuxictr"),
-    "recbole": Side("recbole", "recbole"),
-    "deepctr": Side("deepctr", "deepctr-torch"),
-    "rechub": Side("rechub", "torch-rechub", ("DeepFM", "DCNv2")),
-    "lightgbm": Side("gbdt", "lightgbm", (TREES_BESIDE,)),
-    "catboost": Side("gbdt", "catboost", (TREES_BESIDE,)),
+# Side -> its environment below --peers.
+ENVIRONMENTS = {
+    "fuxictr": "fuxictr",
+    "recbole": "recbole",
+    "deepctr": "deepctr",
+    "rechub": "rechub",
+    "lightgbm": "gbdt",
+    "catboost": "gbdt",
+}
+SIDES = ("ours", *ENVIRONMENTS)
+# Side -> its backbones, if it has not all of them.
+SIDE_MODELS: dict[str, tuple[str, ...]] = {
+    "rechub": ("DeepFM", "DCNv2"),
+    **dict.fromkeys(peers_summary.TREES, (peers_summary.TREES_BESIDE,)),
 }
 
 
@@ -65,8 +60,8 @@ class Size:
 
 
 SIZES = {
-    "ml100k": Size(rows=100_000, batch_size=2048, epochs=5, repeats=1, limit_seconds=60),
-    "1m": Size(rows=1_000_000, batch_size=10_000, epochs=1, repeats=1, limit_seconds=60),
+    "ml100k": Size(rows=100_000, batch_size=2048, epochs=3, repeats=1, limit_seconds=45),
+    "1m": Size(rows=1_000_000, batch_size=10_000, epochs=1, repeats=1, limit_seconds=45),
 }
 
 
@@ -81,7 +76,7 @@ def python_of(side: str, folder: Path) -> Path:
     """Returns the Python that runs a side."""
     if side == "ours":
         return Path(sys.executable)
-    return folder / SIDES[side].environment / "bin" / "python"
+    return folder / ENVIRONMENTS[side] / "bin" / "python"
 
 
 def find_versions(side: str, folder: Path) -> dict[str, str]:
@@ -89,7 +84,8 @@ def find_versions(side: str, folder: Path) -> dict[str, str]:
     python = python_of(side, folder)
     if not python.exists():
         return {}
-    names = ["torch", "numpy", "pandas", *([SIDES[side].package] if side != "ours" else [])]
+    package = peers_summary.PACKAGES.get(side)
+    names = ["torch", "numpy", "pandas", *([package] if package else [])]
     code = (
         "import json, platform\nfrom importlib import metadata\n"
         "found = {'python': platform.python_version()}\n"
@@ -99,7 +95,7 @@ def find_versions(side: str, folder: Path) -> dict[str, str]:
         "print(json.dumps(found))"
     )
     found: dict[str, str] = common.run_child([python, "-I", "-c", code]).output
-    return found if side == "ours" or SIDES[side].package in found else {}
+    return found if package is None or package in found else {}
 
 
 def ml100k_folder(folder: Path) -> Path:
@@ -172,7 +168,7 @@ def measure(args: argparse.Namespace, sides: list[str], work: Path) -> list[dict
     records = []
     for model in args.models:
         for seed in range(SEED, SEED + args.repeats):
-            for side in (name for name in sides if model in SIDES[name].models):
+            for side in (s for s in sides if model in SIDE_MODELS.get(s, MODELS)):
                 start = time.perf_counter()
                 record = run_side(args, job_of(args, data, work, model, side, seed), work)
                 records.append(record)
@@ -226,7 +222,7 @@ def main() -> None:
     record |= {"machine": machine, "versions": common.versions()}
     record |= {"peer_versions": {side: versions[side] for side in sides if side != "ours"}}
     record |= {"missing": missing, "summary": rows, "runs": records}
-    print("\n".join(peers_summary.table(rows, args.limit_seconds)))
+    print("\n".join(peers_summary.table(rows) + peers_summary.remarks(rows, args.limit_seconds)))
     print(f"wrote {common.store(f'peers_{args.size}', record, args.results)}")
 
 

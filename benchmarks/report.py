@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import common
+import peers_summary
 
 PAGE = common.ROOT / "docs" / "performance.md"
 KEPT = common.ROOT / "docs" / "performance"
@@ -58,6 +59,8 @@ def page() -> str:
         "train_throughput_memory": throughput_section,
         "train_throughput_full": throughput_section,
         "train_throughput_cuda": throughput_section,
+        "peers_ml100k": peers_section,
+        "peers_1m": peers_section,
         "small_experiment": experiment_section,
         "startup": startup_section,
         "build_throughput": build_section,
@@ -71,6 +74,11 @@ def page() -> str:
         if path.is_file():
             parts.append(section(json.loads(path.read_text())))
     return "\n".join(parts)
+
+
+def peers_section(found: dict[str, Any]) -> str:
+    """Returns the section of peers.py: every library that people try first."""
+    return "\n".join([*peers_summary.section(found), _taken(found)])
 
 
 def experiment_section(found: dict[str, Any]) -> str:
