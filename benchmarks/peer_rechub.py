@@ -20,9 +20,7 @@ def make_network(job):
     ]
     mlp = {"dims": job["hidden_units"], "activation": "relu", "dropout": 0}
     if job["model"] == "DCNv2":
-        mlp["output_layer"] = False
-        layers = job["num_cross_layers"]
-        return DCNv2(features, layers, mlp, use_low_rank_mixture=False)
+        return DCNv2(features, job["num_cross_layers"], mlp, use_low_rank_mixture=False)
     return DeepFM(deep_features=features, fm_features=features, mlp_params=mlp)
 
 

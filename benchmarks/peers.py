@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,27 +159,37 @@ def run_side(args: argparse.Namespace, job: dict[str, Any], work: Path) -> dict[
     }
 
 
-def measure(args: argparse.Namespace, sides: list[str], work: Path) -> list[dict[str, Any]]:
-    """Runs all sides of all backbones, repeat by repeat; returns one record per run."""
+def measure(
+    args: argparse.Namespace, sides: list[str], work: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Runs all sides of all backbones, repeat by repeat.
+
+    Returns:
+        One record per run, and model, side, seed and error of each run that failed.
+    """
     source = str(ml100k_folder(args.peers)) if args.size == "ml100k" else ""
     params = {"folder": work, "size": args.size, "rows": args.rows, "source": source}
     data = common.run_self("prepare", **params).output
-    records = []
+    records, failed = [], []
     for model in args.models:
         for seed in range(SEED, SEED + args.repeats):
             for side in (s for s in sides if model in SIDE_MODELS.get(s, MODELS)):
-                start = time.perf_counter()
-                record = run_side(args, job_of(args, data, work, model, side, seed), work)
+                try:
+                    record = run_side(args, job_of(args, data, work, model, side, seed), work)
+                except common.ChildError as error:
+                    reason = str(error).splitlines()[-1]
+                    failed.append({"model": model, "side": side, "seed": seed, "error": reason})
+                    print(f"{model:8}{side:9} FAILED: {error}", flush=True)
+                    continue
                 records.append(record)
                 print(
                     f"{model:8}{side:9} train {record['train_rows_per_second']:>9,} rows/s, "
                     f"evaluate {record['evaluate_rows_per_second']:>9,} rows/s, "
                     f"peak {record['tree_peak_mb']:>6,.0f} MB, test AUC {record['test_auc']:.5f}, "
-                    f"{time.perf_counter() - start:.1f} s"
-                    + (", stopped" if record["is_stopped"] else ""),
+                    f"{record['wall_seconds']:.1f} s" + (", stopped" * record["is_stopped"]),
                     flush=True,
                 )
-    return records
+    return records, failed
 
 
 def main() -> None:
@@ -215,15 +224,17 @@ def main() -> None:
         print(f"not installed below {args.peers}, left out: {', '.join(missing)}")
     sides = [side for side in wanted if versions[side]]
     with tempfile.TemporaryDirectory() as folder:
-        records = measure(args, sides, Path(folder).resolve())
+        records, failed = measure(args, sides, Path(folder).resolve())
     rows = peers_summary.summarize(records)
     names = ("size", "rows", "batch_size", "epochs", "repeats", "limit_seconds")
     record = {name: getattr(args, name) for name in names}
     record |= {"machine": machine, "versions": common.versions()}
     record |= {"peer_versions": {side: versions[side] for side in sides if side != "ours"}}
-    record |= {"missing": missing, "summary": rows, "runs": records}
+    record |= {"missing": missing, "failed": failed, "summary": rows, "runs": records}
     print("\n".join(peers_summary.table(rows) + peers_summary.remarks(rows, args.limit_seconds)))
     print(f"wrote {common.store(f'peers_{args.size}', record, args.results)}")
+    if failed:
+        sys.exit(f"runs that failed: {len(failed)}")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def ahead(rows: list[dict[str, Any]]) -> list[str]:
     """Returns where a peer has the better figure, as ``backbone, peer: figure``."""
     found = []
     own_auc = {row["model"]: row["test_auc"] for row in rows if row["side"] == "ours"}
-    for row in (row for row in rows if row["side"] != "ours" and row["model"] in own_auc):
+    for row in (row for row in rows if "same_auc" in row):  # others have no run of ours beside them
         names = [name for name in SPEEDS if row[f"{name}_ratio"] < 1]
         names += [name for name in COSTS if row[f"{name}_ratio"] > 1]
         if row["same_auc_seconds"] < row["same_auc_ours_seconds"]:
@@ -162,6 +162,9 @@ def section(found: dict[str, Any]) -> list[str]:
     if found["missing"]:
         missing = ", ".join(TITLES[side] for side in found["missing"])
         lines.append(f"Not installed, so not measured: {missing}.\n")
+    for run in found["failed"]:
+        where = f"{run['model']}, {TITLES[run['side']]}, seed {run['seed']}"
+        lines.append(f"Failed: {where}: `{run['error']}`\n")
     return [*lines, *table(found["summary"]), *remarks(found["summary"], found["limit_seconds"])]
 
 

@@ -3,6 +3,7 @@
 A peer's side runs where its environment lies beside the repository, see benchmarks/README.md.
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -79,24 +80,39 @@ def test_a_training_is_stopped_at_a_whole_batch(run_script):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("side", "environment"),
-    {
-        "fuxictr": "fuxictr",
-        "recbole": "recbole",
-        "deepctr": "deepctr",
-        "rechub": "rechub",
-        "lightgbm": "gbdt",
-        "catboost": "gbdt",
-    }.items(),
+    "side", ["fuxictr", "recbole", "deepctr", "rechub", "lightgbm", "catboost"]
 )
-def test_a_library_trains_the_same_rows(run_script, side, environment):
-    if not (PEERS / environment / "bin" / "python").exists():
-        pytest.skip(f"no {PEERS.name}/{environment} beside the repository")
-    options = ("--sides", side, "--models", "DeepFM", "--peers", str(PEERS))
-    _, stored = run_script("peers", *TINY, *options)
-    (found,) = stored["runs"]
-    assert found["train_rows"] == 2400 * found.get("trees", 2)
-    assert 0 < found["test_auc"] < 1 and len(found["history"]) >= 2
+def test_a_library_trains_the_same_rows(run_script, script, side):
+    python = script("peers").python_of(side, PEERS)
+    if not python.exists():
+        pytest.skip(f"no {python.parents[1].name} beside the repository")
+    _, stored = run_script("peers", *TINY, "--sides", side, "--peers", str(PEERS))
+    is_trees = side in script("peers_summary").TREES
+    models = script("peers").SIDE_MODELS.get(side, script("peers").MODELS)
+    assert [found["model"] for found in stored["runs"]] == list(models)
+    for found in stored["runs"]:
+        assert found["train_rows"] == 2400 * (found["trees"] if is_trees else 2)
+        assert 0 < found["test_auc"] < 1 and len(found["history"]) >= 2
+
+
+def test_a_run_that_fails_is_recorded_and_the_others_go_on(script, monkeypatch, tmp_path, capsys):
+    peers = script("peers")
+    outputs = {"train_seconds": 2.0, "evaluate_seconds": 1.0, "evaluate_rows": 9}
+
+    def child(command, **keys):
+        model = json.loads(Path(command[-1]).read_text())["model"]
+        if model == "FM":
+            raise peers.common.ChildError("exit status 1: x\nKeyError: 1")
+        return peers.common.Child({**run(model, "ours"), **outputs}, 1.0, 1.0)
+
+    monkeypatch.setattr(peers.common, "run_self", lambda step, **keys: peers.common.Child({}, 1, 1))
+    monkeypatch.setattr(peers.common, "run_child", child)
+    args = argparse.Namespace(size="1m", peers=tmp_path, rows=9, models=["FM", "DeepFM"])
+    args.repeats = args.batch_size = args.epochs = args.limit_seconds = 1
+    records, failed = peers.measure(args, ["ours"], tmp_path)
+    assert [record["model"] for record in records] == ["DeepFM"]
+    assert failed == [{"model": "FM", "side": "ours", "seed": 2019, "error": "KeyError: 1"}]
+    assert "FM      ours      FAILED: exit status 1" in capsys.readouterr().out
 
 
 def test_the_steps_of_a_fit_are_counted(script):
@@ -201,10 +217,13 @@ def test_the_page_has_the_section(script, summary):
     }
     found |= {"peer_versions": {"recbole": {"recbole": "1.2.1"}}, "versions": {"torch": "2.13.0"}}
     found |= {"machine": {"cores": 2, "cpu": "c", "memory_gb": 1}, "date": "2026-12-01T00:00:00"}
+    error = {"model": "FM", "side": "deepctr", "seed": 7, "error": "KeyError: 1"}
+    found |= {"failed": [error]}
     page = script("report").peers_section(json.loads(json.dumps(found)))
     assert "## Beside every peer: 100,000 real rows of MovieLens-100K" in page
     assert "Libraries: RecBole 1.2.1." in page
     assert "Not installed, so not measured: CatBoost." in page
+    assert "Failed: FM, DeepCTR-Torch, seed 7: `KeyError: 1`" in page
     assert "| FM | RecBole | 1,000 * | 1.00 |" in page and "- FM, RecBole: 800" in page
     assert page.endswith("```bash\npython x\n```\n")
 
