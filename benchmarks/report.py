@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import common
+import peers_summary
 from gpu_report import gpu_section
 
 PAGE = common.ROOT / "docs" / "performance.md"
@@ -60,6 +61,8 @@ def page() -> str:
         "train_throughput_full": throughput_section,
         "train_throughput_cuda": throughput_section,
         "busy": busy_section,
+        "peers_ml100k": peers_section,
+        "peers_1m": peers_section,
         "small_experiment": experiment_section,
         "startup": startup_section,
         "build_throughput": build_section,
@@ -75,6 +78,11 @@ def page() -> str:
     measured = KEPT / "gpu.json"
     parts.append(gpu_section(json.loads(measured.read_text()) if measured.is_file() else None))
     return "\n".join(parts)
+
+
+def peers_section(found: dict[str, Any]) -> str:
+    """Returns the section of peers.py: every library that people try first."""
+    return "\n".join([*peers_summary.section(found), _taken(found)])
 
 
 def experiment_section(found: dict[str, Any]) -> str:
