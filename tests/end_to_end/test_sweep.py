@@ -46,15 +46,19 @@ class Repository:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def processes(self) -> list[str]:
-        """Returns the command lines of processes that run here."""
+        """Returns the command lines of processes that run here, and their names.
+
+        A process that a fork server forked has its command line, and the name of its script.
+        """
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if Path(os.readlink(process / "cwd")).is_relative_to(self.path):
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    command = (process / "cmdline").read_text().replace("\0", " ")
+                    found.append((command, (process / "comm").read_text()))
             except OSError:
                 continue
-        return [line for line in found if line]
+        return [command + name for command, name in found if command]
 
 
 @pytest.fixture(scope="module")
