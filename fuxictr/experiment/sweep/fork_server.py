@@ -12,7 +12,6 @@ import contextlib
 import gc
 import importlib
 import importlib.machinery
-import importlib.util
 import io
 import json
 import os
@@ -26,7 +25,10 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
+
+import numpy
+import torch
 
 # A run needs them; none of them starts a thread when it is imported.
 _IMPORTED = (
@@ -36,6 +38,8 @@ _IMPORTED = (
 # What a waiting process imports: all that a run needs.
 _OF_A_RUN = "fuxictr.experiment.run.run"
 _LARGEST = 1 << 20  # bytes of a request
+# With it a question for GPUs during an import does not start CUDA, which survives no fork.
+_WITHOUT_CUDA = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Request:
     Attributes:
         command: a script and its arguments.
         folder: the current folder.
-        environment: all environment variables.
+        environment: its environment variables; those that libraries read when they are imported are
+            the server's as well.
     """
 
     command: list[str]
@@ -71,23 +76,24 @@ class Request:
             os.dup2(file, number)
             os.close(file)
         os.chdir(self.folder)
-        os.environ.clear()
-        os.environ.update(self.environment)
+        os.environ.pop(_WITHOUT_CUDA)
+        os.environ.update(self.environment)  # what imports have added to it stays
         script = Path(self.command[0])
         if not getattr(sys.flags, "safe_path", False):
             sys.path[0] = str(script.resolve().parent)
         sys.argv[:] = self.command
-        sys.modules["numpy"].random.seed()  # random and tempfile look after themselves
+        numpy.random.seed()  # random and tempfile look after themselves
+        torch.default_generator.seed()
         with contextlib.suppress(OSError):  # what ps and top show
             Path("/proc/self/comm").write_text(script.name)
 
     def run(self) -> None:
         """Runs the script as Python would."""
-        loader = _Script("__main__", str(Path(self.command[0]).resolve()))
-        spec = importlib.util.spec_from_loader("__main__", loader)
-        assert spec is not None
-        sys.modules["__main__"] = main_module = importlib.util.module_from_spec(spec)
-        loader.exec_module(main_module)
+        module = ModuleType("__main__")
+        module.__file__ = os.path.abspath(self.command[0])
+        module.__loader__ = loader = _Script("__main__", module.__file__)
+        sys.modules["__main__"] = module
+        loader.exec_module(module)
 
 
 class _Script(importlib.machinery.SourceFileLoader):
@@ -215,7 +221,7 @@ def main() -> None:
     _prepare()
     taken = ForkServer(sweep).serve()
     if taken is None:
-        return
+        os._exit(0)
     request, files = taken
     status = 1
     try:
@@ -291,5 +297,4 @@ def _leave(status: int) -> None:
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Returns the environment of a server whose runs have this one."""
-    # So that a question for GPUs during an import does not start CUDA, which survives no fork.
-    return {**environment, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    return {**environment, _WITHOUT_CUDA: "1"}
