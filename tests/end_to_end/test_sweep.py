@@ -159,7 +159,7 @@ def test_a_sweep_goes_on_without_its_fork_server(repository):
             os.kill(pid, signal.SIGKILL)
     output, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, output[-2000:]
-    assert output.count("The fork server of the sweep has ended; from now on each run starts") == 1
+    assert output.count("The fork server of the sweep takes no more runs; from now on") == 1
     rows = [row for row in repository.rows() if row["expid"].startswith("CrossNet")]
     assert len({(row["expid"], row["seed"]) for row in rows}) == len(rows) == 4
     assert not any("failed" in row for row in rows)

@@ -161,7 +161,10 @@ class ForkServer:
             os._exit(0)
         request, (status, *files) = received
         script = Path(request.folder, request.command[0])
-        socket.send_fds(self._spare[1], [str(script.parent).encode()], [status])
+        try:
+            socket.send_fds(self._spare[1], [str(script.parent).encode()], [status])
+        except OSError:  # the server was killed, and nobody would pass on the exit status
+            os._exit(1)
         os.close(status)
         self._spare[1].close()
         self._sweep.close()

@@ -18,7 +18,7 @@ from fuxictr.experiment.sweep.fork_server import Request, server_environment
 from fuxictr.experiment.zoo.models import ROOT
 
 _START = "from fuxictr.experiment.sweep.fork_server import main; main()"
-_GIVEN_UP = "The fork server of the sweep has ended; from now on each run starts Python anew."
+_GIVEN_UP = "The fork server of the sweep takes no more runs; from now on each starts Python anew."
 
 
 class ForkedProcess:

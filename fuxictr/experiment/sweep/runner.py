@@ -122,10 +122,11 @@ class Sweep:
         start = time.perf_counter()
         status, tail = self._execute(command + options, processes)
         row = None if status else self._find_row(run, run_id)
-        if row is None and status is None and not self._is_stopping:
+        if status is None:
             processes.give_up()
-            status, tail = self._execute(command + options, processes)
-            row = None if status else self._find_row(run, run_id)
+            if row is None and not self._is_stopping:
+                status, tail = self._execute(command + options, processes)
+                row = None if status else self._find_row(run, run_id)
         if row is None:
             row = replace(
                 run_identity(run),
