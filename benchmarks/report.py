@@ -138,7 +138,7 @@ def sweep_section(found: dict[str, Any]) -> str:
         if side in found:
             row = found[side]
             cells = [str(row["runs"]), _number(row["seconds"]), f"{row['seconds_per_run']:.2f}"]
-            cells.append(f"{row['start_seconds']:.2f}" if "start_seconds" in row else "")
+            cells.append(f"{row['start_seconds']:.2f}" if row.get("start_seconds") else "")
             cells.append(f"{row['training_share']:.0%}" if "training_share" in row else "")
             cells += [_number(row["tree_peak_mb"]), f"{row['test_auc']:.5f}"]
             lines.append(_row([title, *cells]))

@@ -82,10 +82,11 @@ def run_sweep(repository: Path, seeds: list[int], *options: str) -> dict[str, An
     if sorted(rows) != sorted(seeds) or any("failed" in row for row in rows.values()):
         raise common.ChildError(f"{len(rows)} of {len(seeds)} runs, or a failed one: {command}")
     trained = sum(row["train_seconds"] for row in rows.values())
+    starts = gaps(repository, seeds)
     return {
         **figures(len(seeds), child.wall_seconds),
         "training_share": round(trained / child.wall_seconds, 3),
-        "start_seconds": round(statistics.median(gaps(repository, seeds)), 3),
+        "start_seconds": round(statistics.median(starts), 3) if starts else None,
         "run_peak_mb": round(max(r["peak_memory_bytes"] for r in rows.values()) / 1e6, 1),
         "tree_peak_mb": child.tree_peak_mb and round(child.tree_peak_mb, 1),
         "test_auc": round(statistics.mean(row["test"]["AUC"] for row in rows.values()), 6),
