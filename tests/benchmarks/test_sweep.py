@@ -62,7 +62,7 @@ def test_the_start_of_a_run_is_what_lies_between_two_trainings(script, tmp_path)
 def test_a_sweep_is_measured_both_ways_and_has_the_same_bits(run_script, tmp_path):
     before = sorted(ZOO.glob("FM/*"))
     table = tmp_path / "few.csv"
-    lines = [f"{i % 9},{i % 7},{i * 7 % 3 % 2}" for i in range(300)]
+    lines = [f"{i % 9},{i % 7},{i * 7 % 11 % 2}" for i in range(300)]
     table.write_text("\n".join(["user_id,item_id,label", *lines]) + "\n")
     options = ("--data", str(table), "--runs", "3", "--few-runs", "2", "--epochs", "1")
     printed, stored = run_script("sweep", *options)
