@@ -64,6 +64,7 @@ def page() -> str:
         "peers_ml100k": peers_section,
         "peers_1m": peers_section,
         "small_experiment": experiment_section,
+        "sweep": sweep_section,
         "startup": startup_section,
         "build_throughput": build_section,
         "load_rows": load_section,
@@ -152,6 +153,47 @@ def startup_section(found: dict[str, Any]) -> str:
               f"{slowest['seconds']:.2f}"]),
         f"\n`import fuxictr` and each `--help` should stay below {found['limit_seconds']} s.",
     ]  # fmt: skip
+    return "\n".join([*lines, _taken(found)])
+
+
+def sweep_section(found: dict[str, Any]) -> str:
+    """Returns the section of sweep.py: seconds of a run, and what of it is not training."""
+    sides = {
+        "forked": "2.reproduce.sh",
+        "fresh": "2.reproduce.sh --fresh-processes",
+        "peer_loop": "RecBole 1.2.1, run_recbole in a loop",
+        "peer_commands": "RecBole 1.2.1, a command a run",
+    }
+    lines = [
+        f"\n## A sweep of small runs: FM, {found['rows']:,} rows ({found['data']}), a seed each\n",
+        f"{found['epochs']} epochs, batch {found['batch_size']:,}, d {found['embedding_dim']}, "
+        f"OMP_NUM_THREADS={found['threads']}, one run at a time. The start is the median of the "
+        "seconds between the last evaluation of a run and the first batch of the next. Memory is "
+        "that of all processes together. RecBole initialises in its own way, writes no checkpoint "
+        "here, and tests the last epoch's weights. Ours writes weights, state and results of each "
+        "run, and tests the best weights.\n",
+        _row(["", "runs", "seconds", "a run", "start", "share of training", "peak MB", "test AUC"]),
+        _row(["---", *["---:"] * 7]),
+    ]
+    for side, title in sides.items():
+        if side in found:
+            row = found[side]
+            cells = [str(row["runs"]), _number(row["seconds"]), f"{row['seconds_per_run']:.2f}"]
+            cells.append(f"{row['start_seconds']:.2f}" if row.get("start_seconds") else "")
+            cells.append(f"{row['training_share']:.0%}" if "training_share" in row else "")
+            cells += [_number(row["tree_peak_mb"]), f"{row['test_auc']:.5f}"]
+            lines.append(_row([title, *cells]))
+    lines.append(
+        f"\nThe largest peak of a run by itself, as its row of results has it: "
+        f"{_number(found['forked']['run_peak_mb'])} MB forked, "
+        f"{_number(found['fresh']['run_peak_mb'])} MB started anew; the weights are the same bits."
+    )
+    if "peer_loop" in found:
+        lines.append(
+            f"A run in RecBole's loop takes {found['peer_loop']['imported_seconds_per_run']:.2f} s "
+            f"without its imports: ratio to 2.reproduce.sh {found['peer_loop_ratio']}. By commands "
+            f"the ratio is {found['peer_commands_ratio']}."
+        )
     return "\n".join([*lines, _taken(found)])
 
 

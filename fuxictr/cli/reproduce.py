@@ -55,6 +55,11 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="show what the runs log, also for --paper and --ablation (not with --jobs above 1)",
     )
+    parser.add_argument(
+        "--fresh-processes",
+        action="store_true",
+        help="start Python anew for each run, not as a fork of one that has imported torch",
+    )
     add_rebuild_option(parser)
     args = parser.parse_args(argv)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,16 +46,24 @@ class Repository:
         path = self.path / "results" / "results.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def processes(self) -> list[str]:
-        """Returns the command lines of processes that run here."""
-        found = []
+    def processes(self) -> dict[int, str]:
+        """Returns the processes that run here -> their command lines and names.
+
+        A process that a fork server forked has its command line, and the name of its script.
+        """
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if Path(os.readlink(process / "cwd")).is_relative_to(self.path):
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    command = (process / "cmdline").read_text().replace("\0", " ")
+                    found[int(process.name)] = (command, (process / "comm").read_text())
             except OSError:
                 continue
-        return [line for line in found if line]
+        return {pid: command + name for pid, (command, name) in found.items() if command}
+
+    def runs(self) -> list[int]:
+        """Returns the processes of runs, or of torchrun that starts one."""
+        return [pid for pid, line in self.processes().items() if "run_expid.py" in line]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_killed_sweep_goes_on_to_the_same_numbers(repository):
     command = [*PAPER, "--model", "FM"]
     sweep = repository.start(*command)
     wait_for(lambda: len(repository.rows()) == 1)
-    wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
+    wait_for(repository.runs)
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
     wait_for(lambda: not repository.processes())
@@ -115,6 +124,45 @@ def test_killed_sweep_goes_on_to_the_same_numbers(repository):
             assert row[key] == twin[key]
     again = (repository.path / "results/demo_x1/table.csv").read_text()
     assert accuracy(again) == accuracy(table)
+    check_by_hand(repository, undisturbed["FM_demo_gen", 2020])
+
+
+def check_by_hand(repository: Repository, row: dict) -> None:
+    """Checks that a run of a sweep has the bits of its command, started anew, and of --verify."""
+    command = [sys.executable, *row["environment"]["argv"]]
+    command.remove("--end-with-stdin")
+    command[command.index("--results") + 1] = "by_hand.jsonl"
+    env = os.environ | row["environment"]["variables"]
+    subprocess.run(command, cwd=repository.path, env=env, stderr=subprocess.DEVNULL, check=True)
+    (twin,) = map(json.loads, (repository.path / "by_hand.jsonl").read_text().splitlines())
+    assert twin["environment"] | {"argv": 0, "git": 0} == row["environment"] | {"argv": 0, "git": 0}
+    for key in ("valid", "test", "history", "checkpoint_sha256", "code_hash", "threads", "device"):
+        assert twin[key] == row[key], key
+    assert 0.9 < twin["peak_memory_bytes"] / row["peak_memory_bytes"] < 1.15
+    done = repository.run(python(), "-m", "fuxictr", "show", row["run_id"], "--verify")
+    assert "identical, bit for bit: metrics, history, parameters and weights" in done.stdout
+
+
+def test_a_sweep_goes_on_without_its_fork_server(repository):
+    sweep = subprocess.Popen(
+        [*PAPER, "--model", "CrossNet"],
+        cwd=repository.path,
+        env=repository.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(repository.runs)
+    servers = [pid for pid, line in repository.processes().items() if "fork_server" in line]
+    for pid in servers:
+        if pid not in repository.runs():
+            os.kill(pid, signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output[-2000:]
+    assert output.count("The fork server of the sweep takes no more runs; from now on") == 1
+    rows = [row for row in repository.rows() if row["expid"].startswith("CrossNet")]
+    assert len({(row["expid"], row["seed"]) for row in rows}) == len(rows) == 4
+    assert not any("failed" in row for row in rows)
 
 
 def accuracy(table: str) -> list[dict]:
@@ -135,7 +183,7 @@ def test_interrupted_sweep_says_how_to_go_on(repository, kind):
         text=True,
         start_new_session=True,
     )
-    wait_for(lambda: any("run_expid.py" in line for line in repository.processes()))
+    wait_for(repository.runs)
     time.sleep(0.3)
     if kind == signal.SIGINT:  # as a terminal does it: to the whole group
         os.killpg(sweep.pid, kind)
@@ -198,7 +246,7 @@ def test_runs_of_two_processes_end_with_their_sweep_and_go_on(repository):
     sweep = repository.start(*command)
 
     def workers() -> list[str]:
-        found = [line for line in repository.processes() if "run_expid.py" in line]
+        found = [line for line in repository.processes().values() if "run_expid.py" in line]
         return [line for line in found if "torch.distributed.run" not in line]
 
     wait_for(lambda: len(workers()) == 2)

@@ -7,7 +7,12 @@ import pytest
 
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.experiment.results.record import RunRecord
-from fuxictr.experiment.results.store import append_result, check_appendable, read_results
+from fuxictr.experiment.results.store import (
+    ResultsReader,
+    append_result,
+    check_appendable,
+    read_results,
+)
 from fuxictr.experiment.zoo.selection import parse_models, parse_seeds, parse_variants
 from fuxictr.files import DiskFullError, WriteError
 
@@ -119,3 +124,44 @@ def test_options():
             parse_seeds(wrong, first=1)
     with pytest.raises(ConfigError, match="--variants both: allowed"):
         parse_variants("both")
+
+
+def test_a_reader_reads_on_where_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    reader = ResultsReader(path)
+    assert reader.rows() == []
+    parsed = []
+    from_json = RunRecord.from_json.__func__
+    noted = classmethod(lambda cls, line: parsed.append(line["seed"]) or from_json(cls, line))
+    monkeypatch.setattr(RunRecord, "from_json", noted)
+
+    def seeds() -> tuple[list[int], list[int]]:
+        parsed.clear()
+        return [row.seed for row in reader.rows()], list(parsed)
+
+    def line(seed: int) -> str:
+        return json.dumps({"expid": "FM", "dataset_id": "d", "seed": seed}) + "\n"
+
+    path.write_text(line(1) + line(2))
+    assert seeds() == ([1, 2], [1, 2])
+    with path.open("a") as file:
+        file.write(line(3) + line(4)[:-1])
+    assert seeds() == ([1, 2, 3, 4], [3, 4]), "the last row lacks only its end"
+    with path.open("a") as file:
+        file.write("\n" + line(5)[:9])
+    assert seeds() == ([1, 2, 3, 4], [4]), "a torn row is none"
+    path.write_text(line(7) + line(8) + line(9))
+    assert seeds() == ([7, 8, 9], [7, 8, 9]), "another file"
+    path.unlink()
+    assert seeds() == ([], [])
+
+
+def test_rows_of_one_expid_and_seed_are_read_alone(tmp_path):
+    path = tmp_path / "results.jsonl"
+    names = [("FM", 1), ("FM", 2), ("FM_b", 1), ('"FM"', 1)]
+    rows = [{"expid": expid, "dataset_id": "d", "seed": seed} for expid, seed in names]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no row\n")
+    for expid, seed in names:
+        found = read_results(path, of=(expid, seed))
+        assert RunRecord.from_json({"expid": expid, "dataset_id": "d", "seed": seed}) in found
+    assert [row.expid for row in read_results(path, of=("FM_b", 1))] == ["FM_b"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fuxictr.errors import ConfigError
-from fuxictr.experiment.results.code_hash import code_hash
+from fuxictr.experiment.results.code_hash import code_hash, package_digest
 from fuxictr.experiment.results.identity import PresentData, find_finished, runs_of
 from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import last_failures
@@ -281,7 +281,12 @@ def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):
 
     fm, other = plan_backbones(["FM", "DeepFM"], "demo", ["dis"], "1")
     read = Path.read_bytes
-    code_hash.cache_clear()
+
+    def forget() -> None:
+        code_hash.cache_clear()
+        package_digest.cache_clear()
+
+    forget()
     before = [code_hash(run.model_class) for run in (fm, other)]
     assert before[0] != before[1]
 
@@ -290,7 +295,7 @@ def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):
             return read(path) + b"#" * path.is_relative_to(ROOT / name)
 
         monkeypatch.setattr(Path, "read_bytes", changed)
-        code_hash.cache_clear()
+        forget()
         return [code_hash(run.model_class) for run in (fm, other)]
 
     for name in (
@@ -310,4 +315,4 @@ def test_code_hash_is_of_what_computes(monkeypatch, tmp_path):
     changed = after_a_change_of("model_zoo/FM/src/FM.py")
     assert changed[0] != before[0] and changed[1] == before[1]
     monkeypatch.undo()
-    code_hash.cache_clear()
+    forget()

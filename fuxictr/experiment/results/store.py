@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from fuxictr.errors import DataError
 from fuxictr.experiment.results.record import RunRecord
@@ -63,31 +65,96 @@ def check_appendable(path: str | Path) -> None:
             pass
 
 
-def read_results(path: str | Path, missing_ok: bool = False) -> list[RunRecord]:
+def read_results(
+    path: str | Path, missing_ok: bool = False, of: tuple[str, int] | None = None
+) -> list[RunRecord]:
     """Returns all rows in the order of writing; skips torn or malformed lines with a warning.
 
-    With ``missing_ok`` a missing file has no rows, else it is a DataError.
+    With ``missing_ok`` a missing file has no rows, else it is a DataError. ``of`` is an expid and a
+    seed: lines that do not name both are left out, unread.
     """
-    path = Path(path)
-    if missing_ok and not path.exists():
-        return []
-    if not path.exists():
+    if not missing_ok and not Path(path).exists():
         raise DataError(f"{path}: no results yet; run `bash 2.reproduce.sh` first")
-    rows, skipped = [], []
-    for number, line in enumerate(_read_lines(path), start=1):
-        if not line.strip():
-            continue
+    return ResultsReader(path, of).rows()
+
+
+class ResultsReader:
+    """Reads a results store again and again, each time only what was appended; thread-safe.
+
+    Args:
+        path: the file; a missing one has no rows.
+        of: as in ``read_results``.
+    """
+
+    def __init__(self, path: str | Path, of: tuple[str, int] | None = None) -> None:
+        self.path = Path(path)
+        self._wanted = [] if of is None else [json.dumps(value).encode() for value in of]
+        self._lock = threading.Lock()
+        self._forget()
+
+    def rows(self) -> list[RunRecord]:
+        """Returns all rows in the order of writing; raises and warns as ``read_results``."""
+        with self._lock:
+            *whole, rest = self._read_on()
+            skipped = self._parse(whole, self._rows)
+            self._num_lines += len(whole)
+            unfinished: list[RunRecord] = []  # a last line without an end may be a row all the same
+            skipped += self._parse([rest], unfinished)
+            for text in skipped[:_SHOWN]:
+                _warn_once(self.path, text)
+            if len(skipped) > _SHOWN:
+                _warn_once(self.path, f"{len(skipped) - _SHOWN} more lines were skipped")
+            return self._rows + unfinished
+
+    def _forget(self) -> None:
+        self._rows: list[RunRecord] = []
+        self._num_lines = self._num_bytes = 0
+        self._last = b""  # the last line that was read
+
+    def _read_on(self) -> list[bytes]:
+        """Returns the lines that are new, and what follows the last line's end.
+
+        That is empty, or what a writer left that has ended.
+        """
         try:
-            rows.append(RunRecord.from_json(json.loads(line.decode("utf-8"))))
-        except (ValueError, RecursionError) as error:
-            is_torn = isinstance(error, json.JSONDecodeError)
-            reason = "is torn" if is_torn else f"is no row of results ({error})"
-            skipped.append(f"line {number} {reason} and was skipped")
-    for text in skipped[:_SHOWN]:
-        _warn_once(path, text)
-    if len(skipped) > _SHOWN:
-        _warn_once(path, f"{len(skipped) - _SHOWN} more lines were skipped")
-    return rows
+            with open(self.path, "rb") as file:
+                file.seek(self._num_bytes - len(self._last))
+                if file.read(len(self._last)) != self._last:  # another file, or it was edited
+                    self._forget()
+                content = self._content(file)
+        except FileNotFoundError:
+            self._forget()
+            return [b""]
+        except OSError as error:
+            raise DataError(f"{self.path}: not readable ({error.strerror or error})") from error
+        lines = content.split(b"\n")
+        self._num_bytes += len(content) - len(lines[-1])
+        self._last = lines[-2] + b"\n" if len(lines) > 1 else self._last
+        return lines
+
+    def _content(self, file: IO[bytes]) -> bytes:
+        """Returns what is new, once its last line is complete or the writer has ended."""
+        file.seek(self._num_bytes)
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            fcntl.flock(file, fcntl.LOCK_SH)
+            file.seek(self._num_bytes)
+            content = file.read()
+        return content
+
+    def _parse(self, lines: list[bytes], rows: list[RunRecord]) -> list[str]:
+        """Adds the rows of lines; returns what is wrong with those that were skipped."""
+        skipped = []
+        for number, line in enumerate(lines, start=self._num_lines + 1):
+            if not line.strip() or not all(text in line for text in self._wanted):
+                continue
+            try:
+                rows.append(RunRecord.from_json(json.loads(line.decode("utf-8"))))
+            except (ValueError, RecursionError) as error:
+                is_torn = isinstance(error, json.JSONDecodeError)
+                reason = "is torn" if is_torn else f"is no row of results ({error})"
+                skipped.append(f"line {number} {reason} and was skipped")
+        return skipped
 
 
 def last_failures(rows: Iterable[RunRecord], expid: str, dataset_id: str) -> dict[int, str]:
@@ -110,17 +177,3 @@ def _write(file: io.FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    """Returns the lines of a file, once the last one is complete or its writer has ended."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                fcntl.flock(file, fcntl.LOCK_SH)
-                file.seek(0)
-                content = file.read()
-    except OSError as error:
-        raise DataError(f"{path}: not readable ({error.strerror or error})") from error
-    return content.split(b"\n")

@@ -73,7 +73,8 @@ def find_row(config: ExperimentConfig, row: RunRecord, options: RunOptions) -> R
     file = options.results_file
     if file is None or not (options.skip_finished or options.resume):
         return None
-    found = find_finished(read_results(file, missing_ok=True), row, row.seed)
+    rows = read_results(file, missing_ok=True, of=(row.expid, row.seed))
+    found = find_finished(rows, row, row.seed)
     if found is None or options.skip_finished:
         return found
     path = config.checkpoint_path

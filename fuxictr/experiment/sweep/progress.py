@@ -82,6 +82,10 @@ class SweepProgress:
         self._bar.update()
         self._show("")
 
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.write(text)
+
     def _show(self, doing: str) -> None:
         failed = f"{self.num_failed} failed" if self.num_failed else ""
         self._bar.set_postfix_str("; ".join(filter(None, (self.remaining, failed, doing))))

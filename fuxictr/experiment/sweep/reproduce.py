@@ -36,7 +36,7 @@ def reproduce(args: argparse.Namespace) -> int:
         ensure_prepared(dataset)
     is_quiet = len(gpus) > 1 or ((args.paper or groups) and not args.verbose)
     encode_datasets(runs, args.rebuild)
-    sweep = Sweep(runs, gpus, RESULTS, args.rerun, not is_quiet)
+    sweep = Sweep(runs, gpus, RESULTS, args.rerun, not is_quiet, args.fresh_processes)
     try:
         sweep.run()
     except KeyboardInterrupt:

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,9 +23,10 @@ from fuxictr.cpus import usable_cpus
 from fuxictr.errors import FuxiCTRError
 from fuxictr.experiment.results.identity import PresentData, find_finished
 from fuxictr.experiment.results.record import RunRecord
-from fuxictr.experiment.results.store import append_result, read_results
+from fuxictr.experiment.results.store import ResultsReader, append_result
 from fuxictr.experiment.run.launch import torchrun_command
 from fuxictr.experiment.sweep.plan import PlannedRun
+from fuxictr.experiment.sweep.processes import RunProcess, RunProcesses
 from fuxictr.experiment.sweep.progress import SweepProgress
 from fuxictr.experiment.sweep.reasons import find_reason
 from fuxictr.experiment.zoo.models import ROOT
@@ -45,6 +45,7 @@ class Sweep:
         gpus: one entry per concurrent run: the ``--gpu`` of its process, as ``-1`` or ``0``, or
             those of its several processes, as ``0,1`` or ``-1,-1``.
         verbose: show the output of the runs, not one line per run and a bar over the sweep.
+        fresh: start Python anew for each run, where a fork server could fork them (RunProcesses).
 
     Attributes:
         failures: the runs that failed, with the reason.
@@ -58,13 +59,15 @@ class Sweep:
         results_file: Path,
         rerun: bool = False,
         verbose: bool = False,
+        fresh: bool = False,
     ) -> None:
         self.gpus, self.results_file = list(gpus), results_file
-        self.rerun, self.verbose = rerun, verbose
+        self.rerun, self.verbose, self.fresh = rerun, verbose, fresh
         self.failures: list[tuple[PlannedRun, str]] = []
-        self.waiting = deque(runs if rerun else unfinished(runs, self._rows()))
+        self._results = ResultsReader(results_file)
+        self.waiting = deque(runs if rerun else unfinished(runs, self._results.rows()))
         self.num_skipped = len(runs) - len(self.waiting)
-        self._children: set[subprocess.Popen] = set()
+        self._children: set[RunProcess] = set()
         self._is_stopping = False
 
     def run(self) -> None:
@@ -72,13 +75,14 @@ class Sweep:
         free = list(self.gpus)
         pending: dict[Future, tuple[PlannedRun, str]] = {}
         progress = SweepProgress(len(self.waiting), self.num_skipped, len(free), self.verbose)
-        with _sigterm_interrupts(), progress, ThreadPoolExecutor(len(free)) as pool:
+        processes = RunProcesses(self.verbose, self.fresh, progress.say)
+        with _sigterm_interrupts(), progress, processes, ThreadPoolExecutor(len(free)) as pool:
             try:
                 while self.waiting or pending:
                     while self.waiting and free:
                         run, gpu = self.waiting.popleft(), free.pop(0)
-                        progress.begin(run, gpu, [run, *self.waiting], self._rows())
-                        pending[pool.submit(self._run, run, gpu)] = run, gpu
+                        progress.begin(run, gpu, [run, *self.waiting], self._results.rows())
+                        pending[pool.submit(self._run, run, gpu, processes)] = run, gpu
                     for task in wait(pending, return_when=FIRST_COMPLETED).done:
                         run, gpu = pending.pop(task)
                         free.insert(0, gpu)
@@ -91,9 +95,6 @@ class Sweep:
                 for child in list(self._children):
                     child.terminate()
                 raise
-
-    def _rows(self) -> list[RunRecord]:
-        return read_results(self.results_file, missing_ok=True)
 
     def _environment(self) -> dict[str, str]:
         """Returns the environment of the runs.
@@ -108,7 +109,7 @@ class Sweep:
             changes["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
         return os.environ | changes
 
-    def _run(self, run: PlannedRun, gpu: str) -> RunRecord:
+    def _run(self, run: PlannedRun, gpu: str, processes: RunProcesses) -> RunRecord:
         """Runs one run to its end; returns the row that it, or its failure, left."""
         command, run_id = run_command(run, gpu), uuid.uuid4().hex
         options = ["--end-with-stdin", "--results", str(self.results_file), "--run-id", run_id]
@@ -116,28 +117,18 @@ class Sweep:
         options += [] if self.rerun else ["--skip-finished", "--resume"]
         options += [] if self.verbose else ["--set", "verbose=0"]
         start = time.perf_counter()
-        with subprocess.Popen(
-            command + options,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,  # the run ends when it does: with this process
-            stdout=None if self.verbose else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=self._environment(),
-            start_new_session=True,  # Ctrl-C is for this process, which then ends its runs
-        ) as child:
-            self._children.add(child)
-            if self._is_stopping:
-                child.terminate()
-            assert child.stderr is not None
-            tail = _drain(child.stderr, self.verbose)
-            status = child.wait()
-            self._children.discard(child)
-        row = self._find_row(run, run_id) if status == 0 else None
+        status, tail = self._execute(command + options, processes)
+        row = None if status else self._find_row(run, run_id)
+        if status is None:
+            processes.give_up()
+            if row is None and not self._is_stopping:
+                status, tail = self._execute(command + options, processes)
+                row = None if status else self._find_row(run, run_id)
         if row is None:
             row = replace(
                 run_identity(run),
                 run_id=run_id,
-                failed=find_reason(status, tail),
+                failed=find_reason(status or 0, tail),
                 command=shlex.join(command),
                 seconds=round(time.perf_counter() - start, 3),
             )
@@ -145,9 +136,22 @@ class Sweep:
                 append_result(self.results_file, row)
         return row
 
+    def _execute(self, command: list[str], processes: RunProcesses) -> tuple[int | None, str]:
+        """Runs a command to its end; returns its exit status, if it is known, and its stderr."""
+        # The run ends when its stdin does: with this process.
+        with processes.start(command, self._environment()) as child:
+            self._children.add(child)
+            if self._is_stopping:
+                child.terminate()
+            assert child.stderr is not None
+            tail = _drain(child.stderr, self.verbose)
+            status = child.wait()
+            self._children.discard(child)
+        return status, tail
+
     def _find_row(self, run: PlannedRun, run_id: str) -> RunRecord | None:
         """Returns the row that a run wrote, or that it found in the results store."""
-        rows = self._rows()
+        rows = self._results.rows()
         own = [row for row in rows if row.run_id == run_id]
         any_data = replace(run_identity(run), code_hash=None)
         return own[-1] if own else find_finished(rows, any_data, run.seed)
