@@ -126,7 +126,7 @@ NOT_RUN = {
         f"python benchmarks/{name}.py ": _PEER
         for name in (
             *("train_throughput", "build_throughput", "small_experiment", "startup", "load_rows"),
-            "large_run",
+            *("large_run", "sweep"),
         )
     },
 }

@@ -22,6 +22,7 @@ class Runs:
         self.folder, self.said, self.num_scripts = folder, list[str](), 0
         self.processes = RunProcesses(verbose=False, fresh=fresh, say=self.said.append)
         self.environment = {**os.environ, "COLUMNS": "77", "OMP_NUM_THREADS": "1"}
+        self.environment["_RJEM_MALLOC_CONF"] = "dirty_decay_ms:500"  # polars adds to it
 
     def start(self, text: str, *arguments: str):
         script = self.folder / f"script{self.num_scripts}.py"

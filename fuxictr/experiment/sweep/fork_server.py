@@ -40,6 +40,7 @@ _OF_A_RUN = "fuxictr.experiment.run.run"
 _LARGEST = 1 << 20  # bytes of a request
 # With it a question for GPUs during an import does not start CUDA, which survives no fork.
 _WITHOUT_CUDA = "PYTORCH_NVML_BASED_CUDA_CHECK"
+_AT_START = dict(os.environ)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,11 @@ class Request:
             os.dup2(file, number)
             os.close(file)
         os.chdir(self.folder)
-        os.environ.pop(_WITHOUT_CUDA)
-        os.environ.update(self.environment)  # what imports have added to it stays
+        if _WITHOUT_CUDA not in self.environment:
+            os.environ.pop(_WITHOUT_CUDA)
+        # What imports have changed since the start stays, as it does in a new Python.
+        changed = {n: v for n, v in self.environment.items() if _AT_START.get(n) != v}
+        os.environ.update(changed)
         script = Path(self.command[0])
         if not getattr(sys.flags, "safe_path", False):
             sys.path[0] = str(script.resolve().parent)
