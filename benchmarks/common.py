@@ -240,7 +240,7 @@ def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Pa
         "benchmark": name,
         "date": now.isoformat(timespec="seconds"),
         "command": shlex.join(["python", str(shown), *map(_shortened, sys.argv[1:])]),
-        "code": _commit(),
+        "code": commit_of(ROOT),
     }
     path = Path(folder) / f"{name}_{now.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -262,9 +262,10 @@ def _shortened(argument: str) -> str:
     return f".../{path.name}" if path.is_absolute() else argument
 
 
-def _commit() -> str:
+def commit_of(folder: Path) -> str:
+    """Returns the commit of a checkout, with +dirty where its files differ."""
     described = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
+        ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
         capture_output=True,
         text=True,
         check=False,
