@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "numpy", "polars", "pyarrow", "pandas")
 PEER_VERSION = "2.3.10"
+# The largest probability at which chance does not count as the cause.
+SIGNIFICANCE = 0.05
 _STDERR_LINES = 20
 _SAMPLE_SECONDS = 0.5
 
@@ -220,6 +223,11 @@ def shares_of_peak(costs: list[dict[str, Any]]) -> list[tuple[float, float]]:
         )
         for cost in costs
     ]
+
+
+def sign_probability(num_worse: int, pairs: int) -> float:
+    """Returns the probability that of ``pairs`` fair coins at least ``num_worse`` show heads."""
+    return sum(math.comb(pairs, count) for count in range(num_worse, pairs + 1)) / 2**pairs
 
 
 def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Path:

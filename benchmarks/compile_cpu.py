@@ -143,21 +143,24 @@ def summary(found: dict[str, Any], again_seconds: float, batch_size: int) -> dic
 
     Returns:
         Medians of rows per second, the median ratio of pairs of steps, the seconds of compiling
-        (a first step beyond a later one), and the rows after which they are made up for; None:
-        never.
+        (a first step beyond a later one), and the rows after which they are made up for; None
+        where chance explains the pairs that are faster, or none are.
     """
     plain, compiled = (statistics.median(found[name]) for name in ("plain", "compiled"))
-    pairs = zip(found["plain"], found["compiled"], strict=True)
-    ratio = statistics.median(one / two for one, two in pairs)
+    ratios = [one / two for one, two in zip(found["plain"], found["compiled"], strict=True)]
+    ratio, num_faster = statistics.median(ratios), sum(ratio > 1 for ratio in ratios)
+    is_faster = common.sign_probability(num_faster, len(ratios)) <= common.SIGNIFICANCE
     compile_seconds = found["first_seconds"] - compiled
     saved = plain * (1 - 1 / ratio) / batch_size  # seconds a row
     return {
         "plain_rows_per_second": round(batch_size / plain),
         "compiled_rows_per_second": round(batch_size / compiled),
         "ratio": round(ratio, 3),
+        "pairs": len(ratios),
+        "num_faster": num_faster,
         "compile_seconds": round(compile_seconds, 1),
         "again_seconds": round(again_seconds - compiled, 1),
-        "pays_after_rows": round(compile_seconds / saved) if saved > 0 else None,
+        "pays_after_rows": round(compile_seconds / saved) if is_faster else None,
         "loss_difference": found["loss_difference"],
     }
 

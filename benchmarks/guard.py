@@ -28,9 +28,8 @@ import common
 import startup
 import train_throughput
 
-# A figure is worse where its median is by more than this, and chance explains its pairs too badly.
+# A figure is worse where its median is by more than this, and chance hardly explains its pairs.
 LIMIT = 1.05
-SIGNIFICANCE = 0.05
 # With fewer pairs, chance explains even pairs that are all worse.
 MIN_PAIRS = 5
 PARTS = ("train", "startup", "build")
@@ -184,12 +183,13 @@ def judge(old: list[float], new: list[float]) -> dict[str, Any]:
     Returns:
         ``old``, ``new`` (medians), ``ratio`` (new / old, the median of the pairs), its ``lowest``
         and ``highest``, ``pairs``, ``num_worse`` of them, and ``is_worse``: ratio > LIMIT, and by
-        chance as many pairs would be worse with a probability of at most SIGNIFICANCE.
+        chance as many pairs would be worse with a probability of at most
+        common.SIGNIFICANCE.
     """
     ratios = [after / before for before, after in zip(old, new, strict=True)]
     num_worse = sum(ratio > 1 for ratio in ratios)
     ratio = statistics.median(ratios)
-    is_significant = sign_probability(num_worse, len(ratios)) <= SIGNIFICANCE
+    is_significant = common.sign_probability(num_worse, len(ratios)) <= common.SIGNIFICANCE
     return {
         "old": statistics.median(old),
         "new": statistics.median(new),
@@ -200,11 +200,6 @@ def judge(old: list[float], new: list[float]) -> dict[str, Any]:
         "num_worse": num_worse,
         "is_worse": ratio > LIMIT and is_significant,
     }
-
-
-def sign_probability(num_worse: int, pairs: int) -> float:
-    """Returns the probability that of ``pairs`` fair coins at least ``num_worse`` show heads."""
-    return sum(math.comb(pairs, count) for count in range(num_worse, pairs + 1)) / 2**pairs
 
 
 def compare(found: list[Task], roots: Roots, pairs: int, until: float) -> list[dict[str, Any]]:
