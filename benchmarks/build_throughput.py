@@ -55,8 +55,17 @@ def dataset_params(csv_folder: Path, data_root: Path, columns: list[str]) -> dic
     }
 
 
-def build(python: str, name: str, work: Path, csv_folder: str, columns: list[str]) -> common.Child:
-    """Runs one build in an empty folder <work>/<name>.
+def build(
+    python: str,
+    name: str,
+    work: Path,
+    csv_folder: str,
+    columns: list[str],
+    code: Path = common.ROOT,
+) -> common.Child:
+    """Runs one build in an empty folder <work>/<name>, with the project in the folder ``code``.
+
+    The name ``peer`` takes the installed package instead.
 
     Raises:
         ChildError: it failed, or it ran with another package than the one that was meant.
@@ -66,10 +75,10 @@ def build(python: str, name: str, work: Path, csv_folder: str, columns: list[str
     root.mkdir()
     params = work / f"{name}.json"
     params.write_text(json.dumps(dataset_params(work / csv_folder, root, columns)))
-    ours = [common.ROOT] if name == "ours" else []
+    ours = [] if name == "peer" else [code]
     child = common.run_child([python, "-I", CHILD, params, *ours], cwd=root, sample_tree=True)
     version, file = child.output["versions"]["fuxictr"], Path(child.output["file"])
-    if file.is_relative_to(common.ROOT / "fuxictr") != (name == "ours"):
+    if file.is_relative_to((code / "fuxictr").resolve()) != (name != "peer"):
         raise common.ChildError(f"{name}: found the package {file}")
     if name == "peer" and version != PEER_VERSION:
         raise common.ChildError(f"--peer {python}: found fuxictr {version}, not {PEER_VERSION}")

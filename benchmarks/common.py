@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "numpy", "polars", "pyarrow", "pandas")
 PEER_VERSION = "2.3.10"
+# The largest probability at which chance does not count as the cause.
+SIGNIFICANCE = 0.05
 _STDERR_LINES = 20
 _SAMPLE_SECONDS = 0.5
 
@@ -227,6 +230,11 @@ def shares_of_peak(costs: list[dict[str, Any]]) -> list[tuple[float, float]]:
     ]
 
 
+def sign_probability(num_worse: int, pairs: int) -> float:
+    """Returns the probability that of ``pairs`` fair coins at least ``num_worse`` show heads."""
+    return sum(math.comb(pairs, count) for count in range(num_worse, pairs + 1)) / 2**pairs
+
+
 def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Path:
     """Writes a record as <folder>/<name>_<date>.json, with command, date and code version added.
 
@@ -245,7 +253,7 @@ def store(name: str, record: dict[str, Any], folder: str | Path = RESULTS) -> Pa
         "benchmark": name,
         "date": now.isoformat(timespec="seconds"),
         "command": shlex.join(["python", str(shown), *map(_shortened, sys.argv[1:])]),
-        "code": _commit(),
+        "code": commit_of(ROOT),
     }
     path = Path(folder) / f"{name}_{now.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,9 +275,10 @@ def _shortened(argument: str) -> str:
     return f".../{path.name}" if path.is_absolute() else argument
 
 
-def _commit() -> str:
+def commit_of(folder: Path) -> str:
+    """Returns the commit of a checkout, with +dirty where its files differ."""
     described = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
+        ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
         capture_output=True,
         text=True,
         check=False,

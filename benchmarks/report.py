@@ -63,6 +63,7 @@ def page() -> str:
         "busy": busy_section,
         "peers_ml100k": peers_section,
         "peers_1m": peers_section,
+        "compile_cpu": compile_section,
         "small_experiment": experiment_section,
         "sweep": sweep_section,
         "startup": startup_section,
@@ -84,6 +85,28 @@ def page() -> str:
 def peers_section(found: dict[str, Any]) -> str:
     """Returns the section of peers.py: every library that people try first."""
     return "\n".join([*peers_summary.section(found), _taken(found)])
+
+
+def compile_section(found: dict[str, Any]) -> str:
+    """Returns the section of compile_cpu.py."""
+    largest = max(row["loss_difference"] for row in found["summary"])
+    lines = [
+        "\n## `compile: true` on the CPU\n",
+        "Training steps with and without it, in turn in one process, batch "
+        f"{found['batch_size']:,}, the widths of the first table. A run compiles before its first "
+        "step, and again faster where an earlier run has left compiled code. The losses of a step "
+        f"differ by at most {largest:.1g} of their value. Without a number of rows no gain was "
+        "found.\n",
+        _row(["model", "side", "rows/s", "compiled", "ratio", "compile, s", "again, s",
+              "pays after rows"]),
+        _row(["---", "---", *["---:"] * 6]),
+    ]  # fmt: skip
+    for row in found["summary"]:
+        cells = [_number(row["plain_rows_per_second"]), _number(row["compiled_rows_per_second"])]
+        cells += [f"{row['ratio']:.2f}", f"{row['compile_seconds']:.0f}"]
+        cells += [f"{row['again_seconds']:.0f}", _number(row["pays_after_rows"])]
+        lines.append(_row([row["model"], _SIDES[row["side"]], *cells]))
+    return "\n".join([*lines, _taken(found)])
 
 
 def experiment_section(found: dict[str, Any]) -> str:

@@ -45,14 +45,14 @@ def peer_commands(python: str) -> dict[str, list[str]]:
     return {statement: [python, "-I", "-c", statement] for statement in statements}
 
 
-def seconds_of(command: list[str]) -> float:
-    """Returns the wall time of a command.
+def seconds_of(command: list[str], folder: Path = common.ROOT) -> float:
+    """Returns the wall time of a command that runs in a folder.
 
     Raises:
         ChildError: it failed.
     """
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise common.ChildError(f"exit status {done.returncode}: {command}\n{done.stderr}")

@@ -127,9 +127,14 @@ def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
 
 
 def run_side(
-    args: argparse.Namespace, work: Path, model: str, side: str, seed: int
+    args: argparse.Namespace,
+    work: Path,
+    model: str,
+    side: str,
+    seed: int,
+    root: Path = common.ROOT,
 ) -> dict[str, Any]:
-    """Trains one backbone on one side in its own process."""
+    """Trains one backbone on one side in its own process, with the code in the folder ``root``."""
     keys = {**COMMON, **widths(model, args.paper), **SIDES[side]}
     keys |= {"model_id": model, "seed": seed, "epochs": args.epochs, "batch_size": args.batch_size}
     is_peer = side == "peer"
@@ -147,8 +152,8 @@ def run_side(
     file = work / f"{model}_{side}.json"
     file.write_text(json.dumps(params))
     python = args.peer if is_peer else sys.executable
-    child = Path(__file__).with_name("throughput_child.py")
-    command = [python, "-I", child, file, *([] if is_peer else [common.ROOT])]
+    child = root / "benchmarks" / "throughput_child.py"
+    command = [python, "-I", child, file, *([] if is_peer else [root])]
     found = common.run_child(command, cwd=work, sample_tree=True)
     output = found.output
     return {
@@ -225,6 +230,17 @@ def report(rows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
         )
 
 
+def chosen(parser: argparse.ArgumentParser, option: str, text: str, allowed: Any) -> list[str]:
+    """Returns the comma-separated words of an option, all of them for "all".
+
+    A word that is not ``allowed`` ends the program with a message.
+    """
+    words = list(allowed) if text == "all" else text.split(",")
+    if unknown := set(words) - set(allowed):
+        parser.error(f"{option}: {', '.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
+    return words
+
+
 def main() -> None:
     """Parses the command line, measures, prints and stores the record."""
     if common.run_step({"generate": generate, "cost": cost}):
@@ -244,11 +260,8 @@ def main() -> None:
     parser.add_argument("--note", default="", help="said beside the figures")
     parser.add_argument("--work", help="folder for data (default: a temporary one)")
     args = parser.parse_args()
-    args.models = list(MODELS) if args.models == "all" else args.models.split(",")
-    args.sides = args.sides.split(",")
-    for chosen, allowed, key in ((args.models, MODELS, "models"), (args.sides, SIDES, "sides")):
-        if unknown := set(chosen) - set(allowed):
-            parser.error(f"--{key}: {', '.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
+    args.models = chosen(parser, "--models", args.models, MODELS)
+    args.sides = chosen(parser, "--sides", args.sides, SIDES)
     machine = common.machine()
     common.warn_if_busy(machine)
     if args.peer:
