@@ -135,7 +135,7 @@ def header(name: str, device: str) -> dict[str, Any]:
         "benchmark": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(["bash", "benchmarks/gpu.sh", *given]),
-        "code": common._commit() if shutil.which("git") else "unknown",
+        "code": common.commit_of(common.ROOT) if shutil.which("git") else "unknown",
         "machine": common.machine(),
         "versions": common.versions(),
         "device": device,

@@ -277,6 +277,7 @@ def test_a_step_ends_with_the_script(tmp_path):
     script = subprocess.Popen(command, env=environment)  # bash is replaced by Python
     steps = []
     while not steps:
+        assert script.poll() is None, "the script ended before its step was seen"
         time.sleep(0.05)
         with contextlib.suppress(psutil.NoSuchProcess):  # a child that has just ended
             children = psutil.Process(script.pid).children()
