@@ -64,6 +64,7 @@ def run(job):
     import os
     import warnings
 
+    import torch
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
@@ -75,6 +76,9 @@ def run(job):
     dataset = create_dataset(config)
     train, valid, test = data_preparation(config, dataset)
     network = get_model(config["model"])(config, train.dataset).to(config["device"])
+    for module in network.modules():  # as all other sides; after one epoch it decides the AUC
+        if isinstance(module, torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight, std=job["init_std"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
     watch = peer_watch.Watch(job)
     evaluate = trainer.evaluate
