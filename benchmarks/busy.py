@@ -31,7 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "FM": {},
     "FwFM": {},
     "FmFM": {},
-    "CrossNet": {"num_cross_layers": 3, "head": "linear"},
+    "CrossNet": {"model_structure": "crossnet_only", "num_cross_layers": 3, "head": "linear"},
     "DeepFM": {"hidden_units": [128, 64]},
     "PNN": {"hidden_units": [128, 64]},
     "DCNv2": {
@@ -41,6 +41,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "xDeepFM": {"dnn_hidden_units": [128, 64], "cin_hidden_units": [16, 16]},
 }
+_CLASSES = {"CrossNet": "DCNv2"}  # of a backbone; most have their own name
 VARIANTS: dict[str, dict[str, Any]] = {
     "dis": {},
     "gen": {"concat_emb": True, "emb_activation": "relu", "gamma": 1},
@@ -111,7 +112,7 @@ def _train(
     paths = {f"{split}_data": folder / f"{split}.parquet" for split in ("train", "valid", "test")}
     loader = RankDataLoader(feature_map, **paths, batch_size=batch_size, seed=2019)
     batches, _, _ = loader.make_iterator()
-    network = load_model_class(model)(feature_map, **keys, **params)
+    network = load_model_class(_CLASSES.get(model, model))(feature_map, **keys, **params)
     trainer = Trainer(network, config, "cpu", verbose=0)
     network.train()
 
