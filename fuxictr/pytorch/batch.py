@@ -16,12 +16,14 @@ class ColumnLayout:
         id_columns: names in the integer matrix, in order: categorical fields, then sequences.
         value_columns: names in the float matrix, in order: numeric fields, vectors, then labels.
         widths: name -> length of a sequence or width of a vector; other names have one column.
+        labels: the names that are labels, which a batch holds but does not list.
         positions: name -> (whether it is in the integer matrix, its first column).
     """
 
     id_columns: tuple[str, ...]
     value_columns: tuple[str, ...]
     widths: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     positions: dict[str, tuple[bool, int]] = field(init=False, repr=False, compare=False)
     num_ids: int = field(init=False, repr=False, compare=False)
     num_values: int = field(init=False, repr=False, compare=False)
@@ -39,6 +41,8 @@ class ColumnLayout:
 
 class Batch(Mapping[str, torch.Tensor]):
     """Column name -> tensor (B,), or (B, width) of the layout, a view of one of two matrices.
+
+    Iteration leaves out the labels, so that a model which reads all columns does not read them.
 
     Attributes:
         ids: (B, layout.num_ids), int32 or int64.
@@ -65,10 +69,10 @@ class Batch(Mapping[str, torch.Tensor]):
         return matrix[:, start] if width is None else matrix[:, start : start + width]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.layout.positions)
+        return (name for name in self.layout.positions if name not in self.layout.labels)
 
     def __len__(self) -> int:
-        return len(self.layout.positions)
+        return len(self.layout.positions) - len(self.layout.labels)
 
     @property
     def num_rows(self) -> int:

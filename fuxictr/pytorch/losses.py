@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from fuxictr.pytorch.precision import at_least_float32
 
 
 def cross_entropy(
-    outputs: dict[str, torch.Tensor], y_true: torch.Tensor, num_rows: int | None = None
+    outputs: Mapping[str, torch.Tensor], y_true: torch.Tensor, num_rows: int | None = None
 ) -> torch.Tensor:
     """Returns the mean binary cross-entropy of B rows, from the logit where the model gives one.
 

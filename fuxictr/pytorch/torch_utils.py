@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.errors import ConfigError, did_you_mean
@@ -108,6 +109,23 @@ def get_optimizer(
         )
     kind = OPTIMIZERS[name]
     return kind(params, lr=lr, **({"fused": True} if kind in _FUSED else {}))
+
+
+def get_loss(loss: str) -> Callable[..., torch.Tensor]:
+    """Returns the loss of that name: f(y_pred, y_true, reduction="mean") on probabilities.
+
+    ``binary_crossentropy``, ``binary_cross_entropy`` and ``bce`` are the cross-entropy; another
+    name is that of a function of torch.nn.functional. ConfigError if there is none.
+    """
+    if loss in ("binary_crossentropy", "binary_cross_entropy", "bce"):
+        return F.binary_cross_entropy
+    found = getattr(F, loss, None) if isinstance(loss, str) and not loss.startswith("_") else None
+    if not callable(found):
+        raise ConfigError(
+            f"loss {loss!r:.100}: allowed: binary_crossentropy, or the name of a loss of "
+            "torch.nn.functional, as mse_loss"
+        )
+    return found
 
 
 def get_activation(activation: str | nn.Module | None) -> nn.Module:

@@ -18,7 +18,13 @@ FINISHED = {
     **{"device": "cpu", "valid": {"AUC": 0.7}, "test": {"AUC": float("nan")}, "parameters": 3},
     **{"epochs": 2, "rows": {"train": 4}, "history": [{"epoch": 1}], "collapse": []},
     **{"train_rows_per_second": 2.5, "train_seconds": 1, "peak_memory_bytes": 5},
-    **{"peak_gpu_bytes": None, "threads": 1, "versions": {"torch": "2"}, "seconds": 1.5},
+    **{
+        "peak_gpu_bytes": None,
+        "threads": 1,
+        "hooks": ["add_loss"],
+        "versions": {"torch": "2"},
+        "seconds": 1.5,
+    },
     **{"checkpoint": "m", "checkpoint_sha256": "s"},
 }
 FAILED = {**KEY, "data_hash": None, "code_hash": "h", "run_id": "r", "failed": "why"}

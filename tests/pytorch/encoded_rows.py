@@ -74,5 +74,5 @@ def write_parts(folder: Path, columns: dict[str, Any], cuts: tuple[int, ...]) ->
 
 
 def assert_holds(batch: Batch, columns: dict[str, Any]) -> None:
-    for name in batch:
+    for name in batch.layout.positions:
         np.testing.assert_array_equal(batch[name].numpy(), columns[name], err_msg=name)

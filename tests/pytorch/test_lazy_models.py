@@ -44,7 +44,7 @@ def make_model(name: str, *overrides: str):
 def train(name: str, is_lazy: bool, num_steps: int = 100, dtype=torch.float32):
     """Trains as the Trainer does, with a clip that is active."""
     model, data = make_model(name)
-    model._penalties["embedding"] = [(2, 0.0)]
+    model._embedding_regularizer = None
     model.to(dtype)
     embeddings = large_blocks(model, "adam", 40)
     assert len(embeddings) == (2 if name.startswith("FM") else 1)
@@ -109,7 +109,7 @@ def test_the_trainer_gives_the_results_of_the_dense_adam(penalty, monkeypatch):
     for ratio in (64, 10**9):
         monkeypatch.setattr(lazy_adam, "MIN_WEIGHTS_PER_LOOKUP", ratio)
         model, data = make_model("FM_demo_gen")
-        model._penalties["embedding"] = [(2, penalty)]
+        model._embedding_regularizer = penalty
         config = TrainConfig(
             batch_size=40,
             learning_rate=2e-3,

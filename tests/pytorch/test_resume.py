@@ -97,7 +97,7 @@ def zoo_model(name, *overrides, penalty=None):
 
     def made(path):
         model, data = make_model(name, *overrides)
-        model._penalties["embedding"] = [(2, penalty)] if penalty else []
+        model._embedding_regularizer = penalty
         config = TrainConfig(**CONFIG, batch_size=300, eval_steps=6, max_gradient_norm=0.5)
         return model, config, BatchIterator(data, 300, True), BatchIterator(data, 1500)
 

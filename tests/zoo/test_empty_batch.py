@@ -113,7 +113,7 @@ def test_a_lazy_step_on_no_rows_is_a_step_of_adam(case, penalty):
     for is_lazy in (True, False):
         model, _, data = build(case)
         model.double().train()
-        model._penalties["embedding"] = [] if penalty is None else [(2, penalty)]
+        model._embedding_regularizer = penalty
         blocks = [m for m in model.modules() if isinstance(m, FieldBlocks)] if is_lazy else []
         penalties = list(model.penalized_parameters())
         optimizer = LazyAdam(model.parameters(), 1e-3, blocks, penalties)

@@ -48,6 +48,7 @@ _FORMAT: dict[str, Any] = {
     "peak_memory_bytes": int,
     "peak_gpu_bytes": int,
     "threads": int,
+    "hooks": [str],
     "versions": dict,
     "seconds": _NUMBER,
     "checkpoint": str,
@@ -115,6 +116,7 @@ class RunRecord(RunKey):
         resumes: one entry for each time that the run was resumed: epoch, step, time.
         valid: metric -> value; ``test`` likewise.
         rows: split -> number of rows.
+        hooks: methods of training that the model overrides, which were called.
         history: one entry for each evaluation.
         collapse: one entry for each time that the spectra were computed.
         line: the JSON object that the row was read from, with keys of newer versions.
@@ -146,6 +148,7 @@ class RunRecord(RunKey):
     peak_memory_bytes: int | None = None
     peak_gpu_bytes: int | None = None
     threads: int | None = None
+    hooks: list[str] | None = None
     versions: dict[str, str] | None = None
     seconds: float | None = None
     checkpoint: str | None = None

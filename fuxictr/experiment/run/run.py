@@ -257,6 +257,7 @@ def _train(
         "peak_memory_bytes": host_peak,
         "peak_gpu_bytes": gpu_peak,
         "threads": torch.get_num_threads(),
+        **({"hooks": trainer.hooks} if trainer.hooks else {}),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

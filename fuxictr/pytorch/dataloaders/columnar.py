@@ -95,7 +95,7 @@ def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
     widths |= {name: fields[name]["pretrain_dim"] for name in vectors}
     last = feature_map.labels if labels else []
     ids = (*of_type("categorical"), *sequences)
-    return ColumnLayout(ids, (*of_type("numeric"), *vectors, *last), widths)
+    return ColumnLayout(ids, (*of_type("numeric"), *vectors, *last), widths, tuple(last))
 
 
 def as_index(places: slice | np.ndarray) -> slice | torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.debug.forward_walk import ForwardWalk, measure, unchanged
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.generation import GEN
@@ -58,7 +59,8 @@ def find_not_finite(
 
 
 def _in_batch(batch: Mapping[str, torch.Tensor]) -> str | None:
-    for name, column in batch.items():
+    names = batch.layout.positions if isinstance(batch, Batch) else batch
+    for name, column in ((name, batch[name]) for name in names):
         extent = measure(column)
         if extent.num_bad:
             cells = column.reshape(len(column), -1)

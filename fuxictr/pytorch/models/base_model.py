@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+import importlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
 from fuxictr.config.section import Regularizer
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
+from fuxictr.metrics import evaluate_metrics
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.models.penalty_groups import check_scope, penalty_groups, penalty_terms
+from fuxictr.pytorch.losses import cross_entropy
+from fuxictr.pytorch.models.hooks import CONFIG_ATTRIBUTES
+from fuxictr.pytorch.models.penalty_groups import (
+    Group,
+    check_scope,
+    penalty_groups,
+    penalty_terms,
+)
 from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
+from fuxictr.pytorch.torch_utils import get_loss, get_optimizer
 
 _COMMON_KEYS = {"gpu"}.union(
     *(section.keys() for section in (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig))
 )
+
+
+class _ConfigAttribute:
+    """An attribute of FuxiCTR's that a model can read; a config sets it."""
+
+    def __init__(self, name: str, key: str) -> None:
+        self.name, self.key = name, key
+
+    def __get__(self, model: BaseModel | None, owner: type) -> Any:
+        if model is None:
+            return self
+        default = getattr(TrainConfig, self.key, getattr(RunConfig, self.key, None))
+        return model._params.get(self.key, default)
+
+    def __set__(self, model: BaseModel, value: Any) -> None:
+        raise ConfigError(
+            f"{type(model).__name__} sets self.{self.name} = {value!r:.100}, which nothing here "
+            f"reads; allowed: key '{self.key}' in the config"
+        )
+
+
+class OutputActivation(nn.Module):
+    """What turns a logit into ``y_pred``, in float32 whatever the number format of the model."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, logit: torch.Tensor) -> torch.Tensor:
+        """Returns the activation of the logit, of the same shape."""
+        return self.activation(at_least_float32(logit))
 
 
 class BaseModel(Recordable, nn.Module):
@@ -29,6 +72,10 @@ class BaseModel(Recordable, nn.Module):
     A model builds its layers in ``__init__``, ends it with ``self.reset_parameters()``, and its
     ``forward(inputs)`` returns ``self.output(logit)``. ``Model(feature_map, **params)`` takes all
     keys of a config; a key that neither a section nor the model knows is an error.
+
+    A class written for FuxiCTR trains as it is: it may return ``{"y_pred": probability}``, end its
+    ``__init__`` with ``compile``, ``reset_parameters`` and ``model_to_device``, and override the
+    methods that hooks.py lists.
 
     Args:
         model_id: the expid.
@@ -58,11 +105,21 @@ class BaseModel(Recordable, nn.Module):
         if unknown:
             texts = [f"'{name}'{did_you_mean(name, _COMMON_KEYS)}" for name in unknown]
             raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
+        self._params = params
         self.feature_map = feature_map
         self.model_id = model_id
-        # The (p, lambda) of the penalties on each group of weights.
-        self._penalties = penalty_terms(embedding_regularizer, net_regularizer, regularizer)
+        self._embedding_regularizer, self._net_regularizer = (
+            regularizer if value is None else value
+            for value in (embedding_regularizer, net_regularizer)
+        )
         self.regularizer_scope = check_scope(regularizer_scope)
+        self.output_activation = self.get_output_activation(
+            params.get("task", "binary_classification")
+        )
+        # Name and rate that ``compile`` was told, and the optimiser that it made; None before.
+        self._compiled: tuple[str, float] | None = None
+        self._compiled_optimizer: torch.optim.Optimizer | None = None
+        self.loss_fn: Callable[..., torch.Tensor] = F.binary_cross_entropy
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
@@ -74,12 +131,30 @@ class BaseModel(Recordable, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
+        """The device of the weights; the CPU for a model that has none yet."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
 
-    def get_inputs(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Returns the fields of a batch; reading a column costs nothing until it is used."""
-        return inputs
+    @property
+    def _penalties(self) -> dict[Group, list[tuple[int, float]]]:
+        """The (p, lambda) of the penalties on each group of weights."""
+        return penalty_terms(self._embedding_regularizer, self._net_regularizer, None)
+
+    def get_inputs(
+        self, inputs: Mapping[str, torch.Tensor], feature_source: str | list[str] | None = None
+    ) -> Mapping[str, torch.Tensor]:
+        """Returns the fields of a batch; reading a column costs nothing until it is used.
+
+        ``feature_source`` keeps the fields of these sources only.
+        """
+        if not feature_source:
+            return inputs
+        sources = [feature_source] if isinstance(feature_source, str) else feature_source
+        fields = self.feature_map.fields.items()
+        return {name: inputs[name] for name, spec in fields if spec.get("source", "") in sources}
+
+    def get_group_id(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns the group of each row, for group metrics; called only where it is overridden."""
+        raise ConfigError("key 'group_id' gives the groups; a batch does not hold them")
 
     def get_labels(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Returns the labels (B, 1), float32; raises DataError where the batch has none."""
@@ -97,9 +172,101 @@ class BaseModel(Recordable, nn.Module):
         logit = at_least_float32(logit)
         return {"y_pred": torch.sigmoid(logit), "logit": logit}
 
-    def output_activation(self, logit: torch.Tensor) -> torch.Tensor:
-        """Returns the click probability, for models that return {"y_pred": ...} themselves."""
-        return torch.sigmoid(at_least_float32(logit))
+    def get_output_activation(self, task: str) -> nn.Module:
+        """Returns the module ``output_activation``; ``__init__`` calls it."""
+        return OutputActivation(nn.Sigmoid())
+
+    def add_loss(
+        self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the mean loss of a batch, without penalties."""
+        if self.loss_fn is F.binary_cross_entropy:
+            return cross_entropy(return_dict, y_true)
+        return self.loss_fn(return_dict["y_pred"], y_true, reduction="mean")
+
+    def compute_loss(
+        self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns ``add_loss`` plus ``regularization_loss``.
+
+        Training calls it for a model with hooks. For another one it computes the same without
+        reading whole tables in each step.
+        """
+        return self.add_loss(return_dict, y_true) + self.regularization_loss()
+
+    def own_training(self, config: TrainConfig) -> list[str]:
+        """Returns what the class has made otherwise than the config says: loss_fn, optimizer."""
+        own = [] if self.loss_fn is get_loss(config.loss) else ["loss_fn"]
+        made = getattr(self, "optimizer", None)
+        if made is not self._compiled_optimizer:
+            own.append("optimizer")
+        elif self._compiled is not None and made is not None:
+            name, rate = self._compiled
+            groups = made.param_groups
+            is_changed = len(groups) != 1 or groups[0]["lr"] != rate
+            if is_changed or (name.lower(), rate) != (config.optimizer, config.learning_rate):
+                own.append("optimizer")
+        return own
+
+    def fit(
+        self,
+        data_generator: Any,
+        epochs: int = 1,
+        validation_data: Any = None,
+        max_gradient_norm: float = 10.0,
+        **kwargs: Any,
+    ) -> Any:
+        """Trains the model, with the keys of the config that it was built with, and ``kwargs``.
+
+        Returns the FitResult of ``Trainer.fit``. The best weights are restored at the end.
+        """
+        given = {**kwargs, "epochs": epochs, "max_gradient_norm": max_gradient_norm}
+        return _python_loop().fit(self, data_generator, validation_data, given, ("fit",))
+
+    def evaluate(self, data_generator: Any, metrics: list[str] | None = None) -> dict[str, float]:
+        """Returns ``metrics``, or those of the config, over all rows; logs them."""
+        found: dict[str, float] = _python_loop().evaluate(self, data_generator, metrics)
+        return found
+
+    def evaluate_metrics(
+        self, y_true: Any, y_pred: Any, metrics: list[str], group_id: Any = None
+    ) -> dict[str, float]:
+        """Returns ``metrics`` of labels and scores (rows,)."""
+        return evaluate_metrics(y_true, y_pred, metrics, group_id)
+
+    def predict(self, data_generator: Any) -> Any:
+        """Returns the scores of all rows in order, a numpy array (rows,)."""
+        return _python_loop().predict(self, data_generator)
+
+    def save_weights(self, checkpoint: str) -> None:
+        """Writes the weights to a file."""
+        _python_loop().save_weights(self, checkpoint)
+
+    def load_weights(self, checkpoint: str) -> None:
+        """Reads the weights of a file; CheckpointError where it does not fit."""
+        _python_loop().load_weights(self, checkpoint)
+
+    def training_keys(self) -> dict[str, Any]:
+        """Returns the config's keys that the model was built with; compile's values win."""
+        keys = dict(self._params)
+        if self._compiled is not None or get_loss(keys.get("loss", "bce")) is self.loss_fn:
+            keys.pop("loss", None)  # loss_fn is what counts
+        if self._compiled is not None:
+            keys["optimizer"], keys["learning_rate"] = self._compiled
+        return keys
+
+    def engine(self) -> Any:
+        """Returns what trains or evaluates the model at present; None: nothing does."""
+        return self.__dict__.get("_engine", lambda: None)()
+
+    def attach(self, engine: Any) -> None:
+        """Makes ``engine`` do what ``evaluate`` and ``predict`` are called for."""
+        self.__dict__["_engine"] = weakref.ref(engine)
+
+    def use_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sets ``self.optimizer``, which training uses in the place of that of ``compile``."""
+        self.optimizer, self._compiled = optimizer, None
+        self._compiled_optimizer = optimizer
 
     def penalized_parameters(self) -> Iterator[tuple[nn.Parameter, int, float]]:
         """Yields (weight, p, lambda): the loss holds (lambda / p) * ||weight||_p^p for each."""
@@ -121,21 +288,25 @@ class BaseModel(Recordable, nn.Module):
         return torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 
     def reset_parameters(self) -> None:
-        """Initialises: Linear weights xavier-normal, their biases 0; other layers as they do.
+        """Initialises: Linear and Conv1d weights xavier-normal, their biases 0.
 
-        An EncoderMap with ``init_std`` is drawn with that. Modules that record by hand
-        (``init_record``) can read ``analyzing`` from now on.
+        An EncoderMap with ``init_std`` is drawn with that. Then each module with a method
+        ``init_weights`` has it called. Modules that record by hand (``init_record``) can read
+        ``analyzing`` from now on.
         """
         for module in self.modules():
             if hasattr(module, "init_record") and not hasattr(module, "analyzing"):
                 module.analyzing = False  # type: ignore[assignment]
-            if isinstance(module, nn.Linear):
+            if type(module) in (nn.Linear, nn.Conv1d) or isinstance(module, EncoderMap):
                 if isinstance(module, EncoderMap) and module.init_std is not None:
                     nn.init.normal_(module.weight, std=module.init_std)
                 else:
                     nn.init.xavier_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if callable(getattr(module, "init_weights", None)):
+                module.init_weights()
 
     def count_parameters(self, count_embedding: bool = True) -> int:
         """Returns the number of trainable weights, with or without the embedding tables.
@@ -153,8 +324,45 @@ class BaseModel(Recordable, nn.Module):
         }
         return sum(p.numel() for p in counted) + sum(elsewhere.values())
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing; models written for FuxiCTR call it. Here the Trainer reads the config."""
+    def compile(self, optimizer: str | None, loss: str | None, lr: float) -> None:
+        """Makes ``self.optimizer`` and ``self.loss_fn``, as classes written for FuxiCTR expect.
+
+        Training makes its own from the config, unless these have another name or rate. None is
+        adam, and binary_crossentropy.
+        """
+        optimizer, loss = optimizer or "adam", loss or "binary_crossentropy"
+        self._compiled = (optimizer, float(lr))
+        self.optimizer = self._compiled_optimizer = get_optimizer(
+            optimizer, self.parameters(), float(lr)
+        )
+        self.loss_fn = get_loss(loss)
+
+    def train_step(self, batch_data: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Does one plain step with ``self.optimizer``; returns the loss, penalties included.
+
+        Training calls it only where a class overrides it; the others take faster steps.
+        """
+        self.optimizer.zero_grad()
+        loss = self.compute_loss(self(batch_data), self.get_labels(batch_data))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters(), self._max_gradient_norm)
+        self.optimizer.step()
+        return loss
+
+    def lr_decay(self, factor: float = 0.1, min_lr: float = 1e-6) -> float:
+        """Multiplies the rate of each parameter group by ``factor``; returns the last rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = max(group["lr"] * factor, min_lr)
+        return float(self.optimizer.param_groups[-1]["lr"])
 
     def model_to_device(self) -> None:
         """Does nothing; models written for FuxiCTR call it. Here the Trainer moves the model."""
+
+
+def _python_loop() -> Any:
+    """Returns the module above this one that trains and evaluates."""
+    return importlib.import_module("fuxictr.pytorch.training.python_loop")
+
+
+for _name, _key in CONFIG_ATTRIBUTES.items():
+    setattr(BaseModel, _name, _ConfigAttribute(_name, _key))

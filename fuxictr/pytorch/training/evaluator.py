@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from fuxictr.config import TrainConfig
-from fuxictr.errors import DataError
-from fuxictr.metrics import check_groups, evaluate_defined, evaluate_metrics, format_metrics
+from fuxictr.errors import ConfigError, DataError
+from fuxictr.metrics import (
+    check_groups,
+    evaluate_defined,
+    evaluate_metrics,
+    find_metric,
+    format_metrics,
+)
 from fuxictr.progress import progress_bar
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.distributed.ranks import current_ranks
 from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.models.hooks import check_hooks, overridden
 from fuxictr.pytorch.precision import autocast, matmul_precision
 from fuxictr.pytorch.sharding.tables import table_shares
 from fuxictr.pytorch.training.callback import Callback
@@ -27,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 class Evaluator:
     """Computes a model's scores and metrics of a split.
+
+    Methods of FuxiCTR's BaseModel that the model overrides are called in their places.
 
     On several processes each scores whole batches of its own; the first one computes the metrics of
     the whole split from all scores. ``show_bar`` gives it progress bars. The ``after_batch`` of
@@ -40,18 +50,26 @@ class Evaluator:
         device: torch.device,
         show_bar: bool = True,
         callbacks: Sequence[Callback] = (),
+        is_within: tuple[str, ...] = (),
     ) -> None:
         self.ranks = current_ranks()
         self.model, self.config, self.device = model, config, device
+        self.hooks = overridden(model, BaseModel, config)
+        check_hooks(model, self.hooks, is_within)
+        model.attach(self)
         self.callbacks = list(callbacks)
         self.show_bar = show_bar and self.ranks.is_first
         self._scored: Batch | None = None  # the last one
         self._has_warned = False
+        self._description, self._skips_undefined = "Evaluate", False
+        self._own_groups: list[torch.Tensor] = []  # of a model that overrides get_group_id
 
     def evaluate(
         self, batches: EpochIterator, description: str = "Evaluate", skip_undefined: bool = False
     ) -> dict[str, float]:
         """Returns the config's metrics over all rows, on all ranks, and logs them.
+
+        Where the model overrides ``evaluate``, it is what that returns.
 
         ``skip_undefined`` leaves out, with a warning, metrics that are not defined for these labels
         or groups. Messages call the rows ``description``.
@@ -60,17 +78,45 @@ class Evaluator:
             ConfigError: a metric needs groups and the batches have no group ids.
             DataError: a metric is not defined for these labels or groups.
         """
-        self.ranks.from_rank_zero(lambda: check_groups(self.config.metrics, batches.group_ids))
-        y_pred, y_true = self._scores(batches, description, with_labels=True)
-        results = self.ranks.from_rank_zero(
-            lambda: self._measure(y_true, y_pred, batches, description, skip_undefined)
-        )
+        self._description, self._skips_undefined = description, skip_undefined
+        if "evaluate" not in self.hooks:
+            return self.plain_evaluate(batches, self.config.metrics)
+        results = self.model.evaluate(batches, self.config.metrics)
+        return _numbers(results, f"{type(self.model).__name__}.evaluate")
+
+    def plain_evaluate(
+        self, batches: EpochIterator, metrics: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Returns ``metrics`` over all rows, as BaseModel.evaluate does; None: the config's."""
+        names = list(self.config.metrics if metrics is None else metrics)
+        groups = self._group_ids(batches, names)
+        self.ranks.from_rank_zero(lambda: check_groups(names, groups))
+        y_pred, y_true = self._scores(batches, self._description, with_labels=True)
+        if self._own_groups:
+            groups = torch.cat(self._own_groups).cpu().numpy()
+        results = self.ranks.from_rank_zero(lambda: self._measure(y_true, y_pred, names, groups))
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
-        """Returns all rows' scores in order, float32 (rows,), on the first rank; none on others."""
-        return self._scores(batches, description, with_labels=False)[0].cpu().numpy()
+        """Returns all rows' scores in order, float32 (rows,), on the first rank; none on others.
+
+        Where the model overrides ``predict``, it is what that returns.
+        """
+        self._description = description
+        if "predict" not in self.hooks:
+            return self.plain_predict(batches)
+        scores = np.asarray(self.model.predict(batches), dtype=np.float32)
+        if scores.shape != (batches.num_rows,):
+            raise DataError(
+                f"{type(self.model).__name__}.predict returned scores of shape {scores.shape}; "
+                f"allowed: ({batches.num_rows},), one per row"
+            )
+        return scores
+
+    def plain_predict(self, batches: EpochIterator) -> np.ndarray:
+        """Returns all rows' scores, as BaseModel.predict does."""
+        return self._scores(batches, self._description, with_labels=False)[0].cpu().numpy()
 
     @torch.inference_mode()
     def look_at(self, batch: Batch, description: str) -> None:
@@ -94,14 +140,18 @@ class Evaluator:
         self,
         y_true: torch.Tensor,
         y_pred: torch.Tensor,
-        batches: EpochIterator,
-        description: str,
-        skip_undefined: bool,
+        metrics: list[str],
+        groups: np.ndarray | None,
     ) -> dict[str, float]:
-        rows = (y_true, y_pred, self.config.metrics, batches.group_ids)
+        description = self._description
+        if "evaluate_metrics" in self.hooks:
+            labels, scores = (values.double().cpu().numpy() for values in (y_true, y_pred))
+            results = self.model.evaluate_metrics(labels, scores, metrics, groups)
+            return _numbers(results, f"{type(self.model).__name__}.evaluate_metrics")
+        rows = (y_true, y_pred, metrics, groups)
         undefined: dict[str, str] = {}
         try:
-            if skip_undefined:
+            if self._skips_undefined:
                 results, undefined = evaluate_defined(*rows)
             else:
                 results = evaluate_metrics(*rows)
@@ -111,6 +161,27 @@ class Evaluator:
             logger.warning("%s: %s; the results go without it", description, reason)
         self._warn_of_saturation(y_true, y_pred, results.get("logloss"), description)
         return results
+
+    def _has_own_groups(self, metrics: Sequence[str]) -> bool:
+        return "get_group_id" in self.hooks and any(find_metric(m).needs_groups for m in metrics)
+
+    def _checkable_metrics(self) -> list[str]:
+        """Returns the metrics that can be checked before any row is scored."""
+        names = self.config.metrics
+        if not self._has_own_groups(names):
+            return names
+        return [name for name in names if not find_metric(name).needs_groups]
+
+    def _group_ids(self, batches: EpochIterator, metrics: Sequence[str]) -> Any:
+        """Returns the groups of all rows; the model's own are known once all are scored."""
+        if not self._has_own_groups(metrics):
+            return batches.group_ids
+        if self.ranks.size > 1:
+            raise ConfigError(
+                f"{type(self.model).__name__} overrides get_group_id: found {self.ranks.size} "
+                "processes, allowed: 1"
+            )
+        return np.zeros(batches.num_rows)
 
     def _warn_of_saturation(
         self, y_true: torch.Tensor, y_pred: torch.Tensor, loss: float | None, description: str
@@ -141,9 +212,11 @@ class Evaluator:
         self, batches: EpochIterator, description: str, with_labels: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.model.eval()
+        self._own_groups = []
         first, stop = batches.own_rows
         y_pred = torch.empty(stop - first, dtype=torch.float32, device=self.device)
         y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
+        has_own_groups = self._has_own_groups(self.config.metrics)
         is_collective = bool(table_shares(self.model))  # then all ranks call the model as often
         start = 0
         with (
@@ -160,8 +233,19 @@ class Evaluator:
                     y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
                 if with_labels:
                     y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
+                    if has_own_groups:
+                        self._own_groups.append(self.model.get_group_id(batch).reshape(-1))
                 start = stop
                 advance(min(batch.num_rows * batches.share.world_size, batches.num_rows))
                 for callback in self.callbacks:
                     callback.after_batch()
         return y_pred, y_true
+
+
+def _numbers(results: Any, origin: str) -> dict[str, float]:
+    """Returns the metrics that a model's own method gave, as floats."""
+    if not isinstance(results, Mapping):
+        raise DataError(
+            f"{origin} returned {type(results).__name__}; allowed: a mapping of metric to number"
+        )
+    return {str(name): float(value) for name, value in results.items()}

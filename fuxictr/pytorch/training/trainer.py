@@ -38,6 +38,7 @@ from fuxictr.pytorch.training.distributed_step import DistributedStep
 from fuxictr.pytorch.training.early_stopping import EarlyStopping
 from fuxictr.pytorch.training.evaluator import Evaluator
 from fuxictr.pytorch.training.fit_result import FitResult
+from fuxictr.pytorch.training.hooked_step import make_hooked_step
 from fuxictr.pytorch.training.spinning import spinning_where_alone
 from fuxictr.pytorch.training.step import NotFiniteError as NotFiniteError
 from fuxictr.pytorch.training.step import StepStopped, TrainingStep
@@ -63,10 +64,8 @@ class Trainer(Evaluator):
         verbose: 0 shows no progress bars.
         note: what is known of the weights, kept beside the checkpoint; None: nothing.
         callbacks: what observes the training.
+        is_within: overridden methods of the model that called this, as ``fit``.
     """
-
-    decay_factor = 0.1
-    min_learning_rate = 1e-6
 
     def __init__(
         self,
@@ -77,20 +76,26 @@ class Trainer(Evaluator):
         verbose: int = 1,
         note: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
+        is_within: tuple[str, ...] = (),
     ) -> None:
         ranks = current_ranks()
         shard_tables(model, config, ranks)
         adapt_threads(model, config.batch_size, device)
-        super().__init__(model.to(device), config, torch.device(device), verbose > 0, callbacks)
+        model, device = model.to(device), torch.device(device)
+        super().__init__(model, config, device, verbose > 0, callbacks, is_within)
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.monitor = Monitor(config.monitor, config.monitor_mode)
         self.stopping = EarlyStopping(self.monitor.mode, config.early_stop_patience)
-        self._step = (
+        hooked = make_hooked_step(model, config, self.device, self.hooks, ranks.size)
+        self._is_hooked = hooked is not None
+        self._step = hooked or (
             TrainingStep(model, config, self.device)
             if ranks.size == 1
             else DistributedStep(model, config, self.device, ranks)
         )
         self.optimizer = self._step.optimizer
+        if "optimizer" not in self.hooks:
+            model.use_optimizer(self.optimizer)
         self._best = BestWeights(model, self.checkpoint, note, ranks)
         self._losses = LossMean(self.device, ranks)
         self._trained: Batch | None = None  # the last one
@@ -116,7 +121,7 @@ class Trainer(Evaluator):
             DataError: as ``check_splits``.
             NotFiniteError: the loss or a gradient became NaN or infinite.
         """
-        check_splits(self.model, self.config.metrics, train, valid, self.ranks)
+        check_splits(self.model, self._checkable_metrics(), train, valid, self.ranks)
         first, stop = train.bounds()[0]
         self._step.compile(stop - first)
         self._result, self._num_epoch_batches = FitResult(), 0
@@ -133,6 +138,12 @@ class Trainer(Evaluator):
             self.device,
         )
         try:
+            self.model.__dict__.update(
+                _steps_per_epoch=len(train),
+                _max_gradient_norm=self.config.max_gradient_norm,
+                _stop_training=False,
+                valid_gen=valid,
+            )
             for callback in self.callbacks:
                 callback.before_training(len(train))
             with (
@@ -141,6 +152,7 @@ class Trainer(Evaluator):
             ):
                 self._train(train, valid)
         finally:
+            self.model.__dict__.pop("valid_gen", None)
             for callback in self.callbacks:
                 callback.close()
         logger.info("Training finished.")
@@ -202,12 +214,12 @@ class Trainer(Evaluator):
     def _train(self, train: EpochIterator, valid: EpochIterator | None) -> None:
         result = self._result
         for epoch in range(max(result.num_epochs, 1), self.config.epochs + 1):
-            if self.stopping.should_stop:  # since the epoch before, or since the state was saved
+            if self._should_stop:  # since the epoch before, or since the state was saved
                 break
             if epoch > result.num_epochs:  # else training resumes within the epoch
                 result.num_epochs, self._num_epoch_batches = epoch, 0
             self._train_epoch(train, valid, epoch)
-            if self.stopping.should_stop:
+            if self._should_stop:
                 logger.info("********* Epoch==%d early stop *********", epoch)
             else:
                 logger.info("************ Epoch=%d end ************", epoch)
@@ -220,7 +232,7 @@ class Trainer(Evaluator):
         result = self._result
         if result.owes_evaluation(interval):
             self._evaluate_and_decide(valid, epoch)
-            if self.stopping.should_stop:
+            if self._should_stop:
                 return
         self.model.train()
         left = train.bounds()[self._num_epoch_batches :]
@@ -232,6 +244,7 @@ class Trainer(Evaluator):
             for batch, (first, stop) in zip(train, left, strict=True):
                 batch.num_global_rows = stop - first
                 self._loader_epoch = train.epoch
+                self._show_progress(epoch)
                 self._add_loss(self.train_step(batch), batch)
                 self._num_epoch_batches += 1
                 result.num_steps += 1
@@ -239,17 +252,30 @@ class Trainer(Evaluator):
                 advance(batch.num_global_rows)
                 due = [c for c in self.callbacks if c.is_due(result.num_steps)]
                 is_evaluated = result.num_steps % interval == 0
-                if due or is_evaluated:
+                if due or is_evaluated or self._should_stop:
                     result.train_seconds += self._seconds_since(start)
                     for callback in due:
                         callback.after_step(epoch, result.num_steps)
                     if is_evaluated:
                         self._evaluate_and_decide(valid, epoch)
-                        if self.stopping.should_stop:
-                            return
+                    if self._should_stop:
+                        return
                     self.model.train()
                     start = time.perf_counter()
         result.train_seconds += self._seconds_since(start)
+
+    @property
+    def _should_stop(self) -> bool:
+        """Whether patience is used up, or the model has said so."""
+        return self.stopping.should_stop or bool(self.model.__dict__.get("_stop_training"))
+
+    def _show_progress(self, epoch: int) -> None:
+        """Sets what a model may read of the training, under FuxiCTR's names."""
+        self.model.__dict__.update(
+            _epoch_index=epoch - 1,
+            _batch_index=self._num_epoch_batches,
+            _total_steps=self._result.num_steps + 1,
+        )
 
     def _add_loss(self, loss: torch.Tensor, batch: Batch) -> None:
         self._trained = batch
@@ -273,7 +299,9 @@ class Trainer(Evaluator):
     def _mean_loss(self) -> float:
         """Returns the mean loss of the steps since the last evaluation, penalties included."""
         num_steps_ago = self._losses.collect()
-        loss = self._losses.mean() + penalty(self.model, self.ranks)
+        loss = self._losses.mean()
+        if not self._is_hooked:
+            loss += penalty(self.model, self.ranks)
         error = None
         if num_steps_ago is not None or not math.isfinite(loss):
             assert self._trained is not None, "an evaluation comes after a step"
@@ -314,9 +342,9 @@ class Trainer(Evaluator):
             return
         logger.info("Monitor(%s)=%.6f STOP!", mode, value)
         if self.config.reduce_lr_on_plateau:
-            for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.decay_factor, self.min_learning_rate)
-            rate = self.optimizer.param_groups[0]["lr"]
+            rate = self.model.lr_decay()
+            if not isinstance(rate, float):
+                rate = self.optimizer.param_groups[0]["lr"]
             logger.info("Reduce learning rate on plateau: %.6f", rate)
 
     def _restore_best(self, valid: EpochIterator | None) -> None:
