@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ from fuxictr.files import write_atomically
 TABLE_KEYS = ("embedding_dim", "pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb")
 
 
+class _Load:
+    """``FeatureMap.load(path)`` reads a new map; on a map, ``load(path, params)`` fills it."""
+
+    def __get__(self, feature_map: FeatureMap | None, owner: type[FeatureMap]) -> Any:
+        return owner.read if feature_map is None else feature_map.fill
+
+
 class FeatureMap:
     """The fields of an encoded dataset, in FuxiCTR's form.
 
@@ -42,6 +49,9 @@ class FeatureMap:
         features: field name -> spec.
         data_dir: folder of the encoded files, or None.
         pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, if not in data_dir.
+        default_emb_dim: width of an embedding that has no own, for ``sum_emb_out_dim()``; None if
+            unknown.
+        group_id: column that groups the rows for group metrics, or None.
         defer_tables: whether embedding layers leave their common tables undrawn until it is known
             which rows this process holds (``shard_tables``).
     """
@@ -52,6 +62,8 @@ class FeatureMap:
         self.features: dict[str, dict[str, Any]] = {}
         self.labels: list[str] = []
         self.pretrained: dict[str, np.ndarray] = {}
+        self.default_emb_dim: int | None = None
+        self.group_id: str | None = None
         self.defer_tables = False
 
     @property
@@ -155,9 +167,40 @@ class FeatureMap:
             )
         return vectors
 
-    def sum_emb_out_dim(self, embedding_dim: int) -> int:
-        """Returns the width of the flattened embeddings, F * D if all widths are equal."""
-        return sum(self.embedding_dims(embedding_dim))
+    def sum_emb_out_dim(self, embedding_dim: int | str | Sequence[str] = ()) -> int:
+        """Returns the width of the flattened embeddings, F * D if all widths are equal.
+
+        As in FuxiCTR, the argument may be sources of fields, or none, and counts the fields of
+        these sources (none: all) with ``default_emb_dim``. ConfigError where that is not known.
+        """
+        if isinstance(embedding_dim, int):
+            return sum(self.embedding_dims(embedding_dim))
+        chosen = self._of_sources(embedding_dim)
+        if self.default_emb_dim is None and not all(
+            spec.get("emb_output_dim") or spec.get("embedding_dim") for spec in chosen.values()
+        ):
+            raise ConfigError(
+                "sum_emb_out_dim() counts with key 'embedding_dim' of the config: found none; "
+                "allowed: to set it, also where the model has a default"
+            )
+        widths = zip(self.fields, self.embedding_dims(self.default_emb_dim or 0), strict=True)
+        return sum(width for name, width in widths if name in chosen)
+
+    def get_num_fields(self, feature_source: str | Sequence[str] = ()) -> int:
+        """Returns the number of fields of these sources; none: of all."""
+        return len(self._of_sources(feature_source))
+
+    def _of_sources(self, sources: str | Sequence[str]) -> dict[str, dict[str, Any]]:
+        names = [sources] if isinstance(sources, str) and sources else list(sources)
+        fields = self.fields
+        known = {str(spec.get("source", "")) for spec in fields.values()}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ConfigError(
+                f"feature_source '{unknown[0]}': no field of dataset '{self.dataset_id}' has it; "
+                f"allowed: {', '.join(sorted(filter(None, known))) or 'none, as no field has one'}"
+            )
+        return {n: s for n, s in fields.items() if not names or s.get("source", "") in names}
 
     def select(
         self,
@@ -171,6 +214,7 @@ class FeatureMap:
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
         changed.defer_tables = self.defer_tables
+        changed.default_emb_dim, changed.group_id = self.default_emb_dim, self.group_id
         changed.features = {name: dict(spec) for name, spec in self.features.items()}
         for name, change in _each_spec(feature_specs or []):
             self._check_names([name], "feature_specs")
@@ -212,8 +256,25 @@ class FeatureMap:
         """Writes feature_map.json, completely or not at all."""
         write_atomically(path, json.dumps(self.to_json(), indent=2) + "\n")
 
+    load = _Load()
+
+    def fill(self, json_file: str | Path, params: Mapping[str, Any]) -> None:
+        """Takes over the fields of a file, with the keys of a config that choose and change them.
+
+        These are ``use_features``, ``feature_specs``, ``embedding_dim`` and ``group_id``.
+
+        Raises:
+            ConfigError: as ``select``.
+            DataError: as ``read``.
+        """
+        found = self.read(json_file, self.dataset_id)
+        chosen = found.select(params.get("use_features"), params.get("feature_specs"))
+        self.data_dir = chosen.data_dir
+        self.features, self.labels = chosen.features, chosen.labels
+        self.default_emb_dim, self.group_id = params.get("embedding_dim"), params.get("group_id")
+
     @classmethod
-    def load(cls, path: str | Path, dataset_id: str | None = None) -> FeatureMap:
+    def read(cls, path: str | Path, dataset_id: str | None = None) -> FeatureMap:
         """Reads feature_map.json; DataError if it is damaged or not of the given ``dataset_id``."""
         path = Path(path)
         if not path.exists():

@@ -142,7 +142,10 @@ def load_dataset(
 
 def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> FeatureMap:
     """Returns the feature map with use_features and feature_specs applied."""
-    return encoded.feature_map.select(config.run.use_features, config.run.feature_specs)
+    chosen = encoded.feature_map.select(config.run.use_features, config.run.feature_specs)
+    chosen.default_emb_dim = config.model_params.get("embedding_dim")
+    chosen.group_id = config.train.group_id
+    return chosen
 
 
 def build_model(config: ExperimentConfig, model_class: type, feature_map: FeatureMap) -> BaseModel:
