@@ -21,6 +21,12 @@ _NOT_HASHED = {
 }
 
 
+_ALWAYS_GIVEN = (
+    *("model_id", "dataset_id", "model_root", "verbose"),
+    *("task", "optimizer", "loss", "metrics"),
+)
+
+
 @dataclass
 class RawConfig:
     """Merged, unchecked keys, the origin of each, and the folders that paths resolve against."""
@@ -76,6 +82,15 @@ class ExperimentConfig:
         for section in (self.run, self.train, self.dataset, self.generator):
             flat.update(asdict(section))
         return {**flat, **self.model_params}
+
+    def given_params(self) -> dict[str, Any]:
+        """Returns the keys that ``Model(feature_map, **params)`` gets: those that are set.
+
+        A default here must not take the place of a model's own. The keys that each class written
+        for FuxiCTR reads are always among them.
+        """
+        given = {*self.origins, *self.model_params, *_ALWAYS_GIVEN}
+        return {name: value for name, value in self.params().items() if name in given}
 
     def hashed_params(self) -> dict[str, Any]:
         """Returns the keys that change what is computed, without the seed."""

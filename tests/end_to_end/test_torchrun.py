@@ -113,6 +113,7 @@ def test_the_weights_are_those_of_a_model_on_one_device(demo, undisturbed, shell
     options = ["--model", "DeepFM", "--expid", "DeepFM_demo_gen", "--gpu", "-1"]
     source = demo.path / "data/Demo/demo_x1/test.csv"
     root = demo.path / "model_zoo/DeepFM"
+    shutil.rmtree(root / "checkpoints", ignore_errors=True)  # of another test of this clone
     shutil.copytree(root / "undisturbed", root / "checkpoints")
     shell(python(), "predict.py", *options, "--data", str(source), "--out", "scores.csv")
     assert len((demo.path / "scores.csv").read_text().splitlines()) == 801

@@ -153,7 +153,7 @@ def test_where_an_override_may_be(name):
     kinds = [type("A", (mixin, OldStyle), {}), type("B", (between,), {})]
     found = [make(tiny_map(), kind=kind, **KEYS) for kind in kinds]
     on_itself = make(tiny_map(), kind=OldStyle, **KEYS)
-    setattr(on_itself, name, lambda *args: raising())
+    setattr(on_itself, name, lambda *args, **named: raising())
     for model in [*found, on_itself]:
         trainer = Trainer(model, TrainConfig(learning_rate=1e-2), verbose=0)
         assert trainer.hooks == [name]
@@ -232,6 +232,10 @@ def test_own_groups():
     groups = torch.cat([batch["a"] % 3 for batch in rows]).numpy()
     expected = evaluate_metrics(tiny_labels().numpy(), scores, ["gAUC"], groups)
     assert trainer.evaluate(rows)["gAUC"] == pytest.approx(expected["gAUC"], abs=1e-9)
+    found = trainer.model.evaluate(rows, metrics=["gAUC"])
+    assert found == {"gAUC": pytest.approx(expected["gAUC"], abs=1e-9)}
+    again = trainer.predict(rows)
+    np.testing.assert_array_equal(again, scores)
 
 
 def tiny_labels():
@@ -250,6 +254,20 @@ def test_own_evaluate_can_add_to_the_usual_one():
     assert_same(weights, run(OldStyle)[1], rtol=0, atol=0)
     found = trainer._result.history[0]["metrics"]
     assert found["error"] == 1 - found["AUC"]
+
+
+def test_own_evaluate_may_take_metrics_by_name_alone():
+    class Named(OldStyle):
+        def evaluate(self, data_generator, *, metrics=None):
+            return super().evaluate(data_generator, metrics=metrics)
+
+    assert run(Named)[0].hooks == ["evaluate"]
+
+
+@pytest.mark.parametrize("task", ["multiclass", None])
+def test_a_task_that_is_unknown_is_an_error(task):
+    with pytest.raises(ConfigError, match=f"key 'task': found {task!r}, allowed: binary_"):
+        make(tiny_map(), kind=OldStyle, **KEYS, task=task)
 
 
 def test_own_evaluate_without_the_monitor_is_an_error():
@@ -317,15 +335,16 @@ def test_what_compile_was_told_counts(name, rate):
     assert trainer._result.history[0]["learning_rate"] == rate
 
 
-def test_groups_with_a_rate_of_their_own_count():
+@pytest.mark.parametrize("setting", [{"lr": 0.5}, {"weight_decay": 0.1}, {"betas": (0.5, 0.9)}])
+def test_settings_of_a_group_count(setting):
     class Own(OldStyle):
         def __init__(self, feature_map, **kwargs):
             super().__init__(feature_map, **kwargs)
-            self.optimizer.param_groups[0]["lr"] = 0.5
+            self.optimizer.param_groups[0].update(setting)
 
     trainer, _ = run(Own, epochs=1)
     assert trainer.hooks == ["optimizer"]
-    assert trainer._result.history[0]["learning_rate"] == 0.5
+    assert trainer.optimizer.param_groups[0] | setting == trainer.optimizer.param_groups[0]
 
 
 def test_another_loss_counts():

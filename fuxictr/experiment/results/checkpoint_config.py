@@ -46,6 +46,7 @@ def make_note(
         "run_dir": str(config.run_dir),
         "data_dir": str(config.data_dir),
         "config": config.params(),
+        "given": sorted({*config.origins} & {*config.params()}),
         "model_hash": model_hash(model_class),
     }
 
@@ -128,6 +129,7 @@ def as_trained(
         train=replace(config.train, **{name: getattr(of_train, name) for name in _ALSO_IN_FORWARD}),
         generator=trained.generator,
         model_params=trained.model_params,
+        origins={**trained.origins, **config.origins},
     )
 
 
@@ -237,7 +239,8 @@ def _checked(
     with _reading(path):
         params, expid = dict(note["config"]), str(note["expid"])
         folders = Path(note["run_dir"]), Path(note["data_dir"])
-    raw = RawConfig(params, dict.fromkeys(params, str(file)), *folders)
+        given = [str(name) for name in note.get("given", params)]  # older notes do not say
+    raw = RawConfig(params, dict.fromkeys(given, str(file)), *folders)
     apply_overrides(raw, overrides)
     try:
         return check_config(raw, expid, signature_annotations(model_class))

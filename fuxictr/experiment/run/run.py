@@ -150,7 +150,7 @@ def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> Featur
 
 def build_model(config: ExperimentConfig, model_class: type, feature_map: FeatureMap) -> BaseModel:
     """Builds the model of a config; ConfigError where it asks for GEN and has no generator."""
-    model = model_class(feature_map, **config.params())
+    model = model_class(feature_map, **config.given_params())
     has_generator = any(isinstance(module, GEN) for module in model.modules())
     if config.variant == "gen" and not has_generator:
         raise ConfigError(

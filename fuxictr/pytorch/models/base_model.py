@@ -119,6 +119,7 @@ class BaseModel(Recordable, nn.Module):
         # Name and rate that ``compile`` was told, and the optimiser that it made; None before.
         self._compiled: tuple[str, float] | None = None
         self._compiled_optimizer: torch.optim.Optimizer | None = None
+        self._compiled_settings: list[dict[str, Any]] = []
         self.loss_fn: Callable[..., torch.Tensor] = F.binary_cross_entropy
 
     @classmethod
@@ -173,8 +174,11 @@ class BaseModel(Recordable, nn.Module):
         return {"y_pred": torch.sigmoid(logit), "logit": logit}
 
     def get_output_activation(self, task: str) -> nn.Module:
-        """Returns the module ``output_activation``; ``__init__`` calls it."""
-        return OutputActivation(nn.Sigmoid())
+        """Returns the module ``output_activation`` of a task; ``__init__`` calls it."""
+        activations = {"binary_classification": nn.Sigmoid, "regression": nn.Identity}
+        if task not in activations:
+            raise ConfigError(f"key 'task': found {task!r}, allowed: {', '.join(activations)}")
+        return OutputActivation(activations[task]())
 
     def add_loss(
         self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
@@ -202,9 +206,8 @@ class BaseModel(Recordable, nn.Module):
             own.append("optimizer")
         elif self._compiled is not None and made is not None:
             name, rate = self._compiled
-            groups = made.param_groups
-            is_changed = len(groups) != 1 or groups[0]["lr"] != rate
-            if is_changed or (name.lower(), rate) != (config.optimizer, config.learning_rate):
+            is_other = (name.lower(), rate) != (config.optimizer, config.learning_rate)
+            if is_other or _settings(made) != self._compiled_settings:
                 own.append("optimizer")
         return own
 
@@ -335,6 +338,7 @@ class BaseModel(Recordable, nn.Module):
         self.optimizer = self._compiled_optimizer = get_optimizer(
             optimizer, self.parameters(), float(lr)
         )
+        self._compiled_settings = _settings(self.optimizer)
         self.loss_fn = get_loss(loss)
 
     def train_step(self, batch_data: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -357,6 +361,11 @@ class BaseModel(Recordable, nn.Module):
 
     def model_to_device(self) -> None:
         """Does nothing; models written for FuxiCTR call it. Here the Trainer moves the model."""
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Returns what each parameter group is told, without its parameters."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def _python_loop() -> Any:

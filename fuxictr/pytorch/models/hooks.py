@@ -25,7 +25,7 @@ class Hook:
 
     Attributes:
         call: how it is called, as messages write it.
-        num_arguments: positional arguments of the call.
+        num_arguments: positional arguments of the call; ``keywords`` are the others.
         changes: what its override changes: data, loss, step, or loop.
         instead: what to write in its place; empty: the override is called.
     """
@@ -34,6 +34,7 @@ class Hook:
     num_arguments: int
     changes: str
     instead: str = ""
+    keywords: tuple[str, ...] = ()
 
 
 HOOKS = {
@@ -43,7 +44,7 @@ HOOKS = {
     "compute_loss": Hook("compute_loss(return_dict, y_true)", 2, "loss"),
     "regularization_loss": Hook("regularization_loss()", 0, "loss"),
     "train_step": Hook("train_step(batch_data)", 1, "step"),
-    "evaluate": Hook("evaluate(data_generator, metrics)", 2, "loop"),
+    "evaluate": Hook("evaluate(data_generator, metrics=None)", 1, "loop", keywords=("metrics",)),
     "evaluate_metrics": Hook("evaluate_metrics(y_true, y_pred, metrics, group_id)", 4, "loop"),
     "predict": Hook("predict(data_generator)", 1, "loop"),
     "lr_decay": Hook("lr_decay()", 0, "loop"),
@@ -102,7 +103,7 @@ def check_hooks(model: nn.Module, names: list[str], called: tuple[str, ...] = ()
             continue
         if hook.instead:
             problems.append(f"{kind} overrides {name}, which is not called here: {hook.instead}")
-        elif not _takes(getattr(model, name), hook.num_arguments):
+        elif not _takes(getattr(model, name), hook):
             found = f"{name}{inspect.signature(getattr(model, name))}"
             problems.append(f"{kind} overrides {name} as {found}; allowed: {hook.call}")
     if problems:
@@ -121,9 +122,10 @@ def _function(model: nn.Module, name: str) -> Any:
     return getattr(method, "__func__", method)
 
 
-def _takes(function: Callable[..., Any], num_arguments: int) -> bool:
+def _takes(function: Callable[..., Any], hook: Hook) -> bool:
     try:
-        inspect.signature(function).bind(*[None] * num_arguments)
+        named = dict.fromkeys(hook.keywords)
+        inspect.signature(function).bind(*[None] * hook.num_arguments, **named)
     except TypeError:
         return False
     return True

@@ -62,7 +62,7 @@ class Evaluator:
         self._scored: Batch | None = None  # the last one
         self._has_warned = False
         self._description, self._skips_undefined = "Evaluate", False
-        self._own_groups: list[torch.Tensor] = []  # of a model that overrides get_group_id
+        self._own_groups: list[torch.Tensor] | None = None  # as get_group_id gives them
 
     def evaluate(
         self, batches: EpochIterator, description: str = "Evaluate", skip_undefined: bool = False
@@ -81,7 +81,7 @@ class Evaluator:
         self._description, self._skips_undefined = description, skip_undefined
         if "evaluate" not in self.hooks:
             return self.plain_evaluate(batches, self.config.metrics)
-        results = self.model.evaluate(batches, self.config.metrics)
+        results = self.model.evaluate(batches, metrics=self.config.metrics)
         return _numbers(results, f"{type(self.model).__name__}.evaluate")
 
     def plain_evaluate(
@@ -91,9 +91,11 @@ class Evaluator:
         names = list(self.config.metrics if metrics is None else metrics)
         groups = self._group_ids(batches, names)
         self.ranks.from_rank_zero(lambda: check_groups(names, groups))
+        self._own_groups = [] if self._has_own_groups(names) else None
         y_pred, y_true = self._scores(batches, self._description, with_labels=True)
-        if self._own_groups:
+        if self._own_groups is not None:
             groups = torch.cat(self._own_groups).cpu().numpy()
+            self._own_groups = None
         results = self.ranks.from_rank_zero(lambda: self._measure(y_true, y_pred, names, groups))
         logger.info("[Metrics] %s", format_metrics(results))
         return results
@@ -212,11 +214,9 @@ class Evaluator:
         self, batches: EpochIterator, description: str, with_labels: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.model.eval()
-        self._own_groups = []
         first, stop = batches.own_rows
         y_pred = torch.empty(stop - first, dtype=torch.float32, device=self.device)
         y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
-        has_own_groups = self._has_own_groups(self.config.metrics)
         is_collective = bool(table_shares(self.model))  # then all ranks call the model as often
         start = 0
         with (
@@ -233,7 +233,7 @@ class Evaluator:
                     y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
                 if with_labels:
                     y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
-                    if has_own_groups:
+                    if self._own_groups is not None:
                         self._own_groups.append(self.model.get_group_id(batch).reshape(-1))
                 start = stop
                 advance(min(batch.num_rows * batches.share.world_size, batches.num_rows))
