@@ -126,9 +126,9 @@ def parse_pooling(text: str | None, name: str) -> str | None:
     """Returns ``average``, ``sum`` or None for a pooling in either project's words."""
     if text is None:
         return None
-    bare = str(text).removesuffix("()")
+    bare = str(text).removesuffix("()").removeprefix("layers.")
     for pooling, encoder in POOLINGS.items():
-        if text == pooling or encoder == f"{bare}()":
+        if text == pooling or encoder == f"layers.{bare}()":
             return pooling
     raise ConfigError(
         f"column '{name}': key 'feature_encoder': found {text!r:.100}, allowed: null, "
