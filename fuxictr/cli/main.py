@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": ("reproduce", "main", "train DIS and GEN and compare them (2.reproduce.sh)"),
     "analyze": ("analyze", "main_all", "record embeddings and draw figures (3.analyze.sh)"),
     "predict": ("predict", "main", "score new raw rows (predict.py)"),
+    "tune": ("tuner", "main", "grid search over a tuner file (run_param_tuner.py)"),
     "show": ("show", "main", "what a run was, and whether it repeats"),
     "tables": ("tables", "main", "the paper's tables from the results alone"),
 }
