@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, as_names, did_you_mean
+from fuxictr.features.encoders import Encoder, encoded_shape, parse_encoder, pooling_of
 from fuxictr.features.reading import check_counts, find, list_features, list_labels, read_json
 from fuxictr.features.specs import (
     FIELD_TYPES,
@@ -18,7 +19,6 @@ from fuxictr.features.specs import (
     check_change,
     check_spec,
     check_values,
-    parse_pooling,
     width,
 )
 from fuxictr.files import write_atomically
@@ -41,7 +41,8 @@ class FeatureMap:
     - of ids (categorical, sequence): vocab_size; padding_idx and oov_idx if this project encoded
       them; share_embedding, the field whose table it uses; pretrained_emb with pretrain_dim,
       pretrain_usage and freeze_emb if its tokens have pretrained vectors;
-    - of a sequence: max_len, and feature_encoder, its pooling in FuxiCTR's words or None;
+    - of a sequence: max_len;
+    - feature_encoder, what its embedding goes through (``parse_encoder``), a sequence's pooling;
     - of an embedding: pretrain_dim, the width of its vectors;
     - embedding_dim and emb_output_dim if the field has its own width.
 
@@ -91,11 +92,31 @@ class FeatureMap:
         return sum(map(width, self.features.values()))
 
     def embedding_dims(self, embedding_dim: int) -> list[int]:
-        """Returns the width of each field's embedding: its emb_output_dim, or ``table_dim``."""
-        return [
-            spec.get("emb_output_dim") or self.table_dim(name, embedding_dim)
-            for name, spec in self.fields.items()
-        ]
+        """Returns the width of each field's embedding, as ``output_dim``."""
+        return [self.output_dim(name, embedding_dim) for name in self.fields]
+
+    def output_dim(self, name: str, embedding_dim: int) -> int:
+        """Returns the width of a field's embedding after its feature_encoder.
+
+        Where that is a pooling or none, it is the emb_output_dim, or ``table_dim``. Raises
+        ConfigError if the encoder does not fit the field, or gives another emb_output_dim.
+        """
+        spec, width = self.features[name], self.table_dim(name, embedding_dim)
+        if not self.has_encoder(name):
+            return spec.get("emb_output_dim") or width
+        shape: tuple[int, ...] = (width,)
+        if spec["type"] == "embedding":
+            shape = (spec["pretrain_dim"],)
+        elif spec["type"] == "sequence":
+            shape = (spec["max_len"], width)
+        found = encoded_shape(self.encoder(name), shape, name, spec["feature_encoder"])[-1]
+        wanted = spec.get("emb_output_dim") or found
+        if found != wanted:
+            raise ConfigError(
+                f"column '{name}': keys 'emb_output_dim' and 'feature_encoder': found {wanted}, "
+                f"but the encoder {spec['feature_encoder']!r:.200} gives {found}"
+            )
+        return found
 
     def table_dim(self, name: str, embedding_dim: int) -> int:
         """Returns the width of a field's table: its embedding_dim, or the model's.
@@ -137,9 +158,35 @@ class FeatureMap:
             chain.append(target)
         return chain[-1]
 
+    def encoder(self, name: str) -> tuple[Encoder, ...]:
+        """Returns the steps of a field's feature_encoder; ConfigError for an unknown one."""
+        spec = self.features[name]
+        default = "average" if spec["type"] == "sequence" else None
+        return parse_encoder(spec.get("feature_encoder", default), name)
+
+    def has_encoder(self, name: str) -> bool:
+        """Returns whether a field's feature_encoder is more than the pooling of a sequence."""
+        steps = self.encoder(name)
+        is_pooled = self.features[name]["type"] == "sequence" and pooling_of(steps) is not None
+        return bool(steps) and not is_pooled
+
     def pooling(self, name: str) -> str | None:
-        """Returns a sequence's pooling, ``average``, ``sum`` or None; ConfigError for others."""
-        return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
+        """Returns ``average`` or ``sum`` if that is a sequence's whole encoder, None otherwise."""
+        return pooling_of(self.encoder(name))
+
+    def num_vectors(self, name: str) -> int | None:
+        """Returns how many vectors a sequence keeps; None: its embedding is one vector."""
+        spec = self.features[name]
+        if spec["type"] != "sequence" or self.pooling(name) is not None:
+            return None
+        # The width does not change the number of positions unless an encoder says so.
+        shape: tuple[int, ...] = (spec["max_len"],)
+        for step in self.encoder(name):
+            if step.pooling is not None:
+                return None
+            if step.name == "layers.KMaxPooling" and step.arguments["dim"] in (1, -2):
+                shape = (step.arguments["k"],)
+        return shape[0]
 
     def pretrained_vectors(self, name: str) -> np.ndarray:
         """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN = no vector.
@@ -240,6 +287,31 @@ class FeatureMap:
         if not changed.num_fields:
             raise ConfigError(f"dataset '{self.dataset_id}': use_features leaves no field")
         return changed
+
+    @property
+    def column_index(self) -> dict[str, int | list[int]]:
+        """Name -> its column in a matrix of all input columns, a list for several; labels last."""
+        found: dict[str, int | list[int]] = {}
+        start = 0
+        for name, spec in self.features.items():
+            stop = start + width(spec)
+            is_list = spec["type"] in ("sequence", "embedding")
+            found[name] = list(range(start, stop)) if is_list else start
+            start = stop
+        return found | {name: start + i for i, name in enumerate(self.labels)}
+
+    def set_column_index(self) -> None:
+        """Does nothing; FuxiCTR's users call it. ``column_index`` always fits the fields."""
+
+    def get_column_index(self, feature: str) -> int | list[int]:
+        """Returns ``column_index`` of a feature or label; ConfigError for another name."""
+        if feature not in self.labels:
+            self._check_names([feature], "feature")
+        return self.column_index[feature]
+
+    def update_feature_specs(self, feature_specs: list[dict] | dict) -> None:
+        """Changes specs in place; ConfigError as ``select``."""
+        self.features = self.select(feature_specs=feature_specs).features
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of feature_map.json."""

@@ -17,7 +17,7 @@ from fuxictr.pytorch.layers.interactions.pair_interactions import (
     pair_products,
     pair_sum,
 )
-from fuxictr.pytorch.layers.pooling import MaskedAveragePooling, MaskedSumPooling
+from fuxictr.pytorch.layers.pooling import KMaxPooling, MaskedAveragePooling, MaskedSumPooling
 
 __all__ = [
     "GEN",
@@ -26,6 +26,7 @@ __all__ = [
     "CrossNet",
     "FeatureEmbedding",
     "FeatureEmbeddingDict",
+    "KMaxPooling",
     "LogisticRegression",
     "MLP_Block",
     "MaskedAveragePooling",
