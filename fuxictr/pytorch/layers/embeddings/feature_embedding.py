@@ -219,9 +219,10 @@ def check_one_vector_per_field(feature_map: FeatureMap) -> None:
     """Raises ConfigError where a sequence has no pooling, so that it has several vectors."""
     for name, spec in feature_map.fields.items():
         if feature_map.num_vectors(name) is not None:
+            found = spec.get("feature_encoder") or "null"
             raise ConfigError(
-                f"column '{name}': key 'feature_encoder': found {spec.get('feature_encoder') or 'null'}"
-                f", allowed: {', '.join(POOLINGS)}; this model needs one vector per field "
+                f"column '{name}': key 'feature_encoder': found {found}, allowed: "
+                f"{', '.join(POOLINGS)}; this model needs one vector per field "
                 "(FeatureEmbeddingDict gives one per position, (B, L, D))"
             )
 

@@ -18,7 +18,8 @@ from fuxictr.pytorch.layers.embeddings.encoder_layers import (
     make_encoder,
     parse_initializer,
 )
-from fuxictr.pytorch.layers.embeddings.field_layout import FieldLayout
+from fuxictr.pytorch.layers.embeddings.field_layout import FieldLayout, module_name
+from fuxictr.pytorch.layers.embeddings.fuxictr_weights import rename_fuxictr_weights
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.layers.embeddings.own_table import (
     INIT_STD,
@@ -291,9 +292,10 @@ class FieldBlocks(nn.Module):
         self._flush()
         super()._save_to_state_dict(*args)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         self._flush()
-        super()._load_from_state_dict(*args)
+        rename_fuxictr_weights(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
@@ -304,7 +306,7 @@ class FieldBlocks(nn.Module):
             self._reader.flush()
 
     def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        layer = self.own[_key(self.layout.table_owners[name])]
+        layer = self.own[module_name(self.layout.table_owners[name])]
         if isinstance(layer, OwnTable):
             ids = stack_columns(X, (name,), integer=True)  # (B, L), L = 1 of a categorical field
             weights, num_vectors = None, 1
@@ -320,11 +322,13 @@ class FieldBlocks(nn.Module):
         else:
             values = stack_columns(X, (name,), integer=False)  # (B, E), E = 1 of a numeric field
             embedded = layer(values.to(layer.weight.dtype)).unsqueeze(1)  # (B, 1, W)
-        if _key(name) in self.projections:
-            embedded = self.projections[_key(name)](embedded)
-        if _key(name) in self.encoders:
+        if module_name(name) in self.projections:
+            embedded = self.projections[module_name(name)](embedded)
+        if module_name(name) in self.encoders:
             is_list = name in self.layout.poolings  # others are one vector, without a position
-            embedded = self.encoders[_key(name)](embedded if is_list else embedded.squeeze(1))
+            embedded = self.encoders[module_name(name)](
+                embedded if is_list else embedded.squeeze(1)
+            )
             embedded = embedded if embedded.ndim == 3 else embedded.unsqueeze(1)
         return embedded
 
@@ -352,15 +356,17 @@ class FieldBlocks(nn.Module):
             owner = self.layout.table_owners[name]
             has_encoder = self.feature_map.has_encoder(name)
             if has_encoder:
-                self.encoders[_key(name)] = make_encoder(self.feature_map.encoder(name))
+                self.encoders[module_name(name)] = make_encoder(self.feature_map.encoder(name))
             if has_encoder and spec["type"] == "embedding":
-                self.own[_key(name)] = nn.Identity()
+                self.own[module_name(name)] = nn.Identity()
             elif spec["type"] not in ID_TYPES:
-                self.own[_key(name)] = nn.Linear(spec.get("pretrain_dim", 1), width, bias=False)
-            elif _key(owner) not in self.own:
-                self.own[_key(owner)] = make_own_table(self.feature_map, owner, width)
+                self.own[module_name(name)] = nn.Linear(
+                    spec.get("pretrain_dim", 1), width, bias=False
+                )
+            elif module_name(owner) not in self.own:
+                self.own[module_name(owner)] = make_own_table(self.feature_map, owner, width)
             if output != width and not has_encoder:
-                self.projections[_key(name)] = nn.Linear(width, output, bias=False)
+                self.projections[module_name(name)] = nn.Linear(width, output, bias=False)
 
     def _reject_lengths(self, X: Mapping[str, torch.Tensor]) -> None:
         for name in self.layout.ids:
@@ -375,8 +381,3 @@ class FieldBlocks(nn.Module):
 def _first_order(spec: Mapping[str, Any]) -> dict[str, Any]:
     encoder = "sum" if spec["type"] == "sequence" else None
     return {"embedding_dim": None, "emb_output_dim": None, "feature_encoder": encoder}
-
-
-def _key(name: str) -> str:
-    """Returns the name of a field's module: without dots, and no attribute of a dict."""
-    return "field_" + name.replace("%", "%25").replace(".", "%2E")

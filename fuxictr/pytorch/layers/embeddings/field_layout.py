@@ -108,3 +108,8 @@ def cut(blocks: list[torch.Tensor], places: Iterable[Place]) -> list[torch.Tenso
         pieces = [block] if len(sizes) == 1 else block.split(sizes, dim=1)
         parts |= zip(inside, pieces, strict=True)
     return [parts[place] for place in wanted]
+
+
+def module_name(name: str) -> str:
+    """Returns the name of a field's module: without dots, and no attribute of a dict."""
+    return "field_" + name.replace("%", "%25").replace(".", "%2E")
