@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from fuxictr.errors import ConfigError, as_names, did_you_mean
-from fuxictr.features import FIELD_TYPES, POOLINGS, FeatureMap
-from fuxictr.pytorch.batch import Batch
+from fuxictr.errors import ConfigError, as_names
+from fuxictr.features import POOLINGS, FeatureMap
+from fuxictr.pytorch.layers.embeddings.by_name import (
+    Names,
+    choose_fields,
+    embed_by_name,
+    is_whole,
+    join_fields,
+)
 from fuxictr.pytorch.layers.embeddings.encoder_layers import DEFAULT_INITIALIZER, Initializer
 from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.field_layout import Place, cut
-
-Names = str | Sequence[str]
 
 
 class FeatureEmbedding(FieldBlocks):
@@ -68,7 +72,7 @@ class FeatureEmbedding(FieldBlocks):
         The fields are those of X that ``choose_fields`` chooses. ConfigError without
         ``flatten_emb`` where they have different widths, or one is a sequence without pooling.
         """
-        if not (self._is_even and self.is_whole(X)):
+        if not (self._is_even and is_whole(self, X)):
             embedded = embed_by_name(self, X, feature_source, feature_type)
             return self.dropout(join_fields(self.feature_map, embedded, flatten_emb))
         parts = cut(self.blocks(X), self._runs)
@@ -162,59 +166,6 @@ class NamedFields:
     dict2tensor = FeatureEmbeddingDict.dict2tensor
 
 
-def embed_by_name(
-    layer: FieldBlocks,
-    inputs: Mapping[str, torch.Tensor],
-    feature_source: Names = (),
-    feature_type: Names = (),
-) -> dict[str, torch.Tensor]:
-    """Returns field -> embedding (n, D), or (n, L, D) of a sequence that stays one.
-
-    All fields are embedded at once if the inputs have them all, in the lengths of the feature map.
-    """
-    wanted = choose_fields(layer.feature_map, feature_source, feature_type)
-    if not layer.is_whole(inputs) or not _has_lengths(layer, inputs):
-        layer.check_names(inputs)
-        names = wanted if isinstance(inputs, Batch) else [n for n in inputs if n in wanted]
-        return {name: layer.embed_field(inputs, name) for name in names if name in inputs}
-    parts = cut(layer.blocks(inputs), layer.layout.places.values())
-    embedded = {
-        name: part if name in layer.layout.num_vectors else part.squeeze(1)
-        for name, part in zip(layer.layout.places, parts, strict=True)
-    }
-    names = wanted if isinstance(inputs, Batch) else [n for n in inputs if n in wanted]
-    return {name: embedded[name] for name in names}
-
-
-def join_fields(
-    feature_map: FeatureMap, embedded: Mapping[str, torch.Tensor], flatten_emb: bool
-) -> torch.Tensor:
-    """Returns the embeddings of fields in the order of the feature map, as one tensor.
-
-    Vectors (B, D_i) give (B, F, D), or with ``flatten_emb`` (B, sum of D_i); sequences
-    (B, L, D_i) give (B, F, L, D) and (B, L, sum of D_i). ConfigError where there is no field, they
-    are vectors and sequences, or the D_i differ without ``flatten_emb``.
-    """
-    vectors = {name: embedded[name] for name in feature_map.fields if name in embedded}
-    shapes = {name: tuple(vector.shape) for name, vector in vectors.items()}
-    if len({shape[:-1] if flatten_emb else shape for shape in shapes.values()}) != 1:
-        wanted = "(B, D_i)" if flatten_emb else "(B, D), one D for all, unless flatten_emb"
-        raise ConfigError(
-            f"embeddings of fields as one tensor: found fields of shapes {shapes}, allowed: "
-            f"{wanted}; all of them vectors, or all sequences of one length"
-        )
-    found = list(vectors.values())
-    return torch.cat(found, dim=-1) if flatten_emb else torch.stack(found, dim=1)
-
-
-def _has_lengths(layer: FieldBlocks, inputs: Mapping[str, torch.Tensor]) -> bool:
-    """Returns whether sequences have the lengths of the feature map; a Batch is not asked."""
-    lengths = layer.layout.lengths
-    return isinstance(inputs, Batch) or all(
-        inputs[name].numel() == len(inputs[name]) * lengths[name] for name in layer.layout.poolings
-    )
-
-
 def check_one_vector_per_field(feature_map: FeatureMap) -> None:
     """Raises ConfigError where a sequence has no pooling, so that it has several vectors."""
     for name, spec in feature_map.fields.items():
@@ -225,26 +176,6 @@ def check_one_vector_per_field(feature_map: FeatureMap) -> None:
                 f"{', '.join(POOLINGS)}; this model needs one vector per field "
                 "(FeatureEmbeddingDict gives one per position, (B, L, D))"
             )
-
-
-def choose_fields(
-    feature_map: FeatureMap, feature_source: Names = (), feature_type: Names = ()
-) -> list[str]:
-    """Returns the fields of the given sources and types; empty: all.
-
-    ConfigError for a source that no field has, and a type that there is not.
-    """
-    chosen = list(feature_map.fields)
-    for key, names in (("source", feature_source), ("type", feature_type)):
-        wanted = {names} if isinstance(names, str) and names else set(names)
-        found = {feature_map.features[name].get(key, "") for name in chosen}
-        chosen = [n for n in chosen if not wanted or feature_map.features[n].get(key, "") in wanted]
-        if not chosen and not (key == "type" and wanted <= {*FIELD_TYPES, "meta"}):
-            hint = did_you_mean(str(min(wanted)), found)
-            raise ConfigError(
-                f"feature_{key}: no field has {sorted(wanted)}, found: {sorted(found)}{hint}"
-            )
-    return chosen
 
 
 def _runs(places: Mapping[str, Place]) -> list[Place]:

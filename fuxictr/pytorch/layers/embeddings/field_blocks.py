@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.errors import ConfigError, DataError, as_names, did_you_mean
+from fuxictr.errors import ConfigError, DataError, as_names
 from fuxictr.features import ID_TYPES, FeatureMap
-from fuxictr.pytorch.batch import Batch, stack_columns
+from fuxictr.pytorch.batch import stack_columns
 from fuxictr.pytorch.layers.embeddings.encoder_layers import (
     DEFAULT_INITIALIZER,
     Initializer,
@@ -69,6 +69,7 @@ class FieldBlocks(nn.Module):
         use_sharing: False gives every field a table of its own.
 
     Attributes:
+        known_names: features and labels of the whole feature map.
         layout: which fields are embedded how.
         share: which of the rows ``table`` holds; None: all of them.
 
@@ -94,7 +95,7 @@ class FieldBlocks(nn.Module):
         super().__init__()
         self._reader: RowReader | None = None
         self.share: RowShare | None = None
-        self._known = {*feature_map.features, *feature_map.labels}
+        self.known_names = {*feature_map.features, *feature_map.labels}
         self._initializer = None
         if embedding_initializer != DEFAULT_INITIALIZER:
             self._initializer = parse_initializer(embedding_initializer)
@@ -211,56 +212,7 @@ class FieldBlocks(nn.Module):
         if self.numeric_weight is not None:
             values = stack_columns(X, self.layout.numeric, integer=False)
             found.append(values.unsqueeze(-1) * self.numeric_weight)  # (B, F_num, D)
-        return found + [self._embed_apart(X, name) for name in self.layout.apart]
-
-    def is_whole(self, X: Mapping[str, torch.Tensor]) -> bool:
-        """Returns whether X has all fields, each with a row of the batch, so that blocks work."""
-        if isinstance(X, Batch):
-            return all(name in X.layout.positions for name in self.layout.places)
-        if not all(name in X for name in self.layout.places):
-            return False
-        sizes = {len(X[name]) for name in self.layout.places}
-        is_flat = all(X[name].numel() == len(X[name]) for name in self.layout.categorical)
-        return len(sizes) == 1 and is_flat
-
-    def check_names(self, X: Mapping[str, torch.Tensor]) -> None:
-        """Raises ConfigError for a name of X that is neither a feature nor a label.
-
-        Raises DataError for a field that a Batch lacks; another mapping may lack fields.
-        """
-        missing = [name for name in self.layout.places if name not in X]
-        if missing and isinstance(X, Batch):
-            raise DataError(f"column '{missing[0]}': the batch does not have it")
-        for name in X:
-            if name not in self._known:
-                raise ConfigError(
-                    f"column '{name}': not a feature of dataset '{self.feature_map.dataset_id}'"
-                    f"{did_you_mean(name, self._known)}"
-                )
-
-    def embed_field(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Returns the embedding of one field alone, for inputs that lack others.
-
-        Ids (n,) give (n, D), (n, m) give (n, m, D); a sequence (n, L) of any length L gives (n, D),
-        or (n, L, D) without pooling. Id 0 is padding, whose vector is zero.
-        """
-        layout = self.layout
-        if name in layout.apart:
-            embedded = self._embed_apart(X, name)  # (n, positions, W)
-            return embedded if name in layout.num_vectors else embedded.squeeze(1)
-        if name in layout.numeric:
-            assert self.numeric_weight is not None
-            values = stack_columns(X, (name,), integer=False)  # (n, 1)
-            return values * self.numeric_weight[layout.numeric.index(name)]
-        assert self.table is not None
-        ids = X[name].long()
-        rows = ids + layout.table_rows[layout.table_owners[name]][0]
-        found = look_up(self.table, rows) if self._reader is None else self._reader.look_up(rows)
-        if name in layout.categorical:
-            return found * (ids != 0).unsqueeze(-1)
-        pooling = layout.poolings[name]
-        found = found * pooling_weights(ids, pooling, found.dtype).unsqueeze(-1)  # (n, L, D)
-        return found if pooling is None else found.sum(dim=1)
+        return found + [self.embed_apart(X, name) for name in self.layout.apart]
 
     def _look_up(self, X: Mapping[str, torch.Tensor], table: torch.Tensor) -> torch.Tensor:
         layout = self.layout
@@ -305,7 +257,8 @@ class FieldBlocks(nn.Module):
         if self._reader is not None:
             self._reader.flush()
 
-    def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    def embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Returns the embedding (B, n, width) of a field of ``layout.apart``."""
         layer = self.own[module_name(self.layout.table_owners[name])]
         if isinstance(layer, OwnTable):
             ids = stack_columns(X, (name,), integer=True)  # (B, L), L = 1 of a categorical field
