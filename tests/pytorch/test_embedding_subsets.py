@@ -99,7 +99,8 @@ def test_history_and_target_rows_beside_rows_of_users():
 def test_columns_of_different_lengths_in_one_call():
     layer = make_layer()
     X = {**make_inputs(), "item": torch.arange(7), "clicks": torch.ones(2, 9).long()}
-    found = layer(X)
+    found = layer(dict(reversed(X.items())))
+    assert list(found) == list(reversed(X)), "in the order of the inputs"
     assert {n: tuple(v.shape) for n, v in found.items()} == {
         **{n: (5, D) for n in ("user", "x", "image")},
         "item": (7, D),
