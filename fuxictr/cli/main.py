@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fuxictr import __version__
+from fuxictr import ge4rec_version
 from fuxictr.errors import did_you_mean
 
 # Command -> module of this package, its function, which takes ``argv``, and what it does.
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=f"commands (COMMAND --help shows the options of one):\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"GE4Rec {__version__}")
+    parser.add_argument("--version", action="version", version=f"GE4Rec {ge4rec_version}")
     parser.add_argument("command", help=argparse.SUPPRESS)
     given = list(sys.argv[1:] if argv is None else argv)
     name = parser.parse_args(given[:1]).command

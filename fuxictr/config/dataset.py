@@ -26,7 +26,7 @@ from fuxictr.features import POOLINGS, parse_pooling
 # The longest sequence, so that 32 bits can index the lists of a frame of rows.
 MAX_LEN = 10_000
 # Other names of keys: the plain word for one, and an older name.
-_ALIASES = {"pooling": "feature_encoder", "na_value": "fill_na"}
+_ALIASES = {"pooling": "feature_encoder", "encoder": "feature_encoder", "na_value": "fill_na"}
 
 
 def _check_pooling(text: str | None) -> str | None:

@@ -17,10 +17,11 @@ class MaskedAveragePooling(nn.Module):
         self, embedding_matrix: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Returns the averages (B, D); ``mask`` (B, L) is 1 at the positions that count."""
-        if mask is None:
-            mask = (embedding_matrix != 0).any(dim=2)
-        num_positions = mask.sum(dim=1, keepdim=True)
-        return embedding_matrix.sum(dim=1) / num_positions.clamp(min=1)
+        total = embedding_matrix.sum(dim=1)
+        if mask is not None:
+            return total / (mask.sum(dim=1, keepdim=True) + 1e-12)
+        num_positions = (embedding_matrix != 0).any(dim=2).sum(dim=1, keepdim=True)
+        return total / num_positions.clamp(min=1)
 
 
 class MaskedSumPooling(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
     BatchNorm,
-    CompressedInteractionNet,
     FeatureEmbedding,
+    GenerativeCIN,
     LogisticRegression,
     MLP_Block,
     generator_config,
@@ -55,9 +55,7 @@ class xDeepFM(BaseModel):
         ).checked()
         self.lr_layer = LogisticRegression(feature_map)
         units = [16, 16] if cin_hidden_units is None else cin_hidden_units
-        self.cin = CompressedInteractionNet(
-            feature_map, embedding_dim, units, generator_config(params)
-        )
+        self.cin = GenerativeCIN(feature_map, embedding_dim, units, generator_config(params))
         self.mlp = MLP_Block(
             input_dim=feature_map.sum_emb_out_dim(embedding_dim),
             hidden_units=dnn_hidden_units,
