@@ -121,6 +121,13 @@ def test_a_batch_and_a_mapping_of_any_dtype_give_the_same(dtype):
     assert torch.equal(layer(as_batch(inputs)), expected)
 
 
+def test_a_batch_lists_the_fields_in_the_order_of_the_feature_map():
+    batch = as_batch(make_inputs())
+    assert list(batch) == list(make_map().fields) and len(batch) == 7
+    assert "click" in batch, "a label is there, but not listed"
+    assert torch.equal(torch.stack([*batch.values()][1:3]), torch.stack([batch["a"], batch["x"]]))
+
+
 def test_a_batch_may_have_no_rows():
     layer = make_layer().float()
     empty = from_arrays(
