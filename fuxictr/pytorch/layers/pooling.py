@@ -7,16 +7,16 @@ from torch import nn
 
 
 class MaskedAveragePooling(nn.Module):
-    """Averages a sequence's positions without padding, which is zero, (B, L, D) -> (B, D).
+    """Averages a sequence's positions without padding, (B, L, D) -> (B, D).
 
-    With a ``mask`` (B, L) the sum of all positions is divided by the number of those in the mask;
-    padding must be zero all the same. The average is zero where there is no position.
+    out = sum_l x_l / n. Padding is zero, so that it adds nothing; n counts the other positions, or
+    those of ``mask``. The average is zero where all positions are padding.
     """
 
     def forward(
         self, embedding_matrix: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Returns the averages (B, D)."""
+        """Returns the averages (B, D); ``mask`` (B, L) is 1 at the positions that count."""
         total = embedding_matrix.sum(dim=1)
         if mask is not None:
             return total / (mask.sum(dim=1, keepdim=True) + 1e-12)
@@ -33,13 +33,22 @@ class MaskedSumPooling(nn.Module):
 
 
 class KMaxPooling(nn.Module):
-    """Keeps the k largest values along ``dim``, in the order in which they stand."""
+    """Keeps the k largest values along ``dim``, in the order in which they stand there.
+
+    [3, 1, 5, 4] with k = 2 gives [5, 4]. From: Kalchbrenner et al., A Convolutional Neural Network
+    for Modelling Sentences, ACL 2014.
+
+    Shape:
+        input: any, with k values at least along ``dim``.
+        output: the same, with k values along ``dim``.
+    """
 
     def __init__(self, k: int, dim: int) -> None:
         super().__init__()
-        self.k, self.dim = k, dim
+        self.k = k
+        self.dim = dim
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        """Returns the values; the size of ``dim`` becomes k."""
-        places = X.topk(self.k, dim=self.dim).indices.sort(dim=self.dim).values
-        return X.gather(self.dim, places)
+        """Returns the k largest values."""
+        positions = X.topk(self.k, dim=self.dim).indices.sort(dim=self.dim).values
+        return X.gather(self.dim, positions)

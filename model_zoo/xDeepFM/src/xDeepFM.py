@@ -50,7 +50,9 @@ class xDeepFM(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         dropout = params.get("embedding_dropout", 0.0)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
+        self.embedding_layer = FeatureEmbedding(
+            feature_map, embedding_dim, dropout=dropout
+        ).checked()
         self.lr_layer = LogisticRegression(feature_map)
         units = [16, 16] if cin_hidden_units is None else cin_hidden_units
         self.cin = GenerativeCIN(feature_map, embedding_dim, units, generator_config(params))
