@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fuxictr.config import load_config
+from fuxictr.config import load_config, load_dataset_config, load_model_config
 from fuxictr.files import LogFile
 from fuxictr.metrics import Monitor, format_metrics
 
-__all__ = ["Monitor", "load_config", "print_to_json", "print_to_list", "set_logger"]
+__all__ = [
+    "Monitor",
+    "load_config",
+    "load_dataset_config",
+    "load_model_config",
+    "not_in_whitelist",
+    "print_to_json",
+    "print_to_list",
+    "set_logger",
+]
 
 _HANDLER_NAME = "fuxictr"
 _FORMAT = "%(asctime)s P%(process)d %(levelname)s %(message)s"
@@ -74,6 +83,14 @@ def print_to_json(data: Mapping[str, Any], sort_keys: bool = True) -> str:
 def print_to_list(data: Mapping[str, float]) -> str:
     """Returns ``AUC: 0.805664 - logloss: 0.445767``."""
     return format_metrics(data)
+
+
+def not_in_whitelist(element: Any, whitelist: Any = ()) -> bool:
+    """Returns whether an element is not in a list, or not the one value; never if that is empty."""
+    if not whitelist:
+        return False
+    is_list = isinstance(whitelist, (list, tuple, set))
+    return bool(element not in whitelist if is_list else element != whitelist)
 
 
 def _set_handlers(level: int, form: str, *handlers: logging.Handler) -> None:

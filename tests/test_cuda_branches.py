@@ -49,7 +49,7 @@ BRANCHES = {
     "pytorch/distributed/ranks.py": (3, HERE, "test_processes_with_gpus_join_over_nccl"),
     "pytorch/distributed/sync_batch_norm.py": (1, "tests/distributed/test_alone.py", "SyncBatch"),
     "pytorch/layers/embeddings/lookup.py": (1, HERE, "test_a_gpu_looks_up_with_torchs_own"),
-    "pytorch/layers/interactions/compressed_interaction.py": (1, META_STEP, "in_larger_pieces"),
+    "pytorch/layers/interactions/generative_cin.py": (1, META_STEP, "in_larger_pieces"),
     "pytorch/layers/interactions/pair_interactions.py": (2, PAIRS, "_gpu_multiplies_with_all"),
     "pytorch/losses.py": (1, HERE, "test_losses_stay_on_the_gpu_for_a_hundred_steps"),
     "pytorch/optim/lazy_adam.py": (1, "tests/pytorch/test_lazy_models.py", '"cuda"'),

@@ -106,6 +106,21 @@ def test_a_key_of_feature_specs_that_would_do_nothing_is_an_error(name, change, 
         feature_map.select(feature_specs={name: change})
 
 
+def test_columns_and_specs_by_fuxictrs_methods():
+    feature_map = make_map()
+    feature_map.features["s"] = {"type": "sequence", "vocab_size": 9, "max_len": 3}
+    feature_map.set_column_index()
+    assert feature_map.column_index == {"a": 0, "x": 1, "id": 2, "s": [3, 4, 5], "click": 6}
+    assert feature_map.get_column_index("s") == [3, 4, 5]
+    with pytest.raises(ConfigError, match="'clik' is not a field"):
+        feature_map.get_column_index("clik")
+    feature_map.update_feature_specs([{"name": ["a", "s"], "embedding_dim": 7}])
+    feature_map.default_emb_dim = 4
+    assert feature_map.sum_emb_out_dim() == 7 + 4 + 7
+    with pytest.raises(ConfigError, match="feature_specs.*did you mean 'embedding_dim'"):
+        feature_map.update_feature_specs([{"name": "a", "embeding_dim": 7}])
+
+
 def test_load_errors(tmp_path):
     path = tmp_path / "feature_map.json"
     with pytest.raises(DataError, match="no such feature map"):

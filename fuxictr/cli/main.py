@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fuxictr import __version__
+from fuxictr import ge4rec_version
 from fuxictr.errors import did_you_mean
 
 # Command -> module of this package, its function, which takes ``argv``, and what it does.
@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": ("reproduce", "main", "train DIS and GEN and compare them (2.reproduce.sh)"),
     "analyze": ("analyze", "main_all", "record embeddings and draw figures (3.analyze.sh)"),
     "predict": ("predict", "main", "score new raw rows (predict.py)"),
+    "tune": ("tuner", "main", "grid search over a tuner file (run_param_tuner.py)"),
     "show": ("show", "main", "what a run was, and whether it repeats"),
     "tables": ("tables", "main", "the paper's tables from the results alone"),
 }
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=f"commands (COMMAND --help shows the options of one):\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"GE4Rec {__version__}")
+    parser.add_argument("--version", action="version", version=f"GE4Rec {ge4rec_version}")
     parser.add_argument("command", help=argparse.SUPPRESS)
     given = list(sys.argv[1:] if argv is None else argv)
     name = parser.parse_args(given[:1]).command

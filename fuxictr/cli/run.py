@@ -57,9 +57,9 @@ def main(zoo_dir: str | Path | None = None, argv: list[str] | None = None) -> No
 
 
 def _version() -> str:
-    from fuxictr import __version__
+    from fuxictr import ge4rec_version
 
-    return f"GE4Rec {__version__}"
+    return f"GE4Rec {ge4rec_version}"
 
 
 def _end_with_stdin() -> None:

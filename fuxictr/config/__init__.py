@@ -16,6 +16,8 @@ _LOADING = (
     "check_config",
     "list_expids",
     "load_config",
+    "load_dataset_config",
+    "load_model_config",
     "load_raw_config",
     "parse_overrides",
 )

@@ -142,7 +142,8 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str, datetime.date)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        items = [_plain(item) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         return _coerce_dict(value, ())
     kind = type(value).__name__

@@ -21,20 +21,22 @@ from fuxictr.config.section import (
     unknown_key,
 )
 from fuxictr.errors import ConfigError, did_you_mean
-from fuxictr.features import POOLINGS, parse_pooling
+from fuxictr.features import POOLINGS, allowed_encoders, is_encoder, parse_pooling
 
 # The longest sequence, so that 32 bits can index the lists of a frame of rows.
 MAX_LEN = 10_000
 # Other names of keys: the plain word for one, and an older name.
-_ALIASES = {"pooling": "feature_encoder", "na_value": "fill_na"}
+_ALIASES = {"pooling": "feature_encoder", "encoder": "feature_encoder", "na_value": "fill_na"}
 
 
-def _check_pooling(text: str | None) -> str | None:
+def _check_encoder(value: Any) -> Any:
+    """Returns a feature_encoder that can be used; a pooling in this project's word."""
     try:
-        return parse_pooling(text, "")
+        return parse_pooling(value, "")
     except ConfigError:
-        allowed = ", ".join(["null", *POOLINGS, *POOLINGS.values()])
-        raise WrongValue(f"allowed: {allowed}{did_you_mean(str(text), POOLINGS)}") from None
+        if is_encoder(value):
+            return value
+    raise WrongValue(f"allowed: {allowed_encoders()}{did_you_mean(str(value), POOLINGS)}")
 
 
 def _check_one_character(text: str | None) -> str | None:
@@ -115,7 +117,12 @@ class ColumnConfig(Section):
     padding: Literal["pre", "post"] = key(
         "post", "end of a sequence that is filled with __PAD__, and cut where it is too long"
     )
-    feature_encoder: str | None = key("average", "pooling: average, sum or null", _check_pooling)
+    feature_encoder: str | list[str] | None = key(
+        "average",
+        "pooling: average, sum or null; or FuxiCTR's encoders, as layers.KMaxPooling(k, dim), "
+        "nn.Linear(in, out, bias), or a list",
+        _check_encoder,
+    )
     pretrained_emb: str | None = key(
         None, "npz, h5 or parquet with columns key and value: one vector per token", check_path
     )

@@ -35,6 +35,24 @@ def load_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
     return load_raw_config(Path(config_dir), experiment_id).params
 
 
+def load_model_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
+    """Returns the keys of one expid, over those of ``Base``; errors are those of load_config."""
+    file, blocks = _find_block(
+        _config_files(Path(config_dir).resolve(), "model_config"), experiment_id, "expid"
+    )
+    params = {**(blocks.get("Base") or {}), **(blocks[experiment_id] or {})}
+    if not params.get("dataset_id"):
+        raise ConfigError(f"{file} ({experiment_id}): key 'dataset_id' is missing")
+    return {**params, "model_id": experiment_id}
+
+
+def load_dataset_config(config_dir: str | Path, dataset_id: str) -> dict[str, Any]:
+    """Returns the keys of one dataset, with its dataset_id; errors are those of load_config."""
+    files = _config_files(Path(config_dir).resolve(), "dataset_config")
+    _, blocks = _find_block(files, dataset_id, "dataset_id")
+    return {**(blocks[dataset_id] or {}), "dataset_id": dataset_id}
+
+
 def load_raw_config(
     config_dir: Path,
     expid: str,

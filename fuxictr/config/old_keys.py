@@ -26,7 +26,13 @@ RENAMED_MODEL_KEYS = {
     "hidden_activations": "dnn_activations",
     "cin_layer_units": "cin_hidden_units",
     "crossing_layers": "num_cross_layers",
+    "dnn_activations": "hidden_activations",
+    "use_field_gate": "use_feature_gating",
 }
+# Older names of models.
+RENAMED_MODELS = {"FINAL": "FinalNet"}
+# Keys that say how often to evaluate, in epochs; once per epoch is what happens anyway.
+_EVERY_EPOCH = ("every_x_epochs", "eval_interval")
 # Switches of the paper's code, of which only the names are known.
 GENERATES = ("use_gen", "use_fs")
 LINEAR = ("linear_gen", "linear_fs")
@@ -112,6 +118,10 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
     for old, new in RENAMED_MODEL_KEYS.items():
         if keys.holds(old) and new in own:
             keys.rename(old, new)
+    _check_every_epoch(keys)
+    if keys.flag("use_regulation_module") is not None:
+        is_off = not keys.flag("use_regulation_module")
+        keys.ignore("use_regulation_module", "EDCN always has its gates" if is_off else "")
     for name in list(keys.params):
         if keys.holds(name) and (name in IGNORED_KEYS or str(name).startswith("cov_")):
             keys.ignore(name)
@@ -129,6 +139,19 @@ def translate_old_keys(raw: RawConfig, own: Collection[str], expid: str) -> dict
             )
         logger.warning("Keys of older configs: %s", "; ".join(texts))
     return keys.params
+
+
+def _check_every_epoch(keys: _Keys) -> None:
+    """Drops keys that ask for an evaluation in each epoch; ConfigError for another interval."""
+    for name in _EVERY_EPOCH:
+        if not keys.holds(name):
+            continue
+        if keys.params[name] is not None and keys.params[name] != 1:
+            raise ConfigError(
+                f"key '{name}': found {keys.params[name]!r:.100} ({keys.origin(name)}), allowed: "
+                "1, or key 'eval_steps', which counts steps between evaluations"
+            )
+        keys.ignore(name)
 
 
 def _translate_encoder(keys: _Keys) -> None:

@@ -24,7 +24,12 @@ from fuxictr.errors import ConfigError
 from fuxictr.metrics import Monitor, find_metric
 
 # Keys of older configs: an old name -> today's name.
-RENAMED_KEYS = {"patience": "early_stop_patience", "workers": "num_workers"}
+RENAMED_KEYS = {
+    "patience": "early_stop_patience",
+    "workers": "num_workers",
+    "ordered_features": "use_features",
+    "group_index": "group_id",
+}
 # Keys of older configs that have no effect here.
 IGNORED_KEYS = (
     "every_x_epochs",

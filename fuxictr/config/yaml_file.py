@@ -1,5 +1,8 @@
 """YAML as ``yaml.safe_load`` reads it, except for names, within limits, and with clear errors.
 
+Of the tags of Python objects only ``!!python/tuple`` is read, which configs of FuxiCTR have; of a
+key that is given twice in a block the last value counts, and a warning names both lines.
+
 Keys of mappings, and the values of the keys in NAMES, are the text in the file: YAML reads 2024,
 001, on and null as numbers, truth values and None, and 001 could not be told from 1.
 
@@ -10,6 +13,7 @@ and numbers of a million digits are refused while they are read.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Hashable
 from copy import deepcopy
 from pathlib import Path
@@ -22,6 +26,8 @@ from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
 from fuxictr.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20  # a hundred times the largest shipped config, and a few seconds of reading
 MAX_VALUES = 100_000  # keys and values of a text, those of an alias at each use
@@ -63,8 +69,8 @@ def parse_yaml(text: str, where: str, key: str | None = None) -> Any:
     """Returns the result of ``yaml.safe_load``, with names as they are written.
 
     ``where`` begins messages. With ``key``, the text is that key's value. Raises ConfigError, with
-    the line, for wrong YAML, a key given twice, a value that does not exist (month 13), or a limit
-    of this module that is exceeded.
+    the line, for wrong YAML, a block given twice, a value that does not exist (month 13), or a
+    limit of this module that is exceeded.
     """
     return deepcopy(_parse_once(text, where, key))
 
@@ -74,7 +80,7 @@ def _parse_once(text: str, where: str, key: str | None) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: more than {MAX_BYTES} characters, which no config needs")
     try:
-        return _Loader(text).get_data_of(key)
+        return _Loader(text, where).get_data_of(key)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"a text holds no character {error.character!r}"
@@ -95,8 +101,9 @@ class _Extent(NamedTuple):
 class _Loader(yaml.SafeLoader):
     """A SafeLoader with limits; it merges mappings while it reads, so that they count."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, where: str) -> None:
         super().__init__(text)
+        self._where = where
         self._extents: dict[yaml.Node, _Extent] = {}
         self._size = 0
         self._depth = 0
@@ -138,7 +145,7 @@ class _Loader(yaml.SafeLoader):
             node.value = [(self._as_text(k), self._value_of(k.value, v)) for k, v in node.value]
             own = [key for key, _ in node.value if key.tag != f"{_TAG}merge"]
             self.flatten_mapping(node)
-            self._refuse_repeated(own)
+            self._check_repeated(own, is_block=self._depth == 1)
         return node
 
     def _value_of(self, key: Any, node: yaml.Node) -> yaml.Node:
@@ -185,7 +192,8 @@ class _Loader(yaml.SafeLoader):
         inner = [n for pair in node.value for n in pair] if is_mapping else node.value
         return max((self._extents[n].depth for n in inner), default=0)
 
-    def _refuse_repeated(self, keys: list[yaml.Node]) -> None:
+    def _check_repeated(self, keys: list[yaml.Node], is_block: bool) -> None:
+        """Warns of a key that is given twice, refuses a whole block that is."""
         lines: dict[Hashable, int] = {}
         for node in keys:
             if not isinstance(node, yaml.ScalarNode):
@@ -193,9 +201,18 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(node)
             if not isinstance(key, Hashable):
                 continue
-            if key in lines:
+            line = node.start_mark.line + 1
+            if key in lines and is_block:
                 _refuse(node, f"key '{node.value}' is given twice, first in line {lines[key]}")
-            lines[key] = node.start_mark.line + 1
+            if key in lines:
+                logger.warning(
+                    "%s: key '%s' is given twice, in lines %d and %d; the last one counts",
+                    self._where,
+                    node.value,
+                    lines[key],
+                    line,
+                )
+            lines[key] = line
 
 
 def _refuse(found: yaml.Event | yaml.Node, problem: str) -> None:
@@ -220,5 +237,12 @@ def _checked(kind: str) -> Callable[[Any, yaml.Node], Any]:
     return constructor
 
 
+def _tuple(loader: _Loader, node: yaml.Node) -> tuple[Any, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise ConstructorError(None, None, "!!python/tuple needs a list", node.start_mark)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor(f"{_TAG}python/tuple", _tuple)
 for _kind in ("bool", "int", "float", "timestamp"):
     _Loader.add_constructor(_TAG + _kind, _checked(_kind))

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, as_names, did_you_mean
+from fuxictr.features.embedded_fields import EmbeddedFields
 from fuxictr.features.reading import check_counts, find, list_features, list_labels, read_json
 from fuxictr.features.specs import (
-    FIELD_TYPES,
     ID_TYPES,
     SPEC_KEYS,
     check_change,
     check_spec,
     check_values,
-    parse_pooling,
     width,
 )
 from fuxictr.files import write_atomically
@@ -33,7 +32,7 @@ class _Load:
         return owner.read if feature_map is None else feature_map.fill
 
 
-class FeatureMap:
+class FeatureMap(EmbeddedFields):
     """The fields of an encoded dataset, in FuxiCTR's form.
 
     A spec holds type (categorical, numeric, sequence, embedding or meta) and source, and
@@ -41,7 +40,8 @@ class FeatureMap:
     - of ids (categorical, sequence): vocab_size; padding_idx and oov_idx if this project encoded
       them; share_embedding, the field whose table it uses; pretrained_emb with pretrain_dim,
       pretrain_usage and freeze_emb if its tokens have pretrained vectors;
-    - of a sequence: max_len, and feature_encoder, its pooling in FuxiCTR's words or None;
+    - of a sequence: max_len;
+    - feature_encoder, what its embedding goes through (``parse_encoder``), a sequence's pooling;
     - of an embedding: pretrain_dim, the width of its vectors;
     - embedding_dim and emb_output_dim if the field has its own width.
 
@@ -69,11 +69,6 @@ class FeatureMap:
         self.defer_tables = False
 
     @property
-    def fields(self) -> dict[str, dict[str, Any]]:
-        """The features that a model embeds, in order: all except meta columns."""
-        return {n: s for n, s in self.features.items() if s["type"] in FIELD_TYPES}
-
-    @property
     def num_fields(self) -> int:
         """Number of fields F that a model embeds."""
         return len(self.fields)
@@ -91,57 +86,6 @@ class FeatureMap:
     def input_length(self) -> int:
         """Number of input columns, with all positions of sequences and vectors."""
         return sum(map(width, self.features.values()))
-
-    def embedding_dims(self, embedding_dim: int) -> list[int]:
-        """Returns the width of each field's embedding: its emb_output_dim, or ``table_dim``."""
-        return [
-            spec.get("emb_output_dim") or self.table_dim(name, embedding_dim)
-            for name, spec in self.fields.items()
-        ]
-
-    def table_dim(self, name: str, embedding_dim: int) -> int:
-        """Returns the width of a field's table: its embedding_dim, or the model's.
-
-        Raises ConfigError as ``table_owner``, or if the table's owner has another width.
-        """
-        own = self.features[name].get("embedding_dim")
-        owner = self.table_owner(name)
-        found = self.features[owner].get("embedding_dim") or embedding_dim
-        if own and own != found:
-            raise ConfigError(
-                f"column '{name}': key 'embedding_dim': found {own}, but the table of '{owner}', "
-                f"which it shares, has {found}"
-            )
-        return found
-
-    def table_owner(self, name: str) -> str:
-        """Returns the field whose table a field uses: the end of its chain of share_embedding.
-
-        Raises ConfigError if the chain is a circle, or a field has no ids or another vocab_size.
-        """
-        chain = [name]
-        while target := self.features[chain[-1]].get("share_embedding"):
-            where = f"column '{chain[-1]}': key 'share_embedding'"
-            allowed = [n for n, s in self.features.items() if s["type"] in ID_TYPES]
-            if target not in allowed or chain[0] not in allowed:
-                raise ConfigError(
-                    f"{where}: found '{target}', allowed: of a categorical or sequence field, "
-                    f"another one of dataset '{self.dataset_id}'{did_you_mean(target, allowed)}"
-                )
-            if target in chain:
-                raise ConfigError(f"{where}: a circle, {' -> '.join([*chain, target])}")
-            sizes = [self.features[n]["vocab_size"] for n in (name, target)]
-            if sizes[0] != sizes[1]:
-                raise ConfigError(
-                    f"{where}: '{name}' has vocab_size {sizes[0]}, '{target}' {sizes[1]}; fields "
-                    "of one table have one vocabulary; rebuild the dataset"
-                )
-            chain.append(target)
-        return chain[-1]
-
-    def pooling(self, name: str) -> str | None:
-        """Returns a sequence's pooling, ``average``, ``sum`` or None; ConfigError for others."""
-        return parse_pooling(self.features[name].get("feature_encoder", "average"), name)
 
     def pretrained_vectors(self, name: str) -> np.ndarray:
         """Returns the vectors (vocab_size, pretrain_dim) of a field's ids; NaN = no vector.
@@ -185,8 +129,7 @@ class FeatureMap:
                 "sum_emb_out_dim() counts with key 'embedding_dim' of the config: found none; "
                 "allowed: to set it, also where the model has a default"
             )
-        widths = zip(self.fields, self.embedding_dims(self.default_emb_dim or 0), strict=True)
-        return sum(width for name, width in widths if name in chosen)
+        return sum(self.output_dim(name, self.default_emb_dim or 0) for name in chosen)
 
     def get_num_fields(self, feature_source: str | Sequence[str] = ()) -> int:
         """Returns the number of fields of these sources; none: of all."""
@@ -243,6 +186,31 @@ class FeatureMap:
         if not changed.num_fields:
             raise ConfigError(f"dataset '{self.dataset_id}': use_features leaves no field")
         return changed
+
+    @property
+    def column_index(self) -> dict[str, int | list[int]]:
+        """Name -> its column in a matrix of all input columns, a list for several; labels last."""
+        found: dict[str, int | list[int]] = {}
+        start = 0
+        for name, spec in self.features.items():
+            stop = start + width(spec)
+            is_list = spec["type"] in ("sequence", "embedding")
+            found[name] = list(range(start, stop)) if is_list else start
+            start = stop
+        return found | {name: start + i for i, name in enumerate(self.labels)}
+
+    def set_column_index(self) -> None:
+        """Does nothing; FuxiCTR's users call it. ``column_index`` always fits the fields."""
+
+    def get_column_index(self, feature: str) -> int | list[int]:
+        """Returns ``column_index`` of a feature or label; ConfigError for another name."""
+        if feature not in self.labels:
+            self._check_names([feature], "feature")
+        return self.column_index[feature]
+
+    def update_feature_specs(self, feature_specs: list[dict] | dict) -> None:
+        """Changes specs in place; ConfigError as ``select``."""
+        self.features = self.select(feature_specs=feature_specs).features
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of feature_map.json."""

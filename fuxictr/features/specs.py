@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fuxictr.errors import ConfigError
+from fuxictr.features.encoders import allowed_encoders, is_encoder, parse_encoder
 
 ID_TYPES = ("categorical", "sequence")
 FIELD_TYPES = (*ID_TYPES, "numeric", "embedding")
-POOLINGS = {"average": "layers.MaskedAveragePooling()", "sum": "layers.MaskedSumPooling()"}
 MAX_ROWS = 2**31 - 1  # of all tables together, which are numbered with 32 bits
 MAX_WIDTH = 1_000_000  # of an embedding or a pretrained vector, and positions of a sequence
 
@@ -52,7 +51,7 @@ _SPEC: dict[str, _Values | None] = {
     "padding": _TEXT,
     "embedding_dim": _WIDTH,
     "emb_output_dim": _WIDTH,
-    "feature_encoder": None,  # FuxiCTR has many; parse_pooling says which can be used
+    "feature_encoder": None,  # parse_encoder says which can be used
     "share_embedding": _TEXT,
     "pretrained_emb": _TEXT,
     "pretrain_dim": _WIDTH,
@@ -104,7 +103,12 @@ def check_change(name: str, before: Mapping[str, Any], change: Mapping[str, Any]
         reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), where)
     elif not after.get("pretrained_emb"):
         reasons |= dict.fromkeys(("pretrain_usage", "freeze_emb"), "it has no pretrained vectors")
-    if kind != "sequence":
+    encoder = change.get("feature_encoder")
+    if not is_encoder(encoder):
+        reasons["feature_encoder"] = f"allowed: {allowed_encoders()}"
+    elif kind == "meta":
+        reasons["feature_encoder"] = "its type is meta"
+    elif kind != "sequence" and any(s.pooling for s in parse_encoder(encoder, name)):
         reasons["feature_encoder"] = f"its type is {kind}, allowed: sequence"
     if kind not in ID_TYPES:
         reasons["share_embedding"] = f"its type is {kind}, allowed: {', '.join(ID_TYPES)}"
@@ -120,22 +124,3 @@ def width(spec: Mapping[str, Any]) -> int:
     """Returns the number of input columns of a feature."""
     widths = {"sequence": "max_len", "embedding": "pretrain_dim"}
     return spec[widths[spec["type"]]] if spec["type"] in widths else 1
-
-
-def parse_pooling(text: str | None, name: str) -> str | None:
-    """Returns ``average``, ``sum`` or None for a pooling in either project's words."""
-    if text is None:
-        return None
-    bare = str(text).removesuffix("()")
-    for pooling, encoder in POOLINGS.items():
-        if text == pooling or encoder == f"{bare}()":
-            return pooling
-    raise ConfigError(
-        f"column '{name}': key 'feature_encoder': found {text!r:.100}, allowed: null, "
-        f"{', '.join(POOLINGS)}, {', '.join(POOLINGS.values())}"
-    )
-
-
-def fuxictr_pooling(text: str | None) -> str | None:
-    """Returns a pooling in FuxiCTR's words, the form of a spec's feature_encoder."""
-    return POOLINGS.get(text, text) if text else None

@@ -17,6 +17,7 @@ class ColumnLayout:
         value_columns: names in the float matrix, in order: numeric fields, vectors, then labels.
         widths: name -> length of a sequence or width of a vector; other names have one column.
         labels: the names that are labels, which a batch holds but does not list.
+        order: all names but the labels, as a batch lists them; default: in the order of columns.
         positions: name -> (whether it is in the integer matrix, its first column).
     """
 
@@ -24,6 +25,7 @@ class ColumnLayout:
     value_columns: tuple[str, ...]
     widths: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
     positions: dict[str, tuple[bool, int]] = field(init=False, repr=False, compare=False)
     num_ids: int = field(init=False, repr=False, compare=False)
     num_values: int = field(init=False, repr=False, compare=False)
@@ -37,12 +39,15 @@ class ColumnLayout:
                 start += self.widths.get(name, 1)
             object.__setattr__(self, "num_ids" if is_id else "num_values", start)
         object.__setattr__(self, "positions", positions)
+        names = tuple(name for name in positions if name not in self.labels)
+        object.__setattr__(self, "order", self.order or names)
 
 
 class Batch(Mapping[str, torch.Tensor]):
     """Column name -> tensor (B,), or (B, width) of the layout, a view of one of two matrices.
 
-    Iteration leaves out the labels, so that a model which reads all columns does not read them.
+    Iteration is in the order of ``layout.order``. It leaves out the labels, so that a model which
+    reads all columns does not read them.
 
     Attributes:
         ids: (B, layout.num_ids), int32 or int64.
@@ -69,10 +74,10 @@ class Batch(Mapping[str, torch.Tensor]):
         return matrix[:, start] if width is None else matrix[:, start : start + width]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self.layout.positions if name not in self.layout.labels)
+        return iter(self.layout.order)
 
     def __len__(self) -> int:
-        return len(self.layout.positions) - len(self.layout.labels)
+        return len(self.layout.order)
 
     @property
     def num_rows(self) -> int:

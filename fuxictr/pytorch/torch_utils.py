@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import random
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +16,10 @@ from torch import nn
 
 from fuxictr.config.tasks import loss_name
 from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.pytorch.activations import Dice
 from fuxictr.pytorch.distributed.ranks import launched_ranks
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
@@ -25,6 +28,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "prelu": nn.PReLU,
     "gelu": nn.GELU,
     "leakyrelu": nn.LeakyReLU,
+    "softmax": functools.partial(nn.Softmax, dim=-1),
     "linear": nn.Identity,
 }
 
@@ -40,7 +44,7 @@ _MALLOC_OPTIONS = ((-3, 32 << 20), (-1, 1 << 30))
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
-def seed_everything(seed: int = 2019) -> None:
+def seed_everything(seed: int = 1029) -> None:
     """Seeds python, numpy and torch (all devices)."""
     random.seed(seed)
     np.random.seed(seed)
@@ -124,14 +128,35 @@ def get_loss(loss: str) -> Callable[..., torch.Tensor]:
     return found
 
 
-def get_activation(activation: str | nn.Module | None) -> nn.Module:
-    """Returns the activation of that name in any case, None: identity; ConfigError for another."""
-    if isinstance(activation, nn.Module):
+def get_activation(activation: Any, hidden_units: Any = None) -> Any:
+    """Returns the activation of that name, in any case, as a module; None: None.
+
+    A module stays as it is, and of a list each is looked up, with its own of ``hidden_units``.
+    PReLU has one weight per unit, which starts at 0.1, where the number of units is given; Dice
+    needs it. Beside the names in ACTIVATIONS those of torch.nn are known, as torch spells them.
+
+    Raises:
+        ConfigError: an unknown name, or Dice without units.
+    """
+    if isinstance(activation, (list, tuple)):
+        units = hidden_units if isinstance(hidden_units, (list, tuple)) else [hidden_units]
+        units = list(units) * len(activation) if len(units) == 1 else list(units)
+        return [get_activation(a, u) for a, u in zip(activation, units, strict=True)]
+    if activation is None or isinstance(activation, nn.Module):
         return activation
-    name = (activation or "linear").lower()
-    if name not in ACTIVATIONS:
-        raise ConfigError(
-            f"activation '{activation}': allowed: {', '.join(ACTIVATIONS)}"
-            f"{did_you_mean(name, ACTIVATIONS)}"
-        )
-    return ACTIVATIONS[name]()
+    name = str(activation).lower()
+    if name == "prelu" and hidden_units is not None:
+        return nn.PReLU(hidden_units, init=0.1)
+    if name == "dice":
+        if hidden_units is None:
+            raise ConfigError("activation 'dice': needs the number of units (hidden_units)")
+        return Dice(hidden_units)
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]()
+    found = getattr(nn, str(activation), None)
+    if isinstance(found, type) and found.__module__ == "torch.nn.modules.activation":
+        return found()
+    raise ConfigError(
+        f"activation '{activation}': allowed: {', '.join([*ACTIVATIONS, 'dice'])}, or one of "
+        f"torch.nn{did_you_mean(name, ACTIVATIONS)}"
+    )

@@ -196,7 +196,7 @@ def test_code_version(repository, tmp_path, monkeypatch):
         return environment.code_version.__wrapped__()
 
     commit = git(repository, "rev-parse", "HEAD")[:12]
-    own = environment.__version__
+    own = environment.ge4rec_version
     assert code_version(repository) == f"{own}-{commit}"
     (repository / "fuxictr" / "__init__.py").write_text("a = 2\n")
     assert code_version(repository) == f"{own}-{commit}+dirty"

@@ -89,12 +89,27 @@ def test_a_folder_is_no_file(tmp_path):
         read_yaml_file(tmp_path)
 
 
+def test_a_key_of_a_block_given_twice_is_a_warning(caplog):
+    assert parse_yaml("b: 1\na: {c: 1,\n  c: 2}", "some.yaml") == {"b": 1, "a": {"c": 2}}
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "some.yaml: key 'c' is given twice, in lines 2 and 3; the last one counts"
+    )
+
+
+def test_a_tuple_is_a_tuple():
+    found = parse_yaml("a: !!python/tuple [x, [1, 2], !!python/tuple [y]]", "f")
+    assert found == {"a": ("x", [1, 2], ("y",))}
+    for text in ("a: !!python/tuple x", "a: !!python/name:os.system", "a: !!python/object:x {}"):
+        with pytest.raises(ConfigError, match="f, line 1: not valid YAML"):
+            parse_yaml(text, "f")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("b: 1\na: 1\na: 2", "3: .*key 'a' is given twice, first in line 2"),
         ("true: 1\n'true': 2", "key 'true' is given twice"),
-        ("b: 1\na: {c: 1,\n  c: 1}", "3: .*key 'c' is given twice"),
         ("a: 2001-13-01", "'2001-13-01' is no timestamp"),
         ("a: 2001-01-01 00:00:00 +99:99", "is no timestamp"),
         ("a: 0x_", "'0x_' is no int"),

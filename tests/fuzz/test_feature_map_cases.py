@@ -112,8 +112,8 @@ def test_a_folder_is_no_feature_map(tmp_path):
 
 
 def test_an_encoder_of_another_kind_is_named_where_it_is_used(tmp_path):
-    feature_map = load(tmp_path, with_spec("s", feature_encoder=["layers.MaskedSumPooling()"]))
-    with pytest.raises(ConfigError, match="column 's': key 'feature_encoder': found .'layers"):
+    feature_map = load(tmp_path, with_spec("s", feature_encoder=["layers.Sum()"]))
+    with pytest.raises(ConfigError, match="column 's': key 'feature_encoder': found 'layers.S"):
         feature_map.pooling("s")
     assert feature_map.select(feature_specs={"s": {"pooling": "sum"}}).pooling("s") == "sum"
 

@@ -9,7 +9,7 @@ import torch
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError
 from fuxictr.pytorch.dataloaders import BatchIterator
-from fuxictr.pytorch.layers import CompressedInteractionNet
+from fuxictr.pytorch.layers import GenerativeCIN
 from fuxictr.pytorch.layers.generation import generator_config
 from fuxictr.pytorch.training.compiled import compile_loss
 from fuxictr.pytorch.training.trainer import Trainer
@@ -123,7 +123,7 @@ def test_batches_of_another_size_are_not_compiled(monkeypatch, modes, setting, d
     monkeypatch.setattr(torch.compiler, "disable", lambda function: "disabled")
     feature_map = tiny_map()
     model = make(feature_map)
-    model.cin = CompressedInteractionNet(feature_map, 4, [3], generator_config({}))
+    model.cin = GenerativeCIN(feature_map, 4, [3], generator_config({}))
     loss = compiled_as(setting, device, model)
     found = [loss(batch) for batch in BatchIterator(tiny_data(feature_map), BATCH_SIZE)]
     assert found == [0.5] * 6 + ["plain"]

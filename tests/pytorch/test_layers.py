@@ -191,6 +191,7 @@ def test_mlp_block():
     assert "BatchNorm1d" in str(MLP_Block(3, [4], batch_norm=True))
     assert (block.output_dim, MLP_Block(3, [4, 2]).output_dim) == (1, 2)
     assert MLP_Block(3, []).output_dim == 3, "no hidden layer is not the default of three"
-    assert MLP_Block(3).output_dim == 64
+    assert MLP_Block(3, None).output_dim == 64
+    assert MLP_Block(3).output_dim == 3
     with pytest.raises(ConfigError, match="dropout_rates.*3 values for 2"):
         MLP_Block(3, [4, 2], dropout_rates=[0.1, 0.1, 0.1])

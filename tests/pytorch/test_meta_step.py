@@ -8,7 +8,7 @@ import torch
 from fuxictr.config import TrainConfig
 from fuxictr.pytorch.dataloaders import BatchIterator, ColumnarData
 from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict
-from fuxictr.pytorch.layers.interactions import compressed_interaction
+from fuxictr.pytorch.layers.interactions import generative_cin
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import OPTIMIZERS
 from fuxictr.pytorch.training.trainer import Trainer
@@ -94,9 +94,9 @@ def test_chosen_fields_are_embedded_on_the_device_alone(kind):
 
 def test_a_gpu_forms_outer_products_in_larger_pieces():
     width, rows = 1 << 10, torch.empty(1 << 17, 2)
-    pieces = list(compressed_interaction._chunks(rows, width))
+    pieces = list(generative_cin._chunks(rows, width))
     with pretended_cuda():
-        assert 128 * len(list(compressed_interaction._chunks(rows.to(CUDA), width))) == len(pieces)
+        assert 128 * len(list(generative_cin._chunks(rows.to(CUDA), width))) == len(pieces)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -17,6 +17,7 @@ from fuxictr.pytorch.layers import (
     MaskedAveragePooling,
     MaskedSumPooling,
     MixedEmbedding,
+    make_embedding,
 )
 
 B, D = 6, 3
@@ -120,6 +121,13 @@ def test_a_batch_and_a_mapping_of_any_dtype_give_the_same(dtype):
     assert torch.equal(layer(as_batch(inputs)), expected)
 
 
+def test_a_batch_lists_the_fields_in_the_order_of_the_feature_map():
+    batch = as_batch(make_inputs())
+    assert list(batch) == list(make_map().fields) and len(batch) == 7
+    assert "click" in batch, "a label is there, but not listed"
+    assert torch.equal(torch.stack([*batch.values()][1:3]), torch.stack([batch["a"], batch["x"]]))
+
+
 def test_a_batch_may_have_no_rows():
     layer = make_layer().float()
     empty = from_arrays(
@@ -208,7 +216,8 @@ def test_dict_holds_each_field(pooling):
     layer = make_layer(FeatureEmbeddingDict, pooling_of_u=pooling)
     inputs = make_inputs()
     found, expected = layer(inputs), reference(layer, inputs)
-    assert list(found) == list(expected)
+    assert list(found) == list(inputs), "in the order of the inputs"
+    assert list(layer.float()(as_batch(inputs))) == list(expected), "of a batch, the feature map's"
     assert found["u"].shape == ((B, 2, D) if pooling is None else (B, D))
     for name, vectors in expected.items():
         np.testing.assert_allclose(found[name].detach(), vectors, rtol=1e-12)
@@ -227,8 +236,9 @@ def test_dict2tensor():
     with pytest.raises(ConfigError, match=r"'u': \(6, 2, 3\)"):
         layer.dict2tensor(found)
     found["u"] = found["u"].max(dim=1).values
-    assert torch.equal(layer.dict2tensor(found), torch.stack(list(found.values()), dim=1))
-    assert torch.equal(layer.dict2tensor(found, flatten_emb=True), torch.cat([*found.values()], 1))
+    in_order = [found[name] for name in layer.feature_map.fields]
+    assert torch.equal(layer.dict2tensor(found), torch.stack(in_order, dim=1))
+    assert torch.equal(layer.dict2tensor(found, flatten_emb=True), torch.cat(in_order, dim=1))
     found["b"] = found["b"][:, :2]
     assert layer.dict2tensor(found, flatten_emb=True).shape == (B, 7 * D - 1)
     with pytest.raises(ConfigError, match="allowed.*one D for all"):
@@ -262,11 +272,13 @@ def test_only_the_required_fields_are_embedded():
         FeatureEmbedding(make_map(), D, required_feature_columns=["bb"])
 
 
-@pytest.mark.parametrize("layer_class", [FeatureEmbedding, MixedEmbedding])
-def test_one_vector_a_field_needs_a_pooling(layer_class):
+@pytest.mark.parametrize(
+    "make", [lambda *args: FeatureEmbedding(*args).checked(), MixedEmbedding, make_embedding]
+)
+def test_one_vector_a_field_needs_a_pooling(make):
     message = r"column 'u'.*found null, allowed: average, sum; .*FeatureEmbeddingDict.*\(B, L, D\)"
     with pytest.raises(ConfigError, match=message):
-        layer_class(make_map(pooling_of_u=None), D)
+        make(make_map(pooling_of_u=None), D)
 
 
 def test_a_sequence_of_another_length_is_named():

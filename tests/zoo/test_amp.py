@@ -8,7 +8,7 @@ import torch
 
 from fuxictr.config import TrainConfig
 from fuxictr.pytorch.dataloaders import BatchIterator
-from fuxictr.pytorch.layers.interactions import compressed_interaction
+from fuxictr.pytorch.layers.interactions import generative_cin
 from fuxictr.pytorch.training.trainer import Trainer
 from tests.zoo.cases import CASES, Case, build
 from tests.zoo.test_field_types import DEMO, mixed_data, mixed_map
@@ -90,21 +90,21 @@ def test_evaluation_is_a_plain_autocast_forward(case):
 
 def cin_layer(rows: int) -> tuple[torch.nn.Module, torch.Tensor]:
     """Returns a CIN layer of width 2 with weights of 1, and embeddings of 1."""
-    layer = compressed_interaction.CINLayer(3, 3, 2, torch.nn.Identity())
+    layer = generative_cin.CINLayer(3, 3, 2, torch.nn.Identity())
     torch.nn.init.ones_(layer.weight)
     return layer, torch.ones(rows, 3, 4, requires_grad=True)
 
 
 def test_cin_multiplies_in_bfloat16_and_sums_weight_gradients_in_float32(monkeypatch):
-    monkeypatch.setattr(compressed_interaction, "_CHUNK_NUMBERS", 9)
+    monkeypatch.setattr(generative_cin, "_CHUNK_NUMBERS", 9)
     factors = []
-    plain_outer = compressed_interaction._outer
+    plain_outer = generative_cin._outer
 
     def outer(z, x):
         factors.append((len(z), z.dtype, x.dtype))
         return plain_outer(z, x)
 
-    monkeypatch.setattr(compressed_interaction, "_outer", outer)
+    monkeypatch.setattr(generative_cin, "_outer", outer)
     layer, embedded = cin_layer(rows=300)
     with torch.autocast("cpu", torch.bfloat16):
         maps = layer(embedded, embedded)
@@ -121,9 +121,9 @@ def test_cin_multiplies_in_bfloat16_and_sums_weight_gradients_in_float32(monkeyp
 
 @pytest.mark.parametrize("chunk", [1 << 19, 7 * 25])
 def test_cin_in_bfloat16_follows_the_plain_sums(monkeypatch, chunk):
-    monkeypatch.setattr(compressed_interaction, "_CHUNK_NUMBERS", chunk)
+    monkeypatch.setattr(generative_cin, "_CHUNK_NUMBERS", chunk)
     torch.manual_seed(0)
-    layer = compressed_interaction.CINLayer(5, 4, 3, torch.nn.Identity())
+    layer = generative_cin.CINLayer(5, 4, 3, torch.nn.Identity())
     first, current = torch.randn(40, 5, 6), torch.randn(40, 4, 6, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         maps = layer(first, current)

@@ -10,7 +10,7 @@ from fuxictr.analysis.recorder import Recorder
 from fuxictr.errors import ConfigError
 from fuxictr.experiment.run.run import build_model
 from fuxictr.experiment.zoo.models import ZOO, load_experiment
-from fuxictr.pytorch.layers.interactions import compressed_interaction
+from fuxictr.pytorch.layers.interactions import generative_cin
 from tests.zoo.cases import EXPIDS, Case, build, expected_logits, load, small_data
 
 # paper.md's gamma of each backbone on Avazu and on Criteo.
@@ -212,5 +212,5 @@ def test_cin_is_the_same_in_chunks_of_rows(monkeypatch):
         return [logit.detach(), *(p.grad.clone() for p in built.parameters())]
 
     whole = outputs()
-    monkeypatch.setattr(compressed_interaction, "_CHUNK_NUMBERS", 7 * 25)
+    monkeypatch.setattr(generative_cin, "_CHUNK_NUMBERS", 7 * 25)
     torch.testing.assert_close(outputs(), whole, rtol=1e-9, atol=1e-9)

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _ALSO_IN_FORWARD = {"task", "amp", "matmul_precision"}
 # Keys of a dataset that decide how a raw row is encoded; the others say where and how rows lie.
 _ENCODING = {"feature_cols", "min_categr_count", "processor"}
+_TUPLE = "!!python/tuple"
 _SHOWN_CHARACTERS = 80  # of a value in a message
 
 
@@ -45,7 +46,7 @@ def make_note(
         "zoo": str(_model_folder(model_class).parent),
         "run_dir": str(config.run_dir),
         "data_dir": str(config.data_dir),
-        "config": config.params(),
+        "config": _mark_tuples(config.params()),
         "given": sorted({*config.origins} & {*config.params()}),
         "model_hash": model_hash(model_class),
     }
@@ -237,7 +238,7 @@ def _checked(
 ) -> ExperimentConfig:
     file = note_path(path)
     with _reading(path):
-        params, expid = dict(note["config"]), str(note["expid"])
+        params, expid = dict(_unmark_tuples(note["config"])), str(note["expid"])
         folders = Path(note["run_dir"]), Path(note["data_dir"])
         given = [str(name) for name in note.get("given", params)]  # older notes do not say
     raw = RawConfig(params, dict.fromkeys(given, str(file)), *folders)
@@ -251,6 +252,25 @@ def _checked(
             f"{file}: the config that {path.name} was trained with does not fit this version, or "
             f"the model as it is now: {error}"
         ) from error
+
+
+def _mark_tuples(value: Any) -> Any:
+    """Returns a value as JSON holds it; a tuple, which a model may tell from a list, is marked."""
+    if isinstance(value, Mapping):
+        return {key: _mark_tuples(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_mark_tuples(item) for item in value]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
+    return value
+
+
+def _unmark_tuples(value: Any) -> Any:
+    """Returns what ``_mark_tuples`` was given."""
+    if isinstance(value, Mapping):
+        if value.keys() == {_TUPLE}:
+            return tuple(map(_unmark_tuples, value[_TUPLE]))
+        return {key: _unmark_tuples(item) for key, item in value.items()}
+    return [_unmark_tuples(item) for item in value] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from fuxictr import __version__
+from fuxictr import ge4rec_version
 from fuxictr.cpus import usable_cpus
 from fuxictr.experiment.results.config_record import plain
 from fuxictr.experiment.zoo.models import ROOT
@@ -100,7 +100,7 @@ def device_record(device: torch.device) -> dict[str, Any]:
 @functools.cache
 def package_versions() -> dict[str, str]:
     """Returns package -> version: of this package, Python, and the libraries it computes with."""
-    found = {"ge4rec": __version__, "python": platform.python_version()}
+    found = {"ge4rec": ge4rec_version, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -173,7 +173,7 @@ def code_version() -> str:
     """Returns the package's version, with the git commit and +dirty if there are any."""
     options = ("--always", "--dirty=+dirty", "--abbrev=12")
     described = _git(ROOT, "describe", *options) if _is_tracked(ROOT) else None
-    return __version__ if described is None else f"{__version__}-{described.decode().strip()}"
+    return ge4rec_version if described is None else f"{ge4rec_version}-{described.decode().strip()}"
 
 
 def _is_tracked(root: Path) -> bool:

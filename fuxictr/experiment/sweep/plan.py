@@ -14,7 +14,10 @@ from fuxictr.experiment.zoo.selection import parse_seeds
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep; ``config`` is checked and has the run's seed and file names."""
+    """One run of a sweep; ``config`` is checked and has the run's seed and file names.
+
+    ``config_dir`` is a config folder elsewhere than in the model's ``folder``.
+    """
 
     dataset: str
     backbone: str
@@ -23,6 +26,7 @@ class PlannedRun:
     folder: Path
     config: ExperimentConfig
     model_class: type
+    config_dir: Path | None = None
 
 
 def with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:

@@ -159,12 +159,14 @@ class Sweep:
 
 def run_command(run: PlannedRun, gpu: str) -> list[str]:
     """Returns the command of a run, which also works by hand; ``gpu`` is as in Sweep."""
-    script = (run.folder / "run_expid.py").relative_to(ROOT)
+    script = run.folder / "run_expid.py"
+    script = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script
     start, gpus = [sys.executable], gpu.split(",")
     if len(gpus) > 1:
         is_cpu = gpus[0] == "-1"
         start, gpu = torchrun_command(len(gpus), [] if is_cpu else gpus), "-1" if is_cpu else "auto"
     command = [*start, str(script), "--expid", run.expid, "--gpu", gpu]
+    command += [] if run.config_dir is None else ["--config", str(run.config_dir)]
     return [*command, "--seed", str(run.seed), "--set", f"model_id={run.config.run.model_id}"]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import sys
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -21,8 +23,11 @@ from fuxictr.config import (
 )
 from fuxictr.config.coercion import signature_annotations
 from fuxictr.config.idle_keys import warn_of_idle_keys
+from fuxictr.config.old_keys import RENAMED_MODELS
 from fuxictr.datasets import registry
 from fuxictr.errors import ConfigError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(fuxictr.__file__).resolve().parents[1]
 ZOO = ROOT / "model_zoo"
@@ -36,7 +41,8 @@ def zoo_models() -> list[str]:
 def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
     """Imports the class ``model`` from src/<model>.py of ``zoo_dir``, or of model_zoo/<model>/.
 
-    A ConfigError names the paths tried.
+    Where there is no such file, the class may be one that src/__init__.py imports. A ConfigError
+    names the paths tried.
     """
     folders = [folder for folder in (zoo_dir, ZOO / model) if folder is not None]
     for folder in folders:
@@ -46,6 +52,10 @@ def load_model_class(model: str, zoo_dir: Path | None = None) -> type:
             if not isinstance(found, type):
                 raise ConfigError(f"{file}: defines no class '{model}'")
             return found
+        if (folder / "src" / "__init__.py").is_file():
+            found = getattr(_import_package(folder / "src"), model, None)
+            if isinstance(found, type):
+                return found
     tried = ", ".join(dict.fromkeys(str(folder / "src" / f"{model}.py") for folder in folders))
     raise ConfigError(
         f"key 'model': no model '{model}'{did_you_mean(model, zoo_models())}; looked for {tried}"
@@ -83,6 +93,9 @@ def load_experiment(
     model = raw.params.get("model")
     if not isinstance(model, str) or not model:
         raise ConfigError(f"expid '{expid}' in {folder}: key 'model' is missing")
+    if model in RENAMED_MODELS:
+        logger.warning("key 'model': %s is now %s", model, RENAMED_MODELS[model])
+        model = raw.params["model"] = RENAMED_MODELS[model]
     if not model.isidentifier():
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
@@ -190,10 +203,30 @@ def find_folder(backbone: str) -> Path:
     )
 
 
+def _import_package(source: Path) -> ModuleType:
+    """Imports the folder src/ with its __init__.py, which says which classes it has."""
+    package = f"{_package_name(source)}_all"
+    if package not in sys.modules:
+        file = source / "__init__.py"
+        spec = spec_from_file_location(package, file, submodule_search_locations=[str(source)])
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[package] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[package]
+            raise
+    return sys.modules[package]
+
+
+def _package_name(source: Path) -> str:
+    digest = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+    return f"model_zoo_{source.parent.name}_{digest}"
+
+
 def _import_source(file: Path) -> ModuleType:
     """Imports src/<Model>.py in a package of its own, so that relative imports work."""
-    digest = hashlib.sha256(str(file.parent).encode()).hexdigest()[:8]
-    package = f"model_zoo_{file.parents[1].name}_{digest}"
+    package = _package_name(file.parent)
     if package not in sys.modules:
         module = ModuleType(package)
         module.__path__ = [str(file.parent)]

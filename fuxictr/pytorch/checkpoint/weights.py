@@ -15,6 +15,8 @@ from torch import nn
 
 from fuxictr.errors import CheckpointError
 from fuxictr.files import atomic_path, write_atomically
+from fuxictr.pytorch.layers.embeddings import FieldBlocks
+from fuxictr.pytorch.layers.embeddings.fuxictr_weights import rename_fuxictr_weights
 
 
 def save_weights(
@@ -87,6 +89,8 @@ def read_tensors(path: str | Path, mapped: bool = False) -> Any:
 def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") -> None:
     """Loads weights that ``save_weights`` wrote into a model of the same config.
 
+    Those of FuxiCTR's embedding layers are read as well, see rename_fuxictr_weights.
+
     ``encoders_hash`` is that of the data that the model will read; empty: unknown.
 
     Raises:
@@ -103,6 +107,9 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{encoders_hash}); train again"
         )
     state = read_tensors(path)
+    for name, module in model.named_modules():
+        if isinstance(module, FieldBlocks):
+            rename_fuxictr_weights(module, state, f"{name}." if name else "")
     problems = _mismatches(model.state_dict(), state)
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))

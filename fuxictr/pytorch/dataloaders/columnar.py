@@ -83,7 +83,8 @@ def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
     """Returns the layout of a dataset; ``labels`` says whether its rows have labels.
 
     The integer matrix holds the categorical fields, then the sequences; the float matrix the
-    numeric fields, the vectors, then the labels. Each kind keeps the order of the feature map.
+    numeric fields, the vectors, then the labels. Each kind keeps the order of the feature map,
+    and so does a batch that lists its names.
     """
     fields = feature_map.fields
 
@@ -95,7 +96,8 @@ def make_layout(feature_map: FeatureMap, labels: bool = True) -> ColumnLayout:
     widths |= {name: fields[name]["pretrain_dim"] for name in vectors}
     last = feature_map.labels if labels else []
     ids = (*of_type("categorical"), *sequences)
-    return ColumnLayout(ids, (*of_type("numeric"), *vectors, *last), widths, tuple(last))
+    values = (*of_type("numeric"), *vectors, *last)
+    return ColumnLayout(ids, values, widths, tuple(last), tuple(fields))
 
 
 def as_index(places: slice | np.ndarray) -> slice | torch.Tensor:

@@ -44,7 +44,7 @@ class RankDataLoader:
         train_data: str | Path | None = None,
         valid_data: str | Path | None = None,
         test_data: str | Path | None = None,
-        batch_size: int = 10000,
+        batch_size: int = 32,
         shuffle: bool = True,
         seed: int = 2019,
         device: torch.device | str = "cpu",

@@ -10,7 +10,7 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
     BatchNorm,
-    CrossNet,
+    GenerativeCrossNet,
     MLP_Block,
     generator_config,
     make_embedding,
@@ -70,7 +70,7 @@ class DCNv2(BaseModel):
         dropout = params.get("embedding_dropout", 0.0)
         self.embedding_layer = make_embedding(feature_map, embedding_dim, dropout)
         config = generator_config(params)
-        self.cross_net = CrossNet(
+        self.cross_net = GenerativeCrossNet(
             *self.embedding_layer.as_fields(), num_cross_layers, config, use_gen_rst, cross_drop
         )
 

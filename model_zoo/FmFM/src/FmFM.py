@@ -39,7 +39,9 @@ class FmFM(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         dropout = params.get("embedding_dropout", 0.0)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
+        self.embedding_layer = FeatureEmbedding(
+            feature_map, embedding_dim, dropout=dropout
+        ).checked()
         self.lr_layer = LogisticRegression(feature_map)
         self.generator = build_generators(feature_map, embedding_dim, params)
         is_vectorized = field_interaction_type == "vectorized"

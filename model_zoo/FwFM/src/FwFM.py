@@ -42,7 +42,9 @@ class FwFM(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         dropout = params.get("embedding_dropout", 0.0)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
+        self.embedding_layer = FeatureEmbedding(
+            feature_map, embedding_dim, dropout=dropout
+        ).checked()
         self.linear_type = linear_type
         if linear_type == "LW":
             self.linear: nn.Module = LogisticRegression(feature_map)

@@ -51,7 +51,9 @@ class PNN(BaseModel):
         super().__init__(feature_map, **params)
         num_fields = feature_map.num_fields
         dropout = params.get("embedding_dropout", 0.0)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
+        self.embedding_layer = FeatureEmbedding(
+            feature_map, embedding_dim, dropout=dropout
+        ).checked()
         self.generator = build_generators(feature_map, embedding_dim, params)
         self.mlp = MLP_Block(
             input_dim=num_fields * embedding_dim + num_fields * (num_fields - 1) // 2,

@@ -10,8 +10,8 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import (
     BatchNorm,
-    CompressedInteractionNet,
     FeatureEmbedding,
+    GenerativeCIN,
     LogisticRegression,
     MLP_Block,
     generator_config,
@@ -50,12 +50,12 @@ class xDeepFM(BaseModel):
     ) -> None:
         super().__init__(feature_map, **params)
         dropout = params.get("embedding_dropout", 0.0)
-        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim, dropout)
+        self.embedding_layer = FeatureEmbedding(
+            feature_map, embedding_dim, dropout=dropout
+        ).checked()
         self.lr_layer = LogisticRegression(feature_map)
         units = [16, 16] if cin_hidden_units is None else cin_hidden_units
-        self.cin = CompressedInteractionNet(
-            feature_map, embedding_dim, units, generator_config(params)
-        )
+        self.cin = GenerativeCIN(feature_map, embedding_dim, units, generator_config(params))
         self.mlp = MLP_Block(
             input_dim=feature_map.sum_emb_out_dim(embedding_dim),
             hidden_units=dnn_hidden_units,

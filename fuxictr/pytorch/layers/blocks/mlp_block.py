@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from fuxictr.pytorch.torch_utils import get_activation
 
 DEFAULT_HIDDEN_UNITS = (64, 64, 64)
 
+Activation: TypeAlias = str | nn.Module | None
 BatchNorm = bool | Literal["no_bias"]
 _ALLOWED_NORM = "true, false, no_bias"
 
@@ -21,25 +22,29 @@ class MLP_Block(nn.Module):
     """A multi-layer perceptron: [Linear, BatchNorm, activation, Dropout] per hidden layer.
 
     Activations and dropout rates are one for all layers, or a list with one per layer. The input is
-    (B, input_dim), the output (B, output_dim).
+    (B, input_dim), the output (B, output_dim); without batch_norm any leading sizes will do.
 
     Args:
-        hidden_units: widths of the hidden layers; None: 64, 64, 64.
+        hidden_units: widths of the hidden layers, () for none; None: 64, 64, 64.
+        hidden_activations: a name, a module, or None for no activation; see get_activation.
         output_dim: width of a last Linear; None: there is none, and the attribute ``output_dim`` is
             the last hidden width.
+        output_activation: a name, a module, or None.
         batch_norm: normalise before the activation; no_bias: without the bias in front, which the
             norm cancels, so that its gradient is only rounding.
+        bn_only_once: with batch_norm, normalise the input alone, and no hidden layer.
     """
 
     def __init__(
         self,
         input_dim: int,
-        hidden_units: list[int] | None = None,
-        hidden_activations: str | list[str] = "ReLU",
+        hidden_units: Sequence[int] | None = (),
+        hidden_activations: Activation | list[Activation] = "ReLU",
         output_dim: int | None = None,
-        output_activation: str | None = None,
+        output_activation: Activation = None,
         dropout_rates: float | list[float] = 0.0,
         batch_norm: BatchNorm = False,
+        bn_only_once: bool = False,
         use_bias: bool = True,
     ) -> None:
         super().__init__()
@@ -50,27 +55,37 @@ class MLP_Block(nn.Module):
         activations = _one_per_layer(hidden_activations, len(units), "hidden_activations")
         rates = _one_per_layer(dropout_rates, len(units), "dropout_rates")
         layers: list[nn.Module] = []
+        if batch_norm and bn_only_once:
+            layers.append(nn.BatchNorm1d(input_dim))
         width = input_dim
         for unit, activation, rate in zip(units, activations, rates, strict=True):
             layers.append(nn.Linear(width, unit, bias=has_bias))
-            if batch_norm:
+            if batch_norm and not bn_only_once:
                 layers.append(nn.BatchNorm1d(unit))
-            layers.append(get_activation(activation))
-            if isinstance(layers[-1], nn.ReLU):
-                layers[-1].inplace = True  # what it overwrites is not needed again
+            _append_activation(layers, activation, unit)
             if rate > 0:
                 layers.append(nn.Dropout(p=rate))
             width = unit
         if output_dim is not None:
             layers.append(nn.Linear(width, output_dim, bias=use_bias))
         if output_activation is not None:
-            layers.append(get_activation(output_activation))
+            layers.append(cast(nn.Module, get_activation(output_activation, output_dim)))
         self.output_dim = width if output_dim is None else output_dim
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
         return self.mlp(inputs)
+
+
+def _append_activation(layers: list[nn.Module], activation: Activation, unit: int) -> None:
+    """Appends an activation of a hidden layer, if there is one."""
+    found = get_activation(activation, unit)
+    if found is None:
+        return
+    if isinstance(found, nn.ReLU) and found is not activation:
+        found.inplace = True  # what it overwrites is not needed again
+    layers.append(found)
 
 
 def idle_without_layers(units: str, params: Mapping[str, Any], *keys: str) -> dict[str, str]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from fuxictr.errors import ConfigError, did_you_mean
+from fuxictr.errors import ConfigError, as_names
 from fuxictr.features import POOLINGS, FeatureMap
+from fuxictr.pytorch.layers.embeddings.by_name import (
+    Names,
+    choose_fields,
+    embed_by_name,
+    is_whole,
+    join_fields,
+)
+from fuxictr.pytorch.layers.embeddings.encoder_layers import DEFAULT_INITIALIZER, Initializer
 from fuxictr.pytorch.layers.embeddings.field_blocks import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.field_layout import Place, cut
-
-Names = str | Sequence[str]
 
 
 class FeatureEmbedding(FieldBlocks):
     """Embeds every field, one vector of width D each; see FieldBlocks for how, and for ``fields``.
-
-    Raises:
-        ConfigError: a field's embedding has another width than D, or a sequence has no pooling.
 
     Shape:
         input: mapping of field name -> (B,), a sequence (B, L), a vector (B, E).
@@ -28,22 +31,34 @@ class FeatureEmbedding(FieldBlocks):
     """
 
     def __init__(
-        self, feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0, **fields: Any
+        self,
+        feature_map: FeatureMap,
+        embedding_dim: int,
+        embedding_initializer: str | Initializer = DEFAULT_INITIALIZER,
+        *args: Any,
+        dropout: float = 0.0,
+        **fields: Any,
     ) -> None:
-        super().__init__(feature_map, embedding_dim, **fields)
+        super().__init__(feature_map, embedding_dim, embedding_initializer, *args, **fields)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self._runs = _runs(self.layout.places)
+        widths = set(self.feature_map.embedding_dims(embedding_dim))
+        self._is_even = widths == {embedding_dim} and not self.layout.num_vectors
+
+    def checked(self) -> FeatureEmbedding:
+        """Returns the layer; ConfigError unless each field is one vector of width D."""
         check_one_vector_per_field(self.feature_map)
-        widths = self.feature_map.embedding_dims(embedding_dim)
+        widths = self.feature_map.embedding_dims(self.embedding_dim)
         other = {
-            n: w for n, w in zip(self.layout.places, widths, strict=True) if w != embedding_dim
+            n: w for n, w in zip(self.layout.places, widths, strict=True) if w != self.embedding_dim
         }
         if other:
             raise ConfigError(
-                f"all fields need embedding_dim {embedding_dim} in this model, found {other}; "
+                f"all fields need embedding_dim {self.embedding_dim} in this model, found {other}; "
                 "DCNv2 and CrossNet take fields of different widths, and a field's emb_output_dim "
                 "brings it to another one"
             )
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        self._runs = _runs(self.layout.places)
+        return self
 
     def forward(
         self,
@@ -52,10 +67,14 @@ class FeatureEmbedding(FieldBlocks):
         feature_type: Names = (),
         flatten_emb: bool = False,
     ) -> torch.Tensor:
-        """Returns the embeddings (B, F, D), or with ``flatten_emb`` (B, F * D).
+        """Returns the embeddings (B, F, D), or with ``flatten_emb`` (B, sum of D_i).
 
-        The fields are those that ``choose_fields`` chooses.
+        The fields are those of X that ``choose_fields`` chooses. ConfigError without
+        ``flatten_emb`` where they have different widths, or one is a sequence without pooling.
         """
+        if not (self._is_even and is_whole(self, X)):
+            embedded = embed_by_name(self, X, feature_source, feature_type)
+            return self.dropout(join_fields(self.feature_map, embedded, flatten_emb))
         parts = cut(self.blocks(X), self._runs)
         embedded = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         if feature_source or feature_type:
@@ -64,8 +83,17 @@ class FeatureEmbedding(FieldBlocks):
             embedded = torch.stack([embedded[:, fields.index(name)] for name in names], dim=1)
         return embedded.flatten(start_dim=1) if flatten_emb else embedded
 
+    @property
+    def embedding_layer(self) -> NamedFields:
+        """The same embeddings by name, as FuxiCTR's inner FeatureEmbeddingDict gives them."""
+        return NamedFields(self)
+
     def as_fields(self) -> tuple[FeatureMap, int]:
-        """Returns the fields and the width of each, for layers that read the output."""
+        """Returns the fields and the width of each, for layers that read the output.
+
+        ConfigError as ``checked``.
+        """
+        self.checked()
         return self.feature_map, self.embedding_dim
 
 
@@ -93,14 +121,12 @@ class FeatureEmbeddingDict(FieldBlocks):
         feature_source: Names = (),
         feature_type: Names = (),
     ) -> dict[str, torch.Tensor]:
-        """Returns the embedding of each field that ``choose_fields`` chooses."""
-        parts = cut(self.blocks(inputs), self.layout.places.values())
-        embedded = {
-            name: part if self.layout.poolings.get(name, "") is None else part.squeeze(1)
-            for name, part in zip(self.layout.places, parts, strict=True)
-        }
-        wanted = choose_fields(self.feature_map, feature_source, feature_type)
-        return {name: embedded[name] for name in wanted}
+        """Returns the embedding of each field of the inputs that ``choose_fields`` chooses.
+
+        They come in the order of the inputs, for a Batch in that of the feature map. Inputs may
+        lack fields, and then sequences may have any length. ConfigError for an unknown name.
+        """
+        return embed_by_name(self, inputs, feature_source, feature_type)
 
     def dict2tensor(
         self,
@@ -110,55 +136,46 @@ class FeatureEmbeddingDict(FieldBlocks):
         feature_source: Names = (),
         feature_type: Names = (),
     ) -> torch.Tensor:
-        """Returns the vectors (B, D_i) of a dictionary next to each other.
+        """Returns the embeddings of a dictionary next to each other, as ``join_fields``.
 
-        ``flatten_emb`` gives (B, sum of D_i). Without it the result is (B, F, D), and all D_i must
-        be equal. The last three arguments choose fields; empty means all.
-
-        Raises:
-            ConfigError: no field is left, or one is not a vector of the common width.
+        The last three arguments choose fields; empty means all.
         """
-        listed = [feature_list] if isinstance(feature_list, str) else feature_list
-        names = [
-            name
-            for name in choose_fields(self.feature_map, feature_source, feature_type)
-            if name in embedding_dict and (not listed or name in listed)
-        ]
-        shapes = {name: tuple(embedding_dict[name].shape) for name in names}
-        sizes = {shape if not flatten_emb else len(shape) for shape in shapes.values()}
-        if len(sizes) != 1 or len(next(iter(shapes.values()))) != 2:
-            wanted = "(B, D_i)" if flatten_emb else "(B, D), one D for all, unless flatten_emb"
-            raise ConfigError(f"dict2tensor: found fields of shapes {shapes}, allowed: {wanted}")
-        vectors = [embedding_dict[name] for name in names]
-        return torch.cat(vectors, dim=1) if flatten_emb else torch.stack(vectors, dim=1)
+        names = choose_fields(self.feature_map, feature_source, feature_type)
+        listed = as_names(feature_list, "feature_list") or names
+        chosen = {n: embedding_dict[n] for n in names if n in embedding_dict and n in listed}
+        return join_fields(self.feature_map, chosen, flatten_emb)
+
+
+class NamedFields:
+    """Calls a FeatureEmbedding as a FeatureEmbeddingDict, with its weights."""
+
+    def __init__(self, layer: FeatureEmbedding) -> None:
+        self.feature_map = layer.feature_map
+        self._layer = layer
+
+    def __call__(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        feature_source: Names = (),
+        feature_type: Names = (),
+    ) -> dict[str, torch.Tensor]:
+        """Returns what FeatureEmbeddingDict returns, with the layer's dropout."""
+        embedded = embed_by_name(self._layer, inputs, feature_source, feature_type)
+        return {name: self._layer.dropout(vectors) for name, vectors in embedded.items()}
+
+    dict2tensor = FeatureEmbeddingDict.dict2tensor
 
 
 def check_one_vector_per_field(feature_map: FeatureMap) -> None:
     """Raises ConfigError where a sequence has no pooling, so that it has several vectors."""
     for name, spec in feature_map.fields.items():
-        if spec["type"] == "sequence" and feature_map.pooling(name) is None:
+        if feature_map.num_vectors(name) is not None:
+            found = spec.get("feature_encoder") or "null"
             raise ConfigError(
-                f"column '{name}': key 'feature_encoder': found null, allowed: "
+                f"column '{name}': key 'feature_encoder': found {found}, allowed: "
                 f"{', '.join(POOLINGS)}; this model needs one vector per field "
                 "(FeatureEmbeddingDict gives one per position, (B, L, D))"
             )
-
-
-def choose_fields(
-    feature_map: FeatureMap, feature_source: Names = (), feature_type: Names = ()
-) -> list[str]:
-    """Returns the fields of the given sources and types (empty: all); ConfigError if none."""
-    chosen = list(feature_map.fields)
-    for key, names in (("source", feature_source), ("type", feature_type)):
-        wanted = {names} if isinstance(names, str) and names else set(names)
-        found = {feature_map.features[name].get(key, "") for name in chosen}
-        chosen = [n for n in chosen if not wanted or feature_map.features[n].get(key, "") in wanted]
-        if not chosen:
-            hint = did_you_mean(str(min(wanted)), found)
-            raise ConfigError(
-                f"feature_{key}: no field has {sorted(wanted)}, found: {sorted(found)}{hint}"
-            )
-    return chosen
 
 
 def _runs(places: Mapping[str, Place]) -> list[Place]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fuxictr.errors import DataError, as_names
-from fuxictr.features import FeatureMap
+from fuxictr.errors import ConfigError, DataError, as_names
+from fuxictr.features import ID_TYPES, FeatureMap
 from fuxictr.pytorch.batch import stack_columns
-from fuxictr.pytorch.layers.embeddings.field_layout import FieldLayout
+from fuxictr.pytorch.layers.embeddings.encoder_layers import (
+    DEFAULT_INITIALIZER,
+    Initializer,
+    make_encoder,
+    parse_initializer,
+)
+from fuxictr.pytorch.layers.embeddings.field_layout import FieldLayout, module_name
+from fuxictr.pytorch.layers.embeddings.fuxictr_weights import rename_fuxictr_weights
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
 from fuxictr.pytorch.layers.embeddings.own_table import (
     INIT_STD,
@@ -49,15 +56,20 @@ class FieldBlocks(nn.Module):
     fields that share a table have one offset. The weights of all numeric fields are one matrix,
     too. The rest is embedded field by field (``own``): vectors, fields of another width, and fields
     with vectors given for their tokens (OwnTable). Where a field's emb_output_dim differs from its
-    embedding_dim, a bias-free linear map follows (``projections``).
+    embedding_dim, a bias-free linear map follows (``projections``). A feature_encoder other than a
+    pooling is done last (``encoders``); that of a vector replaces its linear map. With D = 1 and
+    one of the last two arguments False, as for a first-order part, all fields have width 1 and no
+    encoder, and a sequence is summed.
 
     Args:
-        required_feature_columns: the fields that are embedded; None for all.
+        embedding_initializer: what fills the rows of a table, see parse_initializer.
+        required_feature_columns: the fields that are embedded; None or none at all for all.
         not_required_feature_columns: fields that are not.
         use_pretrain: False ignores vectors given for tokens.
         use_sharing: False gives every field a table of its own.
 
     Attributes:
+        known_names: features and labels of the whole feature map.
         layout: which fields are embedded how.
         share: which of the rows ``table`` holds; None: all of them.
 
@@ -74,21 +86,31 @@ class FieldBlocks(nn.Module):
         self,
         feature_map: FeatureMap,
         embedding_dim: int,
-        required_feature_columns: list[str] | None = None,
-        not_required_feature_columns: list[str] | None = None,
+        embedding_initializer: str | Initializer = DEFAULT_INITIALIZER,
+        required_feature_columns: Iterable[str] | None = None,
+        not_required_feature_columns: Iterable[str] | None = None,
         use_pretrain: bool = True,
         use_sharing: bool = True,
     ) -> None:
         super().__init__()
         self._reader: RowReader | None = None
         self.share: RowShare | None = None
+        self.known_names = {*feature_map.features, *feature_map.labels}
+        self._initializer = None
+        if embedding_initializer != DEFAULT_INITIALIZER:
+            self._initializer = parse_initializer(embedding_initializer)
         unused = {} if use_pretrain else {"pretrained_emb": None}
         unused |= {} if use_sharing else {"share_embedding": None}
-        required = feature_map.select(required_feature_columns).features
+        first_order = embedding_dim == 1 and not (use_pretrain and use_sharing)
+        required = as_names(required_feature_columns or (), "required_feature_columns")
         dropped = as_names(not_required_feature_columns or (), "not_required_feature_columns")
+        kept = feature_map.select(required or None).features
         self.feature_map = feature_map.select(
-            [name for name in feature_map.features if name in required and name not in dropped],
-            dict.fromkeys(feature_map.features, unused),
+            [name for name in feature_map.features if name in kept and name not in dropped],
+            {
+                name: {**unused, **(_first_order(spec) if first_order else {})}
+                for name, spec in feature_map.features.items()
+            },
         )
         self.embedding_dim = embedding_dim
         self.layout = FieldLayout(self.feature_map, embedding_dim)
@@ -103,9 +125,15 @@ class FieldBlocks(nn.Module):
     def reset_parameters(self) -> None:
         """Draws tables from N(0, 1e-4), maps xavier-normal; zeroes padding, keeps given vectors."""
         if isinstance(self.table, DeferredTable):
+            if self._initializer is not None:
+                raise ConfigError(
+                    "embedding_initializer cannot fill a table that is sharded before it is drawn; "
+                    "set embedding_sharding: none"
+                )
             self.table.defer(INIT_STD, self.offsets.long())
         elif self.table is not None:
             nn.init.normal_(self.table, std=INIT_STD)
+            self._initialize()
             with torch.no_grad():
                 self.table[self.offsets.long()] = 0.0
         if self.numeric_weight is not None:
@@ -113,8 +141,22 @@ class FieldBlocks(nn.Module):
         for layer in (*self.own.values(), *self.projections.values()):
             if isinstance(layer, OwnTable):
                 layer.reset_parameters()
-            else:
+                if self._initializer is not None and layer.table is not None:
+                    self._initializer(layer.table.data[1:])
+            elif isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
+        for layer in self.encoders.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_normal_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def _initialize(self) -> None:
+        """Fills the rows of each field's table with an ``embedding_initializer`` of the user's."""
+        if self._initializer is None or self.table is None:
+            return
+        for start, stop in self.layout.table_rows.values():
+            self._initializer(self.table.data[start + 1 : stop])
 
     @property
     def row_key(self) -> tuple:
@@ -170,7 +212,7 @@ class FieldBlocks(nn.Module):
         if self.numeric_weight is not None:
             values = stack_columns(X, self.layout.numeric, integer=False)
             found.append(values.unsqueeze(-1) * self.numeric_weight)  # (B, F_num, D)
-        return found + [self._embed_apart(X, name) for name in self.layout.apart]
+        return found + [self.embed_apart(X, name) for name in self.layout.apart]
 
     def _look_up(self, X: Mapping[str, torch.Tensor], table: torch.Tensor) -> torch.Tensor:
         layout = self.layout
@@ -202,9 +244,10 @@ class FieldBlocks(nn.Module):
         self._flush()
         super()._save_to_state_dict(*args)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         self._flush()
-        super()._load_from_state_dict(*args)
+        rename_fuxictr_weights(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
@@ -214,8 +257,9 @@ class FieldBlocks(nn.Module):
         if self._reader is not None:
             self._reader.flush()
 
-    def _embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        layer = self.own[_key(self.layout.table_owners[name])]
+    def embed_apart(self, X: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Returns the embedding (B, n, width) of a field of ``layout.apart``."""
+        layer = self.own[module_name(self.layout.table_owners[name])]
         if isinstance(layer, OwnTable):
             ids = stack_columns(X, (name,), integer=True)  # (B, L), L = 1 of a categorical field
             weights, num_vectors = None, 1
@@ -226,11 +270,19 @@ class FieldBlocks(nn.Module):
                     num_vectors = ids.shape[1]
                     ids, weights = ids.reshape(-1, 1), weights.reshape(-1, 1)
             embedded = layer(ids, weights).unflatten(0, (-1, num_vectors))  # (B, n, W)
+        elif isinstance(layer, nn.Identity):
+            embedded = stack_columns(X, (name,), integer=False).unsqueeze(1)  # (B, 1, E)
         else:
             values = stack_columns(X, (name,), integer=False)  # (B, E), E = 1 of a numeric field
             embedded = layer(values.to(layer.weight.dtype)).unsqueeze(1)  # (B, 1, W)
-        if _key(name) in self.projections:
-            embedded = self.projections[_key(name)](embedded)
+        if module_name(name) in self.projections:
+            embedded = self.projections[module_name(name)](embedded)
+        if module_name(name) in self.encoders:
+            is_list = name in self.layout.poolings  # others are one vector, without a position
+            embedded = self.encoders[module_name(name)](
+                embedded if is_list else embedded.squeeze(1)
+            )
+            embedded = embedded if embedded.ndim == 3 else embedded.unsqueeze(1)
         return embedded
 
     def _make_common_table(self) -> None:
@@ -248,18 +300,26 @@ class FieldBlocks(nn.Module):
     def _make_own_layers(self) -> None:
         self.own = nn.ModuleDict()
         self.projections = nn.ModuleDict()
+        self.encoders = nn.ModuleDict()
         outputs = self.feature_map.embedding_dims(self.embedding_dim)
         for (name, spec), output in zip(self.feature_map.fields.items(), outputs, strict=True):
             if name not in self.layout.apart:
                 continue
             width = self.feature_map.table_dim(name, self.embedding_dim)
             owner = self.layout.table_owners[name]
-            if "vocab_size" not in spec:
-                self.own[_key(name)] = nn.Linear(spec.get("pretrain_dim", 1), width, bias=False)
-            elif _key(owner) not in self.own:
-                self.own[_key(owner)] = make_own_table(self.feature_map, owner, width)
-            if output != width:
-                self.projections[_key(name)] = nn.Linear(width, output, bias=False)
+            has_encoder = self.feature_map.has_encoder(name)
+            if has_encoder:
+                self.encoders[module_name(name)] = make_encoder(self.feature_map.encoder(name))
+            if has_encoder and spec["type"] == "embedding":
+                self.own[module_name(name)] = nn.Identity()
+            elif spec["type"] not in ID_TYPES:
+                self.own[module_name(name)] = nn.Linear(
+                    spec.get("pretrain_dim", 1), width, bias=False
+                )
+            elif module_name(owner) not in self.own:
+                self.own[module_name(owner)] = make_own_table(self.feature_map, owner, width)
+            if output != width and not has_encoder:
+                self.projections[module_name(name)] = nn.Linear(width, output, bias=False)
 
     def _reject_lengths(self, X: Mapping[str, torch.Tensor]) -> None:
         for name in self.layout.ids:
@@ -271,6 +331,6 @@ class FieldBlocks(nn.Module):
                 )
 
 
-def _key(name: str) -> str:
-    """Returns the name of a field's module: without dots, and no attribute of a dict."""
-    return "field_" + name.replace("%", "%25").replace(".", "%2E")
+def _first_order(spec: Mapping[str, Any]) -> dict[str, Any]:
+    encoder = "sum" if spec["type"] == "sequence" else None
+    return {"embedding_dim": None, "emb_output_dim": None, "feature_encoder": encoder}

@@ -52,5 +52,6 @@ def make_embedding(
     feature_map: FeatureMap, embedding_dim: int, dropout: float = 0.0
 ) -> FeatureEmbedding | MixedEmbedding:
     """Returns FeatureEmbedding where all widths are equal, MixedEmbedding otherwise."""
-    is_mixed = set(feature_map.embedding_dims(embedding_dim)) != {embedding_dim}
-    return (MixedEmbedding if is_mixed else FeatureEmbedding)(feature_map, embedding_dim, dropout)
+    if set(feature_map.embedding_dims(embedding_dim)) != {embedding_dim}:
+        return MixedEmbedding(feature_map, embedding_dim, dropout)
+    return FeatureEmbedding(feature_map, embedding_dim, dropout=dropout).checked()

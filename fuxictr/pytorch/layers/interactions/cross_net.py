@@ -1,70 +1,99 @@
-"""The cross network of DCN V2, discriminative and generative."""
+"""Cross networks on a flat input (B, W): DCN, DCN V2, and its mixture of low-rank experts."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from fuxictr.config import GeneratorConfig
-from fuxictr.features import FeatureMap
-from fuxictr.pytorch.layers.generation import build_generators, target_side
-from fuxictr.pytorch.recording import Recordable
 
+class CrossInteraction(nn.Module):
+    """One cross of DCN (Wang et al. 2017): (w . x_i) x_0 + b, (B, W) -> (B, W)."""
 
-class CrossLayer(Recordable, nn.Module):
-    """One cross layer: X_{l+1} = Drop(X_l + Z_l * (W_l X_l)), all (B, F, D).
-
-    DIS: Z_l = X_0 (Wang et al., WWW 2021). GEN: Z_l = gamma * act(G_l X_l) [+ X_l], generated from
-    X_l, or from X_0 without ``use_gen_rst``; with ``symmetric``, W_l Z_l replaces W_l X_l. W_l and
-    G_l have no bias.
-    """
-
-    def __init__(self, width: int, generator: nn.Module, use_gen_rst: bool, dropout: float) -> None:
+    def __init__(self, input_dim: int) -> None:
         super().__init__()
-        self.weight = nn.Linear(width, width, bias=False)
-        self.generator = generator
-        self.use_gen_rst = use_gen_rst
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.weight = nn.Linear(input_dim, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(input_dim))
 
-    def forward(self, first: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
-        """Returns X_{l+1} (B, F, D)."""
-        source = current if self.use_gen_rst else first
-        gen = self.generator(source)
-        right = target_side(self.generator, gen, current, self._decode)
-        self.record_all(X_0=first, gen=gen, left=gen, right=right)
-        return self.dropout(torch.addcmul(current, gen, right))
-
-    def _decode(self, side: torch.Tensor) -> torch.Tensor:
-        """W_l X_l, (B, F, D) -> (B, F, D)."""
-        return self.weight(side.flatten(start_dim=1)).view_as(side)
+    def forward(self, X_0: torch.Tensor, X_i: torch.Tensor) -> torch.Tensor:
+        """Returns the cross (B, W)."""
+        return torch.addcmul(self.bias, self.weight(X_i), X_0)
 
 
 class CrossNet(nn.Module):
-    """A stack of cross layers on the embeddings, (B, F, D) -> (B, F * D); DIS has Z_l = X_0.
+    """The cross network of DCN (Wang et al. 2017): x_{l+1} = x_l + (w_l . x_l) x_0 + b_l.
 
-    With a generator in ``cfg``, ``use_gen_rst`` generates from the current layer X_l, not from X_0.
+    (B, W) -> (B, W). ``GenerativeCrossNet`` is the one with matrices that a generator can feed.
+    """
+
+    def __init__(self, input_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        self.cross_net = nn.ModuleList(CrossInteraction(input_dim) for _ in range(num_layers))
+
+    def forward(self, X_0: torch.Tensor) -> torch.Tensor:
+        """Returns x_L (B, W)."""
+        current = X_0
+        for layer in self.cross_net:
+            current = current + layer(X_0, current)
+        return current
+
+
+class CrossNetV2(nn.Module):
+    """The cross network of DCN V2 (Wang et al. 2021): x_{l+1} = x_l + x_0 * (W_l x_l + b_l).
+
+    (B, W) -> (B, W).
+    """
+
+    def __init__(self, input_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        self.cross_layers = nn.ModuleList(
+            nn.Linear(input_dim, input_dim) for _ in range(num_layers)
+        )
+
+    def forward(self, X_0: torch.Tensor) -> torch.Tensor:
+        """Returns x_L (B, W)."""
+        current = X_0
+        for layer in self.cross_layers:
+            current = torch.addcmul(current, X_0, layer(current))
+        return current
+
+
+class CrossNetMix(nn.Module):
+    """DCN V2's mixture of low-rank experts (Wang et al. 2021), (B, W) -> (B, W).
+
+    x_{l+1} = x_l + sum_e softmax_e(g_e(x_l)) * x_0 * (U_le tanh(C_le tanh(V_le^T x_l)) + b_l).
+    U and V are (E, W, R), C is (E, R, R). All layers have the same gates g_e.
     """
 
     def __init__(
-        self,
-        feature_map: FeatureMap,
-        embedding_dim: int,
-        num_layers: int,
-        cfg: GeneratorConfig,
-        use_gen_rst: bool = False,
-        dropout: float = 0.0,
+        self, in_features: int, layer_num: int = 2, low_rank: int = 32, num_experts: int = 4
     ) -> None:
         super().__init__()
-        width = feature_map.sum_emb_out_dim(embedding_dim)
-        use_gen_rst = use_gen_rst and not cfg.is_identity
-        generators = build_generators(feature_map, embedding_dim, cfg, num_layers)
-        self.layers = nn.ModuleList(
-            CrossLayer(width, generator, use_gen_rst, dropout) for generator in generators
+        self.layer_num, self.num_experts = layer_num, num_experts
+
+        def drawn(*shape: int) -> nn.ParameterList:
+            tensors = (torch.empty(num_experts, *shape) for _ in range(layer_num))
+            return nn.ParameterList(nn.Parameter(nn.init.xavier_normal_(t)) for t in tensors)
+
+        self.U_list = drawn(in_features, low_rank)
+        self.V_list = drawn(in_features, low_rank)
+        self.C_list = drawn(low_rank, low_rank)
+        self.gating = nn.ModuleList(
+            nn.Linear(in_features, 1, bias=False) for _ in range(num_experts)
+        )
+        self.bias = nn.ParameterList(
+            nn.Parameter(torch.zeros(in_features, 1)) for _ in range(layer_num)
         )
 
-    def forward(self, feature_emb: torch.Tensor) -> torch.Tensor:
-        """Returns X_L, flattened to (B, F * D)."""
-        current = feature_emb
-        for layer in self.layers:
-            current = layer(feature_emb, current)
-        return current.flatten(start_dim=1)
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns x_L (B, W)."""
+        current = inputs
+        for u, v, c, bias in zip(self.U_list, self.V_list, self.C_list, self.bias, strict=True):
+            gates = torch.cat([gate(current) for gate in self.gating], dim=1).softmax(dim=1)
+            hidden = torch.einsum("ewr,bw->ber", v, current).tanh()
+            hidden = torch.einsum("ers,bes->ber", c, hidden).tanh()
+            # The gates sum to 1, so that the bias is added once.
+            mixed = torch.einsum("ewr,ber,be->bw", u, hidden, gates) + bias.squeeze(1)
+            current = torch.addcmul(current, inputs, mixed)
+        return current

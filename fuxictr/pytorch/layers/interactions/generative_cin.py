@@ -58,6 +58,11 @@ class _OuterProductMap(torch.autograd.Function):
         return grad_z, grad_x, grad_weight.t() if is_mixed else grad_weight
 
 
+def outer_product_map(z: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Returns out_rh = sum_{i,j} z_ri x_rj W_(ij)h: z (R, F), x (R, J), W (F * J, H) -> (R, H)."""
+    return _OuterProductMap.apply(z, x, weight)
+
+
 def _outer(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (z.unsqueeze(2) * x.unsqueeze(1)).flatten(start_dim=1)
 
@@ -98,12 +103,12 @@ class CINLayer(Recordable, nn.Module):
         z = gen.transpose(1, 2).flatten(0, 1)  # (B, F, D) -> (B*D, F)
         x = current.transpose(1, 2).flatten(0, 1)  # (B, H_l, D) -> (B*D, H_l)
         weight = self.weight.transpose(1, 2).flatten(0, 1)  # (F, H_{l+1}, H_l) -> (F*H_l, H_{l+1})
-        maps = _OuterProductMap.apply(z, x, weight) + self.bias  # (B*D, H_{l+1})
+        maps = outer_product_map(z, x, weight) + self.bias  # (B*D, H_{l+1})
         # All sizes are given: torch could not tell the last one of a batch without rows.
         return maps.view(batch_size, width, maps.shape[1]).transpose(1, 2)
 
 
-class CompressedInteractionNet(nn.Module):
+class GenerativeCIN(nn.Module):
     """CIN, (B, F, D) -> (B, 1): the sums over D of every layer's maps, mapped to one logit."""
 
     def __init__(
