@@ -86,8 +86,9 @@ def check_loss(loss: str | list[str]) -> str | list[str]:
 def check_fit(task: str | list[str], loss: str | list[str], metrics: Sequence[Metric]) -> None:
     """Raises ConfigError where losses or metrics make no sense for the tasks."""
     tasks, losses = _as_list(task), _as_list(loss)
-    if isinstance(loss, list) and len(losses) != len(tasks):
+    if isinstance(loss, list) and isinstance(task, list) and len(losses) != len(tasks):
         raise ConfigError(f"keys 'task' and 'loss': found {len(tasks)} tasks, {len(losses)} losses")
+    tasks = tasks if isinstance(task, list) else tasks * len(losses)
     losses = losses if isinstance(loss, list) else losses * len(tasks)
     for kind, name in zip(tasks, losses, strict=True):
         if _TASK_OF_LOSS.get(name, kind) != kind:

@@ -1,4 +1,4 @@
-"""Trains the classes of multitask_models.py with the fuxictr that is installed; prints the figures.
+"""Trains models of several labels, and of a regression, with the installed fuxictr; prints figures.
 
     PEER/bin/python tests/fuxictr_facts/record_multitask.py > tests/fuxictr_facts/multitask.json
 
@@ -80,6 +80,29 @@ def train(kind, folder, seed, make_loader, feature_map):
     return {**found, **{f"{label}_mean": float(np.mean(v)) for label, v in scores.items()}}
 
 
+# FuxiCTR knows no metric of a regression, so its labels are clicks, and AUC is monitored.
+REGRESSION = {"task": "regression", "metrics": ["AUC"]}
+
+
+def train_regression(loss, folder, seed, make_loader, feature_map):
+    """Returns test AUC and root mean squared error of one training on the first label."""
+    import hook_models
+
+    from fuxictr.pytorch.torch_utils import seed_everything
+
+    params = {**PARAMS, **REGRESSION, "loss": loss}
+    del params["num_tasks"]
+    params |= {"data_root": str(folder.parent), "model_root": str(folder / "checkpoints")}
+    seed_everything(seed=seed)
+    model = hook_models.Plain(feature_map, **params)
+    training, validation = make_loader("train", params)
+    model.fit(training, validation_data=validation, **params)
+    found = model.evaluate(make_loader("test", params))
+    labels = np.load(folder / "test.npz")["click"]
+    errors = model.predict(make_loader("test", params)) - labels
+    return {"AUC": float(found["AUC"]), "RMSE": float(np.sqrt(np.mean(errors**2)))}
+
+
 def record():
     """Returns class -> the figures of each seed."""
     import multitask_models
@@ -100,10 +123,14 @@ def record():
             loaded = RankDataLoader(feature_map, stage=stage, **paths, **params)
             return loaded.make_iterator() if hasattr(loaded, "make_iterator") else loaded
 
-        return {
+        found = {
             kind.__name__: [train(kind, folder, s, make_loader, feature_map) for s in SEEDS]
             for kind in multitask_models.CLASSES
         }
+        for loss in ("mse_loss", "l1_loss"):
+            rest = (make_loader, feature_map)
+            found[loss] = [train_regression(loss, folder, seed, *rest) for seed in SEEDS]
+        return found
 
 
 if __name__ == "__main__":

@@ -103,7 +103,10 @@ def test_a_loss_of_scores_of_another_shape_is_an_error():
     [
         ({"loss": "binary_crossentropy"}, "key 'loss': found binary_crossentropy, which does not"),
         ({"metrics": ["RMSE", "logloss"]}, "key 'metrics': logloss needs probabilities"),
-        ({"loss": ["mse", "mae"]}, "keys 'task' and 'loss': found 1 tasks, 2 losses"),
+        (
+            {"task": ["regression"], "loss": ["mse", "mae"]},
+            "keys 'task' and 'loss': found 1 tasks, 2 losses",
+        ),
         ({"metrics": ["AUC"]}, "key 'monitor': RMSE is not among the metrics"),
         ({"monitor_mode": "max"}, "'monitor_mode': found max, .*, which is better the lower"),
     ],
@@ -306,6 +309,14 @@ def test_what_does_not_fit_the_labels(keys, message):
 def test_a_metric_of_a_label_needs_several():
     with pytest.raises(ConfigError, match="key 'monitor': found click_AUC, allowed: AUC"):
         run(rated_map(["click"], BINARY), monitor="click_AUC")
+
+
+def test_one_task_for_all_with_a_loss_for_each():
+    keys = {**CLICKS, "loss": ["binary_crossentropy", "mse_loss"]}
+    trainer, _ = run(clicks_map(), kind=Heads, **keys)
+    assert trainer.hooks == []
+    assert trainer.model.loss_fn == [F.binary_cross_entropy, F.mse_loss]
+    assert trainer._result.valid["buy_AUC"] > 0.7
 
 
 def test_an_own_loss_gives_the_weights_another_meaning():
