@@ -411,3 +411,38 @@ def test_command_imports_nothing_heavy():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def task_rows(metrics):
+    """Rows of a DIS and a GEN expid, GEN better by a tenth of each metric."""
+    return [
+        make_row(expid, seed, 0.5, test={m: v * scale + seed % 3 / 1e3 for m, v in metrics.items()})
+        for expid, scale in (("DeepFM_demo", 1.0), ("DeepFM_demo_gen", 0.9))
+        for seed in SEEDS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"RMSE": 0.4, "MAE": 0.3}, ["RMSE", "MAE"]),
+        ({"click_AUC": 0.7, "AUC": 0.7, "RMSE": 0.3}, ["AUC", "click_AUC", "RMSE"]),
+        ({"AUC": 0.7, "logloss": 0.4, "gAUC": 0.6, "own": 1.0}, ["AUC", "logloss"]),
+    ],
+)
+def test_metrics_of_a_regression_and_of_single_labels_are_shown(metrics, shown, tmp_path):
+    (comparison,) = compare_backbones(records(task_rows(metrics)), ["DeepFM"], "demo")
+    table = accuracy_table([comparison], "demo")
+    found = [name.removeprefix("DIS ") for name in table.columns if name.startswith("DIS ")]
+    assert found == shown
+    assert not [note for note in comparison.notes if "is not among" in note]
+    markdown = to_markdown([comparison], "demo")
+    for metric in shown:
+        assert f"{comparison.dis.mean(metric):.6f}" in markdown
+    losses = ", ".join(m for m in shown if m in ("logloss", "RMSE", "MAE"))
+    assert f"for {losses} negative is better" in " ".join(markdown.split())
+    write_tables([comparison], "demo", tmp_path)
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert {n for n in row if n.startswith("gen_") and n.endswith("_mean")} == {
+        f"gen_{metric}_mean" for metric in shown
+    }

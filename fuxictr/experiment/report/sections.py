@@ -34,7 +34,7 @@ from fuxictr.experiment.tables.published import (
     published_table,
     stated_lift,
 )
-from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
+from fuxictr.experiment.tables.seed_runs import SeedRuns, is_better_higher, shown_metrics
 from fuxictr.experiment.tables.statistics import paired_t_test
 
 _COSTS = {
@@ -77,10 +77,10 @@ def accuracy_section(evidence: Evidence, ceiling: Mapping[str, float] | None) ->
     """Shows the main table and says where GEN is better by more than the noise of the seeds."""
     comparisons = evidence.comparisons
     blocks: list[Block] = []
-    for metric in METRICS:
+    for metric in _metrics(comparisons):
         pairs = metric_pairs(comparisons, metric)
         winners = say.winners_sentence(f"test {metric}", pairs, 6)
-        noise = say.noise_sentence(pairs, metric == "AUC", "DIS", "GEN")
+        noise = say.noise_sentence(pairs, is_better_higher(metric), "DIS", "GEN")
         blocks.append(join_sentences(winners, noise))
     blocks.append(accuracy_table(comparisons, evidence.dataset, ceiling))
     return Section("DIS and GEN", blocks)
@@ -91,7 +91,7 @@ def lifts_section(evidence: Evidence) -> Section:
     is_of_paper = registry.alias_of(evidence.dataset) in registry.PAPER_DATASETS
     texts = []
     for over in averages_of(evidence.comparisons, evidence.dataset):
-        for metric in METRICS:
+        for metric in _metrics(evidence.comparisons):
             stated = stated_lift(over, metric) if is_of_paper else None
             lift, num = over.lift(metric), len(over.over)
             texts.append(say.average_sentence(metric, lift, over.label, num, stated))
@@ -181,6 +181,10 @@ def metric_pairs(comparisons: Iterable[Comparison], metric: str) -> list[Pair]:
         if dis is not None and gen is not None:
             pairs.append(Pair(c.backbone, dis, gen, c.p_value(metric), len(c.dis.seeds)))
     return pairs
+
+
+def _metrics(comparisons: Iterable[Comparison]) -> list[str]:
+    return shown_metrics(side for c in comparisons for side in (c.dis, c.gen))
 
 
 def _ablation_blocks(ablation: Ablation, drawn: Mapping[str, Path]) -> list[Block]:

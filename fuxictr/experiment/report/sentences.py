@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fuxictr.experiment.tables.seed_runs import is_better_higher
 from fuxictr.experiment.tables.text import format_p
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def average_sentence(
     if lift is None:
         return f"No backbone ({group}) is complete, so there is no mean lift of {metric}."
     word = relation(0.0, lift, 3)
-    is_better = (word == "higher") == (metric == "AUC")
+    is_better = (word == "higher") == is_better_higher(metric)
     verdict = "as good as DIS" if word == "equal" else ("better" if is_better else "worse")
     text = (
         f"Over {count_text(num_backbones, 'backbone')} ({group}) the mean relative lift of "

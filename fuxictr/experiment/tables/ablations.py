@@ -14,7 +14,7 @@ from fuxictr.experiment.tables.published import (
     has_published,
     published_table,
 )
-from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, unlike_runs
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, shown_metrics, unlike_runs
 from fuxictr.experiment.tables.statistics import paired_t_test
 from fuxictr.experiment.tables.text import (
     describe_runs,
@@ -27,24 +27,16 @@ from fuxictr.experiment.tables.text import (
 from fuxictr.text_tables import LATEX_PREAMBLE, TextTable, wrap
 
 _OF_METRIC = ("mean", "std", "minus_gen", "p_against_gen", "minus_dis")
-COLUMNS = (
-    "dataset_id",
-    "backbone",
-    "group",
-    "arm",
-    "label",
-    "expid",
-    "seeds",
-    *(f"{metric}_{name}" for metric in METRICS for name in _OF_METRIC),
-    "published_AUC",
-    "published_AUC_difference",
-    "published_source",
-    "published_note",
-    "config_hash",
-    "data_hash",
-    "code_hash",
-    "missing",
-)
+
+
+def columns_of(metrics: Sequence[str] = METRICS) -> list[str]:
+    """Returns the columns of an ablation's csv, with those of the metrics."""
+    return [
+        *("dataset_id", "backbone", "group", "arm", "label", "expid", "seeds"),
+        *(f"{metric}_{name}" for metric in metrics for name in _OF_METRIC),
+        *("published_AUC", "published_AUC_difference", "published_source", "published_note"),
+        *("config_hash", "data_hash", "code_hash", "missing"),
+    ]
 
 
 def write_ablation_tables(
@@ -64,7 +56,10 @@ def write_ablation_tables(
     stem = f"{backbone}_ablation_{group}"
     contents = {
         f"{stem}.md": markdown,
-        f"{stem}.csv": to_csv(COLUMNS, [_record(backbone, r, results, dataset) for r in results]),
+        f"{stem}.csv": to_csv(
+            columns_of(shown_metrics(r.side for r in results)),
+            [_record(backbone, r, results, dataset) for r in results],
+        ),
         f"{stem}.tex": LATEX_PREAMBLE + "\n".join(latex),
     }
     return markdown, write_files(folder, contents)
@@ -87,10 +82,11 @@ def ablation_markdown(backbone: str, group: str, results: Sequence[ArmResult], d
 def ablation_table(backbone: str, group: str, results: Sequence[ArmResult]) -> TextTable:
     """Returns the test metrics of each arm, and how they differ from DIS and from the full GEN."""
     dis, gen = results[0].side, results[-1].side
+    metrics = shown_metrics(r.side for r in results)
     rows = []
     for result in results:
         cells = [result.arm.label]
-        for metric in METRICS:
+        for metric in metrics:
             cells += [
                 format_mean(result.side, metric),
                 format_number(_minus(result.side, gen, metric), "+.6f"),
@@ -99,7 +95,7 @@ def ablation_table(backbone: str, group: str, results: Sequence[ArmResult]) -> T
             ]
         rows.append(cells)
     columns = ["arm"]
-    for metric in METRICS:
+    for metric in metrics:
         columns += [f"test {metric}", "to GEN", "p", "to DIS"]
     notes = [note for r in results for note in arm_notes(r, gen)]
     return TextTable(f"Ablation of {backbone}: {group}", columns, rows, notes=notes)
@@ -144,7 +140,7 @@ def _record(
         "seeds": " ".join(map(str, side.seeds)),
         "missing": "; ".join(arm_notes(result, gen)),
     }
-    for metric in METRICS:
+    for metric in shown_metrics(r.side for r in results):
         numbers = (
             side.mean(metric),
             side.std(metric),

@@ -11,7 +11,7 @@ from fuxictr.datasets.demo import load_bayes_ceiling
 from fuxictr.experiment.results.identity import PresentData
 from fuxictr.experiment.tables import published
 from fuxictr.experiment.tables.comparisons import COSTS, Average, Comparison, average
-from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns
+from fuxictr.experiment.tables.seed_runs import METRICS, SeedRuns, is_better_higher, shown_metrics
 from fuxictr.experiment.tables.text import (
     describe_runs,
     format_mean,
@@ -27,21 +27,9 @@ Ceiling = Mapping[str, float] | None
 CEILING = "Bayes ceiling"
 _HASHES = ("config_hash", "data_hash", "code_hash")
 _COST_COLUMNS = dict(zip(COSTS, (*COSTS[:3], "peak_memory_bytes"), strict=True))
-COLUMNS = (
-    "dataset_id",
-    "backbone",
-    "seeds",
-    *(f"{side}_{m}_{what}" for m in METRICS for side in ("dis", "gen") for what in ("mean", "std")),
-    *(f"{m}_{what}" for m in METRICS for what in ("lift_percent", "p")),
-    *(f"{side}_{name}" for name in _COST_COLUMNS.values() for side in ("dis", "gen")),
-    *(f"{cost}_overhead_percent" for cost in COSTS),
-    *(f"{side}_{key}" for side in ("dis", "gen") for key in ("expid", *_HASHES)),
-    "averaged_over",
-    "left_out",
-    "notes",
-)
+_SIDES = ("dis", "gen")
 _LEGEND = (
-    "Mean ± sample standard deviation over the seeds; lift % = 100 (GEN - DIS) / DIS, for logloss "
+    "Mean ± sample standard deviation over the seeds; lift % = 100 (GEN - DIS) / DIS, for {losses} "
     "negative is better; p: two-sided t-test paired over the seeds."
 )
 _COST_LEGEND = (
@@ -49,6 +37,22 @@ _COST_LEGEND = (
     "stopping; s per row: the same for one row; peak MiB: median peak memory of {memory}; %: what "
     "GEN needs more than DIS"
 )
+
+
+def columns_of(metrics: Sequence[str] = METRICS) -> list[str]:
+    """Returns the columns of table.csv, with those of the metrics."""
+    return [
+        *("dataset_id", "backbone", "seeds"),
+        *(f"{side}_{m}_{what}" for m in metrics for side in _SIDES for what in ("mean", "std")),
+        *(f"{m}_{what}" for m in metrics for what in ("lift_percent", "p")),
+        *(f"{side}_{name}" for name in _COST_COLUMNS.values() for side in _SIDES),
+        *(f"{cost}_overhead_percent" for cost in COSTS),
+        *(f"{side}_{key}" for side in _SIDES for key in ("expid", *_HASHES)),
+        *("averaged_over", "left_out", "notes"),
+    ]
+
+
+COLUMNS = tuple(columns_of())
 
 
 def write_tables(
@@ -67,7 +71,10 @@ def write_tables(
     latex = [table.to_latex(caption, f"{label}:{key}") for key, table in tables.items()]
     contents = {
         "table.md": to_markdown(comparisons, dataset, ceiling),
-        "table.csv": to_csv(COLUMNS, _records(comparisons, dataset, ceiling)),
+        "table.csv": to_csv(
+            columns_of(shown_metrics(_sides(comparisons))),
+            _records(comparisons, dataset, ceiling),
+        ),
         "table.tex": LATEX_PREAMBLE + "\n".join(latex),
         "published.csv": to_csv(published.COLUMNS, [figure.record() for figure in figures]),
     }
@@ -77,7 +84,10 @@ def write_tables(
 def to_markdown(comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling = None) -> str:
     """Returns accuracy, cost and published figures as Markdown; arguments as for write_tables."""
     tables = [accuracy_table(comparisons, dataset, ceiling), cost_table(comparisons, dataset)]
-    parts = [wrap(f"{describe_runs(_sides(comparisons), dataset)} {_LEGEND}")]
+    shown = shown_metrics(_sides(comparisons))
+    losses = ", ".join(metric for metric in shown if not is_better_higher(metric)) or "losses"
+    legend = _LEGEND.format(losses=losses)
+    parts = [wrap(f"{describe_runs(_sides(comparisons), dataset)} {legend}")]
     if published.has_published(dataset):
         tables.append(published.published_table(_figures(comparisons, dataset)))
     parts += [table.to_markdown().rstrip() for table in tables]
@@ -113,7 +123,8 @@ def accuracy_table(
     averages = averages_of(comparisons, dataset)
     columns, rows = ["backbone"], [[c.backbone] for c in comparisons]
     last = [[_label(a)] for a in averages]
-    for metric in METRICS:
+    metrics = shown_metrics(_sides(comparisons))
+    for metric in metrics:
         columns += [f"DIS {metric}", f"GEN {metric}", "lift %", "p"]
         for c, row in zip(comparisons, rows, strict=True):
             row += [format_mean(c.dis, metric), format_mean(c.gen, metric)]
@@ -122,7 +133,7 @@ def accuracy_table(
             row += [format_number(a.mean(variant, metric)) for variant in ("dis", "gen")]
             row += [format_number(a.lift(metric), "+.3f"), ""]
     if ceiling:
-        values = [format_number(ceiling[metric]) for metric in METRICS]
+        values = [format_number(ceiling.get(metric)) for metric in metrics]
         last.append([CEILING, *(cell for value in values for cell in (value, value, "", ""))])
     notes = [note for c in comparisons for note in c.notes] + _unlike_data(comparisons)
     notes += [a.describe() for a in averages]
@@ -199,25 +210,27 @@ def _figures(comparisons: Sequence[Comparison], dataset: str) -> list[published.
 def _records(
     comparisons: Sequence[Comparison], dataset: str, ceiling: Ceiling
 ) -> list[dict[str, Any]]:
-    records = [_record(c) for c in comparisons]
+    metrics = shown_metrics(_sides(comparisons))
+    records = [_record(c, metrics) for c in comparisons]
     for a in averages_of(comparisons, dataset):
         record: dict[str, Any] = {
             "backbone": f"average of {a.label}",
             "averaged_over": " ".join(c.backbone for c in a.over),
             "left_out": " ".join(a.left_out),
         }
-        for metric in METRICS:
+        for metric in metrics:
             record |= {f"{v}_{metric}_mean": a.mean(v, metric) for v in ("dis", "gen")}
             record[f"{metric}_lift_percent"] = a.lift(metric)
         record |= {f"{cost}_overhead_percent": a.overhead(cost) for cost in COSTS}
         records.append(record)
     if ceiling:
-        scores = {f"{v}_{m}_mean": ceiling[m] for v in ("dis", "gen") for m in METRICS}
+        known = [metric for metric in metrics if metric in ceiling]
+        scores = {f"{v}_{m}_mean": ceiling[m] for v in _SIDES for m in known}
         records.append({"backbone": CEILING, **scores})
     return [{"dataset_id": registry.dataset_id_of(dataset), **record} for record in records]
 
 
-def _record(c: Comparison) -> dict[str, Any]:
+def _record(c: Comparison, metrics: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "backbone": c.backbone,
         "seeds": " ".join(map(str, c.dis.seeds)),
@@ -227,10 +240,10 @@ def _record(c: Comparison) -> dict[str, Any]:
         record[f"{variant}_expid"] = side.expid
         record |= {f"{variant}_{key}": side.shared(key) for key in _HASHES}
         record |= {f"{variant}_{n}": getattr(side, cost) for cost, n in _COST_COLUMNS.items()}
-        for metric in METRICS:
+        for metric in metrics:
             record[f"{variant}_{metric}_mean"] = side.mean(metric)
             record[f"{variant}_{metric}_std"] = side.std(metric)
-    for metric in METRICS:
+    for metric in metrics:
         record[f"{metric}_lift_percent"] = c.lift(metric)
         record[f"{metric}_p"] = c.p_value(metric)
     return record | {f"{cost}_overhead_percent": c.overhead(cost) for cost in COSTS}

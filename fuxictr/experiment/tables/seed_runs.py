@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fuxictr.errors import ConfigError
 from fuxictr.experiment.results.identity import (
     PresentData,
     PresentKey,
@@ -26,6 +27,7 @@ from fuxictr.experiment.results.record import RunRecord
 from fuxictr.experiment.results.store import last_failures
 from fuxictr.experiment.tables.statistics import mean, sample_std
 from fuxictr.experiment.zoo.models import load_experiment
+from fuxictr.metrics import find_metric, split_label
 
 METRICS = ("AUC", "logloss")
 _REASON = 160  # characters of a failure's reason; the results store has it whole
@@ -133,7 +135,7 @@ class SeedRuns:
         parts += _by_reason(dict.fromkeys(self.left_out, why))
         parts += [
             f"{metric} is not among the test metrics of every run"
-            for metric in METRICS
+            for metric in shown_metrics([self])
             if self.is_complete and not self.values(metric)
         ]
         parts += self.remarks
@@ -147,6 +149,31 @@ class SeedRuns:
         """Returns the values of all seeds, [] where one of them is missing."""
         known = [value for value in values if value is not None]
         return known if self.is_complete and len(known) == len(values) else []
+
+
+def shown_metrics(sides: Iterable[SeedRuns]) -> list[str]:
+    """Returns the test metrics that tables show of some runs.
+
+    They are AUC and logloss, but for a regression that has them not, then those of a regression and
+    of single labels.
+    """
+    tests = [run.test or {} for side in sides for run in side.runs.values()]
+    found = dict.fromkeys(name for test in tests for name in test)
+    others = [name for name in found if _is_of_task(name)]
+    return [name for name in METRICS if name in found or not others] + others
+
+
+def is_better_higher(metric: str) -> bool:
+    """Returns whether a metric, of one label or of all, is better the higher."""
+    return find_metric(split_label(metric)[1]).mode == "max"
+
+
+def _is_of_task(name: str) -> bool:
+    try:
+        label, metric = split_label(name)
+    except ConfigError:  # of a model's own evaluate
+        return False
+    return bool(label) or not find_metric(metric).needs_clicks
 
 
 @dataclass(frozen=True)
