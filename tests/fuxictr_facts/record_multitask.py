@@ -80,6 +80,25 @@ def train(kind, folder, seed, make_loader, feature_map):
     return {**found, **{f"{label}_mean": float(np.mean(v)) for label, v in scores.items()}}
 
 
+def losses_of_equal_weights(kind, folder, make_loader, feature_map):
+    """Returns loss and penalty of the first test rows, with all weights 0.1."""
+    import torch
+
+    params = {**PARAMS, "data_root": str(folder.parent), "model_root": str(folder / "checkpoints")}
+    model = kind(feature_map, **params)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(0.1)
+        batch = next(iter(make_loader("test", params)))
+        outputs, labels = model(batch), model.get_labels(batch)
+        loss, penalty = model.add_loss(outputs, labels), model.regularization_loss()
+        return {
+            "loss": float(loss),
+            "penalty": float(penalty),
+            "both": float(model.compute_loss(outputs, labels)),
+        }
+
+
 # FuxiCTR knows no metric of a regression, so its labels are clicks, and AUC is monitored.
 REGRESSION = {"task": "regression", "metrics": ["AUC"]}
 
@@ -127,8 +146,10 @@ def record():
             kind.__name__: [train(kind, folder, s, make_loader, feature_map) for s in SEEDS]
             for kind in multitask_models.CLASSES
         }
+        rest = (make_loader, feature_map)
+        for kind in multitask_models.CLASSES:
+            found[f"{kind.__name__}_equal_weights"] = losses_of_equal_weights(kind, folder, *rest)
         for loss in ("mse_loss", "l1_loss"):
-            rest = (make_loader, feature_map)
             found[loss] = [train_regression(loss, folder, seed, *rest) for seed in SEEDS]
         return found
 

@@ -16,7 +16,10 @@ from fuxictr.preprocess.sources.arrow_types import is_list, is_text
 from fuxictr.preprocess.sources.csv_rows import shown
 from fuxictr.preprocess.sources.frames import Frame
 
-_LABELS = "0 or 1; or true and false, or yes and no, in all rows"
+_LABELS = (
+    "0 or 1; or true and false, or yes and no, in all rows; other numbers need task: regression, "
+    "or type: numeric in label_col"
+)
 _NUMBER = "a number, or an empty cell (dtype: float)"
 # Labels as people write them, in any case.
 _LABEL_WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})

@@ -189,7 +189,13 @@ def store_column(
     _reject(broken, column, numbers, where, "found {}, expected a finite float32")
     if name in feature_map.labels and name not in feature_map.regression_labels:
         broken = (target != 0) & (target != 1)
-        _reject(broken, column, numbers, where, "found {}, expected a label 0 or 1")
+        _reject(
+            broken,
+            column,
+            numbers,
+            where,
+            "found {}, expected a label 0 or 1; other numbers need task: regression",
+        )
 
 
 def check_columns(
