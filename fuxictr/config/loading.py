@@ -15,7 +15,7 @@ from fuxictr.config.generator import GeneratorConfig
 from fuxictr.config.model_keys import check_model_value
 from fuxictr.config.old_keys import COMMAND_LINE, translate_old_keys
 from fuxictr.config.section import check_values, listed, unknown_key
-from fuxictr.config.sections import RunConfig, TrainConfig
+from fuxictr.config.sections import RENAMED_KEYS, RunConfig, TrainConfig
 from fuxictr.config.tasks import with_label_types
 from fuxictr.config.yaml_file import parse_yaml, read_yaml_file
 from fuxictr.errors import ConfigError, did_you_mean
@@ -30,9 +30,18 @@ def load_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:
     """Returns the merged keys of one experiment, as FuxiCTR's function of this name does.
 
     The folder holds model_config.yaml and dataset_config.yaml, or folders of YAML files of these
-    names. Raises ConfigError if a file is missing or not YAML, or the expid or dataset is unknown.
+    names. Keys with an older name have today's; a warning says so. Raises ConfigError if a file is
+    missing or not YAML, or the expid or dataset is unknown.
     """
-    return load_raw_config(Path(config_dir), experiment_id).params
+    params = load_raw_config(Path(config_dir), experiment_id).params
+    old = [name for name in RENAMED_KEYS if name in params]
+    for name in old:
+        value, new = params.pop(name), RENAMED_KEYS[name]
+        params.setdefault(new, value)
+    if old:
+        shown = ", ".join(f"{name} (now {RENAMED_KEYS[name]})" for name in old)
+        logger.warning("Keys of older configs: %s in %s", shown, Path(config_dir).resolve())
+    return params
 
 
 def load_model_config(config_dir: str | Path, experiment_id: str) -> dict[str, Any]:

@@ -65,8 +65,10 @@ class FeatureProcessor:
             {
                 **kwargs,
                 **({} if dataset_id is None else {"dataset_id": dataset_id}),
-                "feature_cols": list(feature_cols),
-                "label_col": with_label_types(label_col or {}, kwargs.get("task")),
+                "feature_cols": _with_named_types(list(feature_cols)),
+                "label_col": with_label_types(
+                    _with_named_types(label_col or {}), kwargs.get("task")
+                ),
                 "data_root": str(data_root),
                 "min_categr_count": min_categr_count,
             }
@@ -293,3 +295,12 @@ def _own_methods(processor: FeatureProcessor) -> dict[str, Any]:
     kind = type(processor)
     added = [name for name in set(dir(kind)) - set(dir(FeatureProcessor)) if name[0] != "_"]
     return {n: getattr(processor, n) for n in added if inspect.isfunction(getattr(kind, n))}
+
+
+def _with_named_types(value: Any) -> Any:
+    """Returns columns with the names of the Python types that a program may give as ``dtype``."""
+    if isinstance(value, Mapping):
+        return {key: _with_named_types(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_named_types(item) for item in value]
+    return value.__name__ if value in (str, int, float, list) else value

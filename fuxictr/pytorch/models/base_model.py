@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -12,6 +14,7 @@ from torch import nn
 
 from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
 from fuxictr.config.section import Regularizer
+from fuxictr.config.sections import IGNORED_KEYS
 from fuxictr.config.tasks import TASKS, Task
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
@@ -30,6 +33,10 @@ from fuxictr.pytorch.precision import at_least_float32
 from fuxictr.pytorch.recording import Recordable
 from fuxictr.pytorch.torch_utils import get_loss, get_optimizer
 
+logger = logging.getLogger(__name__)
+
+# Keys of older configs, which a Python loop hands on as they are.
+_OLD_KEYS = set(IGNORED_KEYS)
 _COMMON_KEYS = {"gpu"}.union(
     *(section.keys() for section in (RunConfig, TrainConfig, DatasetConfig, GeneratorConfig))
 )
@@ -71,7 +78,8 @@ class BaseModel(Recordable, nn.Module):
 
     A model builds its layers in ``__init__``, ends it with ``self.reset_parameters()``, and its
     ``forward(inputs)`` returns ``self.output(logit)``. ``Model(feature_map, **params)`` takes all
-    keys of a config; a key that neither a section nor the model knows is an error.
+    keys of a config. Of a key that neither a section nor the model knows, a warning says that
+    nothing reads it; a misspelt one is an error.
 
     A class written for FuxiCTR trains as it is: it may return ``{"y_pred": probability}``, end its
     ``__init__`` with ``compile``, ``reset_parameters`` and ``model_to_device``, and override the
@@ -87,7 +95,7 @@ class BaseModel(Recordable, nn.Module):
             (penalty_groups).
 
     Raises:
-        ConfigError: ``params`` holds unknown keys; names all of them.
+        ConfigError: ``params`` holds misspelt keys; names all of them.
     """
 
     base_class: ClassVar[type]  # whose methods are no overrides
@@ -104,10 +112,7 @@ class BaseModel(Recordable, nn.Module):
         **params: Any,
     ) -> None:
         super().__init__()
-        unknown = [name for name in params if name not in _COMMON_KEYS]
-        if unknown:
-            texts = [f"'{name}'{did_you_mean(name, _COMMON_KEYS)}" for name in unknown]
-            raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(texts)}")
+        self._check_keys(params)
         self._params = params
         self.feature_map = feature_map
         self.model_id = model_id
@@ -125,6 +130,18 @@ class BaseModel(Recordable, nn.Module):
         self._compiled_optimizer: torch.optim.Optimizer | None = None
         self._compiled_settings: list[dict[str, Any]] = []
         self.loss_fn = self.make_loss(params.get("loss"))
+
+    def _check_keys(self, params: Mapping[str, Any]) -> None:
+        """Raises ConfigError for misspelt keys, and warns of others that nothing reads."""
+        own = inspect.signature(type(self)).parameters
+        known = _COMMON_KEYS | {name for name in own if name != "feature_map"}
+        unknown = [name for name in params if name not in known and name not in _OLD_KEYS]
+        hints = {name: did_you_mean(name, known) for name in unknown}
+        misspelt = [f"'{name}'{hint}" for name, hint in hints.items() if hint]
+        if misspelt:
+            raise ConfigError(f"{type(self).__name__}: unknown keys: {', '.join(misspelt)}")
+        if unknown:
+            logger.warning("%s: nothing reads the keys %s", type(self).__name__, ", ".join(unknown))
 
     @classmethod
     def idle_keys(cls, params: Mapping[str, Any]) -> dict[str, str]:
