@@ -128,7 +128,7 @@ class Scorer:
         self.model = build_model(self.config, kind, self.feature_map)
         load_weights(self.model, path, encoded.encoders_hash)
         self.model.to(self.device).eval()
-        self.score_names = [task.prediction for task in self.model.tasks]
+        self.score_names = [task.prediction for task in self.model.prediction_tasks]
 
     def score(
         self, rows: pl.DataFrame | pd.DataFrame, keep: Sequence[str] | None = None

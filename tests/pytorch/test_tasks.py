@@ -264,7 +264,7 @@ def test_the_loss_is_the_weighted_sum(weights):
     expected = factors[0] * each[0] + factors[1] * each[1]
     torch.testing.assert_close(model.add_loss(outputs, labels), expected)
     torch.testing.assert_close(model.compute_loss(outputs, labels), expected)
-    part = model.batch_loss(outputs, labels, num_rows=2 * BATCH)
+    part = model.loss_of_batch(outputs, labels, num_rows=2 * BATCH)
     torch.testing.assert_close(part, expected / 2)
 
 
@@ -376,3 +376,68 @@ def test_penalties_count_what_fuxictr_counts_of_such_models():
     heads = {name for name in found if name.startswith("heads")}
     assert len(heads) == 4
     assert all(found[name] == 2 for name in heads)
+
+
+def test_one_word_is_a_task_of_all_labels():
+    feature_map = rated_map(["click", "rating"], "regression")
+    assert feature_map.regression_labels == ("click", "rating")
+    assert feature_map.select(["a"]).regression_labels == ("click", "rating")
+
+
+def test_own_labels_of_several():
+    class Turned(Heads):
+        def get_labels(self, inputs):
+            return [1 - labels for labels in super().get_labels(inputs)]
+
+    trainer, rows = run(clicks_map(), kind=Turned, **CLICKS)
+    plain, _ = run(clicks_map(), kind=Heads, **CLICKS)
+    assert trainer.hooks == ["get_labels"]
+    turned, scores = trainer.predict(rows), plain.predict(rows)
+    for place in range(2):
+        assert np.corrcoef(turned[:, place], scores[:, place])[0, 1] < -0.5
+
+
+def test_labels_of_several_must_be_a_list():
+    class Flat(Heads):
+        def get_labels(self, inputs):
+            return super().get_labels(inputs)[0]
+
+    with pytest.raises(DataError, match="Flat.get_labels returned Tensor; allowed: a list of 2"):
+        run(clicks_map(), kind=Flat, **CLICKS)
+
+
+def test_own_metrics_are_computed_for_each_label():
+    class Measured(Heads):
+        def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
+            assert y_true.shape == y_pred.shape == (NUM_ROWS,)
+            return {"AUC": 0.25, "clicks": y_true.sum()}
+
+    trainer, rows = run(clicks_map(), kind=Measured, **CLICKS, metrics=["AUC"], epochs=1)
+    found = trainer.evaluate(rows)
+    names = ["click_AUC", "click_clicks", "buy_AUC", "buy_clicks", "AUC", "clicks"]
+    assert list(found) == names
+    assert found["clicks"] == (found["click_clicks"] + found["buy_clicks"]) / 2
+
+
+def test_own_predictions_of_each_label():
+    class Halved(Heads):
+        def predict(self, data_generator):
+            scores = super().predict(data_generator)
+            return {label: [value / 2 for value in column] for label, column in scores.items()}
+
+    trainer, rows = run(clicks_map(), kind=Halved, **CLICKS, epochs=1)
+    np.testing.assert_allclose(trainer.predict(rows), trainer.plain_predict(rows) / 2)
+
+
+def test_groups_of_several_labels():
+    class Grouped(Heads):
+        def get_group_id(self, inputs):
+            return inputs["a"] % 3
+
+    keys = {**CLICKS, "metrics": ["AUC", "gAUC"], "group_id": "a"}
+    trainer, rows = run(clicks_map(), kind=Grouped, **keys, epochs=2)
+    found, scores = trainer.evaluate(rows), trainer.predict(rows)
+    groups = torch.cat([batch["a"] % 3 for batch in rows]).numpy()
+    labels = torch.cat([batch["buy"] for batch in rows]).numpy()
+    expected = evaluate_metrics(labels, scores[:, 1], ["gAUC"], groups)["gAUC"]
+    assert found["buy_gAUC"] == pytest.approx(expected, abs=1e-12)

@@ -149,7 +149,7 @@ def model_cost(model: BaseModel, batch_size: int, optimizer: str = "adam") -> Mo
     traffic, products, kept = _Traffic(), FlopCounterMode(display=False), _Kept(model)
     batch = blank_batch(model.feature_map, batch_size)
     with _META, products, traffic, torch.autograd.graph.saved_tensors_hooks(kept, _unused):
-        model.batch_loss(model.train()(batch), model.get_labels(batch))
+        model.loss_of_batch(model.train()(batch), model.get_labels(batch))
     return ModelCost(
         table_parameters=num_table,
         dense_parameters=num_trained - num_table,

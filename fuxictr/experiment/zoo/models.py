@@ -99,7 +99,7 @@ def load_experiment(
     if not model.isidentifier():
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
-    own_keys = getattr(model_class, "config_keys", {})
+    own_keys = getattr(model_class, "extra_config_keys", {})
     annotations = {**own_keys, **signature_annotations(model_class)}
     config = check_config(raw, expid, annotations)
     idle_keys = getattr(model_class, "idle_keys", None)  # any class may be a model

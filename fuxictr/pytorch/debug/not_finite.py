@@ -92,7 +92,7 @@ def _in_forward(model: BaseModel, batch: Mapping[str, torch.Tensor]) -> str | No
                 raise
         if walk.found:
             return walk.found
-        loss = model.batch_loss(outputs, model.get_labels(batch))
+        loss = model.loss_of_batch(outputs, model.get_labels(batch))
     if measure(loss).num_bad:
         return f"the loss is that of finite outputs, which reach {measure(outputs).largest:.3g}"
     return None

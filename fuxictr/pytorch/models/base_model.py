@@ -98,8 +98,8 @@ class BaseModel(Recordable, nn.Module):
         ConfigError: ``params`` holds misspelt keys; names all of them.
     """
 
-    base_class: ClassVar[type]  # whose methods are no overrides
-    default_scope: ClassVar[str] = "all"  # of penalties
+    framework_class: ClassVar[type]  # whose methods are no overrides
+    default_penalty_scope: ClassVar[str] = "all"  # of penalties
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class BaseModel(Recordable, nn.Module):
         self._compiled_loss: Any = None
         self._compiled_optimizer: torch.optim.Optimizer | None = None
         self._compiled_settings: list[dict[str, Any]] = []
-        self.loss_fn = self.make_loss(params.get("loss"))
+        self.loss_fn = self.loss_functions(params.get("loss"))
 
     def _check_keys(self, params: Mapping[str, Any]) -> None:
         """Raises ConfigError for misspelt keys, and warns of others that nothing reads."""
@@ -157,7 +157,7 @@ class BaseModel(Recordable, nn.Module):
         return next((weight.device for weight in self.parameters()), torch.device("cpu"))
 
     @property
-    def tasks(self) -> list[Task]:
+    def prediction_tasks(self) -> list[Task]:
         """The labels that the model predicts; one, as more are of MultiTaskModel."""
         labels = self.feature_map.labels
         return [Task(labels[0] if labels else "", self._params.get("task", TASKS[0]))]
@@ -214,9 +214,9 @@ class BaseModel(Recordable, nn.Module):
         self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
     ) -> torch.Tensor:
         """Returns the mean loss of a batch, without penalties."""
-        return self.batch_loss(return_dict, y_true)
+        return self.loss_of_batch(return_dict, y_true)
 
-    def batch_loss(
+    def loss_of_batch(
         self, outputs: Mapping[str, torch.Tensor], y_true: Any, num_rows: int | None = None
     ) -> torch.Tensor:
         """Returns the mean loss of what ``forward`` and ``get_labels`` returned for B rows.
@@ -225,7 +225,7 @@ class BaseModel(Recordable, nn.Module):
         """
         return task_loss(self.loss_fn, outputs, y_true, num_rows)
 
-    def make_loss(self, loss: Any) -> Any:
+    def loss_functions(self, loss: Any) -> Any:
         """Returns the function of key ``loss``, for ``loss_fn``; None: the cross-entropy."""
         return get_loss(loss or "binary_crossentropy")
 
@@ -241,7 +241,7 @@ class BaseModel(Recordable, nn.Module):
 
     def own_training(self, config: TrainConfig) -> list[str]:
         """Returns what the class has made otherwise than the config says: loss_fn, optimizer."""
-        own = [] if self.loss_fn == self.make_loss(config.loss) else ["loss_fn"]
+        own = [] if self.loss_fn == self.loss_functions(config.loss) else ["loss_fn"]
         made = getattr(self, "optimizer", None)
         if made is not self._compiled_optimizer:
             own.append("optimizer")
@@ -381,7 +381,7 @@ class BaseModel(Recordable, nn.Module):
         )
         self._compiled_settings = _settings(self.optimizer)
         self._compiled_loss = loss or "binary_crossentropy"
-        self.loss_fn = self.make_loss(loss)
+        self.loss_fn = self.loss_functions(loss)
 
     def train_step(self, batch_data: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Does one plain step with ``self.optimizer``; returns the loss, penalties included.
@@ -415,6 +415,6 @@ def _python_loop() -> Any:
     return importlib.import_module("fuxictr.pytorch.training.python_loop")
 
 
-BaseModel.base_class = BaseModel
+BaseModel.framework_class = BaseModel
 for _name, _key in CONFIG_ATTRIBUTES.items():
     setattr(BaseModel, _name, _ConfigAttribute(_name, _key))

@@ -39,9 +39,9 @@ class MultiTaskModel(BaseModel):
         ConfigError: numbers of labels, tasks, losses and weights that differ.
     """
 
-    default_scope: ClassVar[str] = "reference"
+    default_penalty_scope: ClassVar[str] = "reference"
     # Keys that a config may set though a class does not list them in its ``__init__``.
-    config_keys: ClassVar[dict[str, Any]] = {
+    extra_config_keys: ClassVar[dict[str, Any]] = {
         "num_tasks": int,
         "loss_weight": str | list[float] | dict[str, float],
     }
@@ -84,7 +84,7 @@ class MultiTaskModel(BaseModel):
         self._weights = [1.0] * num_tasks if has_own_loss else _weights(loss_weight, labels)
 
     @property
-    def tasks(self) -> list[Task]:
+    def prediction_tasks(self) -> list[Task]:
         """The labels that the model predicts, in the order of the feature map."""
         pairs = zip(self.feature_map.labels, self._params["task"], strict=True)
         return [Task(label, kind, f"{label}_pred") for label, kind in pairs]
@@ -95,7 +95,7 @@ class MultiTaskModel(BaseModel):
             return super().get_output_activation(task)
         return nn.ModuleList(super(MultiTaskModel, self).get_output_activation(t) for t in task)
 
-    def make_loss(self, loss: Any) -> Any:
+    def loss_functions(self, loss: Any) -> Any:
         """Returns the loss functions of a list of T names, or of one name for all labels."""
         names = loss or "binary_crossentropy"
         names = [names] * self.num_tasks if isinstance(names, str) else list(names)
@@ -116,11 +116,11 @@ class MultiTaskModel(BaseModel):
             )
         return [inputs[name].float().view(-1, 1) for name in self.feature_map.labels]
 
-    def batch_loss(
+    def loss_of_batch(
         self, outputs: Mapping[str, torch.Tensor], y_true: Any, num_rows: int | None = None
     ) -> torch.Tensor:
         """Returns the weighted sum over labels of their mean losses, as BaseModel's."""
-        parts = zip(self.tasks, self.loss_fn, self._weights, y_true, strict=True)
+        parts = zip(self.prediction_tasks, self.loss_fn, self._weights, y_true, strict=True)
         losses = []
         for task, loss_fn, weight, labels in parts:
             scores = {"y_pred": prediction(self, outputs, task)}
@@ -134,7 +134,7 @@ class MultiTaskModel(BaseModel):
         return {label: scores[:, i].tolist() for i, label in enumerate(self.feature_map.labels)}
 
 
-MultiTaskModel.base_class = MultiTaskModel
+MultiTaskModel.framework_class = MultiTaskModel
 
 
 def prediction(model: BaseModel, outputs: Mapping[str, torch.Tensor], task: Task) -> torch.Tensor:

@@ -71,7 +71,7 @@ def check_penalties(model: BaseModel, config: TrainConfig) -> None:
     ]
     scopes: set[str] = {config.regularizer_scope}
     if config.regularizer_scope == "all":  # or no scope is given
-        scopes.add(model.default_scope)
+        scopes.add(model.default_penalty_scope)
     if any(wanted.values()) and model.regularizer_scope not in scopes:
         kept.append("regularizer_scope")
     if kept:

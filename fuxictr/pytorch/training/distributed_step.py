@@ -81,7 +81,7 @@ class DistributedStep(TrainingStep):
         with autocast(self.config.amp, self.device):
             outputs = forward(batch)
         labels = self.model.get_labels(batch)
-        return self.model.batch_loss(outputs, labels, batch.num_global_rows)
+        return self.model.loss_of_batch(outputs, labels, batch.num_global_rows)
 
     def _forget_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -56,7 +56,7 @@ class Evaluator:
     ) -> None:
         self.ranks = current_ranks()
         self.model, self.config, self.device = model, config, device
-        self.hooks = overridden(model, model.base_class, config)
+        self.hooks = overridden(model, model.framework_class, config)
         self.columns = TaskColumns(model, config)
         check_hooks(model, self.hooks, is_within)
         model.attach(self)

@@ -89,7 +89,7 @@ class TrainingStep:
     def _plain_loss(self, batch: Batch) -> torch.Tensor:
         with autocast(self.config.amp, self.device):
             outputs = self.model(batch)
-        return self.model.batch_loss(outputs, self.model.get_labels(batch))
+        return self.model.loss_of_batch(outputs, self.model.get_labels(batch))
 
     def _clip(self) -> torch.Tensor:
         """Clips the norm of all gradients; returns the norm before."""

@@ -31,7 +31,7 @@ class TaskColumns:
     """
 
     def __init__(self, model: BaseModel, config: TrainConfig) -> None:
-        self.model, self.tasks = model, model.tasks
+        self.model, self.tasks = model, model.prediction_tasks
         self.has_columns = isinstance(model, MultiTaskModel)
         self.shape = (len(self.tasks),) if self.has_columns else ()
         wanted = [config.task] if isinstance(config.task, str) else list(config.task)
@@ -40,7 +40,7 @@ class TaskColumns:
             raise ConfigError(
                 f"key 'task': found {config.task}, but {type(model).__name__} was built for "
                 f"{', '.join(found)}; its __init__ must pass task on to "
-                f"{model.base_class.__name__}"
+                f"{model.framework_class.__name__}"
             )
         monitor = Monitor(config.monitor, config.monitor_mode)
         monitor.check_labels([task.label for task in self.tasks] if self.has_columns else [])
