@@ -97,6 +97,7 @@ def several(rated, train, tmp_path):
     rated.dataset["label_col"] = [{"name": n, "dtype": "float"} for n in ("click", "buy", "rating")]
     rated.model["Base"].update(
         optimizer="adam",
+        embedding_regularizer=1e-6,
         task=["binary_classification", "binary_classification", "regression"],
         loss=["binary_crossentropy", "binary_crossentropy", "mse_loss"],
         num_tasks=3,
@@ -121,6 +122,9 @@ def test_several_labels(several, train, tmp_path, capsys):
     assert test["AUC"] == (test["click_AUC"] + test["buy_AUC"]) / 2 > 0.6
     assert test["rating_RMSE"] < 45
     assert "hooks" not in row
+    config, _ = load_experiment("mtl", tmp_path / "DeepFM", several.path)
+    assert config.train.regularizer_scope == "reference"
+    assert row["config_hash"] == config.config_hash()
     line = (tmp_path / "DeepFM" / "my_config.csv").read_text()
     assert f"click_AUC: {test['click_AUC']:.6f} - " in line
     rows = pl.read_csv(several.path / "test.csv", infer_schema=False)

@@ -100,6 +100,10 @@ def load_experiment(
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
     own_keys = getattr(model_class, "extra_config_keys", {})
+    scope = getattr(model_class, "default_penalty_scope", "all")
+    if scope != "all" and "regularizer_scope" not in raw.params:  # so that the run's record has it
+        raw.params["regularizer_scope"] = scope
+        raw.origins["regularizer_scope"] = f"default of {model}"
     annotations = {**own_keys, **signature_annotations(model_class)}
     config = check_config(raw, expid, annotations)
     idle_keys = getattr(model_class, "idle_keys", None)  # any class may be a model

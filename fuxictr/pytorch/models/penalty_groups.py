@@ -69,10 +69,7 @@ def check_penalties(model: BaseModel, config: TrainConfig) -> None:
         for group, terms in wanted.items()
         if terms not in ([], model._penalties[group])
     ]
-    scopes: set[str] = {config.regularizer_scope}
-    if config.regularizer_scope == "all":  # or no scope is given
-        scopes.add(model.default_penalty_scope)
-    if any(wanted.values()) and model.regularizer_scope not in scopes:
+    if any(wanted.values()) and model.regularizer_scope != config.regularizer_scope:
         kept.append("regularizer_scope")
     if kept:
         raise ConfigError(
