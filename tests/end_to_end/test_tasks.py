@@ -193,3 +193,24 @@ def test_the_labels_of_a_file_without_a_header(several, train, tmp_path):
     with_labels, without = (pl.read_csv(tmp_path / f"{n}.csv") for n in ("a", "b"))
     names = ["click_pred", "buy_pred", "rating_pred"]
     assert with_labels.select(names).equals(without.select(names))
+
+
+THIN = """
+
+class Thin(MMoE):
+    def __init__(self, feature_map, embedding_dim=4, learning_rate=1e-3, **kwargs):
+        super().__init__(
+            feature_map, embedding_dim=embedding_dim, learning_rate=learning_rate, **kwargs
+        )
+"""
+
+
+def test_keys_that_a_class_does_not_list(several, train, tmp_path):
+    """num_tasks and loss_weight are MultiTaskModel's, whatever a class lists."""
+    source = tmp_path / "DeepFM" / "src" / "Thin.py"
+    source.write_text(MODELS.read_text() + THIN)
+    assert train(several.path, "mtl", "--set", "model=Thin", "epochs=1")[0] == 0
+    checkpoint = several.path / "checkpoints" / "clicks" / "mtl.model"
+    scorer = Scorer(checkpoint=checkpoint, gpu=-1)
+    assert scorer.model.loss_weight == {"click": 1, "buy": 1, "rating": 0.01}
+    fails(train(several.path, "mtl", "--set", "loss_weigt=EQ"), "did you mean 'loss_weight'")

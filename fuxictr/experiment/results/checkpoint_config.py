@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr.config import ExperimentConfig, RawConfig, TrainConfig, apply_overrides, check_config
-from fuxictr.config.coercion import signature_annotations
 from fuxictr.errors import CheckpointError, ConfigError
 from fuxictr.experiment.results.code_hash import model_hash
 from fuxictr.experiment.results.config_record import default_values, plain
 from fuxictr.experiment.results.record import RunRecord
-from fuxictr.experiment.zoo.models import load_model_class
+from fuxictr.experiment.zoo.models import load_model_class, model_annotations
 from fuxictr.pytorch.checkpoint.weights import note_path, read_note
 
 logger = logging.getLogger(__name__)
@@ -244,7 +243,7 @@ def _checked(
     raw = RawConfig(params, dict.fromkeys(given, str(file)), *folders)
     apply_overrides(raw, overrides)
     try:
-        return check_config(raw, expid, signature_annotations(model_class))
+        return check_config(raw, expid, model_annotations(model_class))
     except ConfigError as error:
         if overrides:
             raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import fuxictr
 from fuxictr.config import (
@@ -99,16 +100,20 @@ def load_experiment(
     if not model.isidentifier():
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
-    own_keys = getattr(model_class, "extra_config_keys", {})
     scope = getattr(model_class, "default_penalty_scope", "all")
     if scope != "all" and "regularizer_scope" not in raw.params:  # so that the run's record has it
         raw.params["regularizer_scope"] = scope
         raw.origins["regularizer_scope"] = f"default of {model}"
-    annotations = {**own_keys, **signature_annotations(model_class)}
-    config = check_config(raw, expid, annotations)
+    config = check_config(raw, expid, model_annotations(model_class))
     idle_keys = getattr(model_class, "idle_keys", None)  # any class may be a model
     warn_of_idle_keys(config, idle_keys(config.params()) if idle_keys else {})
     return config, model_class
+
+
+def model_annotations(model_class: type) -> dict[str, Any]:
+    """Returns the keys that a config may give a model for its ``__init__``, with annotations."""
+    inherited = getattr(model_class, "extra_config_keys", {})  # any class may be a model
+    return {**inherited, **signature_annotations(model_class)}
 
 
 def _is_of_a_model(config_dir: Path, zoo_dir: Path) -> bool:
