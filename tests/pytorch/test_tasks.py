@@ -1,5 +1,6 @@
 """Regression, losses by name, and several labels."""
 
+import copy
 import logging
 
 import numpy as np
@@ -15,6 +16,7 @@ from fuxictr.pytorch.dataloaders import BatchIterator, from_arrays
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.models import MultiTaskModel
 from fuxictr.pytorch.torch_utils import get_loss
+from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.trainer import Trainer
 from tests.pytorch.tiny import NUM_ROWS, TinyModel, make, tiny_map
 
@@ -441,3 +443,42 @@ def test_groups_of_several_labels():
     labels = torch.cat([batch["buy"] for batch in rows]).numpy()
     expected = evaluate_metrics(labels, scores[:, 1], ["gAUC"], groups)["gAUC"]
     assert found["buy_gAUC"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_training_without_validation_keeps_the_last_weights():
+    rows = BatchIterator(rated_data(clicks_map()), BATCH)
+    model = make(clicks_map(), kind=Heads, **CLICKS)
+    trainer = Trainer(model, TrainConfig(learning_rate=5e-2, batch_size=BATCH, epochs=3), verbose=0)
+    result = trainer.fit(rows, None)
+    assert result.num_steps == 18
+    assert trainer.evaluate(rows)["AUC"] > 0.6
+
+
+def test_an_interrupted_training_of_several_labels_resumes_to_the_same_bits():
+    def new():
+        model = make(mixed_map(), kind=Heads, **MIXED)
+        keys = {k: v for k, v in MIXED.items() if k in TrainConfig.keys()}
+        config = TrainConfig(**keys, monitor="rating_RMSE", batch_size=BATCH, epochs=4)
+        return Trainer(model, config, verbose=0)
+
+    def batches():
+        data = rated_data(mixed_map())
+        return BatchIterator(data, BATCH, shuffle=True, seed=1), BatchIterator(data, BATCH)
+
+    whole, saved = new(), []
+
+    class Saves(Callback):
+        def is_due(self, step):
+            return step == 15
+
+        def after_step(self, epoch, step):
+            saved.append(copy.deepcopy(whole.state()))
+
+    whole.callbacks.append(Saves())
+    expected = whole.fit(*batches())
+    resumed = new()
+    saved[0].progress["callbacks"] = {}
+    found = resumed.fit(*batches(), saved[0])
+    assert found.valid == expected.valid
+    for mine, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
