@@ -251,7 +251,7 @@ def test_metrics_keep_the_order_asked_and_one_spelling():
     [
         ("gauc", "allowed: AUC, logloss, gAUC, .*did you mean 'gAUC'"),
         ("mrr", "did you mean 'MRR'"),
-        ("HitRate(k=1)", r"allowed: .*MRR, NDCG\(k=N\)$"),
+        ("HitRate(k=1)", r"allowed: .*MRR, NDCG\(k=N\), RMSE, MSE, MAE$"),
         *[
             (name, r"allowed: NDCG\(k=N\) with N = 1, 2, \.\.\.$")
             for name in ("NDCG", "NDCG(k=0)", "NDCG(k=-1)", "NDCG(k=2.5)", "NDCG(k=)", "NDCG@5")

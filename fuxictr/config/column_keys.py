@@ -68,7 +68,7 @@ def idle_column_keys(column: Mapping[str, Any], is_encoded: bool) -> list[str]:
 def idle_label_keys(column: Mapping[str, Any]) -> list[str]:
     """Returns the problems of a label column's keys without an effect."""
     idle = [name for name in KEYS_OF_TYPES if name in column and _has_effect(name, column[name])]
-    return [f"key '{name}': a label is 0 or 1 as it is, no feature" for name in idle]
+    return [f"key '{name}': a label is kept as it is, no feature" for name in idle]
 
 
 def _has_effect(name: str, value: Any) -> bool:

@@ -161,7 +161,9 @@ class DatasetConfig(Section):
     split_seed: int = key(2019, "seed of a random split", ge=0)
     min_categr_count: int = key(1, "values seen less often in training become __OOV__", ge=1)
     feature_cols: list[dict] = key([], "the feature columns")
-    label_col: dict | list[dict] = key({}, "the label column")
+    label_col: dict | list[dict] = key(
+        {}, "the label column, or a list of several; type: numeric where its values are numbers"
+    )
     processor: str | None = key(
         None, "file.py or file.py:Class of a FeatureProcessor with column functions", check_path
     )
@@ -193,18 +195,20 @@ class DatasetConfig(Section):
             raise ConfigError(f"dataset '{self.dataset_id}': {listed(problems)}")
         return columns
 
-    def label(self) -> ColumnConfig:
-        """Returns the label column; ConfigError if label_col is missing or wrong."""
+    def labels(self) -> list[ColumnConfig]:
+        """Returns the label columns; ConfigError if label_col is missing or wrong."""
         entries = self.label_col if isinstance(self.label_col, list) else [self.label_col]
         problems: list[str] = []
         columns = [c for e in entries for c in _expand_column(e, problems, idle_label_keys)]
-        if problems or len(columns) != 1:
-            text = listed(problems) or f"found {len(columns)} columns"
+        repeated = sorted(n for n, count in Counter(c.name for c in columns).items() if count > 1)
+        problems += [f"column '{name}' is listed twice" for name in repeated]
+        if problems or not columns:
+            text = listed(problems) or "found no column"
             raise ConfigError(
                 f"dataset '{self.dataset_id}': key 'label_col': {text}; "
-                "allowed: one column, as {name: click, dtype: float}"
+                "allowed: a column, as {name: click, dtype: float}, or a list of them"
             )
-        return columns[0]
+        return columns
 
     def check_splits(self) -> None:
         """Raises ConfigError if a split is given both as data and as a share of train_data."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from fuxictr.config.model_keys import check_model_value
 from fuxictr.config.old_keys import COMMAND_LINE, translate_old_keys
 from fuxictr.config.section import check_values, listed, unknown_key
 from fuxictr.config.sections import RENAMED_KEYS, RunConfig, TrainConfig
+from fuxictr.config.tasks import with_label_types
 from fuxictr.config.yaml_file import parse_yaml, read_yaml_file
 from fuxictr.errors import ConfigError, did_you_mean
-from fuxictr.metrics import find_metric
+from fuxictr.metrics import Monitor, find_metric
 
 logger = logging.getLogger(__name__)
 
@@ -159,10 +161,12 @@ def check_config(
     if problems:
         raise ConfigError(f"expid '{expid}': {listed(problems)}")
     run, train, dataset, generator = sections
+    typed = with_label_types(dataset.label_col, train.task)
+    dataset = replace(dataset, label_col=typed)
     columns = None
     if dataset.feature_cols or not dataset.is_encoded:
         columns = {column.name: column.type for column in dataset.columns()}
-        dataset.label()
+        _check_monitor(train, dataset)
     _check_group_id(train, columns)
     dataset.check_splits()
     return ExperimentConfig(
@@ -187,6 +191,13 @@ def _make_sections(checked: list[dict[str, Any]], problems: list[str]) -> list[A
         except ConfigError as error:
             problems.append(str(error))
     return sections
+
+
+def _check_monitor(train: TrainConfig, dataset: DatasetConfig) -> None:
+    """Checks the labels, and that a monitored metric of one label is one of several labels."""
+    labels = [label.name for label in dataset.labels()]
+    monitor = Monitor(train.monitor, train.monitor_mode)
+    monitor.check_labels(labels if len(labels) > 1 or isinstance(train.task, list) else [])
 
 
 def _check_group_id(train: TrainConfig, columns: dict[str, str] | None) -> None:

@@ -19,6 +19,7 @@ from fuxictr.config.section import (
     check_regularizer,
     key,
 )
+from fuxictr.config.tasks import check_fit, check_loss, check_task
 from fuxictr.errors import ConfigError
 from fuxictr.metrics import Monitor, find_metric
 
@@ -95,11 +96,21 @@ class RunConfig(Section):
 class TrainConfig(Section):
     """How a model is trained and evaluated."""
 
-    task: Literal["binary_classification"] = key("binary_classification", "what y_pred means")
-    loss: Literal["binary_crossentropy"] = key("binary_crossentropy", "the training loss")
+    task: str | list[str] = key(
+        "binary_classification",
+        "binary_classification: y_pred is a click probability; regression: a number; a list: one "
+        "for each label",
+        check_task,
+    )
+    loss: str | list[str] = key(
+        "binary_crossentropy",
+        "the training loss: binary_crossentropy, mse_loss, l1_loss, smooth_l1_loss, huber_loss; a "
+        "list: one for each label",
+        check_loss,
+    )
     metrics: list[str] = key(
         ["AUC", "logloss"],
-        "AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N)",
+        "AUC, logloss; by group_id: gAUC, avgAUC, MRR, NDCG(k=N); of regression: RMSE, MSE, MAE",
         _check_metrics,
     )
     group_id: str | None = key(None, "column whose equal values make the groups of group metrics")
@@ -111,7 +122,11 @@ class TrainConfig(Section):
     streaming: bool = key(False, "read the rows from disk in every epoch, not once into memory")
     shuffle_window: int = key(1_000_000, "streaming: rows that are shuffled together", ge=1)
     seed: int = key(2019, "seed of initialisation, shuffling and dropout", ge=0, lt=2**32)
-    monitor: str | dict[str, float] = key("AUC", "metric, or {metric: weight}, for early stopping")
+    monitor: str | dict[str, float] = key(
+        "AUC",
+        "metric, or {metric: weight}, for early stopping; of several labels AUC is the mean, and "
+        "<label>_AUC that of one",
+    )
     monitor_mode: Literal["max", "min"] | None = key(
         None, "direction in which it is better, which must be that of its metrics; null = theirs"
     )
@@ -157,5 +172,7 @@ class TrainConfig(Section):
         if self.amp is None:  # YAML's none is a text; null means the same
             object.__setattr__(self, "amp", "none")
         monitor = Monitor(self.monitor, self.monitor_mode)
-        monitor.check_evaluated(find_metric(name).name for name in self.metrics)
+        metrics = [find_metric(name) for name in self.metrics]
+        monitor.check_metrics(metric.name for metric in metrics)
+        check_fit(self.task, self.loss, metrics)
         object.__setattr__(self, "monitor_mode", monitor.mode)

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCORE = "y_pred"
-
 
 def score(
     rows: pl.DataFrame | pd.DataFrame,
@@ -66,7 +64,8 @@ def score(
     and --config.
 
     Returns:
-        A table of the same kind and order: the kept columns and ``y_pred``, the click probability.
+        A table of the same kind and order: the kept columns and ``y_pred``, the click probability,
+        or the number of a regression. A model of several labels gives ``<label>_pred`` for each.
 
     Raises:
         FuxiCTRError: the expid is not trained, or the rows do not fit its columns.
@@ -129,17 +128,18 @@ class Scorer:
         self.model = build_model(self.config, kind, self.feature_map)
         load_weights(self.model, path, encoded.encoders_hash)
         self.model.to(self.device).eval()
+        self.score_names = [task.prediction for task in self.model.tasks]
 
     def score(
         self, rows: pl.DataFrame | pd.DataFrame, keep: Sequence[str] | None = None
     ) -> pl.DataFrame | pd.DataFrame:
-        """Returns the kept columns and ``y_pred`` of a table's rows, see the function ``score``."""
+        """Returns the kept columns and the scores of a table's rows, see function ``score``."""
         table = _to_table(rows)
         read, kept = self._choose_columns(table.column_names, keep, "the given table")
         try:
             scored = pa.concat_tables(self._score_frames(table_frames(table, read), kept))
         except NoRowsError:
-            scored = _no_scores(table.select(kept))
+            scored = self._no_scores(table.select(kept))
         result = pl.DataFrame(pl.from_arrow(scored))
         if isinstance(rows, pl.DataFrame):
             return result
@@ -196,7 +196,7 @@ class Scorer:
         try:
             yield from self._score_frames(read_frames(files, source_format, read), kept)
         except NoRowsError:
-            yield _no_scores(empty_table(files[0], source_format, kept))
+            yield self._no_scores(empty_table(files[0], source_format, kept))
 
     def _choose_columns(
         self, found: Sequence[str], keep: Sequence[str] | None, where: str
@@ -208,9 +208,10 @@ class Scorer:
         group = self.config.train.group_id
         if keep is None and group is not None and group in found and group not in kept:
             kept.insert(0, group)
-        if SCORE in kept:
+        taken = next((name for name in self.score_names if name in kept), None)
+        if taken is not None:
             raise ConfigError(
-                f"{where}: column '{SCORE}' would be carried along beside the scores of that name; "
+                f"{where}: column '{taken}' would be carried along beside the scores of that name; "
                 "rename it, or name the columns to keep (--keep)"
             )
         return list(dict.fromkeys([*features, *kept])), kept
@@ -228,17 +229,27 @@ class Scorer:
         encode = self.processor.encode
         for encoded in encode(noted(), "Score", fields=fields, tallies=tallies):
             frame = waiting.popleft()
-            scores = self._probabilities(encoded)
-            bad = np.flatnonzero(~np.isfinite(scores))
+            scores = self._predictions(encoded)
+            bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
             if bad.size:
                 raise DataError(f"{frame.locate(int(bad[0]))}: the model's score is not finite")
-            yield frame.table.select(kept).append_column(SCORE, pa.array(scores))
+            yield self._with_scores(frame.table.select(kept), scores)
         found = {name: tally.counts["rows"] for name, tally in tallies.items()}
         text = lost_columns(self.processor.columns, self._trained, found, is_scoring=True)
         if text is not None:
             logger.warning("rows to score: %s", text)
 
-    def _probabilities(self, encoded: pa.Table) -> np.ndarray:
+    def _with_scores(self, table: pa.Table, scores: np.ndarray) -> pa.Table:
+        for name, column in zip(self.score_names, scores.T, strict=True):
+            table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
+        return table
+
+    def _no_scores(self, kept: pa.Table) -> pa.Table:
+        nothing = np.empty((0, len(self.score_names)), np.float32)
+        return self._with_scores(kept.slice(0, 0), nothing)
+
+    def _predictions(self, encoded: pa.Table) -> np.ndarray:
+        """Returns the scores of encoded rows, float32 (rows, labels)."""
         import torch
 
         columns = {name: _to_numpy(encoded.column(name)) for name in self.feature_map.fields}
@@ -249,15 +260,12 @@ class Scorer:
             matmul_precision(train.matmul_precision),
             autocast(train.amp, self.device),
         ):
+            outputs = map(self.model, BatchIterator(data, self.batch_size, device=self.device))
             scores = [
-                self.model(batch)["y_pred"].reshape(-1)
-                for batch in BatchIterator(data, self.batch_size, device=self.device)
+                torch.stack([found[name].reshape(-1) for name in self.score_names], dim=1)
+                for found in outputs
             ]
             return torch.cat(scores).float().cpu().numpy()
-
-
-def _no_scores(kept: pa.Table) -> pa.Table:
-    return kept.slice(0, 0).append_column(SCORE, pa.array([], pa.float32()))
 
 
 def _to_table(rows: Any) -> pa.Table:

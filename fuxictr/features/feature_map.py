@@ -51,6 +51,7 @@ class FeatureMap(EmbeddedFields):
         pretrained: field name -> vectors (vocab_size, pretrain_dim) by id, if not in data_dir.
         default_emb_dim: width of an embedding that has no own, for ``sum_emb_out_dim()``; None if
             unknown.
+        regression_labels: the labels that are any number; the others are 0 or 1.
         group_id: column that groups the rows for group metrics, or None.
         defer_tables: whether embedding layers leave their common tables undrawn until it is known
             which rows this process holds (``shard_tables``).
@@ -63,6 +64,7 @@ class FeatureMap(EmbeddedFields):
         self.labels: list[str] = []
         self.pretrained: dict[str, np.ndarray] = {}
         self.default_emb_dim: int | None = None
+        self.regression_labels: tuple[str, ...] = ()
         self.group_id: str | None = None
         self.defer_tables = False
 
@@ -157,6 +159,7 @@ class FeatureMap(EmbeddedFields):
         changed = FeatureMap(self.dataset_id, self.data_dir)
         changed.labels, changed.pretrained = list(self.labels), self.pretrained
         changed.defer_tables = self.defer_tables
+        changed.regression_labels = self.regression_labels
         changed.default_emb_dim, changed.group_id = self.default_emb_dim, self.group_id
         changed.features = {name: dict(spec) for name, spec in self.features.items()}
         for name, change in _each_spec(feature_specs or []):
@@ -229,7 +232,7 @@ class FeatureMap(EmbeddedFields):
     def fill(self, json_file: str | Path, params: Mapping[str, Any]) -> None:
         """Takes over the fields of a file, with the keys of a config that choose and change them.
 
-        These are ``use_features``, ``feature_specs``, ``embedding_dim`` and ``group_id``.
+        These are ``use_features``, ``feature_specs``, ``embedding_dim``, ``group_id`` and ``task``.
 
         Raises:
             ConfigError: as ``select``.
@@ -240,6 +243,13 @@ class FeatureMap(EmbeddedFields):
         self.data_dir = chosen.data_dir
         self.features, self.labels = chosen.features, chosen.labels
         self.default_emb_dim, self.group_id = params.get("embedding_dim"), params.get("group_id")
+        self.set_tasks(params.get("task") or "binary_classification")
+
+    def set_tasks(self, task: str | Sequence[str]) -> None:
+        """Sets ``regression_labels`` by key ``task``, one for all labels or one for each."""
+        tasks = [task] * len(self.labels) if isinstance(task, str) else list(task)
+        pairs = zip(self.labels, tasks, strict=False)  # the model checks their number
+        self.regression_labels = tuple(label for label, kind in pairs if kind == "regression")
 
     @classmethod
     def read(cls, path: str | Path, dataset_id: str | None = None) -> FeatureMap:

@@ -12,18 +12,34 @@ import numpy as np
 
 from fuxictr.errors import ConfigError, DataError, as_names, nearest
 from fuxictr.metrics.groups import GroupRanking, avg_auc, gauc, mrr, ndcg
-from fuxictr.metrics.rows import UndefinedMetricError, auc, check_rows, is_tensor, logloss
+from fuxictr.metrics.rows import (
+    UndefinedMetricError,
+    auc,
+    check_rows,
+    is_tensor,
+    logloss,
+    mae,
+    mse,
+    rmse,
+)
 
 if TYPE_CHECKING:
     import torch
 
-METRICS: dict[str, Callable[..., float]] = {"AUC": auc, "logloss": logloss}
+METRICS: dict[str, Callable[..., float]] = {
+    "AUC": auc,
+    "logloss": logloss,
+    "RMSE": rmse,
+    "MSE": mse,
+    "MAE": mae,
+}
 GROUP_METRICS: dict[str, Callable[[GroupRanking], float]] = {
     "gAUC": gauc,
     "avgAUC": avg_auc,
     "MRR": mrr,
 }
-LOSSES = {"logloss"}  # lower is better
+ERRORS = {"RMSE", "MSE", "MAE"}  # of any numbers
+LOSSES = {"logloss", *ERRORS}  # lower is better
 _NDCG = re.compile(r"NDCG\s*\(\s*k\s*=\s*0*([1-9][0-9]{0,17})\s*\)")
 
 
@@ -39,9 +55,19 @@ class Metric(NamedTuple):
         """``max`` or ``min``: the direction in which it is better."""
         return "min" if self.name in LOSSES else "max"
 
+    @property
+    def needs_clicks(self) -> bool:
+        """Whether labels must be 0 and 1."""
+        return self.name not in ERRORS
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether scores must be between 0 and 1."""
+        return self.name == "logloss"
+
 
 def find_metric(name: str) -> Metric:
-    """Returns the metric called AUC, logloss, gAUC, avgAUC, MRR or NDCG(k=N); ignores its spaces.
+    """Returns the metric of a name: a key of METRICS or GROUP_METRICS, or NDCG(k=N) with spaces.
 
     Raises ConfigError for an unknown metric, or an N that is not 1, 2, ...
     """
@@ -53,10 +79,30 @@ def find_metric(name: str) -> Metric:
         return Metric(f"NDCG(k={match[1]})", partial(ndcg, k=int(match[1])), True)
     if name.lower().startswith("ndcg"):
         raise ConfigError(f"metric '{name}': allowed: NDCG(k=N) with N = 1, 2, ...")
-    allowed = {known.lower(): known for known in (*METRICS, *GROUP_METRICS, "NDCG(k=N)")}
+    clicks = [known for known in METRICS if known not in ERRORS]
+    others = (*GROUP_METRICS, "NDCG(k=N)", *METRICS)
+    allowed = {known.lower(): known for known in (*clicks, *others)}
     match_lower = nearest(name.lower(), allowed)
     hint = f"; did you mean '{allowed[match_lower]}'?" if match_lower else ""
     raise ConfigError(f"metric '{name}': allowed: {', '.join(allowed.values())}{hint}")
+
+
+def split_label(name: str) -> tuple[str, str]:
+    """Returns the label and the metric of a name like ``<label>_AUC``; no label: an empty one.
+
+    Raises ConfigError as ``find_metric``.
+    """
+    try:
+        return "", find_metric(name).name
+    except ConfigError:
+        label, sign, metric = name.rpartition("_")
+        if not (sign and label):
+            raise
+        try:
+            return label, find_metric(metric).name
+        except ConfigError:
+            pass
+        raise
 
 
 def check_groups(metrics: Iterable[str], group_ids: np.ndarray | None) -> None:
@@ -78,8 +124,8 @@ def evaluate_metrics(
     """Returns metric name -> value, in the order asked, named as ``find_metric`` spells them.
 
     Tensors on a GPU are evaluated there, and their rows come to the host for group metrics only.
-    All arrays are (rows,): labels in {0, 1}, click probabilities, and, for group metrics, ids
-    (numbers or strings) that are equal for rows of a group.
+    All arrays are (rows,): labels, scores, and, for group metrics, ids (numbers or strings) that
+    are equal for rows of a group. Labels are in {0, 1}, but for RMSE, MSE and MAE alone.
 
     Raises:
         ConfigError: an unknown metric, or a group metric without ``group_ids``.
@@ -112,7 +158,9 @@ def evaluate_defined(
     num_labels, num_rows = (int(np.prod(values.shape)) for values in (y_true, y_pred))
     if num_labels != num_rows or not num_rows:
         raise DataError(f"found {num_labels} labels and {num_rows} predictions")
-    check_rows(y_true, y_pred)
+    clicks_for = next((metric.name for metric in found if metric.needs_clicks), None)
+    is_mixed = any(not metric.needs_clicks for metric in found)
+    check_rows(y_true, y_pred, clicks_for if is_mixed or clicks_for is None else "")
     ranking = None
     if group_ids is not None and any(metric.needs_groups for metric in found):
         ranking = GroupRanking(_on_host(y_true), _on_host(y_pred), group_ids)

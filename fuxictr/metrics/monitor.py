@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 
 from fuxictr.errors import ConfigError
-from fuxictr.metrics.evaluate import Metric, find_metric
+from fuxictr.metrics.evaluate import Metric, find_metric, split_label
 
 
 class Monitor:
     """The value that early stopping follows: a metric, or a weighted sum of metrics.
 
     ``monitor`` is a metric's name or {name: weight}, as {AUC: 1, logloss: -1}. ``mode``, ``max``
-    or ``min``, is checked against the metrics; None = follows from them.
+    or ``min``, is checked against the metrics; None = follows from them. ``<label>_AUC`` is the
+    metric of one of several labels.
 
     Raises:
         ConfigError: an unknown metric, a weight that is zero or not finite, metrics that work
@@ -28,13 +29,14 @@ class Monitor:
         modes: dict[str, str] = {}
         for written, weight in weights.items():
             try:
-                metric = find_metric(written)
+                label, base = split_label(written)
             except ConfigError as error:
                 raise ConfigError(f"key 'monitor': {error}") from None
-            if metric.name in self.weights:
-                raise ConfigError(f"key 'monitor': metric '{metric.name}' is named twice")
-            self.weights[metric.name] = weight
-            modes[metric.name] = _mode_of(metric, weight)
+            name = f"{label}_{base}" if label else base
+            if name in self.weights:
+                raise ConfigError(f"key 'monitor': metric '{name}' is named twice")
+            self.weights[name] = weight
+            modes[name] = _mode_of(find_metric(base), weight)
         self.mode = next(iter(modes.values()))
         self._check_modes(monitor, modes, mode)
 
@@ -42,11 +44,27 @@ class Monitor:
         """Returns the names of the monitored metrics."""
         return list(self.weights)
 
+    def check_labels(self, labels: Iterable[str]) -> None:
+        """Raises ConfigError if a metric of one label is monitored, and not of these labels."""
+        known = list(labels)
+        for name in self.weights:
+            label, metric = split_label(name)
+            if label and label not in known:
+                allowed = ", ".join([metric, *(f"{other}_{metric}" for other in known)])
+                raise ConfigError(f"key 'monitor': found {name}, allowed: {allowed}")
+
+    def check_metrics(self, metrics: Iterable[str]) -> None:
+        """Raises ConfigError if a monitored metric, of whatever label, is not computed."""
+        self._check_among({name: split_label(name)[1] for name in self.weights}, metrics)
+
     def check_evaluated(self, metrics: Iterable[str]) -> None:
         """Raises ConfigError if a monitored metric is not among the given ones."""
+        self._check_among({name: name for name in self.weights}, metrics)
+
+    def _check_among(self, wanted: Mapping[str, str], metrics: Iterable[str]) -> None:
         names = list(metrics)
-        for name in self.weights:
-            if name not in names:
+        for name, metric in wanted.items():
+            if metric not in names:
                 raise ConfigError(
                     f"key 'monitor': {name} is not among the metrics {names}; add it to key "
                     "'metrics'"
@@ -65,8 +83,8 @@ class Monitor:
         if against is not None:
             raise ConfigError(
                 f"key 'monitor': found {shown}, in which {against} works against "
-                f"{next(iter(modes))}; AUC and group metrics are better the higher, logloss the "
-                "lower; allowed: weights that fit that, as {AUC: 1, logloss: -1}"
+                f"{next(iter(modes))}; AUC and group metrics are better the higher, logloss and "
+                "errors the lower; allowed: weights that fit that, as {AUC: 1, logloss: -1}"
             )
         if mode not in (None, "max", "min"):
             raise ConfigError(f"key 'monitor_mode': found {mode!r}, allowed: max, min, null")

@@ -1,7 +1,8 @@
-"""Metrics of all rows together, AUC and logloss, of arrays or tensors, on the device of these."""
+"""Metrics of all rows together, of arrays or tensors, on the device of these."""
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +64,41 @@ def logloss(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor
     return float(-lib.mean(labels * lib.log(chance) + (1 - labels) * lib.log1p(-chance)))
 
 
-def check_rows(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> None:
-    """Raises DataError, with the first row, for a label not 0 or 1, or a prediction not finite."""
+def mse(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
+    """Returns the mean squared error, mean((y - y_pred)^2), in squared units of the label."""
+    difference = _difference(y_true, y_pred)
+    return float((difference * difference).mean())
+
+
+def rmse(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
+    """Returns the root mean squared error, sqrt(mse), in units of the label."""
+    return math.sqrt(mse(y_true, y_pred))
+
+
+def mae(y_true: np.ndarray | torch.Tensor, y_pred: np.ndarray | torch.Tensor) -> float:
+    """Returns the mean absolute error, mean(abs(y - y_pred)), in units of the label."""
+    return float(abs(_difference(y_true, y_pred)).mean())
+
+
+def check_rows(
+    y_true: np.ndarray | torch.Tensor,
+    y_pred: np.ndarray | torch.Tensor,
+    clicks_for: str | None = "",
+) -> None:
+    """Raises DataError, with the first row, for a wrong label, or a prediction not finite.
+
+    ``clicks_for`` is the metric that needs labels 0 and 1, None where any finite label will do.
+    """
     lib = _library(y_pred)
     labels = lib.asarray(y_true).reshape(-1)
-    is_label = (labels == 0) | (labels == 1)
+    is_label = lib.isfinite(labels) if clicks_for is None else (labels == 0) | (labels == 1)
     if not is_label.all():
         row = _first_false(is_label)
-        raise DataError(f"the label of row {row + 1} is {float(labels[row]):.7}, expected 0 or 1")
+        expected = "a finite number" if clicks_for is None else "0 or 1"
+        why = f", which {clicks_for} needs" if clicks_for else ""
+        raise DataError(
+            f"the label of row {row + 1} is {float(labels[row]):.7}, expected {expected}{why}"
+        )
     is_finite = lib.isfinite(lib.asarray(y_pred).reshape(-1))
     if not is_finite.all():
         row, num_bad = _first_false(is_finite), int((~is_finite).sum())
@@ -89,6 +117,12 @@ def is_tensor(values: Any) -> bool:
 def _library(values: Any) -> Any:
     """Returns torch for a tensor, else numpy; the metrics use what both have under one name."""
     return sys.modules["torch"] if is_tensor(values) else np
+
+
+def _difference(y_true: Any, y_pred: Any) -> Any:
+    lib = _library(y_pred)
+    labels, scores = (lib.asarray(v, dtype=lib.float64).reshape(-1) for v in (y_true, y_pred))
+    return labels - scores
 
 
 def _sort(values: Any) -> Any:

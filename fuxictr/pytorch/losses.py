@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fuxictr.errors import DataError
 from fuxictr.pytorch.distributed.ranks import ALONE, Ranks
 from fuxictr.pytorch.precision import at_least_float32
 
@@ -33,6 +34,30 @@ def cross_entropy(
         loss = F.binary_cross_entropy(y_pred, y_true, reduction=reduction)
         loss = loss.masked_fill(is_nan.any(), math.nan)
     return loss if num_rows is None else loss / num_rows
+
+
+def task_loss(
+    loss_fn: Callable[..., torch.Tensor],
+    outputs: Mapping[str, torch.Tensor],
+    y_true: torch.Tensor,
+    num_rows: int | None = None,
+) -> torch.Tensor:
+    """Returns the mean of a loss over B rows: of ``cross_entropy``, or of y_pred (B, 1).
+
+    ``num_rows`` is as for ``cross_entropy``. DataError where the shapes differ, which torch would
+    broadcast to (B, B).
+    """
+    if loss_fn is F.binary_cross_entropy:
+        return cross_entropy(outputs, y_true, num_rows)
+    y_pred = at_least_float32(outputs["y_pred"])
+    if y_pred.shape != y_true.shape:
+        raise DataError(
+            f"the loss: found y_pred of shape {tuple(y_pred.shape)}, labels of shape "
+            f"{tuple(y_true.shape)}; allowed: the same shape"
+        )
+    if num_rows is None:
+        return loss_fn(y_pred, y_true, reduction="mean")
+    return loss_fn(y_pred, y_true, reduction="sum") / num_rows
 
 
 class LossMean:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fuxictr.config.tasks import loss_name
 from fuxictr.errors import ConfigError, did_you_mean
 from fuxictr.pytorch.activations import Dice
 from fuxictr.pytorch.distributed.ranks import launched_ranks
@@ -116,19 +117,14 @@ def get_optimizer(
 
 
 def get_loss(loss: str) -> Callable[..., torch.Tensor]:
-    """Returns the loss of that name: f(y_pred, y_true, reduction="mean") on probabilities.
+    """Returns the loss of that name: f(y_pred, y_true, reduction="mean"), y_pred no logit.
 
-    ``binary_crossentropy``, ``binary_cross_entropy`` and ``bce`` are the cross-entropy; another
-    name is that of a function of torch.nn.functional. ConfigError if there is none.
+    The names are those of key ``loss``; ConfigError for another one.
     """
-    if loss in ("binary_crossentropy", "binary_cross_entropy", "bce"):
+    name = loss_name(loss)
+    if name == "binary_crossentropy":
         return F.binary_cross_entropy
-    found = getattr(F, loss, None) if isinstance(loss, str) and not loss.startswith("_") else None
-    if not callable(found):
-        raise ConfigError(
-            f"loss {loss!r:.100}: allowed: binary_crossentropy, or the name of a loss of "
-            "torch.nn.functional, as mse_loss"
-        )
+    found: Callable[..., torch.Tensor] = getattr(F, name)
     return found
 
 

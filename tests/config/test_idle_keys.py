@@ -99,10 +99,10 @@ def test_values_that_ask_for_nothing_are_taken():
     sized = {"name": "a", "vocab_size": 9}
     assert columns(sized, rebuild_dataset=False), "of data that are ids already"
     for keys in ({"normalizer": "StandardScaler"}, {"min_categr_count": 2}, {"vocab_size": 2}):
-        with pytest.raises(ConfigError, match="'label_col': column 'y': key '.*a label is 0 or 1"):
+        with pytest.raises(ConfigError, match="'label_col': column 'y': key '.*a label is kept"):
             DatasetConfig.from_params(
                 {"dataset_id": "d", "label_col": {"name": "y", **keys}}
-            ).label()
+            ).labels()
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_column_errors_are_listed_at_once():
 
 def test_label_col_is_needed():
     with pytest.raises(ConfigError, match="label_col"):
-        DatasetConfig.from_params({"dataset_id": "d"}).label()
+        DatasetConfig.from_params({"dataset_id": "d"}).labels()
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def make_rows(feature_map: FeatureMap, num_rows: int, seed: int = 1) -> Columnar
             width = (spec["pretrain_dim"],) if spec["type"] == "embedding" else ()
             columns[name] = rng.normal(size=(num_rows, *width))
     columns["click"] = rng.random(num_rows) < 1 / (1 + np.exp(1 - score))
+    if "buy" in feature_map.labels:
+        columns["buy"] = rng.random(num_rows) < 1 / (1 + np.exp(1 + score))
     return from_arrays(columns, feature_map)
 
 
@@ -126,6 +128,10 @@ EXPIDS = [f"{name}_demo{gen}" for name in BACKBONES for gen in ("", "_gen")]
 _L2 = ("embedding_regularizer=0.01", "net_regularizer=0.001")
 _L1_L2 = ("embedding_regularizer=l1_l2(0.001, 0.01)", "net_regularizer=l1(0.001)")
 _REFERENCE = (*_L2, "regularizer_scope=reference")
+_TWO_LOSSES = (
+    ("loss", ["binary_crossentropy", "mse_loss"]),
+    ("task", ["binary_classification"] * 2),
+)
 _TINY = {"num_rows": 29, "batch_size": 3}  # of whose batches a rank has no row, sometimes
 _DEEP, _CROSS = "DeepFM_demo_gen", "DCNv2_demo_gen"
 
@@ -192,6 +198,8 @@ OTHERS = {
     **_both("widths", _CROSS, "widths"),
     **_both("reference_scope", "FmFM_demo_gen", "large", overrides=_REFERENCE),
     **_both("reference_scope_mixed", _CROSS, "mixed", overrides=_REFERENCE),
+    **_both("mse", _DEEP, "medium", overrides=("loss=mse_loss",), keys=(("loss", "mse_loss"),)),
+    **_both("TwoLabels", "TwoLabels", "large", keys=_TWO_LOSSES, num_valid=77),
     **_both("bf16", _DEEP, "medium", keys=(("amp", "bf16"),)),
 }
 TRAININGS = EVERY_BACKBONE | PLAIN_STEPS | OTHERS
@@ -209,6 +217,7 @@ SHORT = {
     *("stacked_encoder_tiny-none", "batch_norm-row", "batch_norm_tiny-none", "mixed_fields-none"),
     *("reference_scope-row", "reference_scope_mixed-none"),
     *("norm_no_bias-none", "norm_no_bias_tiny-row"),
+    *("mse-none", "TwoLabels-row"),
     *("mixed_fields_l2-row", "widths-row", "bf16-none", "own_linear_vectors-row"),
 }
 assert SHORT <= TRAININGS.keys()

@@ -7,7 +7,7 @@ from torch import nn
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.layers import FeatureEmbedding
-from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.models import BaseModel, MultiTaskModel
 
 
 class OneTable(BaseModel):
@@ -74,4 +74,28 @@ class TableRead(BaseModel):
         return self.output(logit + self.embedding_layer.table.mean())
 
 
-OWN_MODELS = {kind.__name__: kind for kind in (OneTable, TwiceCalled, OtherFields, TableRead)}
+class TwoLabels(MultiTaskModel):
+    """A head for each of two labels, the second one counted half."""
+
+    def __init__(self, feature_map: FeatureMap) -> None:
+        feature_map.labels = ["click", "buy"]
+        loss = ["binary_crossentropy", "mse_loss"]
+        super().__init__(feature_map, num_tasks=2, loss=loss, loss_weight=[1, 0.5])
+        self.embedding_layer = FeatureEmbedding(feature_map, 4)
+        width = feature_map.sum_emb_out_dim(4)
+        self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(2))
+        self.reset_parameters()
+
+    def forward(self, inputs):
+        """Returns {"click_pred", "buy_pred"}, both (B, 1)."""
+        vectors = self.embedding_layer(inputs).flatten(1)
+        logits = {f"{label}_pred": head(vectors) for label, head in self._pairs()}
+        return {name: self.output_activation[0](logit) for name, logit in logits.items()}
+
+    def _pairs(self):
+        return zip(self.feature_map.labels, self.heads, strict=True)
+
+
+OWN_MODELS = {
+    kind.__name__: kind for kind in (OneTable, TwiceCalled, OtherFields, TableRead, TwoLabels)
+}

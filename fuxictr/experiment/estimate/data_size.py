@@ -83,7 +83,7 @@ def _stand_in(config: ExperimentConfig) -> DataFacts | None:
         evenly = {name: share + (i < rest) for i, name in enumerate(unknown)}
         sizes |= {name: max(size, _NUM_SPECIAL + 1) for name, size in evenly.items()}
     feature_map = FeatureMap(dataset.dataset_id)
-    feature_map.labels = [dataset.label().name]
+    feature_map.labels = [label.name for label in dataset.labels()]
     for column in columns:
         spec: dict[str, Any] = {"type": column.type}
         if column.type == "categorical":

@@ -20,7 +20,6 @@ from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.dataloaders import make_layout
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.embeddings.lookup import look_up
-from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
 
 # The backward pass has two matrix products for each one of the forward pass.
@@ -150,7 +149,7 @@ def model_cost(model: BaseModel, batch_size: int, optimizer: str = "adam") -> Mo
     traffic, products, kept = _Traffic(), FlopCounterMode(display=False), _Kept(model)
     batch = blank_batch(model.feature_map, batch_size)
     with _META, products, traffic, torch.autograd.graph.saved_tensors_hooks(kept, _unused):
-        cross_entropy(model.train()(batch), model.get_labels(batch))
+        model.batch_loss(model.train()(batch), model.get_labels(batch))
     return ModelCost(
         table_parameters=num_table,
         dense_parameters=num_trained - num_table,

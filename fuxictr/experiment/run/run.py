@@ -145,6 +145,7 @@ def select_features(config: ExperimentConfig, encoded: EncodedDataset) -> Featur
     chosen = encoded.feature_map.select(config.run.use_features, config.run.feature_specs)
     chosen.default_emb_dim = config.model_params.get("embedding_dim")
     chosen.group_id = config.train.group_id
+    chosen.set_tasks(config.train.task)
     return chosen
 
 

@@ -99,7 +99,8 @@ def load_experiment(
     if not model.isidentifier():
         raise ConfigError(f"key 'model': found {model!r:.100}, allowed: the name of a class")
     model_class = load_model_class(model, zoo_dir)
-    annotations = signature_annotations(model_class)
+    own_keys = getattr(model_class, "config_keys", {})
+    annotations = {**own_keys, **signature_annotations(model_class)}
     config = check_config(raw, expid, annotations)
     idle_keys = getattr(model_class, "idle_keys", None)  # any class may be a model
     warn_of_idle_keys(config, idle_keys(config.params()) if idle_keys else {})

@@ -158,6 +158,29 @@ class LabelColumn(Column):
         return pa.array(read_labels(raw, self._words))
 
 
+class NumericLabelColumn(Column):
+    """The label of a regression, a number in every row, as float32."""
+
+    reads_text = False
+
+    def observe(self, column: pa.ChunkedArray) -> None:
+        """Checks the labels."""
+        self.encode(column)
+        self.has_values = True
+
+    def encode(self, column: pa.ChunkedArray, tally: Tally | None = None) -> pa.Array:
+        """Returns the labels; WrongCell where one is missing or no number that float32 holds."""
+        raw = to_series(column)
+        values = read_values(raw, "float")
+        refuse(values.is_null(), raw, "a number, as the label of a regression")
+        return pa.array(fill_numbers(values, raw, 0.0).astype(np.float32))
+
+
+def make_label(config: ColumnConfig) -> Column:
+    """Returns the column of a label: numbers where its type is numeric, else 0 and 1."""
+    return (NumericLabelColumn if config.type == "numeric" else LabelColumn)(config)
+
+
 class NumericColumn(Column):
     """Numbers as float32, ``fill_na`` (0) where missing, then scaled by the normalizer."""
 

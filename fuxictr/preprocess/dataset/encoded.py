@@ -107,7 +107,7 @@ def _names_raw_rows(given: str) -> bool:
 
 def _from_columns(config: DatasetConfig, train: Path, base_dir: Path) -> FeatureMap:
     feature_map = FeatureMap(config.dataset_id, train.parent)
-    feature_map.labels = [config.label().name]
+    feature_map.labels = [label.name for label in config.labels()]
     files = find_encoded(train)
     widths = next((found for found in map(typed_files.list_widths, files) if found), {})
     for column in config.columns():

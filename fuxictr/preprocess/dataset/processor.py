@@ -13,11 +13,12 @@ import polars as pl
 import pyarrow as pa
 
 from fuxictr.config import DatasetConfig
+from fuxictr.config.tasks import with_label_types
 from fuxictr.errors import ConfigError, DataError, as_names
 from fuxictr.features import FeatureMap
 from fuxictr.files import atomic_path
 from fuxictr.preprocess.columns import pretrained
-from fuxictr.preprocess.columns.column import Column, LabelColumn
+from fuxictr.preprocess.columns.column import Column, make_label
 from fuxictr.preprocess.columns.make_columns import (
     make_column,
     note_spellings,
@@ -65,7 +66,9 @@ class FeatureProcessor:
                 **kwargs,
                 **({} if dataset_id is None else {"dataset_id": dataset_id}),
                 "feature_cols": _with_named_types(list(feature_cols)),
-                "label_col": _with_named_types(label_col or {}),
+                "label_col": with_label_types(
+                    _with_named_types(label_col or {}), kwargs.get("task")
+                ),
                 "data_root": str(data_root),
                 "min_categr_count": min_categr_count,
             }
@@ -74,11 +77,13 @@ class FeatureProcessor:
     def configure(self, params: Mapping[str, Any]) -> None:
         """Sets the config and forgets what was fitted; ConfigError where a key does not fit."""
         self.config = DatasetConfig.from_params(dict(params), "FeatureProcessor")
-        label, min_count = self.config.label(), self.config.min_categr_count
+        labels, min_count = self.config.labels(), self.config.min_categr_count
         self.columns = [make_column(c, min_count) for c in self.config.columns()]
-        if label.name in [column.name for column in self.columns]:
-            raise ConfigError(f"column '{label.name}': found as label and as feature; drop one")
-        self.all_columns: list[Column] = [*self.columns, LabelColumn(label)]
+        names = {column.name for column in self.columns}
+        for label in labels:
+            if label.name in names:
+                raise ConfigError(f"column '{label.name}': found as label and as feature; drop one")
+        self.all_columns: list[Column] = [*self.columns, *map(make_label, labels)]
         sharing_groups(self.columns)
         configs = [column.config for column in self.all_columns]
         self.expressions = Expressions(self.config, configs, _own_methods(self))
@@ -125,7 +130,7 @@ class FeatureProcessor:
         return self
 
     def transform(self, source: Source, verbose: int = 0) -> pl.DataFrame:
-        """Returns the encoded rows of a split: features in order, then the label; raises as fit."""
+        """Returns the encoded rows of a split: features, then labels; raises as fit."""
         tables = self.encode(source, "Encode", verbose)
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
@@ -139,7 +144,7 @@ class FeatureProcessor:
     ) -> Iterator[pa.Table]:
         """Yields the encoded rows of a split in order, up to FRAME_ROWS at a time; raises as fit.
 
-        ``fields`` None = all columns and the label; ``tallies`` count the cells of their columns.
+        ``fields`` None = all columns and labels; ``tallies`` count the cells of their columns.
         """
         if self.feature_map is None:
             raise DataError(f"dataset '{self.config.dataset_id}': fit the processor first")
@@ -259,7 +264,7 @@ class FeatureProcessor:
                 "pretrain_usage": column.config.pretrain_usage,
                 "freeze_emb": column.config.freeze_emb,
             }
-        feature_map.labels = [self.all_columns[-1].name]
+        feature_map.labels = [column.name for column in self.all_columns[len(self.columns) :]]
         return feature_map
 
     def _chosen(self, fields: Sequence[str] | None) -> list[Column]:

@@ -153,10 +153,10 @@ def _begins(path: Path, magic: bytes) -> bool:
 def _own_names(path: Path, first_row: list[str] | None, dialect: CsvDialect) -> list[str]:
     """Returns the names of a file without a header; label and folder columns may be absent."""
     names = list(dialect.names or ())
-    unlabelled = [name for name in names if name != dialect.label]
+    unlabelled = [name for name in names if name not in dialect.labels]
     folders = partitions(path)
     own = [name for name in names if name not in folders]
-    choices = [names, own, [name for name in own if name != dialect.label]]
+    choices = [names, own, [name for name in own if name not in dialect.labels]]
     has_own = first_row is not None and len(first_row) == len(unlabelled)
     pairs = zip(unlabelled, first_row or (), strict=False)
     if own == names or (has_own and all(folders.get(n, cell) == cell for n, cell in pairs)):
@@ -181,19 +181,22 @@ def _check_label(
 ) -> None:
     """Raises DataError where a file without a header has no label, or has it elsewhere."""
     names = dialect.names or ()
-    if dialect.label not in columns or dialect.label not in names:
+    labels = [name for name in dialect.labels if name in columns and name in names]
+    if not labels:
         return
     order = f"found the order {', '.join(map(shown, names[:_MOST_SHOWN]))}"
-    if dialect.label not in header:
+    if not set(labels) <= set(header):
         raise DataError(
             f"{path}: line 1: found {len(header)} fields, but {len(names)} columns are "
             f"named; key 'header': {order}"
         )
     row = _first_row(path, dialect)
-    cell = row[header.index(dialect.label)].strip().lower() if row else ""
-    if cell not in _LABELS and not _is_number(cell, (0, 1)):
+    for label in labels:
+        cell = row[header.index(label)].strip().lower() if row else ""
+        if label in dialect.numeric or cell in _LABELS or _is_number(cell, (0, 1)):
+            continue
         raise DataError(
-            f"{path}: row 1, column '{dialect.label}': found {cell[:60]!r}, allowed: 0 or 1; key "
+            f"{path}: row 1, column '{label}': found {cell[:60]!r}, allowed: 0 or 1; key "
             f"'header': {order}; where the file has another, name its columns, as header: [a, y]"
         )
 

@@ -25,13 +25,15 @@ DAMAGE = (OSError, EOFError, zlib.error)
 class CsvDialect:
     """How the cells of a csv are told apart; ConfigError where both characters are equal.
 
-    ``names`` are the columns of files without a header, else None; these may lack ``label``.
+    ``names`` are the columns of files without a header, else None; these may lack the
+    ``labels``, all of them. A label is 0 or 1, one of ``numeric`` is any number.
     """
 
     separator: str = ","
     quote_char: str | None = '"'
     names: tuple[str, ...] | None = None
-    label: str | None = None
+    labels: tuple[str, ...] = ()
+    numeric: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.separator == self.quote_char:

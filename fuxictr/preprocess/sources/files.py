@@ -39,18 +39,19 @@ def format_of(given: str, otherwise: SourceFormat) -> SourceFormat:
 
 def format_of_config(config: DatasetConfig, read: Sequence[str]) -> SourceFormat:
     """Returns the format of a dataset's raw files; ConfigError where a column has no place."""
-    names, label = None, config.label()
+    names, labels = None, config.labels()
     if config.header is not True:
         names = tuple(config.header or _names_in_order(config, read))
-    own_label = None if label.preprocess else label.name
-    dialect = CsvDialect(config.separator, config.quote_char, names, own_label)
+    own = tuple(label.name for label in labels if not label.preprocess)
+    numeric = frozenset(label.name for label in labels if label.type == "numeric")
+    dialect = CsvDialect(config.separator, config.quote_char, names, own, numeric)
     return SourceFormat(config.data_format, dialect)
 
 
 def _names_in_order(config: DatasetConfig, read: Sequence[str]) -> list[str]:
-    """Returns the label, then the raw columns of feature_cols, inactive ones too."""
+    """Returns the labels, then the raw columns of feature_cols, inactive ones too."""
     active = {column.name for column in config.columns()}
-    entries = [(config.label().name, True)]
+    entries = [(label.name, True) for label in config.labels()]
     for entry in config.feature_cols:
         names = entry["name"] if isinstance(entry["name"], list) else [entry["name"]]
         entries += [(name, bool(entry.get("preprocess")) or name in active) for name in names]

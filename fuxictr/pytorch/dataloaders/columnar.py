@@ -187,7 +187,7 @@ def store_column(
         target[...] = column
     broken = ~np.isfinite(target)
     _reject(broken, column, numbers, where, "found {}, expected a finite float32")
-    if name in feature_map.labels:
+    if name in feature_map.labels and name not in feature_map.regression_labels:
         broken = (target != 0) & (target != 1)
         _reject(broken, column, numbers, where, "found {}, expected a label 0 or 1")
 

@@ -11,7 +11,6 @@ from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.debug.forward_walk import ForwardWalk, measure, unchanged
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.generation import GEN
-from fuxictr.pytorch.losses import cross_entropy
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.optim.sparse_lookup import TableReader
 from fuxictr.pytorch.sharding.row_wise import ShardReader
@@ -93,7 +92,7 @@ def _in_forward(model: BaseModel, batch: Mapping[str, torch.Tensor]) -> str | No
                 raise
         if walk.found:
             return walk.found
-        loss = cross_entropy(outputs, model.get_labels(batch))
+        loss = model.batch_loss(outputs, model.get_labels(batch))
     if measure(loss).num_bad:
         return f"the loss is that of finite outputs, which reach {measure(outputs).largest:.3g}"
     return None

@@ -7,21 +7,21 @@ import inspect
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fuxictr.config import DatasetConfig, GeneratorConfig, RunConfig, TrainConfig
 from fuxictr.config.section import Regularizer
 from fuxictr.config.sections import IGNORED_KEYS
+from fuxictr.config.tasks import TASKS, Task
 from fuxictr.errors import ConfigError, DataError, did_you_mean
 from fuxictr.features import FeatureMap
 from fuxictr.metrics import evaluate_metrics
 from fuxictr.pytorch.layers.embeddings import FieldBlocks
 from fuxictr.pytorch.layers.encoders import EncoderMap
-from fuxictr.pytorch.losses import cross_entropy
+from fuxictr.pytorch.losses import task_loss
 from fuxictr.pytorch.models.hooks import CONFIG_ATTRIBUTES
 from fuxictr.pytorch.models.penalty_groups import (
     Group,
@@ -98,6 +98,9 @@ class BaseModel(Recordable, nn.Module):
         ConfigError: ``params`` holds misspelt keys; names all of them.
     """
 
+    base_class: ClassVar[type]  # whose methods are no overrides
+    default_scope: ClassVar[str] = "all"  # of penalties
+
     def __init__(
         self,
         feature_map: FeatureMap,
@@ -123,9 +126,10 @@ class BaseModel(Recordable, nn.Module):
         )
         # Name and rate that ``compile`` was told, and the optimiser that it made; None before.
         self._compiled: tuple[str, float] | None = None
+        self._compiled_loss: Any = None
         self._compiled_optimizer: torch.optim.Optimizer | None = None
         self._compiled_settings: list[dict[str, Any]] = []
-        self.loss_fn: Callable[..., torch.Tensor] = F.binary_cross_entropy
+        self.loss_fn = self.make_loss(params.get("loss"))
 
     def _check_keys(self, params: Mapping[str, Any]) -> None:
         """Raises ConfigError for misspelt keys, and warns of others that nothing reads."""
@@ -151,6 +155,12 @@ class BaseModel(Recordable, nn.Module):
     def device(self) -> torch.device:
         """The device of the weights; the CPU for a model that has none yet."""
         return next((weight.device for weight in self.parameters()), torch.device("cpu"))
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The labels that the model predicts; one, as more are of MultiTaskModel."""
+        labels = self.feature_map.labels
+        return [Task(labels[0] if labels else "", self._params.get("task", TASKS[0]))]
 
     @property
     def _penalties(self) -> dict[Group, list[tuple[int, float]]]:
@@ -185,15 +195,18 @@ class BaseModel(Recordable, nn.Module):
     def output(self, logit: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns {"y_pred": click probability (B, 1), "logit": (B, 1)}, both always float32.
 
-        The loss is computed from the logit, where it loses no digits.
+        The cross-entropy is computed from the logit, where it loses no digits. With task regression
+        y_pred is the logit.
         """
         logit = at_least_float32(logit)
+        if self._params.get("task") == "regression":
+            return {"y_pred": logit, "logit": logit}
         return {"y_pred": torch.sigmoid(logit), "logit": logit}
 
     def get_output_activation(self, task: str) -> nn.Module:
         """Returns the module ``output_activation`` of a task; ``__init__`` calls it."""
         activations = {"binary_classification": nn.Sigmoid, "regression": nn.Identity}
-        if task not in activations:
+        if not isinstance(task, str) or task not in activations:
             raise ConfigError(f"key 'task': found {task!r}, allowed: {', '.join(activations)}")
         return OutputActivation(activations[task]())
 
@@ -201,9 +214,20 @@ class BaseModel(Recordable, nn.Module):
         self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
     ) -> torch.Tensor:
         """Returns the mean loss of a batch, without penalties."""
-        if self.loss_fn is F.binary_cross_entropy:
-            return cross_entropy(return_dict, y_true)
-        return self.loss_fn(return_dict["y_pred"], y_true, reduction="mean")
+        return self.batch_loss(return_dict, y_true)
+
+    def batch_loss(
+        self, outputs: Mapping[str, torch.Tensor], y_true: Any, num_rows: int | None = None
+    ) -> torch.Tensor:
+        """Returns the mean loss of what ``forward`` and ``get_labels`` returned for B rows.
+
+        ``num_rows`` is that of the whole batch, where these are a part of it; None: B.
+        """
+        return task_loss(self.loss_fn, outputs, y_true, num_rows)
+
+    def make_loss(self, loss: Any) -> Any:
+        """Returns the function of key ``loss``, for ``loss_fn``; None: the cross-entropy."""
+        return get_loss(loss or "binary_crossentropy")
 
     def compute_loss(
         self, return_dict: Mapping[str, torch.Tensor], y_true: torch.Tensor
@@ -217,7 +241,7 @@ class BaseModel(Recordable, nn.Module):
 
     def own_training(self, config: TrainConfig) -> list[str]:
         """Returns what the class has made otherwise than the config says: loss_fn, optimizer."""
-        own = [] if self.loss_fn is get_loss(config.loss) else ["loss_fn"]
+        own = [] if self.loss_fn == self.make_loss(config.loss) else ["loss_fn"]
         made = getattr(self, "optimizer", None)
         if made is not self._compiled_optimizer:
             own.append("optimizer")
@@ -269,8 +293,8 @@ class BaseModel(Recordable, nn.Module):
     def training_keys(self) -> dict[str, Any]:
         """Returns the config's keys that the model was built with; compile's values win."""
         keys = dict(self._params)
-        if self._compiled is not None or get_loss(keys.get("loss", "bce")) is self.loss_fn:
-            keys.pop("loss", None)  # loss_fn is what counts
+        if self._compiled_loss is not None:
+            keys["loss"] = self._compiled_loss
         if self._compiled is not None:
             keys["optimizer"], keys["learning_rate"] = self._compiled
         return keys
@@ -344,19 +368,20 @@ class BaseModel(Recordable, nn.Module):
         }
         return sum(p.numel() for p in counted) + sum(elsewhere.values())
 
-    def compile(self, optimizer: str | None, loss: str | None, lr: float) -> None:
+    def compile(self, optimizer: str | None, loss: Any, lr: float) -> None:
         """Makes ``self.optimizer`` and ``self.loss_fn``, as classes written for FuxiCTR expect.
 
         Training makes its own from the config, unless these have another name or rate. None is
         adam, and binary_crossentropy.
         """
-        optimizer, loss = optimizer or "adam", loss or "binary_crossentropy"
+        optimizer = optimizer or "adam"
         self._compiled = (optimizer, float(lr))
         self.optimizer = self._compiled_optimizer = get_optimizer(
             optimizer, self.parameters(), float(lr)
         )
         self._compiled_settings = _settings(self.optimizer)
-        self.loss_fn = get_loss(loss)
+        self._compiled_loss = loss or "binary_crossentropy"
+        self.loss_fn = self.make_loss(loss)
 
     def train_step(self, batch_data: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Does one plain step with ``self.optimizer``; returns the loss, penalties included.
@@ -390,5 +415,6 @@ def _python_loop() -> Any:
     return importlib.import_module("fuxictr.pytorch.training.python_loop")
 
 
+BaseModel.base_class = BaseModel
 for _name, _key in CONFIG_ATTRIBUTES.items():
     setattr(BaseModel, _name, _ConfigAttribute(_name, _key))

@@ -69,7 +69,10 @@ def check_penalties(model: BaseModel, config: TrainConfig) -> None:
         for group, terms in wanted.items()
         if terms not in ([], model._penalties[group])
     ]
-    if any(wanted.values()) and model.regularizer_scope != config.regularizer_scope:
+    scopes: set[str] = {config.regularizer_scope}
+    if config.regularizer_scope == "all":  # or no scope is given
+        scopes.add(model.default_scope)
+    if any(wanted.values()) and model.regularizer_scope not in scopes:
         kept.append("regularizer_scope")
     if kept:
         raise ConfigError(

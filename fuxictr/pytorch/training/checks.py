@@ -12,13 +12,13 @@ from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import check_defined, check_groups
 from fuxictr.pytorch.dataloaders import EpochIterator
 from fuxictr.pytorch.distributed.ranks import Ranks
-from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.training.tasks import TaskColumns
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # SyncBatchNorm is one, too
 
 
 def check_splits(
-    model: BaseModel,
+    columns: TaskColumns,
     metrics: Sequence[str],
     train: EpochIterator,
     valid: EpochIterator | None,
@@ -42,12 +42,11 @@ def check_splits(
             raise DataError(f"the {name} split has no rows")
     if valid is not None:
         ranks.from_rank_zero(lambda: check_groups(metrics, valid.group_ids))
-        with closing(_labels(model, valid)) as own:
-            labels = own if valid.share.world_size == 1 else _gathered(own, ranks)
-            ranks.from_rank_zero(
-                lambda: check_defined(metrics, labels, valid.group_ids, "the validation split")
-            )
-    norms = [name for name, layer in model.named_modules() if isinstance(layer, _BATCH_NORMS)]
+        for place in range(len(columns.tasks)):
+            _check_labels(columns, place, metrics, valid, ranks)
+    norms = [
+        name for name, layer in columns.model.named_modules() if isinstance(layer, _BATCH_NORMS)
+    ]
     if norms and any(stop - start == 1 for start, stop in train.bounds()):
         raise ConfigError(
             f"batch normalisation (layer '{norms[0]}') needs batches of two rows or more: found "
@@ -73,6 +72,24 @@ def _gathered(labels: Iterator[torch.Tensor], ranks: Ranks) -> Iterator[torch.Te
     return iter(ranks.gather_to_first(own))
 
 
-def _labels(model: BaseModel, batches: EpochIterator) -> Generator[torch.Tensor, None, None]:
+def _check_labels(
+    columns: TaskColumns,
+    place: int,
+    metrics: Sequence[str],
+    valid: EpochIterator,
+    ranks: Ranks,
+) -> None:
+    """Raises DataError if the labels of the task at a place do not fit its metrics."""
+    task = columns.tasks[place]
+    own = columns.metrics_of(task, metrics)
+    where = columns.where("the validation split", task)
+    with closing(_labels(columns, place, valid)) as found:
+        labels = found if valid.share.world_size == 1 else _gathered(found, ranks)
+        ranks.from_rank_zero(lambda: check_defined(own, labels, valid.group_ids, where))
+
+
+def _labels(
+    columns: TaskColumns, place: int, batches: EpochIterator
+) -> Generator[torch.Tensor, None, None]:
     for batch in batches:
-        yield model.get_labels(batch)
+        yield columns.each(columns.labels(batch))[place][1]

@@ -17,7 +17,7 @@ from fuxictr.pytorch.debug.forward_walk import unchanged
 from fuxictr.pytorch.distributed.ranks import Ranks
 from fuxictr.pytorch.distributed.sync_batch_norm import share_batch_norm
 from fuxictr.pytorch.layers.generation import GEN
-from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
+from fuxictr.pytorch.losses import add_penalty_gradients
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.optim.lazy_adam import row_gradients
 from fuxictr.pytorch.precision import autocast
@@ -80,7 +80,8 @@ class DistributedStep(TrainingStep):
     def _part_of_loss(self, forward: nn.Module, batch: Batch) -> torch.Tensor:
         with autocast(self.config.amp, self.device):
             outputs = forward(batch)
-        return cross_entropy(outputs, self.model.get_labels(batch), batch.num_global_rows)
+        labels = self.model.get_labels(batch)
+        return self.model.batch_loss(outputs, labels, batch.num_global_rows)
 
     def _forget_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fuxictr.config import TrainConfig
+from fuxictr.config.tasks import Task
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import (
     check_groups,
@@ -29,6 +30,7 @@ from fuxictr.pytorch.sharding.tables import table_shares
 from fuxictr.pytorch.training.callback import Callback
 from fuxictr.pytorch.training.saturation import explain_saturation
 from fuxictr.pytorch.training.spinning import spinning_where_alone
+from fuxictr.pytorch.training.tasks import TaskColumns
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Evaluator:
     ) -> None:
         self.ranks = current_ranks()
         self.model, self.config, self.device = model, config, device
-        self.hooks = overridden(model, BaseModel, config)
+        self.hooks = overridden(model, model.base_class, config)
+        self.columns = TaskColumns(model, config)
         check_hooks(model, self.hooks, is_within)
         model.attach(self)
         self.callbacks = list(callbacks)
@@ -96,23 +99,36 @@ class Evaluator:
         if self._own_groups is not None:
             groups = torch.cat(self._own_groups).cpu().numpy()
             self._own_groups = None
-        results = self.ranks.from_rank_zero(lambda: self._measure(y_true, y_pred, names, groups))
+
+        def measure(
+            task: Task, labels: torch.Tensor, scores: torch.Tensor, own: list[str]
+        ) -> dict[str, float]:
+            return self._measure(task, labels, scores, own, groups)
+
+        results = self.ranks.from_rank_zero(
+            lambda: self.columns.measure(y_true, y_pred, names, measure)
+        )
         logger.info("[Metrics] %s", format_metrics(results))
         return results
 
     def predict(self, batches: EpochIterator, description: str = "Predict") -> np.ndarray:
-        """Returns all rows' scores in order, float32 (rows,), on the first rank; none on others.
+        """Returns all rows' scores in order, float32, on the first rank; none on others.
 
-        Where the model overrides ``predict``, it is what that returns.
+        They are (rows,), or (rows, T) of a model of T labels. Where the model overrides
+        ``predict``, they are what that returns.
         """
         self._description = description
         if "predict" not in self.hooks:
             return self.plain_predict(batches)
-        scores = np.asarray(self.model.predict(batches), dtype=np.float32)
-        if scores.shape != (batches.num_rows,):
+        found = self.model.predict(batches)
+        if self.columns.has_columns and isinstance(found, Mapping):
+            found = np.stack([found[task.label] for task in self.columns.tasks], axis=1)
+        scores = np.asarray(found, dtype=np.float32)
+        allowed = (batches.num_rows, *self.columns.shape)
+        if scores.shape != allowed:
             raise DataError(
                 f"{type(self.model).__name__}.predict returned scores of shape {scores.shape}; "
-                f"allowed: ({batches.num_rows},), one per row"
+                f"allowed: {allowed}, one per row"
             )
         return scores
 
@@ -134,18 +150,21 @@ class Evaluator:
             matmul_precision(self.config.matmul_precision),
             autocast(self.config.amp, self.device),
         ):
-            y_pred = self.model(batch)["y_pred"].reshape(-1).float()
-        y_true = self.model.get_labels(batch).reshape(-1).float()
-        self._warn_of_saturation(y_true, y_pred, None, description)
+            y_pred = self.columns.scores(self.model(batch)).float()
+        y_true = self.columns.labels(batch).float()
+        pairs = zip(self.columns.each(y_true), self.columns.each(y_pred), strict=True)
+        for (task, labels), (_, scores) in pairs:
+            self._warn_of_saturation(task, labels, scores, None, description)
 
     def _measure(
         self,
+        task: Task,
         y_true: torch.Tensor,
         y_pred: torch.Tensor,
         metrics: list[str],
         groups: np.ndarray | None,
     ) -> dict[str, float]:
-        description = self._description
+        description = self.columns.where(self._description, task)
         if "evaluate_metrics" in self.hooks:
             labels, scores = (values.double().cpu().numpy() for values in (y_true, y_pred))
             results = self.model.evaluate_metrics(labels, scores, metrics, groups)
@@ -161,7 +180,7 @@ class Evaluator:
             raise type(error)(f"{description}: {error}") from error
         for reason in undefined.values():
             logger.warning("%s: %s; the results go without it", description, reason)
-        self._warn_of_saturation(y_true, y_pred, results.get("logloss"), description)
+        self._warn_of_saturation(task, y_true, y_pred, results.get("logloss"), description)
         return results
 
     def _has_own_groups(self, metrics: Sequence[str]) -> bool:
@@ -186,10 +205,15 @@ class Evaluator:
         return np.zeros(batches.num_rows)
 
     def _warn_of_saturation(
-        self, y_true: torch.Tensor, y_pred: torch.Tensor, loss: float | None, description: str
+        self,
+        task: Task,
+        y_true: torch.Tensor,
+        y_pred: torch.Tensor,
+        loss: float | None,
+        description: str,
     ) -> None:
-        """Warns once of scores that have left the range in which the model learns."""
-        if self._scored is None or self._has_warned:
+        """Warns once of probabilities that have left the range in which the model learns."""
+        if self._scored is None or self._has_warned or not task.is_binary:
             return
         found = explain_saturation(
             y_true, y_pred, loss, self.model, self._scored, self.config.learning_rate
@@ -201,7 +225,7 @@ class Evaluator:
     def _scores(
         self, batches: EpochIterator, description: str, with_labels: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns scores and labels, float32 (rows,), on the first rank; none on the others."""
+        """Returns scores and labels, float32 (rows, ...), on the first rank; none on the others."""
         y_pred, y_true = self._own_scores(batches, description, with_labels)
         if batches.share.world_size == 1:
             return (y_pred, y_true) if self.ranks.is_first else (y_pred[:0], y_true[:0])
@@ -215,7 +239,8 @@ class Evaluator:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.model.eval()
         first, stop = batches.own_rows
-        y_pred = torch.empty(stop - first, dtype=torch.float32, device=self.device)
+        shape = (stop - first, *self.columns.shape)
+        y_pred = torch.empty(shape, dtype=torch.float32, device=self.device)
         y_true = torch.empty_like(y_pred) if with_labels else y_pred[:0]
         is_collective = bool(table_shares(self.model))  # then all ranks call the model as often
         start = 0
@@ -230,9 +255,9 @@ class Evaluator:
                 if batch.num_rows:
                     self._scored = batch
                 if batch.num_rows or is_collective:
-                    y_pred[start:stop] = self.model(batch)["y_pred"].reshape(-1)
+                    y_pred[start:stop] = self.columns.scores(self.model(batch))
                 if with_labels:
-                    y_true[start:stop] = self.model.get_labels(batch).reshape(-1)
+                    y_true[start:stop] = self.columns.labels(batch)
                     if self._own_groups is not None:
                         self._own_groups.append(self.model.get_group_id(batch).reshape(-1))
                 start = stop

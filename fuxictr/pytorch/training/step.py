@@ -11,7 +11,7 @@ from fuxictr.config import TrainConfig
 from fuxictr.errors import FuxiCTRError
 from fuxictr.pytorch.batch import Batch
 from fuxictr.pytorch.debug.not_finite import explain_not_finite
-from fuxictr.pytorch.losses import add_penalty_gradients, cross_entropy
+from fuxictr.pytorch.losses import add_penalty_gradients
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.optim.lazy_adam import make_optimizer, row_gradients
 from fuxictr.pytorch.precision import autocast
@@ -89,7 +89,7 @@ class TrainingStep:
     def _plain_loss(self, batch: Batch) -> torch.Tensor:
         with autocast(self.config.amp, self.device):
             outputs = self.model(batch)
-        return cross_entropy(outputs, self.model.get_labels(batch))
+        return self.model.batch_loss(outputs, self.model.get_labels(batch))
 
     def _clip(self) -> torch.Tensor:
         """Clips the norm of all gradients; returns the norm before."""

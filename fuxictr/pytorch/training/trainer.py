@@ -121,7 +121,7 @@ class Trainer(Evaluator):
             DataError: as ``check_splits``.
             NotFiniteError: the loss or a gradient became NaN or infinite.
         """
-        check_splits(self.model, self._checkable_metrics(), train, valid, self.ranks)
+        check_splits(self.columns, self._checkable_metrics(), train, valid, self.ranks)
         first, stop = train.bounds()[0]
         self._step.compile(stop - first)
         self._result, self._num_epoch_batches = FitResult(), 0
