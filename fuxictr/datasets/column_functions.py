@@ -60,3 +60,20 @@ def convert_to_bucket(column: str, raw: str | None = None) -> pl.Expr:
     """Criteo's numeric fields as buckets: floor(ln(x)^2) for x > 2, int(x) otherwise."""
     x = pl.col(raw or column).cast(pl.Float64)
     return pl.when(x > 2).then((x.log() ** 2).floor()).otherwise(x).cast(pl.Int64)
+
+
+@column_function
+def extract_country_code(column: str, raw: str | None = None) -> pl.Expr:
+    """KKBox's country: the first two characters of its ``isrc``; empty where there is none."""
+    return pl.col(raw or column).cast(pl.String).str.slice(0, 2).fill_null("")
+
+
+@column_function
+def bucketize_age(column: str, raw: str | None = None) -> pl.Expr:
+    """KKBox's age as text: 1 to 10 years "1", up to 20 "2", ..., up to 60 "6", up to 95 "7".
+
+    It is empty for an age outside of 1 to 95, or none.
+    """
+    age = pl.col(raw or column).cast(pl.Float64, strict=False)
+    decade = (age / 10).ceil().clip(1, 7).cast(pl.Int64).cast(pl.String)
+    return pl.when(age.is_between(1, 95)).then(decade).otherwise(pl.lit(""))

@@ -53,3 +53,18 @@ def test_buckets_of_criteo():
     values = [None, -2.0, 0.0, 1.0, 2.0, 2.5, 3.0, 100.0, 65535.0]
     expected = [None if x is None else int(math.log(x) ** 2) if x > 2 else int(x) for x in values]
     assert apply("convert_to_bucket", "I1", I1=values) == expected
+
+
+def test_countries_of_kkbox():
+    values = ["TWUM71200043", "U", "", None]
+    assert apply("extract_country_code", "isrc", isrc=values) == ["TW", "U", "", ""]
+
+
+def test_ages_of_kkbox():
+    ages = {
+        **{"0": "", "1": "1", "10": "1", "11": "2", "20": "2", "21": "3", "30": "3", "31": "4"},
+        **{"40": "4", "50": "5", "51": "6", "60": "6", "61": "7", "95": "7", "96": "", "-3": ""},
+        **{"x": "", "": "", "1051": ""},
+    }
+    assert apply("bucketize_age", "bd", bd=[*ages, None]) == [*ages.values(), ""]
+    assert apply("bucketize_age", "bd", bd=[10, 61, None]) == ["1", "7", ""]

@@ -107,9 +107,10 @@ def load_weights(model: nn.Module, path: str | Path, encoders_hash: str = "") ->
             f"{encoders_hash}); train again"
         )
     state = read_tensors(path)
-    for name, module in model.named_modules():
-        if isinstance(module, FieldBlocks):
-            rename_fuxictr_weights(module, state, f"{name}." if name else "")
+    if _holds_weights(state):
+        for name, module in model.named_modules():
+            if isinstance(module, FieldBlocks):
+                rename_fuxictr_weights(module, state, f"{name}." if name else "")
     problems = _mismatches(model.state_dict(), state)
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
@@ -125,11 +126,16 @@ def _write(content: Any, path: Path) -> None:
         torch.save(content, file)
 
 
+_IS_FOLDER = 0x10  # the attribute of a folder, by which torch's reader tells one
+
+
 def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
     """Raises ValueError for what torch.save never writes and torch.load does not check."""
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("its members are compressed, which torch.save does not do")
+    if any(member.external_attr & _IS_FOLDER or member.is_dir() for member in members):
+        raise ValueError("it has folders, which torch would read as weights without numbers")
     if sum(member.file_size for member in members) > num_bytes:
         raise ValueError("it declares more bytes than it has")
     if len({member.filename for member in members}) < len(members):
@@ -151,6 +157,13 @@ def _weights_digest(path: Path) -> str:
         for member in archive.infolist():
             digest.update(f"{member.filename} {member.CRC} {member.file_size}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _holds_weights(state: object) -> bool:
+    """Returns whether a file holds tensors by name, as any checkpoint of weights does."""
+    return isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
 
 
 def _mismatches(expected: dict[str, torch.Tensor], found: object) -> list[str]:
