@@ -99,6 +99,7 @@ _DATA = "needs the whole Avazu or Criteo log"
 _GPUS = "needs GPUs, several machines or both"
 _HOURS = "runs for hours"
 _PEER = "measures for long, most of it beside another framework's environment"
+_SEARCH = "needs a tuner file; test_autotuner.py has one"
 # Start of a command -> why no test runs it.
 NOT_RUN = {
     "pip install ": _NETWORK,
@@ -120,13 +121,15 @@ NOT_RUN = {
     "bash 2.reproduce.sh --paper --dataset demo --seeds 3": _HOURS,
     "bash 3.analyze.sh --report --dataset demo": f"needs the sweep above, which {_HOURS}",
     "python scripts/update_results.py": f"needs the sweep above, which {_HOURS}",
+    "python run_param_tuner.py": _SEARCH,
+    "python enumerate_param_list.py": _SEARCH,
     "python benchmarks/scaling/measure.py": _PEER,
     "python benchmarks/scaling/sharding_options.py": _PEER,
     **{
         f"python benchmarks/{name}.py ": _PEER
         for name in (
             *("train_throughput", "build_throughput", "small_experiment", "startup", "load_rows"),
-            *("large_run", "sweep"),
+            *("large_run", "sweep", "busy", "peers", "compile_cpu"),
         )
     },
 }
@@ -135,6 +138,7 @@ NOT_RUN = {
 PYTHON = {
     "import torch": "tests/end_to_end/test_contributing.py",
     "# own.py, named by key processor: own.py": "tests/end_to_end/test_documented.py",
+    "from fuxictr.features import FeatureMap": "tests/end_to_end/test_fuxictr_loop.py",
     "from fuxictr.experiment.scoring import score": "tests/end_to_end/test_documented.py",
     "gen = self.generator(feature_emb)  # (B, F, D); nn.Identity() for DIS": "lines of a forward",
 }
@@ -144,6 +148,8 @@ YAML = {
     "# my_config/dataset_config.yaml": "tests/end_to_end/test_documented.py",
     "criteo_raw:": "tests/preprocess/test_csv_forms.py",
     "# my_config/model_config.yaml": "tests/end_to_end/test_documented.py",
+    "task: regression": "tests/end_to_end/test_tasks.py",
+    "# dataset_config.yaml": "tests/end_to_end/test_tasks.py",
     "Base: {model: MyModel, model_root: ./checkpoints/}": "tests/end_to_end/test_contributing.py",
     "MyModel_demo_gen_source_own:": "tests/end_to_end/test_contributing.py",
 }

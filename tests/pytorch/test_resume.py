@@ -23,7 +23,7 @@ from fuxictr.pytorch.training.state_saver import StateSaver
 from fuxictr.pytorch.training.trainer import NotFiniteError, Trainer
 from tests.pytorch.encoded_rows import write_encoded
 from tests.pytorch.test_lazy_models import make_model
-from tests.pytorch.tiny import make, tiny_data, tiny_map
+from tests.pytorch.tiny import TinyModel, make, tiny_data, tiny_map
 
 CONFIG = {"learning_rate": 0.05, "epochs": 2, "early_stop_patience": 3}
 
@@ -104,8 +104,30 @@ def zoo_model(name, *overrides, penalty=None):
     return made
 
 
+class OwnStep(TinyModel):
+    """With a step, an optimiser and a random number of its own, as classes of FuxiCTR may."""
+
+    def __init__(self, feature_map, **params):
+        super().__init__(feature_map, **params)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    def train_step(self, batch_data):
+        self.optimizer.zero_grad()
+        loss = self.compute_loss(self(batch_data), self.get_labels(batch_data))
+        loss = loss * (0.5 + torch.rand(())) / self._total_steps**0.5
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+def own_step(path):
+    _, config, *splits = tiny(path)
+    return make(tiny_map(), kind=OwnStep, net_regularizer=0.1), config, *splits
+
+
 CASES = {
     "plain": tiny,
+    "own step": own_step,
     "rmsprop": other_optimizer,
     "one evaluation": evaluated_at_the_end,
     "streamed": streamed,
