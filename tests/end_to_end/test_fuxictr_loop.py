@@ -1,12 +1,14 @@
 """A folder as FuxiCTR's users have it: its Python loop, with an own class and encoded by it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = """
@@ -40,6 +42,7 @@ class Other(Mine):
 """
 SCRIPT = """
 import os
+import shutil
 os.chdir(os.path.dirname(os.path.realpath(__file__)))
 import logging, sys
 from packaging import version
@@ -197,3 +200,33 @@ def test_a_class_from_the_zoo():
     ).replace("%r", repr(str(ROOT)))
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True)
     assert done.stdout == "no such model\n", done.stderr
+
+
+def test_a_backbone_that_was_copied_elsewhere(tmp_path, folder):
+    """It needs the package alone; without it the message says so."""
+    packages, zoo = tmp_path / "packages", tmp_path / "mine" / "zoo"
+    shutil.copytree(ROOT / "fuxictr", packages / "fuxictr")
+    shutil.copytree(ROOT / "model_zoo" / "FM", zoo / "FM")
+    block = yaml.safe_load(DATASET)["tiny"]
+    block |= {f"{split}_data": str(folder / f"{split}.csv") for split in ("train", "valid", "test")}
+    config = zoo / "FM" / "config"
+    (config / "dataset_config.yaml").write_text(yaml.safe_dump({"tiny": block}))
+    command = [sys.executable, "run_expid.py", "--expid", "FM_demo", "--gpu", "-1"]
+    command += ["--set", "dataset_id=tiny", "epochs=1"]
+    paths = {"PYTHONPATH": str(packages)}
+    done, absent = (
+        subprocess.run(
+            command,
+            cwd=zoo / "FM",
+            env={**os.environ, **given},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        for given in (paths, {"PYTHONPATH": ""})
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (zoo / "FM" / "results" / "results.jsonl").is_file()
+    assert not (packages / "results").exists()
+    assert absent.returncode == 1
+    assert absent.stderr.startswith("fuxictr is not found: leave this folder in model_zoo/, or run")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from fuxictr.experiment.run.launch import check_same, describe_devices, mute_war
 from fuxictr.experiment.run.memory import PeakMemory
 from fuxictr.experiment.run.monitors import collapse_points, make_callbacks
 from fuxictr.experiment.run.resume import RunSession, resume_identity, state_files
-from fuxictr.experiment.zoo.models import ROOT
+from fuxictr.experiment.zoo.models import ROOT, ZOO
 from fuxictr.features import FeatureMap
 from fuxictr.files import file_sha256
 from fuxictr.metrics import format_metrics
@@ -50,7 +51,8 @@ from fuxictr.utils import set_rank_logger
 
 logger = logging.getLogger(__name__)
 
-RESULTS = ROOT / "results" / "results.jsonl"
+# Beside an installed package there is no repository.
+RESULTS = (ROOT if ZOO.is_dir() else Path.cwd()) / "results" / "results.jsonl"
 _HEADLINES = {
     "valid": "****** Validation evaluation ******",
     "test": "******** Test evaluation ********",

@@ -35,7 +35,9 @@ ZOO = ROOT / "model_zoo"
 
 
 def zoo_models() -> list[str]:
-    """Returns the names of the model folders of model_zoo/, sorted."""
+    """Returns the names of the model folders of model_zoo/, sorted; none beside a package alone."""
+    if not ZOO.is_dir():
+        return []
     return sorted(folder.name for folder in ZOO.iterdir() if (folder / "src").is_dir())
 
 
