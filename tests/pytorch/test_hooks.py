@@ -11,7 +11,7 @@ from torch import nn
 from fuxictr.config import TrainConfig
 from fuxictr.errors import ConfigError, DataError
 from fuxictr.metrics import evaluate_metrics
-from fuxictr.pytorch.dataloaders import BatchIterator
+from fuxictr.pytorch.dataloaders import BatchIterator, RankDataLoader
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.models.hooks import HOOKS
 from fuxictr.pytorch.training.trainer import Trainer
@@ -531,3 +531,16 @@ def test_an_own_fit_in_a_python_loop():
     model.fit(rows, epochs=1, validation_data=rows)
     assert model.began
     assert isinstance(model, BaseModel)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_batches_of_another_loader_are_an_error(method):
+    model = make(tiny_map(), kind=OldStyle, **KEYS, verbose=0)
+    batches = torch.utils.data.DataLoader([1, 2])
+    with pytest.raises(ConfigError, match="batches: found DataLoader, allowed: what RankDataL"):
+        getattr(model, method)(batches)
+
+
+def test_an_own_loader_is_an_error():
+    with pytest.raises(ConfigError, match="data_loader: found .*Mine.*; loaders of your own are"):
+        RankDataLoader(tiny_map(), data_loader=type("Mine", (), {}))

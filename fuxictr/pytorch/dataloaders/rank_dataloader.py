@@ -33,7 +33,7 @@ class RankDataLoader:
             None: no groups.
 
     Raises:
-        ConfigError: an unknown stage, a missing column ``group_id``, streaming of another format.
+        ConfigError: an unknown stage, a ``data_loader``, a missing column ``group_id``, streaming of another format.
         DataError: rows that cannot be read.
     """
 
@@ -57,6 +57,11 @@ class RankDataLoader:
     ) -> None:
         if stage not in ("train", "test", "both"):
             raise ConfigError(f"stage '{stage}': allowed: train, test, both")
+        if kwargs.get("data_loader") is not None:
+            raise ConfigError(
+                f"data_loader: found {kwargs['data_loader']!r:.100}; loaders of your own are not "
+                "called here; allowed: None"
+            )
         self.stage = stage
 
         def load(path: str | Path | None, is_train: bool = False) -> EpochIterator | None:

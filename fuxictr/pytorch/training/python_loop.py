@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fuxictr.config import TrainConfig
+from fuxictr.errors import ConfigError
 from fuxictr.pytorch.checkpoint.weights import load_weights as read_weights
 from fuxictr.pytorch.checkpoint.weights import save_weights as write_weights
 from fuxictr.pytorch.dataloaders import EpochIterator
@@ -32,6 +33,9 @@ def fit(
     The best weights go to <model_root>/<dataset_id>/<model_id>.model, or stay in memory if no
     ``model_root`` was given.
     """
+    check_batches(train)
+    if valid is not None:
+        check_batches(valid)
     config = _train_config(model, {**params, "batch_size": train.batch_size})
     verbose = {**model._params, **params}.get("verbose", 1)
     trainer = Trainer(
@@ -44,11 +48,13 @@ def evaluate(
     model: BaseModel, batches: EpochIterator, metrics: Sequence[str] | None
 ) -> dict[str, float]:
     """Returns metrics of all rows, without any override of ``evaluate``."""
+    check_batches(batches)
     return _engine(model).plain_evaluate(batches, metrics)
 
 
 def predict(model: BaseModel, batches: EpochIterator) -> np.ndarray:
     """Returns the scores (rows,) of all rows in order, without any override of ``predict``."""
+    check_batches(batches)
     return _engine(model).plain_predict(batches)
 
 
@@ -60,6 +66,15 @@ def save_weights(model: BaseModel, path: str | Path) -> None:
 def load_weights(model: BaseModel, path: str | Path) -> None:
     """Reads the weights of a file; CheckpointError where names or shapes differ."""
     read_weights(model, path)
+
+
+def check_batches(batches: object) -> None:
+    """Raises ConfigError for batches that are not those of RankDataLoader."""
+    if not isinstance(batches, EpochIterator):
+        raise ConfigError(
+            f"batches: found {type(batches).__name__}, allowed: what RankDataLoader gives; other "
+            "loaders cannot be trained from yet"
+        )
 
 
 def _engine(model: BaseModel) -> Evaluator:
