@@ -33,8 +33,8 @@ class RankDataLoader:
             None: no groups.
 
     Raises:
-        ConfigError: an unknown stage, a ``data_loader``, a missing column ``group_id``, streaming of
-            another format.
+        ConfigError: an unknown stage, a ``data_loader``, a missing column ``group_id``, or streaming
+            of another format.
         DataError: rows that cannot be read.
     """
 
