@@ -33,7 +33,7 @@ class RankDataLoader:
             None: no groups.
 
     Raises:
-        ConfigError: an unknown stage, a ``data_loader``, a missing column ``group_id``, or streaming
+        ConfigError: an unknown stage, a ``data_loader``, no column ``group_id``, or streaming
             of another format.
         DataError: rows that cannot be read.
     """
