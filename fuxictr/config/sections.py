@@ -154,7 +154,8 @@ class TrainConfig(Section):
     compile: bool | Literal["auto"] = key(
         False,
         "true: torch.compile of forward pass and loss; auto: on CUDA the same with mode "
-        "reduce-overhead (CUDA graphs), elsewhere nothing; not yet measured on a GPU",
+        "reduce-overhead (CUDA graphs), elsewhere nothing; on the CPU it gave no gain that pays "
+        "(docs/performance.md), and it is not yet measured on a GPU",
     )
     table_updates: Literal["auto", "dense"] = key(
         "auto",
