@@ -121,8 +121,8 @@ NOT_RUN = {
     "bash 2.reproduce.sh --paper --dataset demo --seeds 3": _HOURS,
     "bash 3.analyze.sh --report --dataset demo": f"needs the sweep above, which {_HOURS}",
     "python scripts/update_results.py": f"needs the sweep above, which {_HOURS}",
-    "python run_param_tuner.py": _SEARCH,
-    "python enumerate_param_list.py": _SEARCH,
+    "python run_param_tuner.py ": _SEARCH,
+    "python enumerate_param_list.py ": _SEARCH,
     "python benchmarks/scaling/measure.py": _PEER,
     "python benchmarks/scaling/sharding_options.py": _PEER,
     **{
